@@ -1,0 +1,29 @@
+// x[row] = E[id of the row]. A shard of the table writes only the rows whose id it holds.
+struct Params {
+  units: u32,     // 16-byte units in a row of E
+  x_stride: u32,  // floats from one row of x to the next
+  dim: u32,       // hidden size
+  first: u32,     // first id of this shard
+  rows: u32,      // ids in this shard
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> rows: array<Row>;           // [rows]
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;        // [rows, hidden]
+
+override WG: u32 = 64u;
+
+@compute @workgroup_size(WG)
+fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let row = group.x;
+  let id = rows[row].id - params.first;  // wraps past the shard's rows for an id below it
+  if (id >= params.rows) { return; }
+  for (var unit = lane; unit < params.units; unit += WG) {
+    var values = unpack_unit(load_unit(id, unit, params.units));
+    for (var q = 0u; q < QUADS; q++) {
+      for (var i = 0u; i < 4u; i++) {
+        let column = (unit * QUADS + q) * 4u + i;
+        if (column < params.dim) { x[row * params.x_stride + column] = values[q][i]; }
+      }
+    }
+  }
+}

@@ -1,0 +1,4 @@
+// What a product becomes: the time step, softplus(W x + bias).
+@group(0) @binding(4) var<storage, read> bias: array<f32>;  // [out]
+
+fn finish(token: u32, row: u32, sum: f32) -> f32 { return softplus(sum + bias[row]); }

@@ -1,0 +1,29 @@
+// Teams of lanes that sum together, for adapters without subgroup operations: here a team is the whole workgroup.
+override WG: u32 = 64u;
+
+struct Lanes {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) index: u32,
+}
+
+var<workgroup> partial_sums: array<vec4<f32>, WG>;
+
+fn team_count(lanes: Lanes) -> u32 { return 1u; }
+fn team_index(lanes: Lanes) -> u32 { return 0u; }
+fn team_lane(lanes: Lanes) -> u32 { return lanes.index; }
+fn team_size(lanes: Lanes) -> u32 { return WG; }
+
+// Every lane of the team gets the sums; all must call it. WG is a power of two.
+fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> {
+  partial_sums[lanes.index] = v;
+  workgroupBarrier();
+  for (var half = WG / 2u; half > 0u; half >>= 1u) {
+    if (lanes.index < half) { partial_sums[lanes.index] += partial_sums[lanes.index + half]; }
+    workgroupBarrier();
+  }
+  let total = partial_sums[0];
+  workgroupBarrier();
+  return total;
+}
+
+fn workgroup_sum(v: f32, lanes: Lanes) -> f32 { return team_sum(vec4<f32>(v, 0.0, 0.0, 0.0), lanes).x; }

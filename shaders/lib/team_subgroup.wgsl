@@ -1,0 +1,33 @@
+// Teams of lanes that sum together: here a team is a subgroup, of whatever size the driver gives.
+override WG: u32 = 64u;
+
+struct Lanes {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(local_invocation_index) index: u32,
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+  @builtin(subgroup_size) size: u32,
+  @builtin(num_subgroups) subgroups: u32,
+}
+
+var<workgroup> partial_sums: array<f32, WG>;  // one a subgroup
+
+// Some drivers round num_subgroups down; never fewer than fill the workgroup.
+fn team_count(lanes: Lanes) -> u32 { return max(lanes.subgroups, (WG + lanes.size - 1u) / lanes.size); }
+fn team_index(lanes: Lanes) -> u32 { return lanes.subgroup; }
+fn team_lane(lanes: Lanes) -> u32 { return lanes.lane; }
+fn team_size(lanes: Lanes) -> u32 { return lanes.size; }
+
+// Every lane of the team gets the sums.
+fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return subgroupAdd(v); }
+
+// Every lane of the workgroup gets the sum; all must call it.
+fn workgroup_sum(v: f32, lanes: Lanes) -> f32 {
+  let mine = subgroupAdd(v);
+  if (lanes.lane == 0u) { partial_sums[lanes.subgroup] = mine; }
+  workgroupBarrier();
+  var total = 0.0;
+  for (var i = 0u; i < team_count(lanes); i++) { total += partial_sums[i]; }
+  workgroupBarrier();
+  return total;
+}

@@ -1,0 +1,50 @@
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue. Each lane makes 8 tokens x 4 rows in registers and shares
+// nothing, so there is no barrier. The sum over k runs in the same order for every token of every chunk.
+struct Params {
+  units: u32,     // 16-byte units in a row of W
+  x_stride: u32,  // vec4s from one token of x to the next
+  y_stride: u32,  // floats from one token of y to the next
+  first: u32,     // row of y that this shard's row 0 makes
+  rows: u32,      // rows of this shard
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> batch: Batch;
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;        // [tokens, k], padded with zeros to whole units
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;        // [tokens, out]
+
+override WG: u32 = 32u;
+const TOKENS: u32 = 8u;
+const LANE_ROWS: u32 = 4u;
+
+@compute @workgroup_size(WG)
+fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let first_token = group.y * TOKENS;
+  let last_token = batch.rows - 1u;
+  let row = group.x * WG * LANE_ROWS + lane;  // and every WG rows on, so that lanes write side by side
+  let last = params.rows - 1u;
+
+  var sums: array<vec4<f32>, TOKENS>;
+  for (var unit = 0u; unit < params.units; unit++) {
+    var w0 = unpack_unit(load_unit(min(row, last), unit, params.units));
+    var w1 = unpack_unit(load_unit(min(row + WG, last), unit, params.units));
+    var w2 = unpack_unit(load_unit(min(row + 2u * WG, last), unit, params.units));
+    var w3 = unpack_unit(load_unit(min(row + 3u * WG, last), unit, params.units));
+    for (var q = 0u; q < QUADS; q++) {
+      for (var t = 0u; t < TOKENS; t++) {
+        let v = x[min(first_token + t, last_token) * params.x_stride + unit * QUADS + q];
+        sums[t] += vec4<f32>(dot(w0[q], v), dot(w1[q], v), dot(w2[q], v), dot(w3[q], v));
+      }
+    }
+  }
+
+  for (var t = 0u; t < TOKENS; t++) {
+    let token = first_token + t;
+    for (var i = 0u; i < LANE_ROWS; i++) {
+      let r = row + i * WG;
+      if (token <= last_token && r <= last) {
+        let out = params.first + r;
+        y[token * params.y_stride + out] = finish(token, out, sums[t][i]);
+      }
+    }
+  }
+}

@@ -1,0 +1,63 @@
+// The selective scan of a chunk: y_t = (C_t . h_t + D x_t) silu(z_t) with h carried from the slot's state (first segment)
+// or from the carry pass (the others). The segment that holds the last row leaves its h as the state's next version.
+struct Params {
+  inner: u32,       // D
+  stride: u32,      // floats from one row of dt, x or y to the next
+  z_stride: u32,
+  z_first: u32,     // column where z begins
+  dbc_stride: u32,
+  b_first: u32,     // column of dbc where B begins; C follows it
+  segment: u32,     // tokens in a segment
+  versions: u32,    // versions of a slot's state
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<uniform> batch: Batch;
+@group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
+@group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution
+@group(0) @binding(4) var<storage, read> z: array<f32>;              // [rows, u | z]
+@group(0) @binding(5) var<storage, read> dbc: array<f32>;            // [rows, dt | B | C]
+@group(0) @binding(6) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A, then the skip D
+@group(0) @binding(7) var<storage, read> carry: array<f32>;          // [segments, N, D]: the h a segment starts from
+@group(0) @binding(8) var<storage, read_write> state: array<f32>;    // [slot][version][N][D]
+@group(0) @binding(9) var<storage, read_write> y: array<f32>;        // [rows, D]
+
+override WG: u32 = 64u;
+
+@compute @workgroup_size(WG)
+fn scan(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let d = group.x * WG + lane;
+  let segment = group.y;
+  if (d >= params.inner) { return; }
+  let start = segment * params.segment;
+  let end = min(batch.rows, start + params.segment);
+  let slot = batch.slot * params.versions;
+
+  var h: array<f32, N>;
+  var a: array<f32, N>;
+  for (var n = 0u; n < N; n++) {
+    a[n] = a_skip[n * params.inner + d];
+    if (segment == 0u) {
+      h[n] = state[((slot + batch.read_version) * N + n) * params.inner + d];
+    } else {
+      h[n] = carry[(segment * N + n) * params.inner + d];
+    }
+  }
+  let skip = a_skip[N * params.inner + d];
+
+  for (var t = start; t < end; t++) {
+    let dt_t = dt[t * params.stride + d];
+    let x_t = x[t * params.stride + d];
+    let dt_x = dt_t * x_t;
+    let b = t * params.dbc_stride + params.b_first;
+    var sum = 0.0;
+    for (var n = 0u; n < N; n++) {
+      h[n] = recur(h[n], dt_t, a[n], dt_x, dbc[b + n]);
+      sum += dbc[b + N + n] * h[n];
+    }
+    y[t * params.stride + d] = (sum + skip * x_t) * silu(z[t * params.z_stride + params.z_first + d]);
+  }
+
+  if (end == batch.rows) {
+    for (var n = 0u; n < N; n++) { state[((slot + batch.write_version) * N + n) * params.inner + d] = h[n]; }
+  }
+}

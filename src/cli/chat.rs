@@ -1,0 +1,32 @@
+//! `peregrine chat`: the REPL of `examples/chat`, with the command line's settings.
+
+use super::SamplingArgs;
+use super::model::ModelArgs;
+use clap::Args;
+
+#[path = "../../examples/chat/repl.rs"]
+mod repl;
+
+#[derive(Args)]
+pub struct Chat {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The system prompt
+    #[arg(long, value_name = "TEXT")]
+    system_prompt: Option<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
+
+impl Chat {
+    pub fn run(self) -> anyhow::Result<()> {
+        let checkpoint = self.model.checkpoint()?;
+        let (sampling, limit) = self.sampling.resolve(checkpoint.defaults());
+        let engine = self.model.load(checkpoint)?;
+        let mut session = engine.session(sampling)?;
+        if let Some(system) = &self.system_prompt {
+            session.system(system);
+        }
+        repl::run(&mut session, limit)
+    }
+}

@@ -1,0 +1,67 @@
+//! `peregrine devices`: what adapters there are, what can be done with the one that would be used, and the switches.
+
+use super::model::DeviceArgs;
+use clap::Args;
+use peregrine::gpu::{SWITCHES, adapters};
+use serde_json::json;
+use std::io::Write;
+
+#[derive(Args)]
+pub struct Devices {
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Devices {
+    pub fn run(self) -> anyhow::Result<()> {
+        let listed = adapters();
+        let gpu = self.device.open(false)?;
+        let (info, caps) = (gpu.info(), gpu.caps());
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let devices: Vec<_> = (0..)
+                .zip(&listed)
+                .map(|(index, a): (usize, _)| {
+                    json!({
+                        "index": index, "name": a.name, "backend": a.backend, "kind": a.kind, "driver": a.driver,
+                        "unfit": a.unfit,
+                    })
+                })
+                .collect();
+            let chosen = json!({
+                "name": info.name, "backend": info.backend, "subgroups": caps.subgroups,
+                "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
+                "timestamps": caps.timestamps, "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
+            });
+            writeln!(out, "{:#}", json!({ "devices": devices, "chosen": chosen }))?;
+            return Ok(());
+        }
+        for (index, adapter) in listed.iter().enumerate() {
+            let unfit = adapter.unfit.as_ref().map_or_else(String::new, |why| format!("; cannot be used: {why}"));
+            writeln!(out, "{index}: {adapter}{unfit}")?;
+        }
+        let megabytes = |bytes: u64| bytes >> 20;
+        let yes = |is: bool| if is { "yes" } else { "no" };
+        writeln!(out, "\nwould use {}", info.name)?;
+        writeln!(
+            out,
+            "  subgroups      {}, {} to {} lanes",
+            yes(caps.subgroups),
+            caps.subgroup_min,
+            caps.subgroup_max
+        )?;
+        writeln!(out, "  f16            {}", yes(caps.f16))?;
+        writeln!(out, "  timestamps     {}", yes(caps.timestamps))?;
+        writeln!(out, "  binding limit  {} MiB", megabytes(caps.binding_limit))?;
+        writeln!(out, "  buffer limit   {} MiB", megabytes(caps.buffer_limit))?;
+        writeln!(out, "\nswitches, from the environment")?;
+        for (name, meaning) in SWITCHES {
+            let value = std::env::var(name).map_or_else(|_| String::new(), |value| format!(" (now {value})"));
+            writeln!(out, "  {name:<24} {meaning}{value}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! `peregrine logits`: what the model makes of given ids, as a safetensors file. It is how anyone holds peregrine against
+//! another runtime.
+
+use super::model::{LoadBar, ModelArgs};
+use super::output::WholeFile;
+use anyhow::{Context, bail};
+use clap::Args;
+use peregrine::model::{Forward, Weights};
+use peregrine::{Error, model};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Args)]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["ids", "ids_file"])))]
+pub struct Logits {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Token ids, separated by commas
+    #[arg(long, value_name = "1,2,3", allow_hyphen_values = true)]
+    ids: Option<String>,
+    /// A file with token ids, separated by commas or white space
+    #[arg(long, value_name = "FILE")]
+    ids_file: Option<PathBuf>,
+    /// Write the recurrent states too: conv_state.{layer} [D, K-1], oldest first, and ssm_state.{layer} [D, N]
+    #[arg(long)]
+    states: bool,
+    /// The file to write: `logits` [ids, vocabulary], F32
+    #[arg(short, long, value_name = "OUT.safetensors")]
+    output: PathBuf,
+}
+
+impl Logits {
+    pub fn run(self) -> anyhow::Result<()> {
+        let ids = self.parse_ids()?;
+        let checkpoint = self.model.checkpoint()?;
+        let config = checkpoint.config().clone();
+        // Before any work: an output that cannot be written, ids that cannot be fed.
+        let mut file = WholeFile::create(&self.output)?;
+        if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab) {
+            return Err(Error::IdOutOfRange { id: *id, at, vocab: config.vocab }.into());
+        }
+        let gpu = self.model.device.open(self.model.verbose)?;
+        let mut bar = LoadBar::new();
+        let weights = Weights::load(&gpu, &checkpoint.tensors()?, &mut |progress| bar.show(progress))?;
+        bar.finish();
+        let mut forward = Forward::new(&gpu, &config, Arc::new(weights), self.model.options())?;
+
+        let (before, d) = (config.conv_kernel - 1, config.inner);
+        let mut tensors = vec![("logits".to_owned(), [ids.len(), config.vocab])];
+        if self.states {
+            for i in 0..config.layers {
+                tensors.push((format!("conv_state.{i}"), [d, before]));
+                tensors.push((format!("ssm_state.{i}"), [d, config.state]));
+            }
+        }
+        file.write(&header(&tensors))?;
+        let rows = |values: &[f32]| file.write(bytemuck::cast_slice(values));
+        pollster::block_on(forward.prefill_logits(0, &ids, model::Logits::All, rows))?;
+        if self.states {
+            let state = pollster::block_on(forward.state().read(0, forward.version(0)))?;
+            for (conv, ssm) in state.conv.iter().zip(&state.ssm) {
+                file.write(bytemuck::cast_slice(&channels_first(conv, d)))?;
+                file.write(bytemuck::cast_slice(&channels_first(ssm, d)))?;
+            }
+        }
+        file.commit()?;
+        eprintln!("wrote the logits of {} tokens to {}", ids.len(), self.output.display());
+        Ok(())
+    }
+
+    fn parse_ids(&self) -> anyhow::Result<Vec<u32>> {
+        let text = match (&self.ids, &self.ids_file) {
+            (Some(ids), _) => ids.clone(),
+            (None, Some(path)) => {
+                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
+            }
+            (None, None) => bail!("give --ids or --ids-file"),
+        };
+        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+        let ids = words.map(|word| word.parse().map_err(|_| anyhow::anyhow!("{word:?} is not a token id")));
+        let ids: Vec<u32> = ids.collect::<anyhow::Result<_>>()?;
+        if ids.is_empty() {
+            return Err(Error::NoTokens.into());
+        }
+        Ok(ids)
+    }
+}
+
+/// The head of a safetensors file of F32 matrices in this order.
+fn header(tensors: &[(String, [usize; 2])]) -> Vec<u8> {
+    let mut at = 0;
+    let entries = tensors.iter().map(|(name, shape)| {
+        let first = at;
+        at += shape[0] * shape[1] * size_of::<f32>();
+        (name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [first, at] }))
+    });
+    let mut json = serde_json::Value::Object(entries.collect()).to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut head = (json.len() as u64).to_le_bytes().to_vec();
+    head.append(&mut json);
+    head
+}
+
+/// `[K, D]` as `[D, K]`.
+fn channels_first(values: &[f32], channels: usize) -> Vec<f32> {
+    (0..channels).flat_map(|c| values.iter().skip(c).step_by(channels).copied()).collect()
+}

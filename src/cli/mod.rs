@@ -1,0 +1,158 @@
+//! The command line: parses, calls the library, sets the exit code.
+
+mod chat;
+mod devices;
+mod logits;
+mod model;
+mod output;
+mod run;
+
+use clap::{Args, Parser, Subcommand};
+use peregrine::Error;
+use peregrine::runtime::{Sampling, SamplingDefaults};
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, \
+                          4 no usable GPU, 5 out of GPU memory, 130 interrupted.";
+
+/// Runs Falcon Mamba and its relatives on any GPU.
+#[derive(Parser)]
+#[command(name = "peregrine", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Continue a text, or answer one message with -cnv
+    Run(run::Run),
+    /// Chat in the terminal
+    Chat(chat::Chat),
+    /// List the adapters of this machine
+    Devices(devices::Devices),
+    /// Write the logits of given token ids to a file
+    Logits(logits::Logits),
+}
+
+/// Spellings of llama.cpp that clap cannot parse: several letters after one dash.
+const SPELLINGS: &[(&str, &str)] =
+    &[("-cnv", "--conversation"), ("-no-cnv", "--no-conversation"), ("-sys", "--system-prompt"), ("-dev", "--device")];
+
+/// How tokens are chosen.
+#[derive(Args)]
+struct SamplingArgs {
+    /// Tokens to generate at most; -1: until the model ends
+    #[arg(
+        short = 'n',
+        long = "predict",
+        alias = "n-predict",
+        alias = "max-tokens",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
+    predict: Option<i64>,
+    /// Temperature; 0 always takes the most probable token
+    #[arg(long, alias = "temperature", value_name = "T")]
+    temp: Option<f32>,
+    /// Keep the K most probable tokens; 0 keeps all
+    #[arg(long, value_name = "K")]
+    top_k: Option<u32>,
+    /// Keep the most probable tokens up to this probability together; 1 keeps all
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Keep tokens at least this probable, compared with the best; 0 keeps all
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Seed; -1 takes a new one each time and prints it
+    #[arg(short, long, value_name = "SEED", default_value_t = -1, allow_negative_numbers = true)]
+    seed: i64,
+}
+
+impl SamplingArgs {
+    /// The command line's values over the model's over llama.cpp's; says the seed where one is drawn.
+    fn resolve(&self, model: &SamplingDefaults) -> (Sampling, Option<usize>) {
+        let seed = u64::try_from(self.seed).unwrap_or_else(|_| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+            (now.as_nanos() as u64 ^ u64::from(std::process::id())) & 0xffff_ffff
+        });
+        let asked = SamplingDefaults {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            max_tokens: None,
+        };
+        let sampling = asked.over(model, seed);
+        if sampling.temperature > 0.0 && self.seed < 0 {
+            eprintln!("seed {seed}");
+        }
+        let limit = match self.predict {
+            None => model.max_tokens,
+            Some(n) => usize::try_from(n).ok(),
+        };
+        (sampling, limit)
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = std::env::args_os().map(|argument| {
+        let spelling = SPELLINGS.iter().find(|(short, _)| argument == *short);
+        spelling.map_or(argument, |(_, long)| (*long).into())
+    });
+    let outcome = match Cli::parse_from(arguments).command {
+        Command::Run(run) => run.run(),
+        Command::Chat(chat) => chat.run(),
+        Command::Devices(devices) => devices.run(),
+        Command::Logits(logits) => logits.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// Whoever read our output has seen enough.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Error>() {
+        Some(
+            Error::ModelNotFound { .. }
+            | Error::IncompleteCheckpoint { .. }
+            | Error::PickleOnly { .. }
+            | Error::BadJson { .. }
+            | Error::BadConfig { .. }
+            | Error::Unsupported { .. }
+            | Error::BadSafetensors { .. }
+            | Error::UnsafeShard { .. }
+            | Error::MissingTensor { .. }
+            | Error::WrongShape { .. }
+            | Error::WrongDtype { .. }
+            | Error::Tokenizer { .. }
+            | Error::Template { .. },
+        ) => 3,
+        Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
+        Some(Error::OutOfMemory { .. }) => 5,
+        Some(Error::BadSwitch { .. } | Error::BadSetting { .. }) => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

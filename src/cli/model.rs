@@ -1,0 +1,107 @@
+//! Opening the device and the model that the command line names.
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use peregrine::Result;
+use peregrine::gpu::{AdapterChoice, Gpu};
+use peregrine::model::Progress;
+use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+/// Which model, on which device, and how it is fed.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Folder with config.json, tokenizer.json and .safetensors files; without it the small model that is compiled in
+    #[arg(short, long, value_name = "DIR", env = "PEREGRINE_MODEL")]
+    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Tokens of a prompt taken in one step, at most
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub chunk: usize,
+    /// Segments that the scan cuts a full chunk into
+    #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
+    pub segments: usize,
+    /// Say more on stderr
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Which device.
+#[derive(Args)]
+pub struct DeviceArgs {
+    /// Adapter, by index or by a part of its name; see `peregrine devices`
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+}
+
+impl DeviceArgs {
+    /// Opens the device. Without a GPU it takes a CPU, and says so.
+    pub fn open(&self, verbose: bool) -> Result<Gpu> {
+        let choice = self.device.as_deref().map_or(AdapterChoice::Best, AdapterChoice::parse);
+        let gpu = Gpu::open(&choice)?;
+        if gpu.info().cpu && self.device.is_none() && std::env::var_os("PEREGRINE_ADAPTER").is_none() {
+            eprintln!("no GPU found, running on the CPU: {}", gpu.info());
+        } else if verbose {
+            eprintln!("running on {}", gpu.info());
+        }
+        Ok(gpu)
+    }
+}
+
+impl ModelArgs {
+    /// Opens the checkpoint: its small files are read and its weights mapped.
+    pub fn checkpoint(&self) -> Result<Checkpoint> {
+        match &self.model {
+            Some(dir) => Checkpoint::open(dir),
+            None => Checkpoint::embedded(),
+        }
+    }
+
+    /// How an engine for one conversation is laid out.
+    pub fn options(&self) -> EngineOptions {
+        EngineOptions { slots: 1, chunk: self.chunk, segments: self.segments }
+    }
+
+    /// Loads the model with a bar on a terminal.
+    pub fn load(&self, checkpoint: Checkpoint) -> Result<Engine> {
+        let gpu = self.device.open(self.verbose)?;
+        let started = std::time::Instant::now();
+        let mut bar = LoadBar::new();
+        let label = checkpoint.label().to_owned();
+        let engine = Engine::load(&gpu, checkpoint, self.options(), &mut |progress| bar.show(progress))?;
+        bar.finish();
+        if self.verbose {
+            let (seconds, bytes) = (started.elapsed().as_secs_f64(), gpu.allocated_bytes());
+            eprintln!("loaded {label} in {seconds:.2} s, {:.1} MB on the device", bytes as f64 / 1e6);
+        }
+        Ok(engine)
+    }
+}
+
+/// Bytes, rate and time left of a load, on a terminal.
+pub struct LoadBar(Option<ProgressBar>);
+
+impl LoadBar {
+    pub fn new() -> Self {
+        LoadBar(std::io::stderr().is_terminal().then(|| {
+            let style = "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
+            let style = ProgressStyle::with_template(style).expect("the template is sound");
+            ProgressBar::new(0).with_style(style)
+        }))
+    }
+
+    pub fn show(&mut self, progress: Progress) {
+        if let Some(bar) = &self.0 {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        }
+    }
+
+    pub fn finish(self) {
+        if let Some(bar) = self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The library's error: one variant for each thing that a caller can act on.
+
+use std::path::{Path, PathBuf};
+
+/// Result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "read", "write", "map".
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// There is nothing at the path given for a model.
+    #[error("no model at {}: give the folder that holds config.json and the .safetensors files", path.display())]
+    ModelNotFound {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A checkpoint folder lacks one of its parts.
+    #[error("{} has no {missing}: a checkpoint is a folder with config.json, tokenizer.json and .safetensors files", dir.display())]
+    IncompleteCheckpoint {
+        /// The checkpoint folder.
+        dir: PathBuf,
+        /// The file that is missing.
+        missing: String,
+    },
+    /// The folder has only a pickled checkpoint, which is code and is not run.
+    #[error(
+        "{} holds only pytorch_model.bin, a pickle, which peregrine does not open. Convert it once with:\n  \
+         python3 -c \"import torch, safetensors.torch as s; d='{}/'; \
+         w = torch.load(d + 'pytorch_model.bin', map_location='cpu', weights_only=True); \
+         s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, d + 'model.safetensors')\"",
+        dir.display(), dir.display()
+    )]
+    PickleOnly {
+        /// The checkpoint folder.
+        dir: PathBuf,
+    },
+    /// A JSON file does not parse or lacks what it must hold.
+    #[error("{file}: {problem}")]
+    BadJson {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// config.json describes something that cannot be.
+    #[error("{file}: {problem}")]
+    BadConfig {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The model, or a part of it, is of a kind that peregrine does not run.
+    #[error("{file}: {what} is not supported; {hint}")]
+    Unsupported {
+        /// The file that asks for it.
+        file: String,
+        /// What is asked for.
+        what: String,
+        /// What is supported instead.
+        hint: String,
+    },
+    /// A safetensors file is damaged or not one.
+    #[error("{file} is not a sound safetensors file: {problem}; download it again")]
+    BadSafetensors {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The index names a file outside of the checkpoint folder.
+    #[error(
+        "{index} names {shard:?}, which is not a plain file name inside the checkpoint folder; this file is not to be trusted"
+    )]
+    UnsafeShard {
+        /// The index file.
+        index: String,
+        /// The name it gives.
+        shard: String,
+    },
+    /// The config needs a tensor that no file holds.
+    #[error("{file}: tensor {tensor} is missing; is config.json of another model?")]
+    MissingTensor {
+        /// The tensor.
+        tensor: String,
+        /// Where it was looked for.
+        file: String,
+    },
+    /// A tensor has another shape than the config says.
+    #[error("{tensor}: {file} has {found:?}, the config needs {wanted:?}; is config.json of another model?")]
+    WrongShape {
+        /// The tensor.
+        tensor: String,
+        /// Its file.
+        file: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape that config.json asks for.
+        wanted: Vec<usize>,
+    },
+    /// A tensor's type is none that peregrine reads.
+    #[error("{tensor}: {file} stores it as {found}; supported are F32, F16 and BF16")]
+    WrongDtype {
+        /// The tensor.
+        tensor: String,
+        /// Its file.
+        file: String,
+        /// The type in the file.
+        found: String,
+    },
+    /// The tokenizer cannot be loaded or used.
+    #[error("{file}: {problem}")]
+    Tokenizer {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A chat template does not parse or does not render.
+    #[error("chat template of {file}: {problem}")]
+    Template {
+        /// The file it came from.
+        file: String,
+        /// The engine's message, with the line.
+        problem: String,
+    },
+    /// No adapter can run compute shaders.
+    #[error(
+        "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1){detail}"
+    )]
+    NoAdapter {
+        /// Which adapters were seen and why they do not do; may be empty.
+        detail: String,
+    },
+    /// The adapter asked for is not there.
+    #[error("no device {wanted:?}; there are: {}", have.join(", "))]
+    UnknownDevice {
+        /// The name or index given.
+        wanted: String,
+        /// The adapters at hand.
+        have: Vec<String>,
+    },
+    /// An environment switch has a value that means nothing.
+    #[error("{switch}={value:?}: {problem}")]
+    BadSwitch {
+        /// The environment variable.
+        switch: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        problem: String,
+    },
+    /// The driver took the device away, or reset it. Open it again; what it held is gone.
+    #[error("the GPU device was lost ({reason}); open it again and reload the model")]
+    DeviceLost {
+        /// The driver's reason.
+        reason: String,
+    },
+    /// The GPU refused an operation.
+    #[error("{what}: the GPU refused it: {problem}")]
+    Gpu {
+        /// The operation, with its label.
+        what: String,
+        /// The driver's or wgpu's message.
+        problem: String,
+    },
+    /// The GPU has no room for a buffer.
+    #[error("out of GPU memory at {what} ({bytes} bytes)")]
+    OutOfMemory {
+        /// The buffer's label.
+        what: String,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Work that was submitted did not finish.
+    #[error("the GPU did not finish within {seconds} s; a smaller --chunk makes each piece of work shorter")]
+    Timeout {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// One row of a tensor is larger than the adapter can bind.
+    #[error("{what}: one row takes {bytes} bytes, the adapter binds at most {limit} at a time; use another adapter")]
+    RowTooLarge {
+        /// The tensor or activation.
+        what: String,
+        /// Bytes of a row.
+        bytes: u64,
+        /// The adapter's limit.
+        limit: u64,
+    },
+    /// A token id that the model has no row for.
+    #[error("token id {id} at position {at} is out of range: this model has ids 0 to {}", vocab - 1)]
+    IdOutOfRange {
+        /// The id.
+        id: u32,
+        /// Its place in the input.
+        at: usize,
+        /// Rows of the embedding.
+        vocab: usize,
+    },
+    /// Nothing was given to run.
+    #[error("no tokens to run: the prompt is empty")]
+    NoTokens,
+    /// A setting lies outside of what it may be.
+    #[error("{name} is {value}: {problem}")]
+    BadSetting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        problem: &'static str,
+    },
+    /// The logits hold NaN or infinity, so that no token can be chosen.
+    #[error(
+        "the model's logits are not finite at position {position}: the weights are damaged or the driver computes wrongly"
+    )]
+    NotFinite {
+        /// Tokens consumed when it happened.
+        position: u64,
+    },
+    /// Every token is banned, so that none can be chosen.
+    #[error("every token is banned at position {position}: relax the bias")]
+    AllBanned {
+        /// Tokens consumed when it happened.
+        position: u64,
+    },
+    /// All slots are in use.
+    #[error("all {slots} slots are in use: drop a session, or open the engine with more slots")]
+    NoFreeSlot {
+        /// Slots of the engine.
+        slots: usize,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] for `path`.
+    pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Error::Io { doing, path: path.as_ref().to_owned(), source }
+    }
+}

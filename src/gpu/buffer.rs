@@ -1,0 +1,250 @@
+//! Buffers that know their type, and the way of data to the device and back.
+
+use super::{Gpu, Submitted};
+use crate::error::{Error, Result};
+use bytemuck::Pod;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes handed to the queue before it is told to send them: bounds the staging memory.
+const UPLOAD_PIECE: usize = 8 << 20;
+
+/// What a buffer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Read and written by kernels.
+    Storage,
+    /// A kernel's parameters.
+    Uniform,
+}
+
+/// A labelled buffer of `len` values on the device, never resized. Clones share it; the last one frees it.
+#[derive(Clone)]
+pub struct Buf<T> {
+    raw: Arc<Raw>,
+    first: usize,
+    len: usize,
+    of: PhantomData<T>,
+}
+
+struct Raw {
+    buffer: wgpu::Buffer,
+    label: String,
+    allocated: Arc<AtomicU64>,
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.allocated.fetch_sub(self.buffer.size(), Ordering::Relaxed);
+    }
+}
+
+/// A buffer, or a range of one, ready to be bound to a kernel.
+#[derive(Clone)]
+pub struct Bound {
+    raw: Arc<Raw>,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Bound {
+    pub(super) fn resource(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.raw.buffer,
+            offset: self.offset,
+            size: wgpu::BufferSize::new(self.bytes),
+        })
+    }
+}
+
+impl<T: Pod> Buf<T> {
+    /// Number of values.
+    #[allow(clippy::len_without_is_empty, reason = "a buffer is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The label given when it was made.
+    pub fn label(&self) -> &str {
+        &self.raw.label
+    }
+
+    /// Ready to be bound to a kernel.
+    pub fn bind(&self) -> Bound {
+        let size = size_of::<T>() as u64;
+        let whole = self.first == 0 && self.len as u64 * size + 16 > self.raw.buffer.size();
+        let bytes = if whole { self.raw.buffer.size() } else { self.len as u64 * size };
+        Bound { raw: self.raw.clone(), offset: self.first as u64 * size, bytes }
+    }
+
+    /// A range of the values as a buffer of its own. To be bound, it must start on the adapter's storage alignment.
+    pub fn view(&self, range: Range<usize>) -> Self {
+        assert!(range.end <= self.len, "{}: view past the end", self.label());
+        Buf { raw: self.raw.clone(), first: self.first + range.start, len: range.len(), of: PhantomData }
+    }
+
+    /// The same memory, seen as values of another type.
+    pub fn reinterpret<U: Pod>(self) -> Buf<U> {
+        let (first, bytes) = (self.first * size_of::<T>(), self.len * size_of::<T>());
+        assert!(first.is_multiple_of(size_of::<U>()) && bytes.is_multiple_of(size_of::<U>()), "{}", self.label());
+        Buf { raw: self.raw, first: first / size_of::<U>(), len: bytes / size_of::<U>(), of: PhantomData }
+    }
+
+    pub(super) fn bytes(&self, range: &Range<usize>) -> (u64, u64) {
+        let size = size_of::<T>() as u64;
+        ((self.first + range.start) as u64 * size, range.len() as u64 * size)
+    }
+
+    pub(super) fn raw(&self) -> &wgpu::Buffer {
+        &self.raw.buffer
+    }
+}
+
+impl Gpu {
+    /// A new buffer of `len` values, all zero.
+    pub fn buffer<T: Pod>(&self, label: impl Into<String>, len: usize, usage: Usage) -> Result<Buf<T>> {
+        let label = label.into();
+        // Uniforms end on 16 bytes for GL's sake; nothing is empty.
+        let bytes = (len.max(1) * size_of::<T>()).next_multiple_of(16) as u64;
+        let limit = self.caps().buffer_limit;
+        if bytes > limit {
+            return Err(Error::RowTooLarge { what: label, bytes, limit });
+        }
+        let usages = match usage {
+            Usage::Storage => wgpu::BufferUsages::STORAGE,
+            Usage::Uniform => wgpu::BufferUsages::UNIFORM,
+        };
+        let buffer = self
+            .scoped(&label, || {
+                self.shared.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(&label),
+                    size: bytes,
+                    usage: usages | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+                    mapped_at_creation: false,
+                })
+            })
+            .map_err(|e| match e {
+                Error::OutOfMemory { what, .. } => Error::OutOfMemory { what, bytes },
+                other => other,
+            })?;
+        let allocated = self.shared.allocated.clone();
+        allocated.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Buf { raw: Arc::new(Raw { buffer, label, allocated }), first: 0, len, of: PhantomData })
+    }
+
+    /// A new buffer that holds `values`.
+    pub fn upload<T: Pod>(&self, label: impl Into<String>, values: &[T], usage: Usage) -> Result<Buf<T>> {
+        let buf = self.buffer(label, values.len(), usage)?;
+        self.write(&buf, 0, values)?;
+        Ok(buf)
+    }
+
+    /// Writes `values` from index `at` on, before anything submitted later runs. Large data goes in bounded pieces, so
+    /// that no second copy of it builds up on the host.
+    pub fn write<T: Pod>(&self, buf: &Buf<T>, at: usize, values: &[T]) -> Result<()> {
+        self.check()?;
+        assert!(at + values.len() <= buf.len, "{}: write past the end", buf.label());
+        let first = (buf.first + at) * size_of::<T>();
+        for (i, piece) in bytemuck::cast_slice::<T, u8>(values).chunks(UPLOAD_PIECE).enumerate() {
+            self.shared.queue.write_buffer(buf.raw(), (first + i * UPLOAD_PIECE) as u64, piece);
+            if piece.len() == UPLOAD_PIECE {
+                self.flush()?;
+            }
+        }
+        self.check()
+    }
+
+    /// Sends what [`Gpu::write`] has staged and waits until the staging memory is free again.
+    pub fn flush(&self) -> Result<()> {
+        let submission = self.shared.queue.submit([]);
+        self.wait(submission)
+    }
+
+    /// Sets `len` values from index `at` on to zero, before anything submitted later runs.
+    pub fn clear<T: Pod>(&self, regions: &[(&Buf<T>, Range<usize>)]) -> Result<()> {
+        self.check()?;
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        for (buf, range) in regions {
+            let (first, bytes) = buf.bytes(range);
+            encoder.clear_buffer(buf.raw(), first, Some(bytes));
+        }
+        self.shared.queue.submit([encoder.finish()]);
+        self.check()
+    }
+
+    /// Reads a range of a buffer back, after all that was submitted before.
+    pub async fn read<T: Pod>(&self, buf: &Buf<T>, range: Range<usize>) -> Result<Vec<T>> {
+        let readback = self.readback::<T>("read", range.len())?;
+        let pending = self.copy_out(buf, range, readback)?;
+        Ok(pending.get().await?.0)
+    }
+
+    /// Memory of the host's that results can be copied to.
+    pub fn readback<T: Pod>(&self, label: &str, len: usize) -> Result<Readback<T>> {
+        let bytes = (len.max(1) * size_of::<T>()).next_multiple_of(4) as u64;
+        let buffer = self.scoped(label, || {
+            self.shared.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: bytes,
+                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+                mapped_at_creation: false,
+            })
+        })?;
+        Ok(Readback { gpu: self.clone(), buffer, len, of: PhantomData })
+    }
+
+    fn copy_out<T: Pod>(&self, buf: &Buf<T>, range: Range<usize>, to: Readback<T>) -> Result<Pending<T>> {
+        self.check()?;
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        let (first, bytes) = buf.bytes(&range);
+        encoder.copy_buffer_to_buffer(buf.raw(), first, &to.buffer, 0, bytes);
+        let submission = self.shared.queue.submit([encoder.finish()]);
+        Ok(to.after(Submitted { last: submission }))
+    }
+}
+
+/// Host memory that the device can copy to; idle.
+pub struct Readback<T> {
+    gpu: Gpu,
+    pub(super) buffer: wgpu::Buffer,
+    len: usize,
+    of: PhantomData<T>,
+}
+
+/// A [`Readback`] whose copy has been submitted.
+pub struct Pending<T> {
+    readback: Readback<T>,
+    submitted: Submitted,
+    mapped: std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+}
+
+impl<T: Pod> Readback<T> {
+    /// Asks for the memory to be mapped once `submitted`, which copies to it, is done.
+    pub fn after(self, submitted: Submitted) -> Pending<T> {
+        let (send, mapped) = std::sync::mpsc::channel();
+        self.buffer.map_async(wgpu::MapMode::Read, .., move |outcome| {
+            let _ = send.send(outcome);
+        });
+        Pending { readback: self, submitted, mapped }
+    }
+}
+
+impl<T: Pod> Pending<T> {
+    /// The values, and the memory to be used again. Natively the one place that waits for the device; the future is ready
+    /// when it returns.
+    pub async fn get(self) -> Result<(Vec<T>, Readback<T>)> {
+        let Pending { readback, submitted, mapped } = self;
+        readback.gpu.wait(submitted.last)?;
+        let refused = |problem: String| Error::Gpu { what: "reading a result".to_owned(), problem };
+        mapped.recv().map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
+        let view = readback.buffer.get_mapped_range(..).map_err(|e| refused(e.to_string()))?;
+        let bytes = &view[..readback.len * size_of::<T>()];
+        let values = bytemuck::pod_collect_to_vec(bytes);
+        drop(view);
+        readback.buffer.unmap();
+        readback.gpu.check()?;
+        Ok((values, readback))
+    }
+}

@@ -1,0 +1,195 @@
+//! What this adapter may be asked to do, and the switches that take some of it away.
+
+use crate::error::{Error, Result};
+
+/// The environment switches, each with its meaning; `peregrine devices` lists them.
+pub const SWITCHES: &[(&str, &str)] = &[
+    ("PEREGRINE_ADAPTER", "adapter to use, by index or by a part of its name"),
+    ("PEREGRINE_DISABLE", "features to do without, separated by commas: subgroups, f16, timestamps"),
+    ("PEREGRINE_BINDING_LIMIT", "bytes that one binding may span at most; larger weights are cut into shards"),
+    ("PEREGRINE_TIMEOUT", "seconds to wait for a piece of work before giving up"),
+];
+
+/// Values of the environment switches.
+#[derive(Debug, Clone, Default)]
+pub struct Switches {
+    /// `PEREGRINE_ADAPTER`.
+    pub adapter: Option<String>,
+    /// `PEREGRINE_DISABLE` names `subgroups`.
+    pub without_subgroups: bool,
+    /// `PEREGRINE_DISABLE` names `f16`.
+    pub without_f16: bool,
+    /// `PEREGRINE_DISABLE` names `timestamps`.
+    pub without_timestamps: bool,
+    /// `PEREGRINE_BINDING_LIMIT`, in bytes.
+    pub binding_limit: Option<u64>,
+    /// `PEREGRINE_TIMEOUT`, in seconds.
+    pub timeout: Option<u64>,
+}
+
+impl Switches {
+    /// Reads the environment; a value that means nothing is an error rather than ignored.
+    pub fn from_env() -> Result<Self> {
+        Self::parse(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
+    }
+
+    fn parse(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut switches = Switches { adapter: get("PEREGRINE_ADAPTER"), ..Default::default() };
+        for feature in get("PEREGRINE_DISABLE").iter().flat_map(|list| list.split(',')) {
+            match feature.trim() {
+                "subgroups" => switches.without_subgroups = true,
+                "f16" => switches.without_f16 = true,
+                "timestamps" => switches.without_timestamps = true,
+                "" => {}
+                other => {
+                    return Err(Error::BadSwitch {
+                        switch: "PEREGRINE_DISABLE",
+                        value: other.to_owned(),
+                        problem: "it lists subgroups, f16 or timestamps".to_owned(),
+                    });
+                }
+            }
+        }
+        let number = |switch: &'static str| match get(switch) {
+            None => Ok(None),
+            Some(value) => match value.parse::<u64>() {
+                Ok(n) if n > 0 => Ok(Some(n)),
+                _ => Err(Error::BadSwitch { switch, value, problem: "it is a whole number above 0".to_owned() }),
+            },
+        };
+        switches.binding_limit = number("PEREGRINE_BINDING_LIMIT")?;
+        switches.timeout = number("PEREGRINE_TIMEOUT")?;
+        Ok(switches)
+    }
+}
+
+/// Facts about an open adapter that code branches on, after the switches; fixed when the device is opened.
+#[derive(Debug, Clone)]
+pub struct Caps {
+    /// Subgroup operations may be used in kernels.
+    pub subgroups: bool,
+    /// Smallest subgroup that the driver may run, in lanes.
+    pub subgroup_min: u32,
+    /// Largest subgroup that the driver may run, in lanes.
+    pub subgroup_max: u32,
+    /// The shader type f16 exists. Weights in f16 do not need it.
+    pub f16: bool,
+    /// Timestamp queries exist.
+    pub timestamps: bool,
+    /// Bytes that one storage binding may span.
+    pub binding_limit: u64,
+    /// Bytes of the largest buffer.
+    pub buffer_limit: u64,
+    /// Workgroups in one dimension of a dispatch.
+    pub max_groups: u32,
+    /// Offset of a storage binding is a multiple of this.
+    pub storage_align: u64,
+    /// The adapter is a CPU.
+    pub cpu: bool,
+    /// Seconds to wait for a piece of work.
+    pub timeout: u64,
+}
+
+/// Features that kernels can make use of, to be asked for where the adapter has them.
+pub(super) fn wanted_features(available: wgpu::Features, switches: &Switches) -> wgpu::Features {
+    let mut wanted = wgpu::Features::empty();
+    if !switches.without_subgroups {
+        wanted |= wgpu::Features::SUBGROUP;
+    }
+    if !switches.without_f16 {
+        wanted |= wgpu::Features::SHADER_F16;
+    }
+    if !switches.without_timestamps {
+        wanted |= wgpu::Features::TIMESTAMP_QUERY;
+    }
+    wanted & available
+}
+
+/// Limits to ask for: the defaults, with bindings and buffers as large as the adapter has them.
+pub(super) fn wanted_limits(available: &wgpu::Limits) -> wgpu::Limits {
+    wgpu::Limits {
+        max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
+        max_buffer_size: available.max_buffer_size,
+        ..wgpu::Limits::default()
+    }
+    .or_worse_values_from(available)
+}
+
+/// Why an adapter cannot run the kernels, if so.
+pub(super) fn unfit(limits: &wgpu::Limits) -> Option<String> {
+    let needs: [(&str, u64, u64); 4] = [
+        ("storage buffers a stage", limits.max_storage_buffers_per_shader_stage.into(), 8),
+        ("lanes in a workgroup", limits.max_compute_invocations_per_workgroup.into(), 256),
+        ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size.into(), 16384),
+        ("workgroups in a dimension", limits.max_compute_workgroups_per_dimension.into(), 65535),
+    ];
+    needs
+        .into_iter()
+        .find(|(_, has, needs)| has < needs)
+        .map(|(what, has, needs)| format!("it has {has} {what}, {needs} are needed"))
+}
+
+impl Caps {
+    pub(super) fn of(device: &wgpu::Device, info: &wgpu::AdapterInfo, switches: &Switches) -> Self {
+        let features = device.features();
+        let limits = device.limits();
+        let binding = limits.max_storage_buffer_binding_size;
+        Caps {
+            subgroups: features.contains(wgpu::Features::SUBGROUP) && !switches.without_subgroups,
+            subgroup_min: info.subgroup_min_size,
+            subgroup_max: info.subgroup_max_size,
+            f16: features.contains(wgpu::Features::SHADER_F16) && !switches.without_f16,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY) && !switches.without_timestamps,
+            binding_limit: switches.binding_limit.map_or(binding, |limit| limit.min(binding)),
+            buffer_limit: limits.max_buffer_size,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            storage_align: limits.min_storage_buffer_offset_alignment.into(),
+            cpu: info.device_type == wgpu::DeviceType::Cpu,
+            timeout: switches.timeout.unwrap_or(300),
+        }
+    }
+
+    /// The least that WebGPU promises, for checks without a device.
+    pub fn portable() -> Self {
+        Caps {
+            subgroups: false,
+            subgroup_min: 4,
+            subgroup_max: 128,
+            f16: false,
+            timestamps: false,
+            binding_limit: 128 << 20,
+            buffer_limit: 256 << 20,
+            max_groups: 65535,
+            storage_align: 256,
+            cpu: true,
+            timeout: 300,
+        }
+    }
+
+    /// Bytes that one weight or activation buffer may take: it is bound whole.
+    pub fn span_limit(&self) -> u64 {
+        self.binding_limit.min(self.buffer_limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_read_or_refused() {
+        let env = |pairs: &'static [(&str, &str)]| {
+            move |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+        };
+        let s = Switches::parse(env(&[("PEREGRINE_DISABLE", "subgroups, f16"), ("PEREGRINE_BINDING_LIMIT", "4096")]))
+            .unwrap();
+        assert!(s.without_subgroups && s.without_f16 && !s.without_timestamps);
+        assert_eq!(s.binding_limit, Some(4096));
+        for bad in
+            [[("PEREGRINE_DISABLE", "sugbroups")], [("PEREGRINE_BINDING_LIMIT", "big")], [("PEREGRINE_TIMEOUT", "0")]]
+        {
+            let e = Switches::parse(|name| bad.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()));
+            assert!(matches!(e, Err(Error::BadSwitch { .. })), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! How a kernel is declared, linked from its parts and made into a pipeline.
+
+use super::Caps;
+
+/// A WGSL file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    /// Its path below `shaders/`.
+    pub file: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+/// A [`Source`] from a file below `shaders/`, compiled in.
+macro_rules! wgsl {
+    ($file:literal) => {
+        $crate::gpu::Source { file: $file, text: include_str!(concat!("../../shaders/", $file)) }
+    };
+}
+pub(crate) use wgsl;
+
+/// A piece of a kernel's module.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    /// Always this file.
+    File(Source),
+    /// One of two files that define the same functions, by whether the adapter has subgroup operations.
+    Subgroups {
+        /// Where it has them.
+        with: Source,
+        /// Where it has not.
+        without: Source,
+    },
+}
+
+/// How a kernel uses a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Parameters; the fields and the byte size of the Rust struct that holds them.
+    Uniform(&'static [(&'static str, usize)], usize),
+    /// Storage that is only read.
+    Read,
+    /// Storage that is written, or read and written.
+    Write,
+}
+
+/// One binding of a kernel: its number is its place in the list.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding {
+    /// The variable's name in the shader.
+    pub name: &'static str,
+    /// How the kernel uses it.
+    pub access: Access,
+}
+
+impl Binding {
+    /// Storage that is only read.
+    pub const fn read(name: &'static str) -> Self {
+        Binding { name, access: Access::Read }
+    }
+
+    /// Storage that is written, or read and written.
+    pub const fn write(name: &'static str) -> Self {
+        Binding { name, access: Access::Write }
+    }
+}
+
+/// Declares a struct of a kernel's parameters and its table of fields, which a test holds against the shader's.
+macro_rules! params {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),+ $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $type),+ }
+
+        impl $name {
+            /// The binding that holds this struct.
+            pub const fn binding(name: &'static str) -> $crate::gpu::Binding {
+                const FIELDS: &[(&str, usize)] = &[$((stringify!($field), std::mem::offset_of!($name, $field))),+];
+                $crate::gpu::Binding { name, access: $crate::gpu::Access::Uniform(FIELDS, size_of::<$name>()) }
+            }
+        }
+    };
+}
+pub(crate) use params;
+
+/// A kernel, fully declared. It agrees with its WGSL, or `tests/shaders.rs` fails.
+#[derive(Debug, Clone)]
+pub struct KernelDef {
+    /// Its name and label, for profiles and `--only`.
+    pub name: &'static str,
+    /// The entry point.
+    pub entry: &'static str,
+    /// What its module is linked from.
+    pub parts: Vec<Part>,
+    /// Group 0.
+    pub bindings: Vec<Binding>,
+    /// Group 1: the weights, where the kernel has them.
+    pub weights: Vec<Binding>,
+    /// Constants that the module is linked with: sizes of arrays in registers.
+    pub consts: Vec<(&'static str, u32)>,
+    /// Values of the module's `override`s.
+    pub overrides: Vec<(&'static str, u32)>,
+}
+
+impl KernelDef {
+    /// A kernel without weights, constants or overrides.
+    pub fn new(name: &'static str, parts: Vec<Part>, bindings: Vec<Binding>) -> Self {
+        KernelDef { name, entry: name, parts, bindings, weights: vec![], consts: vec![], overrides: vec![] }
+    }
+
+    /// With constants to link with.
+    pub fn consts(mut self, consts: &[(&'static str, u32)]) -> Self {
+        self.consts = consts.to_vec();
+        self
+    }
+
+    /// With values for overrides.
+    pub fn overrides(mut self, overrides: &[(&'static str, u32)]) -> Self {
+        self.overrides = overrides.to_vec();
+        self
+    }
+}
+
+/// A kernel's module, with the place of each part in it.
+#[derive(Debug, Clone)]
+pub struct Linked {
+    /// The module's text.
+    pub wgsl: String,
+    /// Each part's file and the line of the module (from 1) where it begins.
+    pub map: Vec<(&'static str, usize)>,
+}
+
+impl Linked {
+    /// The file and its line for a line of the module.
+    pub fn locate(&self, line: usize) -> (&'static str, usize) {
+        let found = self.map.iter().rev().find(|(_, first)| *first <= line);
+        found.map_or(("constants", line), |(file, first)| (file, line - first + 1))
+    }
+}
+
+/// Puts a kernel's module together: its constants, then its parts in order.
+pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
+    let mut wgsl = String::new();
+    for (name, value) in &def.consts {
+        wgsl += &format!("const {name}: u32 = {value}u;\n");
+    }
+    let mut map = Vec::new();
+    for part in &def.parts {
+        let source = match part {
+            Part::File(source) => source,
+            Part::Subgroups { with, .. } if caps.subgroups => with,
+            Part::Subgroups { without, .. } => without,
+        };
+        map.push((source.file, wgsl.lines().count() + 1));
+        wgsl += source.text;
+        wgsl += "\n";
+    }
+    Linked { wgsl, map }
+}
+
+/// A kernel made ready for a device.
+pub struct Kernel {
+    pub(super) def: KernelDef,
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) layouts: Vec<wgpu::BindGroupLayout>,
+}
+
+pub(super) fn build(device: &wgpu::Device, def: &KernelDef, linked: &Linked) -> Kernel {
+    let layout = |bindings: &[Binding]| {
+        let entries: Vec<_> = bindings
+            .iter()
+            .enumerate()
+            .map(|(i, binding)| wgpu::BindGroupLayoutEntry {
+                binding: u32::try_from(i).expect("a kernel has a few bindings"),
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match binding.access {
+                        Access::Uniform(..) => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(def.name), entries: &entries })
+    };
+    let mut layouts = vec![layout(&def.bindings)];
+    if !def.weights.is_empty() {
+        layouts.push(layout(&def.weights));
+    }
+    let groups: Vec<_> = layouts.iter().map(Some).collect();
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(def.name),
+        source: wgpu::ShaderSource::Wgsl(linked.wgsl.as_str().into()),
+    });
+    let constants: Vec<_> = def.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
+    let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(def.name),
+        layout: Some(&device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(def.name),
+            bind_group_layouts: &groups,
+            immediate_size: 0,
+        })),
+        module: &module,
+        entry_point: Some(def.entry),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &constants,
+            zero_initialize_workgroup_memory: true,
+        },
+        cache: None,
+    });
+    Kernel { def: def.clone(), pipeline, layouts }
+}

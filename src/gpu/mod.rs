@@ -1,0 +1,294 @@
+//! The device: the only layer that names wgpu.
+
+mod buffer;
+mod caps;
+mod kernel;
+mod plan;
+
+pub use buffer::{Bound, Buf, Pending, Readback, Usage};
+pub use caps::{Caps, SWITCHES, Switches};
+pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
+pub(crate) use kernel::{params, wgsl};
+pub use plan::{Copy, Count, Plan, Submitted};
+
+use crate::error::{Error, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Which adapter to open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AdapterChoice {
+    /// `PEREGRINE_ADAPTER` if set, else the first of [`adapters`]: a real GPU before a CPU.
+    #[default]
+    Best,
+    /// An index into [`adapters`].
+    Index(usize),
+    /// A part of the adapter's name, in any case; the first that matches.
+    Name(String),
+}
+
+impl AdapterChoice {
+    /// An index if `text` is a number, else a name.
+    pub fn parse(text: &str) -> Self {
+        text.parse().map_or_else(|_| AdapterChoice::Name(text.to_owned()), AdapterChoice::Index)
+    }
+}
+
+/// An adapter as the system lists it.
+#[derive(Debug, Clone)]
+pub struct AdapterInfo {
+    /// Name of the device.
+    pub name: String,
+    /// "Vulkan", "Metal", "Dx12" or "Gl".
+    pub backend: String,
+    /// "discrete GPU", "integrated GPU", "virtual GPU", "CPU" or "other".
+    pub kind: &'static str,
+    /// Driver name and version.
+    pub driver: String,
+    /// The adapter is a CPU.
+    pub cpu: bool,
+    /// Why it cannot be used, if so.
+    pub unfit: Option<String>,
+}
+
+impl AdapterInfo {
+    fn of(adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        AdapterInfo {
+            kind: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+                wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+                wgpu::DeviceType::VirtualGpu => "virtual GPU",
+                wgpu::DeviceType::Cpu => "CPU",
+                wgpu::DeviceType::Other => "other",
+            },
+            cpu: info.device_type == wgpu::DeviceType::Cpu,
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            backend: format!("{:?}", info.backend),
+            unfit: caps::unfit(&adapter.limits()),
+            name: info.name,
+        }
+    }
+}
+
+impl std::fmt::Display for AdapterInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}, {}, {})", self.name, self.backend, self.kind, self.driver)
+    }
+}
+
+/// The process's instances, native interfaces before GL: drivers do not love being loaded twice. GL is only looked at where
+/// there is nothing else, or where `WGPU_BACKEND` asks for it; it shows the same devices once more.
+fn instance(gl: bool) -> &'static wgpu::Instance {
+    static INSTANCES: [OnceLock<wgpu::Instance>; 2] = [OnceLock::new(), OnceLock::new()];
+    INSTANCES[usize::from(gl)].get_or_init(|| {
+        let native = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+        let asked = wgpu::Backends::from_env();
+        wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends: asked.unwrap_or(if gl { wgpu::Backends::GL } else { native }),
+            flags: wgpu::InstanceFlags::empty().with_env(),
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        })
+    })
+}
+
+/// Adapters that will do before others, GPUs before CPUs, native interfaces before GL; the system's order otherwise.
+fn sorted_adapters() -> Vec<wgpu::Adapter> {
+    let listed = |gl| pollster::block_on(instance(gl).enumerate_adapters(wgpu::Backends::all()));
+    let mut adapters = listed(false);
+    if adapters.is_empty() {
+        adapters = listed(true);
+    }
+    adapters.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        (caps::unfit(&adapter.limits()).is_some(), kind, info.backend == wgpu::Backend::Gl)
+    });
+    adapters
+}
+
+/// The adapters of this machine; their place in the list is their index.
+pub fn adapters() -> Vec<AdapterInfo> {
+    sorted_adapters().iter().map(AdapterInfo::of).collect()
+}
+
+/// An open device. After a device loss every call returns [`Error::DeviceLost`]; nothing panics and nothing returns zeros.
+/// Cheap to clone; all clones are the same device.
+#[derive(Clone)]
+pub struct Gpu {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: AdapterInfo,
+    caps: Caps,
+    latch: Arc<Latch>,
+    allocated: Arc<AtomicU64>,
+    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+}
+
+/// The first thing that went wrong behind our back: it is reported by every later call.
+#[derive(Default)]
+struct Latch {
+    lost: OnceLock<String>,
+    refused: Mutex<Option<String>>,
+}
+
+impl Gpu {
+    /// Opens an adapter with the features and limits that the kernels can use.
+    pub fn open(choice: &AdapterChoice) -> Result<Self> {
+        Self::open_with(choice, Switches::from_env()?)
+    }
+
+    /// [`Gpu::open`] with switches of the caller's instead of the environment's.
+    pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
+        let adapter = pick(choice, &switches)?;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("peregrine"),
+            required_features: caps::wanted_features(adapter.features(), &switches),
+            required_limits: caps::wanted_limits(&adapter.limits()),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+            .map_err(|e| Error::Gpu { what: format!("opening {}", adapter.get_info().name), problem: e.to_string() })?;
+        Ok(Self::assemble(&adapter, device, queue, &switches))
+    }
+
+    fn assemble(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue, switches: &Switches) -> Self {
+        let latch = Arc::new(Latch::default());
+        let on_error = latch.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let mut refused = on_error.refused.lock().unwrap_or_else(|e| e.into_inner());
+            refused.get_or_insert_with(|| error.to_string());
+        }));
+        let on_lost = latch.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            let _ = on_lost.lost.set(format!("{reason:?}: {message}"));
+        });
+        let caps = Caps::of(&device, &adapter.get_info(), switches);
+        Gpu {
+            shared: Arc::new(Shared {
+                info: AdapterInfo::of(adapter),
+                caps,
+                device,
+                queue,
+                latch,
+                allocated: Arc::new(AtomicU64::new(0)),
+                kernels: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+
+    /// The adapter behind this device.
+    pub fn info(&self) -> &AdapterInfo {
+        &self.shared.info
+    }
+
+    /// What the adapter may be asked to do.
+    pub fn caps(&self) -> &Caps {
+        &self.shared.caps
+    }
+
+    /// Bytes of GPU buffers alive now.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.shared.allocated.load(Ordering::Relaxed)
+    }
+
+    /// Fails if the device is lost or has refused something since it was opened.
+    pub fn check(&self) -> Result<()> {
+        if let Some(reason) = self.shared.latch.lost.get() {
+            return Err(Error::DeviceLost { reason: reason.clone() });
+        }
+        match &*self.shared.latch.refused.lock().unwrap_or_else(|e| e.into_inner()) {
+            None => Ok(()),
+            Some(problem) => Err(Error::Gpu { what: "a command".to_owned(), problem: problem.clone() }),
+        }
+    }
+
+    /// Gives the device up, as a driver reset would: a test of what happens then.
+    pub fn destroy(&self) {
+        self.shared.device.destroy();
+    }
+
+    /// The pipeline of a kernel, made on first use.
+    pub fn kernel(&self, def: &KernelDef) -> Result<Arc<Kernel>> {
+        self.check()?;
+        let linked = link(def, self.caps());
+        let key = format!("{}\0{:?}", linked.wgsl, def.overrides);
+        let mut kernels = self.shared.kernels.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(kernel) = kernels.get(&key) {
+            return Ok(kernel.clone());
+        }
+        let kernel = Arc::new(self.scoped(def.name, || kernel::build(&self.shared.device, def, &linked))?);
+        kernels.insert(key, kernel.clone());
+        Ok(kernel)
+    }
+
+    /// Runs `make` and turns what wgpu has to say about it into an error that names `what`.
+    fn scoped<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        let device = &self.shared.device;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let made = make();
+        let errors = [internal.pop(), validation.pop(), memory.pop()].map(pollster::block_on);
+        self.check()?;
+        match errors.into_iter().flatten().next() {
+            None => Ok(made),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.to_owned(), bytes: 0 }),
+            Some(error) => Err(Error::Gpu { what: what.to_owned(), problem: error.to_string() }),
+        }
+    }
+
+    /// Polls until the submission is done.
+    fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let seconds = self.caps().timeout;
+        let poll = wgpu::PollType::Wait {
+            submission_index: Some(submission),
+            timeout: Some(std::time::Duration::from_secs(seconds)),
+        };
+        let outcome = self.shared.device.poll(poll);
+        self.check()?;
+        outcome.map(|_| ()).map_err(|_| Error::Timeout { seconds })
+    }
+}
+
+fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::Adapter> {
+    let adapters = sorted_adapters();
+    let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
+    let choice = match (choice, &switches.adapter) {
+        (AdapterChoice::Best, Some(text)) => &AdapterChoice::parse(text),
+        _ => choice,
+    };
+    let unknown = |wanted: String| Error::UnknownDevice {
+        wanted,
+        have: infos.iter().enumerate().map(|(i, info)| format!("{i}: {}", info.name)).collect(),
+    };
+    if infos.is_empty() {
+        return Err(Error::NoAdapter { detail: String::new() });
+    }
+    let index = match choice {
+        AdapterChoice::Best => 0,
+        AdapterChoice::Index(index) if *index < infos.len() => *index,
+        AdapterChoice::Index(index) => return Err(unknown(index.to_string())),
+        AdapterChoice::Name(name) => {
+            let wanted = name.to_lowercase();
+            let found = infos.iter().position(|info| info.name.to_lowercase().contains(&wanted));
+            found.ok_or_else(|| unknown(name.clone()))?
+        }
+    };
+    if let Some(why) = &infos[index].unfit {
+        return Err(Error::NoAdapter { detail: format!("; {} does not do: {why}", infos[index].name) });
+    }
+    Ok(adapters.into_iter().nth(index).expect("the index was found in this list"))
+}

@@ -1,0 +1,226 @@
+//! A recorded list of dispatches, run any number of times.
+
+use super::buffer::{Bound, Readback};
+use super::{Access, Binding, Buf, Gpu, Kernel, KernelDef};
+use crate::error::{Error, Result};
+use bytemuck::Pod;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Work that one submission may hold, in multiply-adds: an integrated GPU does it well within the two seconds after which
+/// a desktop's watchdog resets the device.
+const SUBMIT_BUDGET: u64 = 100_000_000_000;
+
+/// Size of a dispatch in one dimension, in workgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Always this many.
+    Fixed(u32),
+    /// Enough for the rows of the run, this many a workgroup.
+    Rows(u32),
+}
+
+impl Count {
+    /// Enough workgroups of `per_group` for `items`.
+    pub fn of(items: usize, per_group: u32) -> Self {
+        Count::Fixed(
+            u32::try_from(items.div_ceil(per_group as usize)).expect("shapes are checked when a model is loaded"),
+        )
+    }
+
+    fn groups(self, rows: u32) -> u32 {
+        match self {
+            Count::Fixed(n) => n,
+            Count::Rows(per_group) => rows.div_ceil(per_group),
+        }
+    }
+}
+
+struct Dispatch {
+    label: String,
+    kernel: Arc<Kernel>,
+    groups: Vec<wgpu::BindGroup>,
+    grid: [Count; 2],
+    work_per_row: u64,
+}
+
+/// An ordered list of dispatches with their bind groups made. [`Plan::run`] only encodes and submits; the number of rows is
+/// a parameter of the run. Large runs are submitted in pieces.
+pub struct Plan {
+    gpu: Gpu,
+    label: &'static str,
+    dispatches: Vec<Dispatch>,
+}
+
+/// Something that was handed to the device.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    pub(super) last: wgpu::SubmissionIndex,
+}
+
+/// A copy to the host's memory at the end of a run.
+pub struct Copy<'a, T> {
+    /// From where.
+    pub from: &'a Buf<T>,
+    /// Which values.
+    pub range: Range<usize>,
+    /// To where.
+    pub to: &'a Readback<T>,
+}
+
+impl Plan {
+    /// An empty plan.
+    pub fn new(gpu: &Gpu, label: &'static str) -> Self {
+        Plan { gpu: gpu.clone(), label, dispatches: Vec::new() }
+    }
+
+    /// The device it runs on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Number of dispatches.
+    pub fn len(&self) -> usize {
+        self.dispatches.len()
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.dispatches.is_empty()
+    }
+
+    /// Label and kernel of each dispatch, in order.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        self.dispatches.iter().map(|d| (d.label.as_str(), d.kernel.def.name))
+    }
+
+    /// Adds a dispatch. `bound` names every binding of the kernel's two groups; `work_per_row` is its multiply-adds a row.
+    pub fn dispatch(
+        &mut self,
+        def: &KernelDef,
+        label: impl Into<String>,
+        bound: &[(&str, Bound)],
+        grid: [Count; 2],
+        work_per_row: u64,
+    ) -> Result<()> {
+        let label = label.into();
+        let kernel = self.gpu.kernel(def)?;
+        let most = self.gpu.caps().max_groups;
+        if let Some(Count::Fixed(n)) = grid.iter().find(|count| matches!(count, Count::Fixed(n) if *n > most)) {
+            return Err(Error::RowTooLarge { what: label, bytes: u64::from(*n), limit: u64::from(most) });
+        }
+        let names: Vec<&str> = def.bindings.iter().chain(&def.weights).map(|b| b.name).collect();
+        assert_eq!(names.len(), bound.len(), "{label}: {} binds {names:?}", def.name);
+        let group = |layout: &wgpu::BindGroupLayout, bindings: &[Binding]| {
+            let entries: Vec<_> = bindings
+                .iter()
+                .enumerate()
+                .map(|(i, binding)| {
+                    let found = bound.iter().find(|(name, _)| *name == binding.name);
+                    let (_, bound) = found.unwrap_or_else(|| panic!("{label}: {} is not bound", binding.name));
+                    wgpu::BindGroupEntry {
+                        binding: u32::try_from(i).expect("a kernel has a few bindings"),
+                        resource: bound.resource(),
+                    }
+                })
+                .collect();
+            let descriptor = wgpu::BindGroupDescriptor { label: Some(&label), layout, entries: &entries };
+            self.gpu.shared.device.create_bind_group(&descriptor)
+        };
+        let groups = self.gpu.scoped(&label, || {
+            [&def.bindings, &def.weights]
+                .into_iter()
+                .zip(&kernel.layouts)
+                .map(|(bindings, layout)| group(layout, bindings))
+                .collect()
+        })?;
+        self.dispatches.push(Dispatch { label, kernel, groups, grid, work_per_row });
+        Ok(())
+    }
+
+    /// Encodes and submits every dispatch for `rows` rows.
+    pub fn run(&self, rows: usize) -> Result<Submitted> {
+        self.run_to::<u32>(rows, None)
+    }
+
+    /// [`Plan::run`], then a copy to the host in the same submission.
+    pub fn run_to<T: Pod>(&self, rows: usize, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
+        self.run_range(0..self.dispatches.len(), rows, copy)
+    }
+
+    /// Runs the plan dispatch by dispatch and hands each label to `see`: the bindings that the
+    /// kernel wrote can then be read.
+    pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
+        for (i, dispatch) in self.dispatches.iter().enumerate() {
+            self.run_range::<u32>(i..i + 1, rows, None)?;
+            see(&dispatch.label)?;
+        }
+        Ok(())
+    }
+
+    fn run_range<T: Pod>(&self, range: Range<usize>, rows: usize, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
+        self.gpu.check()?;
+        let rows = u32::try_from(rows).expect("a chunk has at most 65535 rows");
+        let device = &self.gpu.shared.device;
+        let mut left = &self.dispatches[range];
+        let mut earlier: Option<wgpu::SubmissionIndex> = None;
+        loop {
+            let (piece, rest) = left.split_at(piece_length(left, rows));
+            left = rest;
+            let mut encoder =
+                device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(self.label) });
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(self.label),
+                    timestamp_writes: None,
+                });
+                for dispatch in piece {
+                    pass.set_pipeline(&dispatch.kernel.pipeline);
+                    for (i, group) in (0..).zip(&dispatch.groups) {
+                        pass.set_bind_group(i, group, &[]);
+                    }
+                    pass.dispatch_workgroups(dispatch.grid[0].groups(rows), dispatch.grid[1].groups(rows), 1);
+                }
+            }
+            if let (true, Some(copy)) = (left.is_empty(), &copy) {
+                let (first, bytes) = copy.from.bytes(&copy.range);
+                encoder.copy_buffer_to_buffer(copy.from.raw(), first, &copy.to.buffer, 0, bytes);
+            }
+            let last = self.gpu.shared.queue.submit([encoder.finish()]);
+            self.gpu.check()?;
+            if left.is_empty() {
+                return Ok(Submitted { last });
+            }
+            // At most two pieces are under way, so that the timeout is about a piece and not about the whole run.
+            if let Some(earlier) = earlier.replace(last) {
+                self.gpu.wait(earlier)?;
+            }
+        }
+    }
+}
+
+/// How many dispatches fit into one submission: at least one.
+fn piece_length(dispatches: &[Dispatch], rows: u32) -> usize {
+    let mut work = 0;
+    for (i, dispatch) in dispatches.iter().enumerate() {
+        work += dispatch.work_per_row * u64::from(rows);
+        if i > 0 && work > SUBMIT_BUDGET {
+            return i;
+        }
+    }
+    dispatches.len()
+}
+
+impl Gpu {
+    /// Waits until a submission is done.
+    pub fn finish(&self, submitted: &Submitted) -> Result<()> {
+        self.wait(submitted.last.clone())
+    }
+}
+
+impl Binding {
+    /// Whether the kernel writes it.
+    pub fn is_written(&self) -> bool {
+        self.access == Access::Write
+    }
+}

@@ -1,0 +1,51 @@
+//! peregrine runs Falcon Mamba 7B and its relatives on any GPU that wgpu can open.
+//!
+//! ```no_run
+//! use peregrine::gpu::{AdapterChoice, Gpu};
+//! use peregrine::runtime::{Checkpoint, Engine, EngineOptions, Sampling};
+//!
+//! # fn main() -> peregrine::Result<()> {
+//! let gpu = Gpu::open(&AdapterChoice::Best)?;
+//! let checkpoint = Checkpoint::open("models/tiny-chat")?;
+//! let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
+//! let mut session = engine.session(Sampling::GREEDY)?;
+//! for piece in session.send("Tell me a story about a fox.", Some(200))? {
+//!     print!("{}", piece?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it is built
+//!
+//! Layers, low to high; each uses what is below it and nothing above.
+//!
+//! | layer | what it does |
+//! |---|---|
+//! | [`error`] | one [`Error`] for all, a variant for each thing that a caller can act on |
+//! | [`text`], [`format`](mod@format) | pure CPU: ids, whole characters, chat templates; tensors of checkpoints |
+//! | [`gpu`] | the only place that names wgpu: device, buffers, kernels linked from WGSL, recorded plans |
+//! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
+//! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
+//! | [`runtime`] | checkpoints, engines that advance slots, sampling, sessions |
+//!
+//! A token's way: [`runtime::Session::send`] renders the conversation and encodes it; the engine feeds the ids chunk by
+//! chunk through the prefill [`gpu::Plan`] of [`model::Forward`]; the choice of the next token happens on the device, where
+//! its id, its position and the state of its slot stay. Decoding repeats one recorded plan, a step ahead of what the host
+//! has seen; four bytes a token come home.
+//!
+//! A slot's state has two versions: a step reads one and writes the other, so that the step which ran ahead of the end of
+//! an answer can be taken back. Sums run in an order that depends on the phase (prefill or decode) alone: however a prompt
+//! is cut into chunks and whoever else is in a batch, the bits are the same.
+
+#![warn(missing_docs)]
+
+pub mod error;
+pub mod format;
+pub mod gpu;
+pub mod kernels;
+pub mod model;
+pub mod runtime;
+pub mod text;
+
+pub use error::{Error, Result};

@@ -1,0 +1,600 @@
+//! The model on the device: the plans of prefill and decode, and what the host keeps about each slot.
+
+use super::config::{Config, Family};
+use super::state::{RUN_AHEAD, StateBank, VERSIONS};
+use super::weights::Weights;
+use crate::error::{Error, Result};
+use crate::gpu::{Buf, Copy, Gpu, Pending, Plan, Readback, Usage};
+use crate::kernels::conv::Conv;
+use crate::kernels::dbc_norm::{self, Layout};
+use crate::kernels::linear::{Epilogue, Phase};
+use crate::kernels::scan::{Operands, Scan, Segments};
+use crate::kernels::select::{ALL_BANNED, NOT_FINITE, Rules, Select};
+use crate::kernels::{Activation, Batch, Row, embed, rms_norm, size};
+use std::sync::Arc;
+
+/// Tokens of a chunk, at most.
+const MAX_CHUNK: usize = 8192;
+/// Bytes of logits that prefill makes at a time.
+const LOGITS_BYTES: usize = 32 << 20;
+
+/// How a [`Forward`] is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardOptions {
+    /// Conversations held at once.
+    pub slots: usize,
+    /// Tokens that a prefill step takes, at most; less where the adapter's bindings are small.
+    pub chunk: usize,
+    /// Segments that the scan cuts a full chunk into.
+    pub segments: usize,
+}
+
+impl Default for ForwardOptions {
+    fn default() -> Self {
+        ForwardOptions { slots: 1, chunk: 512, segments: 1 }
+    }
+}
+
+/// Which logits a prefill is to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    /// After the last token.
+    Last,
+    /// After each token.
+    All,
+}
+
+/// Activations of a step of at most so many rows.
+struct Scratch {
+    /// The residual stream; each layer reads one and writes the other.
+    x: [Activation; 2],
+    normed: Activation,
+    xz: Activation,
+    conv: Activation,
+    projected: Activation,
+    dbc: Activation,
+    dt: Activation,
+    gated: Activation,
+}
+
+impl Scratch {
+    fn new(gpu: &Gpu, config: &Config, rows: usize) -> Result<Self> {
+        let new = |label, width| Activation::new(gpu, label, rows, width);
+        Ok(Scratch {
+            x: [new("x even", config.hidden)?, new("x odd", config.hidden)?],
+            normed: new("normed", config.hidden)?,
+            xz: new("xz", 2 * config.inner)?,
+            conv: new("conv", config.inner)?,
+            projected: new("projected", config.dt_rank + 2 * config.state)?,
+            dbc: new("dbc", layout(config).width())?,
+            dt: new("dt", config.inner)?,
+            gated: new("gated", config.inner)?,
+        })
+    }
+
+    /// Bytes of a row of the widest.
+    fn widest_row(config: &Config) -> u64 {
+        let widest = (2 * config.inner).max(config.hidden).max(config.dt_rank + 2 * config.state);
+        (widest.next_multiple_of(crate::kernels::ROW_ALIGN) * size_of::<f32>()) as u64
+    }
+}
+
+fn layout(config: &Config) -> Layout {
+    Layout { dt_rank: config.dt_rank, state: config.state }
+}
+
+/// Prefill: a chunk of one slot's tokens.
+struct Prefill {
+    batch: Buf<Batch>,
+    rows: Buf<Row>,
+    scratch: Scratch,
+    body: Plan,
+    head_batch: Buf<Batch>,
+    head: Plan,
+    head_rows: usize,
+    logits: Activation,
+    select: Plan,
+    chosen: Buf<u32>,
+}
+
+/// Decode: one token of each slot in the row table.
+struct Decode {
+    batch: Buf<Batch>,
+    plan: Plan,
+    logits: Activation,
+    chosen: Buf<u32>,
+    readbacks: Vec<Readback<u32>>,
+}
+
+/// What the host knows of a slot.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    /// Tokens consumed.
+    position: u64,
+    /// Steps taken.
+    version: u32,
+    /// The token to feed next, once chosen.
+    next: u32,
+}
+
+/// A named place in the model where a value can be looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tap {
+    /// As in [`super::reference::Reference::forward`].
+    pub name: String,
+    /// `[rows, width]`.
+    pub values: Vec<f32>,
+}
+
+/// A model ready to run, with the states of its slots.
+pub struct Forward {
+    gpu: Gpu,
+    config: Config,
+    weights: Arc<Weights>,
+    state: StateBank,
+    slots: Vec<Slot>,
+    /// Slots of the rows of a decode step, in order.
+    decoding: Vec<usize>,
+    /// The row table: a row for each slot, and one more for the choice after a prefill.
+    table: Buf<Row>,
+    rules: Buf<Rules>,
+    bias: Buf<f32>,
+    chunk: usize,
+    prefill: Prefill,
+    decode: Decode,
+}
+
+/// The tokens that a decode step chooses, on their way to the host.
+pub struct Choosing {
+    pending: Pending<u32>,
+    slots: Vec<usize>,
+    positions: Vec<u64>,
+    decode: bool,
+}
+
+impl Choosing {
+    /// The first of its slots.
+    pub fn slot(&self) -> usize {
+        self.slots[0]
+    }
+}
+
+impl Forward {
+    /// Records the plans and makes the states, all zero.
+    pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
+        for (name, value) in [("slots", options.slots), ("chunk", options.chunk), ("segments", options.segments)] {
+            if !(1..=MAX_CHUNK).contains(&value) {
+                return Err(Error::BadSetting { name, value: value.to_string(), problem: "it must be from 1 to 8192" });
+            }
+        }
+        let limit = gpu.caps().span_limit();
+        let row = Scratch::widest_row(config).max((config.vocab * size_of::<f32>() * options.slots) as u64);
+        if row > limit {
+            return Err(Error::RowTooLarge { what: "an activation".to_owned(), bytes: row, limit });
+        }
+        let chunk = options.chunk.min((limit / Scratch::widest_row(config)) as usize);
+        let state = StateBank::new(gpu, config, options.slots)?;
+        let table = gpu.buffer("row table", options.slots + 1, Usage::Storage)?;
+        let greedy = Rules {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            log_min_p: f32::NEG_INFINITY,
+            seed_low: 0,
+            seed_high: 0,
+            unused: [0; 2],
+        };
+        let rules = gpu.upload("rules", &vec![greedy; options.slots], Usage::Storage)?;
+        let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
+        let build =
+            Builder { gpu, config, weights: &weights, state: &state, table: &table, rules: &rules, bias: &bias };
+        let prefill = build.prefill(chunk, options.segments)?;
+        let decode = build.decode(options.slots)?;
+        Ok(Forward {
+            gpu: gpu.clone(),
+            config: config.clone(),
+            state,
+            slots: vec![Slot::default(); options.slots],
+            decoding: vec![],
+            table,
+            rules,
+            bias,
+            chunk,
+            prefill,
+            decode,
+            weights,
+        })
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The states.
+    pub fn state(&self) -> &StateBank {
+        &self.state
+    }
+
+    /// Tokens that a prefill step takes, at most.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// Tokens that a slot has consumed.
+    pub fn position(&self, slot: usize) -> u64 {
+        self.slots[slot].position
+    }
+
+    /// Version of a slot's state that holds what it has consumed, for [`StateBank::read`].
+    pub fn version(&self, slot: usize) -> usize {
+        self.slots[slot].version as usize % VERSIONS
+    }
+
+    /// Dispatches of a decode step and of a prefill step, without those of the head.
+    pub fn dispatches(&self) -> (usize, usize) {
+        (self.decode.plan.len(), self.prefill.body.len())
+    }
+
+    /// Puts a slot back to before its first token.
+    pub fn reset(&mut self, slot: usize) -> Result<()> {
+        self.slots[slot] = Slot::default();
+        self.decoding.clear();
+        self.state.reset(slot, 0)
+    }
+
+    /// Sets how a slot's tokens are chosen.
+    pub fn set_rules(&mut self, slot: usize, rules: Rules) -> Result<()> {
+        self.gpu.write(&self.rules, slot, &[rules])
+    }
+
+    /// Sets what is added to a slot's logits `[V]` before each choice; -inf bans a token.
+    pub fn set_bias(&mut self, slot: usize, bias: &[f32]) -> Result<()> {
+        self.gpu.write(&self.bias, slot * self.config.vocab, bias)
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.config.vocab;
+        match ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
+            Some((at, id)) => Err(Error::IdOutOfRange { id: *id, at, vocab }),
+            None if ids.is_empty() => Err(Error::NoTokens),
+            None => Ok(()),
+        }
+    }
+
+    /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns.
+    pub fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        self.stage(slot, ids)?;
+        self.prefill.body.run(ids.len())?;
+        Ok(())
+    }
+
+    fn stage(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        self.check_ids(ids)?;
+        assert!(ids.len() <= self.chunk, "a chunk is at most {} tokens", self.chunk);
+        let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+        self.gpu.write(&self.prefill.rows, 0, &rows)?;
+        let now = &mut self.slots[slot];
+        let version = |v: u32| v % size(VERSIONS);
+        let batch = Batch {
+            rows: size(ids.len()),
+            slot: size(slot),
+            read_version: version(now.version),
+            write_version: version(now.version + 1),
+            ..Default::default()
+        };
+        now.version = now.version.wrapping_add(1);
+        now.position += ids.len() as u64;
+        self.decoding.clear();
+        self.gpu.write(&self.prefill.batch, 0, &[batch])
+    }
+
+    /// Feeds any number of tokens in chunks; `fed` is told after each chunk and may stop by an error.
+    pub fn prefill(&mut self, slot: usize, ids: &[u32], mut fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        self.check_ids(ids)?;
+        for piece in ids.chunks(self.chunk) {
+            self.feed(slot, piece)?;
+            fed(piece.len())?;
+        }
+        Ok(())
+    }
+
+    /// Runs the head on rows `first..first + count` of the last chunk.
+    fn run_head(&self, slot: usize, first: usize, count: usize) -> Result<()> {
+        let entry = size(self.slots.len());
+        let batch = Batch { rows: size(count), first: size(first), slot: size(slot), entry, ..Default::default() };
+        self.gpu.write(&self.prefill.head_batch, 0, &[batch])?;
+        self.prefill.head.run(count)?;
+        Ok(())
+    }
+
+    /// Feeds tokens and hands their logits to `see`, some `[rows, V]` at a time, in order.
+    pub async fn prefill_logits(
+        &mut self,
+        slot: usize,
+        ids: &[u32],
+        which: Logits,
+        mut see: impl FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check_ids(ids)?;
+        let mut left = ids.len();
+        for piece in ids.chunks(self.chunk) {
+            self.feed(slot, piece)?;
+            left -= piece.len();
+            let first = match which {
+                Logits::All => 0,
+                Logits::Last if left == 0 => piece.len() - 1,
+                Logits::Last => continue,
+            };
+            for at in (first..piece.len()).step_by(self.prefill.head_rows) {
+                let count = self.prefill.head_rows.min(piece.len() - at);
+                self.run_head(slot, at, count)?;
+                see(&self.prefill.logits.read(&self.gpu, count, 0..self.config.vocab).await?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses the token after the last chunk, which must have been this slot's, of `rows` tokens.
+    pub fn choose_after(&mut self, slot: usize, rows: usize) -> Result<Choosing> {
+        let now = self.slots[slot];
+        let entry = Row { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
+        self.gpu.write(&self.table, self.slots.len(), &[entry])?;
+        self.run_head(slot, rows - 1, 1)?;
+        let to = self.gpu.readback("chosen", 1)?;
+        let copy = Copy { from: &self.prefill.chosen, range: 0..1, to: &to };
+        let submitted = self.prefill.select.run_to(1, Some(copy))?;
+        Ok(Choosing { pending: to.after(submitted), slots: vec![slot], positions: vec![now.position], decode: false })
+    }
+
+    /// Which slots the next decode steps advance, in the order of their rows. Nothing may be under way.
+    pub fn set_decoding(&mut self, slots: &[usize]) -> Result<()> {
+        if self.decoding == slots {
+            return Ok(());
+        }
+        let rows: Vec<Row> = slots
+            .iter()
+            .map(|slot| {
+                let now = self.slots[*slot];
+                Row { slot: size(*slot), id: now.next, position: now.position as u32, version: now.version }
+            })
+            .collect();
+        self.gpu.write(&self.table, 0, &rows)?;
+        let batch = Batch { rows: size(slots.len()), advance: 1, ..Default::default() };
+        self.gpu.write(&self.decode.batch, 0, &[batch])?;
+        self.decoding = slots.to_vec();
+        Ok(())
+    }
+
+    /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`RUN_AHEAD`] steps may
+    /// be under way beside it.
+    pub fn step(&mut self) -> Result<Choosing> {
+        let count = self.decoding.len();
+        if count == 0 {
+            return Err(Error::NoTokens);
+        }
+        let to = match self.decode.readbacks.pop() {
+            Some(readback) => readback,
+            None => self.gpu.readback("chosen", self.slots.len())?,
+        };
+        let copy = Copy { from: &self.decode.chosen, range: 0..count, to: &to };
+        let submitted = self.decode.plan.run_to(count, Some(copy))?;
+        for slot in &self.decoding {
+            let now = &mut self.slots[*slot];
+            now.position += 1;
+            now.version = now.version.wrapping_add(1);
+        }
+        Ok(Choosing {
+            pending: to.after(submitted),
+            positions: self.decoding.iter().map(|slot| self.slots[*slot].position).collect(),
+            slots: self.decoding.clone(),
+            decode: true,
+        })
+    }
+
+    /// Waits for the tokens of a step, in the order of its rows.
+    pub async fn chosen(&mut self, choosing: Choosing) -> Result<Vec<u32>> {
+        let (mut ids, readback) = choosing.pending.get().await?;
+        if choosing.decode && self.decode.readbacks.len() <= RUN_AHEAD {
+            self.decode.readbacks.push(readback);
+        }
+        ids.truncate(choosing.slots.len());
+        for ((slot, id), position) in choosing.slots.iter().zip(&ids).zip(&choosing.positions) {
+            match *id {
+                NOT_FINITE => return Err(Error::NotFinite { position: *position }),
+                ALL_BANNED => return Err(Error::AllBanned { position: *position }),
+                id => self.slots[*slot].next = id,
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]), whose results have arrived: the slot has
+    /// not consumed those tokens.
+    pub fn take_back(&mut self, slot: usize, steps: usize) {
+        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps can be taken back");
+        let now = &mut self.slots[slot];
+        now.position -= steps as u64;
+        now.version = now.version.wrapping_sub(size(steps));
+        self.decoding.clear();
+    }
+
+    /// Sets the token that a slot is fed next, in place of the one chosen.
+    pub fn set_next(&mut self, slot: usize, id: u32) -> Result<()> {
+        self.check_ids(&[id])?;
+        self.slots[slot].next = id;
+        self.decoding.clear();
+        Ok(())
+    }
+
+    /// Logits `[V]` of a row of the last decode step.
+    pub async fn decode_logits(&self, row: usize) -> Result<Vec<f32>> {
+        let vocab = self.config.vocab;
+        self.gpu.read(&self.decode.logits.buf, row * vocab..(row + 1) * vocab).await
+    }
+
+    /// Feeds one chunk step by step and reads every tap on the way.
+    pub async fn trace(&mut self, slot: usize, ids: &[u32]) -> Result<Vec<Tap>> {
+        self.stage(slot, ids)?;
+        let rows = ids.len();
+        let mut labels = Vec::new();
+        let config = &self.config;
+        let scratch = &self.prefill.scratch;
+        let b = layout(config).b_first();
+        let mut taps = Vec::new();
+        self.prefill.body.run_stepwise(rows, |label| {
+            labels.push(label.to_owned());
+            let (layer, kernel) = label.rsplit_once('.').unwrap_or(("", label));
+            let index = layer.rsplit_once('.').and_then(|(_, i)| i.parse::<usize>().ok()).unwrap_or(0);
+            let places: Vec<(&str, &Activation, std::ops::Range<usize>)> = match kernel {
+                "embed" => vec![("embed", &scratch.x[0], 0..config.hidden)],
+                "norm" => vec![("norm", &scratch.normed, 0..config.hidden)],
+                "in_proj" => {
+                    vec![("x", &scratch.xz, 0..config.inner), ("z", &scratch.xz, config.inner..2 * config.inner)]
+                }
+                "conv" => vec![("conv", &scratch.conv, 0..config.inner)],
+                "dbc" => vec![
+                    ("dt", &scratch.dbc, 0..config.dt_rank),
+                    ("B", &scratch.dbc, b..b + config.state),
+                    ("C", &scratch.dbc, b + config.state..b + 2 * config.state),
+                ],
+                "dt_proj" => vec![("delta", &scratch.dt, 0..config.inner)],
+                "scan" => vec![("gated", &scratch.gated, 0..config.inner)],
+                "out_proj" => vec![("resid", &scratch.x[(index + 1) % 2], 0..config.hidden)],
+                _ => vec![],
+            };
+            for (name, activation, columns) in places {
+                let name = if layer.is_empty() { name.to_owned() } else { format!("{layer}.{name}") };
+                let values = pollster::block_on(activation.read(&self.gpu, rows, columns))?;
+                // A product in shards passes here once a shard; the last look counts.
+                taps.retain(|tap: &Tap| tap.name != name);
+                taps.push(Tap { name, values });
+            }
+            Ok(())
+        })?;
+        Ok(taps)
+    }
+}
+
+/// What the plans are recorded from.
+struct Builder<'a> {
+    gpu: &'a Gpu,
+    config: &'a Config,
+    weights: &'a Weights,
+    state: &'a StateBank,
+    table: &'a Buf<Row>,
+    rules: &'a Buf<Rules>,
+    bias: &'a Buf<f32>,
+}
+
+impl Builder<'_> {
+    /// Embedding and layers, the same for both phases; gives where the residual stream ends up.
+    fn body<'s>(
+        &self,
+        plan: &mut Plan,
+        on: &'s Scratch,
+        rows: &Buf<Row>,
+        batch: &Buf<Batch>,
+        segments: Option<&Segments>,
+    ) -> Result<&'s Activation> {
+        let config = self.config;
+        let phase = if segments.is_some() { Phase::Prefill } else { Phase::Decode };
+        let layout = layout(config);
+        let mixer_eps = match config.family {
+            Family::Mamba => None,
+            Family::FalconMamba { mixer_rms_eps } => Some(mixer_rms_eps),
+        };
+        embed::record(plan, &self.weights.embedding, rows, &on.x[0])?;
+        for (i, layer) in self.weights.layers.iter().enumerate() {
+            let at = |name: &str| format!("layer.{i}.{name}");
+            let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
+            let (conv_state, ssm_state) = (&self.state.conv[i], &self.state.ssm[i]);
+            rms_norm::record(plan, &at("norm"), (x, &on.normed), &layer.norm, config.norm_eps, batch)?;
+            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xz), Epilogue::Store, (phase, batch))?;
+            let conv = Conv {
+                taps: &layer.conv_taps,
+                state: conv_state,
+                inner: config.inner,
+                kernel: config.conv_kernel,
+                versions: VERSIONS,
+            };
+            conv.record(plan, &at("conv"), (&on.xz, &on.conv), (phase, batch, rows))?;
+            layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &on.projected), Epilogue::Store, (phase, batch))?;
+            dbc_norm::record(plan, &at("dbc"), (&on.projected, &on.dbc), layout, mixer_eps)?;
+            let softplus = Epilogue::Softplus(&layer.dt_bias);
+            layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, (phase, batch))?;
+            let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };
+            let scan =
+                Scan { a_skip: &layer.a_skip, state: ssm_state, inner: config.inner, layout, versions: VERSIONS };
+            match segments {
+                Some(segments) => scan.record_chunk(plan, &at("scan"), operands, segments, batch)?,
+                None => scan.record_step(plan, &at("scan"), operands, rows)?,
+            }
+            let residual = Epilogue::Residual(x);
+            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, (phase, batch))?;
+        }
+        Ok(&on.x[config.layers % 2])
+    }
+
+    /// The last norm and the head.
+    fn head(
+        &self,
+        plan: &mut Plan,
+        (x, normed, logits): (&Activation, &Activation, &Activation),
+        (phase, batch): (Phase, &Buf<Batch>),
+    ) -> Result<()> {
+        rms_norm::record(plan, "final_norm", (x, normed), &self.weights.norm_f, self.config.norm_eps, batch)?;
+        self.weights.head.record(plan, "logits", (normed, logits), Epilogue::Store, (phase, batch))
+    }
+
+    fn select(&self, plan: &mut Plan, logits: &Activation, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
+        let select = Select { logits, bias: self.bias, rules: self.rules, rows: self.table, chosen };
+        select.record(plan, batch)
+    }
+
+    fn prefill(&self, chunk: usize, segments: usize) -> Result<Prefill> {
+        let (gpu, config) = (self.gpu, self.config);
+        let batch = gpu.buffer("prefill batch", 1, Usage::Uniform)?;
+        let rows = gpu.buffer("prefill rows", chunk, Usage::Storage)?;
+        let scratch = Scratch::new(gpu, config, chunk)?;
+        let segments = Segments::new(gpu, chunk, segments, config.inner, config.state)?;
+        let mut body = Plan::new(gpu, "prefill");
+        let x = self.body(&mut body, &scratch, &rows, &batch, Some(&segments))?;
+
+        let logits_row = config.vocab * size_of::<f32>();
+        let most = LOGITS_BYTES.min(usize::try_from(gpu.caps().span_limit()).unwrap_or(usize::MAX)) / logits_row;
+        let head_rows = chunk.min(most.max(1));
+        let head_batch = gpu.buffer("head batch", 1, Usage::Uniform)?;
+        let normed = Activation::new(gpu, "head normed", head_rows, config.hidden)?;
+        let logits = Activation::dense(gpu, "prefill logits", head_rows, config.vocab)?;
+        let mut head = Plan::new(gpu, "head");
+        self.head(&mut head, (x, &normed, &logits), (Phase::Prefill, &head_batch))?;
+        let chosen = gpu.buffer("chosen first", 1, Usage::Storage)?;
+        let mut select = Plan::new(gpu, "select");
+        self.select(&mut select, &logits, &chosen, &head_batch)?;
+        Ok(Prefill { batch, rows, scratch, body, head_batch, head, head_rows, logits, select, chosen })
+    }
+
+    fn decode(&self, slots: usize) -> Result<Decode> {
+        let (gpu, config) = (self.gpu, self.config);
+        let batch = gpu.buffer("decode batch", 1, Usage::Uniform)?;
+        let scratch = Scratch::new(gpu, config, slots)?;
+        let logits = Activation::dense(gpu, "decode logits", slots, config.vocab)?;
+        let chosen = gpu.buffer("chosen", slots, Usage::Storage)?;
+        let mut plan = Plan::new(gpu, "decode");
+        let x = self.body(&mut plan, &scratch, self.table, &batch, None)?;
+        self.head(&mut plan, (x, &scratch.normed, &logits), (Phase::Decode, &batch))?;
+        self.select(&mut plan, &logits, &chosen, &batch)?;
+        Ok(Decode { batch, plan, logits, chosen, readbacks: vec![] })
+    }
+}

@@ -1,0 +1,12 @@
+//! Models from kernels: the one place that knows the order of the layers.
+
+mod config;
+mod forward;
+pub mod reference;
+mod state;
+mod weights;
+
+pub use config::{Config, Family, eos_ids};
+pub use forward::{Choosing, Forward, ForwardOptions, Logits, Tap};
+pub use state::{RUN_AHEAD, SlotState, StateBank, VERSIONS};
+pub use weights::{LayerTensors, ModelTensors, Progress, Weights};

@@ -1,0 +1,196 @@
+//! A model's tensors: each name and shape is asked for in one place, here.
+
+use super::config::Config;
+use crate::error::Result;
+use crate::format::{Tensor, TensorSource};
+use crate::gpu::{Buf, Gpu, Usage};
+use crate::kernels::{conv, linear::Linear, scan};
+use std::sync::Arc;
+
+/// The tensors of one layer, as they lie in the checkpoint.
+pub struct LayerTensors<'a> {
+    /// `[H]`.
+    pub norm: Tensor<'a>,
+    /// `[2D, H]`: first the rows of the convolution's branch, then those of the gate.
+    pub in_proj: Tensor<'a>,
+    /// `[D, 1, K]`.
+    pub conv_weight: Tensor<'a>,
+    /// `[D]`, where the model has it.
+    pub conv_bias: Option<Tensor<'a>>,
+    /// `[R + 2N, D]`.
+    pub x_proj: Tensor<'a>,
+    /// `[D, R]`.
+    pub dt_proj: Tensor<'a>,
+    /// `[D]`.
+    pub dt_bias: Tensor<'a>,
+    /// `[D, N]`.
+    pub a_log: Tensor<'a>,
+    /// `[D]`.
+    pub skip: Tensor<'a>,
+    /// `[H, D]`.
+    pub out_proj: Tensor<'a>,
+}
+
+/// All tensors of a model, as they lie in the checkpoint, with their shapes checked.
+pub struct ModelTensors<'a> {
+    /// `[V, H]`.
+    pub embedding: Tensor<'a>,
+    /// Layers, in order.
+    pub layers: Vec<LayerTensors<'a>>,
+    /// `[H]`.
+    pub norm_f: Tensor<'a>,
+    /// `[V, H]`; absent where it is the embedding.
+    pub head: Option<Tensor<'a>>,
+}
+
+impl<'a> ModelTensors<'a> {
+    /// Finds every tensor under the names of transformers or of mamba_ssm.
+    pub fn find(config: &Config, source: &'a TensorSource) -> Result<Self> {
+        let Config { vocab, hidden: h, inner: d, state: n, dt_rank: r, conv_kernel: k, .. } = *config;
+        // transformers says "embeddings", mamba_ssm "embedding".
+        let names = ["backbone.embeddings.weight", "backbone.embedding.weight"];
+        let name = names.into_iter().find(|name| source.has(name)).unwrap_or(names[0]);
+        let embedding = source.get(name, &[vocab, h])?;
+        let layers = (0..config.layers)
+            .map(|i| {
+                let of_layer = |name: &str, dims: &[usize]| source.get(&format!("backbone.layers.{i}.{name}"), dims);
+                Ok(LayerTensors {
+                    norm: of_layer("norm.weight", &[h])?,
+                    in_proj: of_layer("mixer.in_proj.weight", &[2 * d, h])?,
+                    conv_weight: of_layer("mixer.conv1d.weight", &[d, 1, k])?,
+                    conv_bias: config.conv_bias.then(|| of_layer("mixer.conv1d.bias", &[d])).transpose()?,
+                    x_proj: of_layer("mixer.x_proj.weight", &[r + 2 * n, d])?,
+                    dt_proj: of_layer("mixer.dt_proj.weight", &[d, r])?,
+                    dt_bias: of_layer("mixer.dt_proj.bias", &[d])?,
+                    a_log: of_layer("mixer.A_log", &[d, n])?,
+                    skip: of_layer("mixer.D", &[d])?,
+                    out_proj: of_layer("mixer.out_proj.weight", &[h, d])?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let norm_f = source.get("backbone.norm_f.weight", &[h])?;
+        // Tied or not is decided by what is there. mamba_ssm stores a tied head as well: the same bytes are not stored twice.
+        let head = source.has("lm_head.weight").then(|| source.get("lm_head.weight", &[vocab, h])).transpose()?;
+        let head = head.filter(|head| head.format != embedding.format || head.bytes != embedding.bytes);
+        Ok(ModelTensors { embedding, layers, norm_f, head })
+    }
+
+    /// Bytes of all tensors in their files.
+    pub fn bytes(&self) -> u64 {
+        let of_layer = |layer: &LayerTensors| -> usize {
+            let bias = layer.conv_bias.as_ref().map_or(0, |bias| bias.bytes.len());
+            let others = [
+                &layer.norm,
+                &layer.in_proj,
+                &layer.conv_weight,
+                &layer.x_proj,
+                &layer.dt_proj,
+                &layer.dt_bias,
+                &layer.a_log,
+                &layer.skip,
+                &layer.out_proj,
+            ];
+            bias + others.into_iter().map(|tensor| tensor.bytes.len()).sum::<usize>()
+        };
+        let outer =
+            self.embedding.bytes.len() + self.norm_f.bytes.len() + self.head.as_ref().map_or(0, |h| h.bytes.len());
+        (outer + self.layers.iter().map(of_layer).sum::<usize>()) as u64
+    }
+}
+
+impl LayerTensors<'_> {
+    /// Taps and bias of the convolution, laid out as the kernels read them.
+    pub fn conv_taps(&self) -> Vec<f32> {
+        let weight = self.conv_weight.to_f32();
+        let channels = self.conv_weight.shape[0];
+        let bias = self.conv_bias.as_ref().map_or_else(|| vec![0.0; channels], Tensor::to_f32);
+        conv::pack(&weight, &bias)
+    }
+
+    /// A = -exp(A_log) and the skip D, laid out as the kernels read them.
+    pub fn a_skip(&self) -> Vec<f32> {
+        scan::pack(&self.a_log.to_f32(), &self.skip.to_f32())
+    }
+}
+
+/// How far loading has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the checkpoint that are on the device.
+    pub done: u64,
+    /// Bytes of the checkpoint.
+    pub total: u64,
+}
+
+/// A layer's weights on the device.
+pub struct Layer {
+    pub(super) norm: Buf<f32>,
+    pub(super) in_proj: Linear,
+    pub(super) conv_taps: Buf<f32>,
+    pub(super) x_proj: Linear,
+    pub(super) dt_proj: Linear,
+    pub(super) dt_bias: Buf<f32>,
+    pub(super) a_skip: Buf<f32>,
+    pub(super) out_proj: Linear,
+}
+
+/// A model's weights on the device, each matrix in the type it has in the checkpoint.
+pub struct Weights {
+    pub(super) embedding: Arc<Linear>,
+    pub(super) layers: Vec<Layer>,
+    pub(super) norm_f: Buf<f32>,
+    /// The embedding itself where the head is tied to it.
+    pub(super) head: Arc<Linear>,
+}
+
+impl Weights {
+    /// Uploads a checkpoint piece by piece; `progress` is called after each.
+    pub fn load(gpu: &Gpu, tensors: &ModelTensors<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let total = tensors.bytes();
+        let mut done = 0;
+        let mut uploaded = |bytes: usize| {
+            done += bytes as u64;
+            progress(Progress { done, total });
+        };
+        let vector = |tensor: &Tensor, uploaded: &mut dyn FnMut(usize)| {
+            uploaded(tensor.bytes.len());
+            gpu.upload(tensor.name.clone(), &tensor.to_f32(), Usage::Storage)
+        };
+        let embedding = Arc::new(Linear::load(gpu, &tensors.embedding, &mut uploaded)?);
+        let mut layers = Vec::with_capacity(tensors.layers.len());
+        for layer in &tensors.layers {
+            let taps = gpu.upload(layer.conv_weight.name.clone(), &layer.conv_taps(), Usage::Storage)?;
+            uploaded(layer.conv_weight.bytes.len() + layer.conv_bias.as_ref().map_or(0, |bias| bias.bytes.len()));
+            let a_skip = gpu.upload(layer.a_log.name.clone(), &layer.a_skip(), Usage::Storage)?;
+            uploaded(layer.a_log.bytes.len() + layer.skip.bytes.len());
+            layers.push(Layer {
+                norm: vector(&layer.norm, &mut uploaded)?,
+                in_proj: Linear::load(gpu, &layer.in_proj, &mut uploaded)?,
+                conv_taps: taps,
+                x_proj: Linear::load(gpu, &layer.x_proj, &mut uploaded)?,
+                dt_proj: Linear::load(gpu, &layer.dt_proj, &mut uploaded)?,
+                dt_bias: vector(&layer.dt_bias, &mut uploaded)?,
+                a_skip,
+                out_proj: Linear::load(gpu, &layer.out_proj, &mut uploaded)?,
+            });
+        }
+        let norm_f = vector(&tensors.norm_f, &mut uploaded)?;
+        let head = match &tensors.head {
+            Some(head) => Arc::new(Linear::load(gpu, head, &mut uploaded)?),
+            None => embedding.clone(),
+        };
+        gpu.flush()?;
+        Ok(Weights { embedding, layers, norm_f, head })
+    }
+
+    /// Whether the head is the embedding.
+    pub fn tied(&self) -> bool {
+        Arc::ptr_eq(&self.embedding, &self.head)
+    }
+
+    /// Number of shards of the matrix that is cut the most.
+    pub fn most_shards(&self) -> usize {
+        let of_layers = self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
+        of_layers.chain([&*self.embedding, &*self.head]).map(Linear::shard_count).max().unwrap_or(1)
+    }
+}

@@ -1,0 +1,178 @@
+//! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder or compiled in.
+
+use super::sampler::SamplingDefaults;
+use crate::error::{Error, Result};
+use crate::format::TensorSource;
+use crate::model::{Config, ModelTensors, eos_ids};
+use crate::text::{Message, Span, Specials, Template, Tokenizer};
+use serde_json::Value;
+use std::path::Path;
+
+/// A model as it was published. Opening maps its files and reads the small ones; weights stay where they are.
+pub struct Checkpoint {
+    label: String,
+    source: TensorSource,
+    config: Config,
+    tokenizer: Option<Tokenizer>,
+    template: Option<Template>,
+    eos: Vec<u32>,
+    defaults: SamplingDefaults,
+}
+
+/// The small files of a checkpoint, by name.
+type Read<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
+
+impl Checkpoint {
+    /// Opens a folder in Hugging Face's layout: config.json, one or many .safetensors files, tokenizer.json,
+    /// tokenizer_config.json and generation_config.json. Without the last three it still gives logits.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        if !dir.is_dir() {
+            return Err(Error::ModelNotFound { path: dir.to_owned() });
+        }
+        let read = |name: &str| {
+            let path = dir.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(Error::io("read", &path, e)),
+            }
+        };
+        if read("config.json")?.is_none() {
+            return Err(Error::IncompleteCheckpoint { dir: dir.to_owned(), missing: "config.json".to_owned() });
+        }
+        let name = |file: &str| dir.join(file).display().to_string();
+        Self::assemble(&dir.display().to_string(), &name, TensorSource::open(dir)?, &read)
+    }
+
+    /// The model that is compiled in, tiny-chat.
+    #[cfg(feature = "embedded-model")]
+    pub fn embedded() -> Result<Self> {
+        macro_rules! shipped {
+            ($name:literal) => {
+                include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat/", $name)).as_slice()
+            };
+        }
+        let files = [
+            ("config.json", shipped!("config.json")),
+            ("generation_config.json", shipped!("generation_config.json")),
+            ("tokenizer.json", shipped!("tokenizer.json")),
+            ("tokenizer_config.json", shipped!("tokenizer_config.json")),
+        ];
+        let read = |name: &str| Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.to_vec()));
+        let source = TensorSource::from_static("tiny-chat/model.safetensors", shipped!("model.safetensors"))?;
+        Self::assemble("tiny-chat (compiled in)", &|file| format!("tiny-chat/{file}"), source, &read)
+    }
+
+    fn assemble(label: &str, name: &dyn Fn(&str) -> String, source: TensorSource, read: Read<'_>) -> Result<Self> {
+        let json = |file: &str| -> Result<Value> {
+            let Some(bytes) = read(file)? else { return Ok(Value::Null) };
+            serde_json::from_slice(&bytes).map_err(|e| Error::BadJson { file: name(file), problem: e.to_string() })
+        };
+        let config = Config::from_json(&name("config.json"), &json("config.json")?, &source)?;
+        let tokenizer = match read("tokenizer.json")? {
+            Some(bytes) => Some(Tokenizer::from_json(&name("tokenizer.json"), &bytes)?),
+            None => None,
+        };
+        let generation = json("generation_config.json")?;
+        let mut eos = eos_ids(&generation);
+        if eos.is_empty() {
+            eos.clone_from(&config.eos);
+        }
+        let template = template(&name("tokenizer_config.json"), &json("tokenizer_config.json")?)?;
+        // The end of a turn ends an answer, whether or not the configs say so.
+        if let (Some(tokenizer), Some(_)) = (&tokenizer, &template) {
+            eos.extend(tokenizer.id("<|im_end|>").filter(|id| tokenizer.is_special(*id)));
+        }
+        eos.sort_unstable();
+        eos.dedup();
+        let defaults = SamplingDefaults::from_generation_config(&generation);
+        Ok(Checkpoint { label: label.to_owned(), source, config, tokenizer, template, eos, defaults })
+    }
+
+    /// Where it came from.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The weights, each with its shape checked against the config.
+    pub fn tensors(&self) -> Result<ModelTensors<'_>> {
+        ModelTensors::find(&self.config, &self.source)
+    }
+
+    /// The tokenizer; an error that names the missing file where there is none.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| Error::IncompleteCheckpoint {
+            dir: self.label.clone().into(),
+            missing: "tokenizer.json".to_owned(),
+        })
+    }
+
+    /// Whether the checkpoint brings a chat template.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// Tokens that end a text or an answer.
+    pub fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// What generation_config.json says about sampling.
+    pub fn defaults(&self) -> &SamplingDefaults {
+        &self.defaults
+    }
+
+    /// Ids that the model has rows for but the tokenizer no token: they must never be chosen.
+    pub fn ids_without_token(&self) -> Vec<u32> {
+        let Some(tokenizer) = &self.tokenizer else { return vec![] };
+        (0..u32::try_from(self.config.vocab).unwrap_or(u32::MAX)).filter(|id| tokenizer.bytes(*id).is_none()).collect()
+    }
+
+    /// A conversation in the model's own form, see [`Template::render`].
+    pub fn render(&self, messages: &[Message], answer_next: bool) -> Result<Vec<Span>> {
+        let template = self.template.as_ref().ok_or_else(|| Error::Template {
+            file: self.label.clone(),
+            problem: "tokenizer_config.json has no chat_template; this model continues text but does not chat"
+                .to_owned(),
+        })?;
+        template.render(messages, answer_next, self.tokenizer()?.special_texts())
+    }
+
+    /// The ids of a rendered conversation: its structure becomes special tokens, what people typed never does.
+    pub fn encode(&self, spans: &[Span]) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer()?;
+        let mut ids = Vec::new();
+        for span in spans {
+            ids.extend(tokenizer.encode(&span.text, if span.literal { Specials::Literal } else { Specials::Parse })?);
+        }
+        Ok(ids)
+    }
+}
+
+fn template(file: &str, config: &Value) -> Result<Option<Template>> {
+    let source = match config.get("chat_template") {
+        Some(Value::String(source)) => source.as_str(),
+        // Several by name: the one called "default".
+        Some(Value::Array(named)) => {
+            let is_default = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
+            match named.iter().find(is_default).and_then(|t| t.get("template")).and_then(Value::as_str) {
+                Some(source) => source,
+                None => return Ok(None),
+            }
+        }
+        _ => return Ok(None),
+    };
+    // A token is given by its text, or by an object with it.
+    let token = |key: &str| match config.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(object) => object.get("content").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        None => String::new(),
+    };
+    Template::new(file, source, &token("bos_token"), &token("eos_token")).map(Some)
+}

@@ -1,0 +1,182 @@
+//! A loaded model that advances slots; sessions hold a handle to it.
+
+use super::checkpoint::Checkpoint;
+use super::sampler::Sampling;
+use super::session::Session;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::model::{Choosing, Forward, ForwardOptions, Progress, RUN_AHEAD, Weights};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// How an engine is laid out.
+pub type EngineOptions = ForwardOptions;
+
+/// A model on a device, with room for some conversations. Clones are handles to the same one; all are `Send`.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    checkpoint: Checkpoint,
+    gpu: Gpu,
+    bias: Vec<f32>,
+    stepper: Mutex<Stepper>,
+}
+
+/// The part behind the lock: what is under way on the device.
+pub(super) struct Stepper {
+    forward: Forward,
+    free: Vec<usize>,
+    under_way: VecDeque<Choosing>,
+    /// Tokens that have arrived for a slot and were not asked for yet.
+    arrived: Vec<VecDeque<u32>>,
+    /// Whose steps are being run ahead.
+    running: Option<usize>,
+}
+
+impl Engine {
+    /// Uploads a checkpoint's weights and gets ready; `progress` is called after each piece.
+    pub fn load(
+        gpu: &Gpu,
+        checkpoint: Checkpoint,
+        options: EngineOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
+        let weights = Weights::load(gpu, &checkpoint.tensors()?, progress)?;
+        let forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), options)?;
+        let mut bias = vec![0.0; checkpoint.config().vocab];
+        for id in checkpoint.ids_without_token() {
+            bias[id as usize] = f32::NEG_INFINITY;
+        }
+        let stepper = Stepper {
+            forward,
+            free: (0..options.slots).rev().collect(),
+            under_way: VecDeque::new(),
+            arrived: vec![VecDeque::new(); options.slots],
+            running: None,
+        };
+        let shared = Shared { checkpoint, gpu: gpu.clone(), bias, stepper: Mutex::new(stepper) };
+        Ok(Engine { shared: Arc::new(shared) })
+    }
+
+    /// The checkpoint it was loaded from.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.shared.checkpoint
+    }
+
+    /// The device it runs on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.shared.gpu
+    }
+
+    /// A new conversation, in a free slot.
+    pub fn session(&self, sampling: Sampling) -> Result<Session> {
+        let rules = sampling.rules()?;
+        let slot = {
+            let mut stepper = self.stepper();
+            let slots = stepper.arrived.len();
+            let slot = stepper.free.pop().ok_or(Error::NoFreeSlot { slots })?;
+            let ready = stepper
+                .reset(slot)
+                .and_then(|()| stepper.forward.set_rules(slot, rules))
+                .and_then(|()| stepper.forward.set_bias(slot, &self.shared.bias));
+            if let Err(error) = ready {
+                stepper.free.push(slot);
+                return Err(error);
+            }
+            slot
+        };
+        Ok(Session::new(self.clone(), slot))
+    }
+
+    pub(super) fn stepper(&self) -> MutexGuard<'_, Stepper> {
+        self.shared.stepper.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(super) fn release(&self, slot: usize) {
+        let mut stepper = self.stepper();
+        // What fails here fails again, and is reported, at the next use of the slot.
+        let _ = stepper.settle();
+        stepper.arrived[slot].clear();
+        stepper.free.push(slot);
+    }
+}
+
+impl Stepper {
+    /// Waits for all that is under way; afterwards the host knows each slot's next token.
+    fn settle(&mut self) -> Result<()> {
+        self.running = None;
+        while let Some(choosing) = self.under_way.pop_front() {
+            self.arrive(choosing)?;
+        }
+        Ok(())
+    }
+
+    fn arrive(&mut self, choosing: Choosing) -> Result<()> {
+        let slot = choosing.slot();
+        let ids = pollster::block_on(self.forward.chosen(choosing))?;
+        self.arrived[slot].extend(ids);
+        Ok(())
+    }
+
+    /// Tokens that a slot has consumed, those run ahead included.
+    pub(super) fn position(&self, slot: usize) -> u64 {
+        self.forward.position(slot)
+    }
+
+    /// Puts a slot back to before its first token.
+    pub(super) fn reset(&mut self, slot: usize) -> Result<()> {
+        self.settle()?;
+        self.arrived[slot].clear();
+        self.forward.reset(slot)
+    }
+
+    /// Feeds tokens to a slot and chooses the one after them; `fed` is told after each chunk and may stop by an error.
+    pub(super) fn feed(&mut self, slot: usize, ids: &[u32], fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        self.settle()?;
+        self.arrived[slot].clear();
+        self.forward.prefill(slot, ids, fed)?;
+        let last_chunk = (ids.len() - 1) % self.forward.chunk() + 1;
+        let choosing = self.forward.choose_after(slot, last_chunk)?;
+        self.arrive(choosing)
+    }
+
+    /// The slot's next token. Keeps the device busy: when it returns, the step that consumes this token is under way.
+    pub(super) fn next(&mut self, slot: usize) -> Result<u32> {
+        if self.running != Some(slot) {
+            self.settle()?;
+        }
+        if self.arrived[slot].is_empty() {
+            if self.running != Some(slot) {
+                self.forward.set_decoding(&[slot])?;
+                self.running = Some(slot);
+            }
+            while self.under_way.len() <= RUN_AHEAD {
+                let step = self.forward.step()?;
+                self.under_way.push_back(step);
+            }
+            let first = self.under_way.pop_front().expect("steps were just submitted");
+            self.arrive(first)?;
+        }
+        Ok(self.arrived[slot].pop_front().expect("a token has arrived"))
+    }
+
+    /// Brings a slot to having consumed exactly `position` tokens: steps that ran ahead are taken back, and the last token
+    /// shown, if it was not consumed yet, is.
+    pub(super) fn finish(&mut self, slot: usize, position: u64) -> Result<()> {
+        self.settle()?;
+        let now = self.forward.position(slot);
+        if now > position {
+            let steps = usize::try_from(now - position).unwrap_or(usize::MAX);
+            self.forward.take_back(slot, steps);
+        } else if now < position {
+            self.forward.set_decoding(&[slot])?;
+            let step = self.forward.step()?;
+            self.arrive(step)?;
+        }
+        self.arrived[slot].clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! A slot's sampling parameters, and where their values come from.
+
+use crate::error::{Error, Result};
+use crate::kernels::select::Rules;
+use serde_json::Value;
+
+/// How the next token is chosen: top-k, then top-p, then min-p on the model's probabilities, then the temperature, then one
+/// draw that depends on seed and position alone.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 always takes the most probable token.
+    pub temperature: f32,
+    /// Keeps the k most probable; 0 keeps all.
+    pub top_k: u32,
+    /// Keeps the most probable until together they reach this; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps what is at least this much as probable as the best; 0 keeps all.
+    pub min_p: f32,
+    /// Seed of the draws.
+    pub seed: u64,
+}
+
+impl Sampling {
+    /// Always the most probable token.
+    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 };
+
+    pub(super) fn rules(&self) -> Result<Rules> {
+        let within = |name, value: f32, ok: bool, problem| {
+            if ok { Ok(()) } else { Err(Error::BadSetting { name, value: value.to_string(), problem }) }
+        };
+        let t = self.temperature;
+        within("temperature", t, t.is_finite() && t >= 0.0, "it must be 0 (greedy) or above")?;
+        within("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "it must be from 0 to 1")?;
+        within("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it must be from 0 to 1")?;
+        Ok(Rules {
+            // Below this exp() of the logits over the temperature is 1 for the best and 0 for the others: greedy.
+            temperature: if t < 1e-4 { 0.0 } else { t },
+            top_k: self.top_k,
+            top_p: self.top_p,
+            log_min_p: self.min_p.ln(),
+            seed_low: self.seed as u32,
+            seed_high: (self.seed >> 32) as u32,
+            unused: [0; 2],
+        })
+    }
+}
+
+/// Sampling values that somebody gave, each of which may be missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SamplingDefaults {
+    /// See [`Sampling::temperature`].
+    pub temperature: Option<f32>,
+    /// See [`Sampling::top_k`].
+    pub top_k: Option<u32>,
+    /// See [`Sampling::top_p`].
+    pub top_p: Option<f32>,
+    /// See [`Sampling::min_p`].
+    pub min_p: Option<f32>,
+    /// Tokens to generate at most.
+    pub max_tokens: Option<usize>,
+}
+
+impl SamplingDefaults {
+    /// What a generation_config.json says. `do_sample: false` is greedy.
+    pub fn from_generation_config(json: &Value) -> Self {
+        let number = |key: &str| json.get(key).and_then(Value::as_f64).map(|v| v as f32);
+        let whole = |key: &str| json.get(key).and_then(Value::as_u64);
+        let greedy = json.get("do_sample").and_then(Value::as_bool) == Some(false);
+        SamplingDefaults {
+            temperature: if greedy { Some(0.0) } else { number("temperature") },
+            top_k: whole("top_k").and_then(|k| u32::try_from(k).ok()),
+            top_p: number("top_p"),
+            min_p: number("min_p"),
+            max_tokens: whole("max_new_tokens").and_then(|n| usize::try_from(n).ok()),
+        }
+    }
+
+    /// These values, then those of `below`, then llama.cpp's: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
+    pub fn over(&self, below: &SamplingDefaults, seed: u64) -> Sampling {
+        // Somebody who sets how to sample wants sampling, even of a model that is greedy by default.
+        let asked = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let inherited = below.temperature.filter(|t| !(asked && *t == 0.0));
+        Sampling {
+            temperature: self.temperature.or(inherited).unwrap_or(0.8),
+            top_k: self.top_k.or(below.top_k).unwrap_or(40),
+            top_p: self.top_p.or(below.top_p).unwrap_or(0.95),
+            min_p: self.min_p.or(below.min_p).unwrap_or(0.05),
+            seed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_goes_over_the_model_goes_over_the_defaults() {
+        let model = SamplingDefaults::from_generation_config(&serde_json::json!({"top_k": 7, "temperature": 0.3}));
+        let asked = SamplingDefaults { top_p: Some(0.5), ..Default::default() };
+        let s = asked.over(&model, 9);
+        assert_eq!((s.temperature, s.top_k, s.top_p, s.min_p, s.seed), (0.3, 7, 0.5, 0.05, 9));
+        let greedy = SamplingDefaults::from_generation_config(&serde_json::json!({"do_sample": false}));
+        assert_eq!(SamplingDefaults::default().over(&greedy, 0).temperature, 0.0);
+        assert_eq!(asked.over(&greedy, 0).temperature, 0.8);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        for bad in [
+            Sampling { temperature: -1.0, ..Sampling::GREEDY },
+            Sampling { temperature: f32::NAN, ..Sampling::GREEDY },
+            Sampling { top_p: 1.5, ..Sampling::GREEDY },
+            Sampling { min_p: -0.1, ..Sampling::GREEDY },
+        ] {
+            assert!(matches!(bad.rules(), Err(Error::BadSetting { .. })), "{bad:?}");
+        }
+    }
+}

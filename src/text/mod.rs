@@ -1,0 +1,9 @@
+//! Text on its way to ids and back.
+
+mod stream;
+mod template;
+mod tokenizer;
+
+pub use stream::TextStream;
+pub use template::{Message, Span, Template};
+pub use tokenizer::{Specials, Tokenizer};

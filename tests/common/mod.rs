@@ -1,0 +1,156 @@
+//! What the tests share: the device, the checkpoints at hand, reading expected values.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use peregrine::gpu::{AdapterChoice, Gpu, Switches};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Whether the environment says that there is no device; else a missing one fails the test.
+pub fn no_gpu(test: &str) -> bool {
+    let skip = std::env::var_os("PEREGRINE_NO_GPU").is_some_and(|v| v == "1");
+    if skip {
+        eprintln!("SKIPPED {test}: PEREGRINE_NO_GPU=1");
+    }
+    skip
+}
+
+/// The device that the environment chooses.
+pub fn gpu() -> Gpu {
+    gpu_with(Switches::from_env().expect("the switches are sound"))
+}
+
+pub fn gpu_with(switches: Switches) -> Gpu {
+    Gpu::open_with(&AdapterChoice::Best, switches).expect("these tests need an adapter: `make setup` installs one")
+}
+
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+pub fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)
+}
+
+/// Tensors of a safetensors file, by name: shape and values (F32, F64 and I32 alike as f64).
+pub struct Expected(HashMap<String, (Vec<usize>, Vec<f64>)>);
+
+impl Expected {
+    pub fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("a fixture is sound");
+        let values = |view: &safetensors::tensor::TensorView| -> Vec<f64> {
+            let data = view.data();
+            match view.dtype() {
+                safetensors::Dtype::F32 => {
+                    data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
+                }
+                safetensors::Dtype::F64 => {
+                    data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+                }
+                safetensors::Dtype::I32 => {
+                    data.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect()
+                }
+                other => panic!("a fixture holds {other:?}"),
+            }
+        };
+        Expected(file.iter().map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), values(&view)))).collect())
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    pub fn shape(&self, name: &str) -> &[usize] {
+        &self.0[name].0
+    }
+
+    pub fn get(&self, name: &str) -> &[f64] {
+        &self.0.get(name).unwrap_or_else(|| panic!("no {name} in the fixture")).1
+    }
+
+    pub fn f32(&self, name: &str) -> Vec<f32> {
+        self.get(name).iter().map(|v| *v as f32).collect()
+    }
+
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        self.get(name).iter().map(|v| *v as u32).collect()
+    }
+}
+
+/// Fails where a value is further than `limit` from what is expected; else gives the largest difference.
+pub fn close(what: &str, got: &[f32], expected: &[f64], limit: impl Fn(f64) -> f64) -> f64 {
+    assert_eq!(got.len(), expected.len(), "{what}: number of values");
+    let mut worst = 0.0f64;
+    for (i, (g, e)) in got.iter().zip(expected).enumerate() {
+        let error = (f64::from(*g) - e).abs();
+        assert!(error <= limit(*e), "{what}[{i}]: got {g}, expected {e}, off by {error:e}");
+        worst = worst.max(error);
+    }
+    worst
+}
+
+/// One case of the scan fixture through the device's scan, in segments of `segment` tokens.
+pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
+    use peregrine::gpu::{Plan, Usage};
+    use peregrine::kernels::scan::{Operands, Scan, Segments};
+    use peregrine::kernels::{Activation, Batch, dbc_norm::Layout};
+
+    let f32 = |key: &str| cases.f32(&format!("{name}.{key}"));
+    let (l, d) = (cases.shape(&format!("{name}.u"))[0], cases.shape(&format!("{name}.u"))[1]);
+    let n = cases.shape(&format!("{name}.A"))[1];
+    let layout = Layout { dt_rank: 1, state: n };
+    let rows = |label: &str, values: &[f32], width: usize| {
+        let activation = Activation::new(gpu, label, l, width).unwrap();
+        for (r, row) in values.chunks_exact(width).enumerate() {
+            gpu.write(&activation.buf, r * activation.stride, row).unwrap();
+        }
+        activation
+    };
+    let (b, c, z) = (f32("B"), f32("C"), f32("z"));
+    let mut dbc = vec![0.0; l * layout.width()];
+    let mut xz = vec![0.0; l * 2 * d];
+    for t in 0..l {
+        let row = &mut dbc[t * layout.width()..][..layout.width()];
+        row[layout.b_first()..][..n].copy_from_slice(&b[t * n..][..n]);
+        row[layout.b_first() + n..].copy_from_slice(&c[t * n..][..n]);
+        xz[t * 2 * d + d..][..d].copy_from_slice(&z[t * d..][..d]);
+    }
+    let transposed = |values: &[f32], columns: usize| -> Vec<f32> {
+        (0..columns).flat_map(|c| values.iter().skip(c).step_by(columns).copied()).collect()
+    };
+    let mut a_skip = transposed(&f32("A"), n);
+    a_skip.extend(f32("D"));
+    let key = format!("{name}.h0");
+    let h0 = if cases.has(&key) { transposed(&cases.f32(&key), n) } else { vec![0.0; d * n] };
+    let state: Vec<f32> = h0.iter().copied().chain(std::iter::repeat_n(f32::NAN, d * n)).collect();
+
+    let state = gpu.upload("state", &state, Usage::Storage).unwrap();
+    let a_skip = gpu.upload("a_skip", &a_skip, Usage::Storage).unwrap();
+    let batch = Batch { rows: l as u32, write_version: 1, ..Default::default() };
+    let batch = gpu.upload("batch", &[batch], Usage::Uniform).unwrap();
+    let (dt, x, xz, dbc) = (
+        rows("dt", &f32("delta"), d),
+        rows("x", &f32("u"), d),
+        rows("xz", &xz, 2 * d),
+        rows("dbc", &dbc, layout.width()),
+    );
+    let y = Activation::new(gpu, "y", l, d).unwrap();
+    let segments = Segments::new(gpu, l, l.div_ceil(segment), d, n).unwrap();
+    let scan = Scan { a_skip: &a_skip, state: &state, inner: d, layout, versions: 2 };
+    let mut plan = Plan::new(gpu, "scan case");
+    let on = Operands { dt: &dt, x: &x, xz: &xz, dbc: &dbc, y: &y };
+    scan.record_chunk(&mut plan, "scan", on, &segments, &batch).unwrap();
+    plan.run(l).unwrap();
+
+    let out = pollster::block_on(y.read(gpu, l, 0..d)).unwrap();
+    let h = transposed(&pollster::block_on(gpu.read(&state, d * n..2 * d * n)).unwrap(), d);
+    for (what, got) in [("out", out), ("h", h)] {
+        let expected = cases.get(&format!("{name}.{what}"));
+        let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
+        close(&format!("{name}.{what} in segments of {segment}"), &got, expected, |_| 2e-6 * largest + 1e-4);
+    }
+}
