@@ -206,12 +206,16 @@ impl Gpu {
 
     /// Fails if the device is lost or has refused something since it was opened.
     pub fn check(&self) -> Result<()> {
-        if let Some(reason) = self.shared.latch.lost.get() {
-            return Err(Error::DeviceLost { reason: reason.clone() });
+        let latch = &self.shared.latch;
+        let refused = latch.refused.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if refused.is_some() && latch.lost.get().is_none() {
+            // A lost device refuses everything, but says that it is lost only when it is polled.
+            let _ = self.shared.device.poll(wgpu::PollType::Poll);
         }
-        match &*self.shared.latch.refused.lock().unwrap_or_else(|e| e.into_inner()) {
-            None => Ok(()),
-            Some(problem) => Err(Error::Gpu { what: "a command".to_owned(), problem: problem.clone() }),
+        match (latch.lost.get(), refused) {
+            (Some(reason), _) => Err(Error::DeviceLost { reason: reason.clone() }),
+            (None, Some(problem)) => Err(Error::Gpu { what: "a command".to_owned(), problem }),
+            (None, None) => Ok(()),
         }
     }
 

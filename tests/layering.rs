@@ -1,0 +1,104 @@
+//! The layers of the house: a file uses its own layer and those below, and wgpu is named in one place.
+
+use std::path::{Path, PathBuf};
+
+/// What each folder or file directly under `src/` may name of the crate.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("error", &["error"]),
+    ("text", &["text", "error"]),
+    ("format", &["format", "error"]),
+    ("gpu", &["gpu", "error"]),
+    ("kernels", &["kernels", "gpu", "format", "error"]),
+    ("model", &["model", "kernels", "gpu", "format", "error"]),
+    ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "error"]),
+];
+
+fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// Each source file below `src/` with its layer and text.
+fn sources() -> Vec<(String, String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&root, &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let inside = path.strip_prefix(&root).unwrap();
+            let layer = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+            (inside.display().to_string(), layer, std::fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+/// Every `crate::x` in a text, and every `x` of `crate::{x, ..}`.
+fn names_of_the_crate(text: &str) -> Vec<String> {
+    let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut names = Vec::new();
+    for piece in text.split("crate::").skip(1) {
+        match piece.strip_prefix('{') {
+            None => names.push(word(piece)),
+            Some(list) => names.extend(list.split('}').next().unwrap().split(',').map(|item| word(item.trim()))),
+        }
+    }
+    names
+}
+
+fn violations(sources: &[(String, String, String)]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (file, layer, text) in sources {
+        let code: String =
+            text.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+        if layer != "gpu" && code.contains("wgpu::") {
+            found.push(format!("{file} names wgpu"));
+        }
+        let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| name == layer) else { continue };
+        for name in names_of_the_crate(&code) {
+            let is_layer = MAY_USE.iter().any(|(layer, _)| *layer == name) || name == "cli";
+            if is_layer && !allowed.contains(&name.as_str()) {
+                found.push(format!("{file} uses {name}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn no_layer_looks_up() {
+    let sources = sources();
+    assert!(sources.len() > 25, "only {} files were found", sources.len());
+    assert_eq!(violations(&sources), Vec::<String>::new());
+}
+
+#[test]
+fn a_layer_that_looked_up_would_be_noticed() {
+    let file = |layer: &str, text: &str| (format!("{layer}/x.rs"), layer.to_owned(), text.to_owned());
+    let bad = [
+        file("gpu", "use crate::kernels::Row;"),
+        file("text", "use crate::{error::Error, gpu::Gpu};"),
+        file("model", "fn f(device: wgpu::Device) {}"),
+    ];
+    assert_eq!(violations(&bad).len(), 3);
+    let good =
+        [file("runtime", "use crate::model::Config; // wgpu"), file("gpu", "use crate::error::Error; wgpu::Device")];
+    assert!(violations(&good).is_empty());
+}
+
+#[test]
+fn every_layer_of_the_table_exists_and_none_is_missing() {
+    let mut layers: Vec<String> = sources().into_iter().map(|(_, layer, _)| layer).collect();
+    layers.sort();
+    layers.dedup();
+    layers.retain(|layer| !["lib", "main", "cli"].contains(&layer.as_str()));
+    let mut table: Vec<&str> = MAY_USE.iter().map(|(layer, _)| *layer).collect();
+    table.sort_unstable();
+    assert_eq!(layers, table);
+}

@@ -1,0 +1,262 @@
+//! The whole way, from text to text, on the shipped models.
+
+mod common;
+
+use common::{fixture, gpu, no_gpu, shipped};
+use peregrine::gpu::Gpu;
+use peregrine::model::{Forward, ForwardOptions, Weights};
+use peregrine::runtime::{Checkpoint, Engine, EngineOptions, Finish, Sampling, Session};
+use peregrine::text::Specials;
+use peregrine::{Error, Result};
+use pollster::block_on;
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+
+fn engine(gpu: &Gpu, dir: &Path, slots: usize) -> Engine {
+    let options = EngineOptions { slots, ..Default::default() };
+    Engine::load(gpu, Checkpoint::open(dir).unwrap(), options, &mut |_| {}).unwrap()
+}
+
+fn tokens(session: &mut Session, ids: &[u32], limit: usize) -> (Vec<u32>, Option<Finish>) {
+    let mut generation = session.generate(ids, Some(limit), |_| Ok(())).unwrap();
+    let mut got = Vec::new();
+    while let Some(id) = generation.next_id().unwrap() {
+        got.push(id);
+    }
+    (got, generation.finish())
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| u32::try_from(v.as_u64().unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn greedy_continuations_equal_the_reference_file() {
+    if no_gpu("greedy_continuations_equal_the_reference_file") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, &shipped("tiny-chat"), 1);
+    let eos = engine.checkpoint().eos().to_vec();
+    assert_eq!(eos, [0, 2]);
+    let cases: Value =
+        serde_json::from_slice(&std::fs::read(shipped("tiny-chat").join("reference.json")).unwrap()).unwrap();
+    let cases = cases.as_array().unwrap();
+    assert!(cases.len() >= 5);
+    for case in cases {
+        let prompt = case["prompt"].as_str().unwrap();
+        let prompt_ids = engine.checkpoint().tokenizer().unwrap().encode(prompt, Specials::Parse).unwrap();
+        assert_eq!(prompt_ids, ids(&case["prompt_ids"]), "{prompt:?}");
+        let mut expected = ids(&case["continuation_ids"]);
+        let ended = expected.last().is_some_and(|id| eos.contains(id));
+        if ended {
+            expected.pop();
+        }
+        let mut session = engine.session(Sampling::GREEDY).unwrap();
+        let (got, finish) = tokens(&mut session, &prompt_ids, expected.len() + usize::from(ended));
+        assert_eq!(got, expected, "{prompt:?}");
+        assert_eq!(finish == Some(Finish::Eos), ended, "{prompt:?}");
+        assert_eq!(session.position(), (prompt_ids.len() + expected.len()) as u64);
+    }
+}
+
+/// Feeds and decodes by hand, each step on its own: what every other way must equal.
+fn by_hand(gpu: &Gpu, prompt: &[u32], take: usize, then: &[u32], more: usize) -> (Vec<u32>, Vec<u32>) {
+    let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
+    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), &mut |_| {}).unwrap();
+    let mut forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), ForwardOptions::default()).unwrap();
+    let mut part = |ids: &[u32], count: usize| {
+        forward.prefill(0, ids, |_| Ok(())).unwrap();
+        let choice = forward.choose_after(0, ids.len()).unwrap();
+        let mut next = block_on(forward.chosen(choice)).unwrap()[0];
+        let mut got = Vec::new();
+        while got.len() < count {
+            got.push(next);
+            forward.set_decoding(&[0]).unwrap();
+            let step = forward.step().unwrap();
+            next = block_on(forward.chosen(step)).unwrap()[0];
+        }
+        got
+    };
+    (part(prompt, take), part(then, more))
+}
+
+#[test]
+fn an_answer_cut_short_leaves_the_state_of_its_last_token() {
+    if no_gpu("an_answer_cut_short_leaves_the_state_of_its_last_token") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, &shipped("tiny-chat"), 1);
+    let tokenizer = engine.checkpoint().tokenizer().unwrap();
+    let prompt = tokenizer.encode("Once upon a time", Specials::Literal).unwrap();
+    let then = tokenizer.encode(" and then", Specials::Literal).unwrap();
+    for take in [0, 1, 2, 3, 7, 12] {
+        let expected = by_hand(&gpu, &prompt, take, &then, 12);
+        // By the limit.
+        let mut session = engine.session(Sampling::GREEDY).unwrap();
+        assert_eq!(tokens(&mut session, &prompt, take), (expected.0.clone(), Some(Finish::Length)));
+        assert_eq!(tokens(&mut session, &then, 12).0, expected.1, "limit {take}");
+        drop(session);
+        // By dropping it.
+        let mut session = engine.session(Sampling::GREEDY).unwrap();
+        let mut generation = session.generate(&prompt, None, |_| Ok(())).unwrap();
+        let got: Vec<u32> = (0..take).map(|_| generation.next_id().unwrap().unwrap()).collect();
+        drop(generation);
+        assert_eq!(got, expected.0);
+        assert_eq!(session.position(), (prompt.len() + take) as u64);
+        assert_eq!(tokens(&mut session, &then, 12).0, expected.1, "dropped after {take}");
+    }
+}
+
+#[test]
+fn a_conversation_goes_on_as_if_it_were_read_anew() {
+    if no_gpu("a_conversation_goes_on_as_if_it_were_read_anew") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, &shipped("tiny-chat"), 1);
+    let answer = |session: &mut Session, text: &str| -> String {
+        session.send(text, Some(100)).unwrap().collect::<Result<String>>().unwrap()
+    };
+    let mut session = engine.session(Sampling::GREEDY).unwrap();
+    let first = answer(&mut session, "Hello!");
+    let second = answer(&mut session, "What is 3 plus 4?");
+    assert_eq!(second, "3 plus 4 is 7.");
+    let messages = session.messages().to_vec();
+    assert_eq!(messages.len(), 4);
+    assert_eq!((messages[1].content.as_str(), messages[3].content.as_str()), (first.as_str(), second.as_str()));
+    let consumed = session.position();
+    drop(session);
+    // The same conversation in one piece: the same number of tokens consumed, the same answer.
+    let checkpoint = engine.checkpoint();
+    let whole = checkpoint.encode(&checkpoint.render(&messages[..3], true).unwrap()).unwrap();
+    let mut anew = engine.session(Sampling::GREEDY).unwrap();
+    let (got, _) = tokens(&mut anew, &whole, 100);
+    assert_eq!(checkpoint.tokenizer().unwrap().decode(&got), second);
+    assert_eq!(anew.position(), consumed);
+    // Forgotten means forgotten.
+    anew.clear().unwrap();
+    assert_eq!(answer(&mut anew, "Hello!"), first);
+}
+
+#[test]
+fn sessions_side_by_side_do_not_disturb_each_other() {
+    if no_gpu("sessions_side_by_side_do_not_disturb_each_other") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, &shipped("tiny-chat"), 2);
+    let tokenizer = engine.checkpoint().tokenizer().unwrap();
+    let prompts = ["Once upon a time", "Once upon a time there was a small fox"]
+        .map(|p| tokenizer.encode(p, Specials::Literal).unwrap());
+    let alone: Vec<Vec<u32>> =
+        prompts.iter().map(|prompt| tokens(&mut engine.session(Sampling::GREEDY).unwrap(), prompt, 20).0).collect();
+    let mut a = engine.session(Sampling::GREEDY).unwrap();
+    let mut b = engine.session(Sampling::GREEDY).unwrap();
+    assert!(matches!(engine.session(Sampling::GREEDY), Err(Error::NoFreeSlot { slots: 2 })));
+    let mut of_a = a.generate(&prompts[0], Some(20), |_| Ok(())).unwrap();
+    let mut got = [vec![], vec![]];
+    got[0].extend((0..3).map(|_| of_a.next_id().unwrap().unwrap()));
+    let mut of_b = b.generate(&prompts[1], Some(20), |_| Ok(())).unwrap();
+    while got[1].len() < 20 {
+        got[1].push(of_b.next_id().unwrap().unwrap());
+        if got[0].len() < 20 && got[1].len() % 3 > 0 {
+            got[0].push(of_a.next_id().unwrap().unwrap());
+        }
+    }
+    while let Some(id) = of_a.next_id().unwrap() {
+        got[0].push(id);
+    }
+    assert_eq!(got.as_slice(), alone);
+}
+
+#[test]
+fn a_seed_decides_the_text_and_ids_without_token_never_come() {
+    if no_gpu("a_seed_decides_the_text_and_ids_without_token_never_come") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, &fixture("falcon-tiny"), 1);
+    // So hot that every id is about as probable as any other.
+    let hot = |seed| Sampling { temperature: 1e6, top_k: 0, top_p: 1.0, min_p: 0.0, seed };
+    let text = |seed| tokens(&mut engine.session(hot(seed)).unwrap(), &[1, 2, 3], 400).0;
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..8 {
+        let got = text(seed);
+        assert!(got.iter().all(|id| *id < 300), "seed {seed} gave an id without token");
+        seen.extend(got);
+    }
+    assert!(seen.len() > 200, "only {} different ids were drawn", seen.len());
+    assert_eq!(text(3), text(3));
+    assert_ne!(text(3), text(4));
+}
+
+#[test]
+fn what_is_dropped_is_given_back() {
+    if no_gpu("what_is_dropped_is_given_back") {
+        return;
+    }
+    let gpu = gpu();
+    assert_eq!(gpu.allocated_bytes(), 0);
+    let engine = engine(&gpu, &fixture("mamba-tiny"), 2);
+    let loaded = gpu.allocated_bytes();
+    for _ in 0..20 {
+        let mut session = engine.session(Sampling::GREEDY).unwrap();
+        tokens(&mut session, &[1, 2], 3);
+        assert_eq!(gpu.allocated_bytes(), loaded);
+    }
+    drop(engine);
+    assert_eq!(gpu.allocated_bytes(), 0);
+}
+
+#[test]
+fn a_lost_device_is_an_error_at_every_call() {
+    if no_gpu("a_lost_device_is_an_error_at_every_call") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, &fixture("mamba-tiny"), 2);
+    let mut session = engine.session(Sampling::GREEDY).unwrap();
+    let mut generation = session.generate(&[1, 2], None, |_| Ok(())).unwrap();
+    generation.next_id().unwrap();
+    gpu.destroy();
+    let lost = generation.next_id();
+    assert!(matches!(lost, Err(Error::DeviceLost { .. })), "{lost:?}");
+    drop(generation);
+    assert!(matches!(session.generate(&[1], None, |_| Ok(())).err(), Some(Error::DeviceLost { .. })));
+    assert!(matches!(engine.session(Sampling::GREEDY).err(), Some(Error::DeviceLost { .. })));
+    assert!(matches!(gpu.check(), Err(Error::DeviceLost { .. })));
+}
+
+#[test]
+fn bad_input_is_refused_and_leaves_the_session_usable() {
+    if no_gpu("bad_input_is_refused_and_leaves_the_session_usable") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, &fixture("mamba-tiny"), 1);
+    let mut session = engine.session(Sampling::GREEDY).unwrap();
+    let expected = tokens(&mut session, &[1, 2], 5).0;
+    session.clear().unwrap();
+    assert!(matches!(session.generate(&[], None, |_| Ok(())).err(), Some(Error::NoTokens)));
+    let out = session.generate(&[1, 288], None, |_| Ok(())).err();
+    assert!(matches!(out, Some(Error::IdOutOfRange { id: 288, at: 1, vocab: 288 })));
+    assert!(matches!(session.send("hi", None).err(), Some(Error::Template { .. })));
+    assert!(session.messages().is_empty());
+    assert_eq!(tokens(&mut session, &[1, 2], 5).0, expected);
+    drop(session);
+    let bad = Sampling { top_p: 2.0, ..Sampling::GREEDY };
+    assert!(matches!(engine.session(bad).err(), Some(Error::BadSetting { .. })));
+    assert!(engine.session(Sampling::GREEDY).is_ok());
+}
+
+#[test]
+fn handles_can_be_sent_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Gpu>();
+    is_send::<Engine>();
+    is_send::<Session>();
+    is_send::<Error>();
+}
