@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Expected, close, fixture, gpu, gpu_with, no_gpu, shipped};
+use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
 use peregrine::model::reference::Reference;
 use peregrine::model::{Forward, ForwardOptions, Logits, Weights};
@@ -478,4 +479,41 @@ fn induction_heads_answers_rightly_at_every_length() {
         asked += 1;
     }
     assert!(longest == 4096 && asked > 20, "{asked} prompts up to {longest}");
+}
+
+#[test]
+fn odd_shapes_agree_with_the_reference() {
+    if no_gpu("odd_shapes_agree_with_the_reference") {
+        return;
+    }
+    let gpu = gpu();
+    let odd = common::Shape { vocab: 131, hidden: 37, inner: 53, dt_rank: 5, ..common::TINY };
+    let shapes = [
+        common::TINY,
+        odd,
+        common::Shape { state: 8, kernel: 3, tied: true, ..odd },
+        common::Shape { state: 32, falcon: false, format: WeightFormat::F16, ..odd },
+        common::Shape { state: 16, kernel: 2, format: WeightFormat::Bf16, tied: true, falcon: false, ..odd },
+        common::Shape { state: 1, hidden: 1, inner: 1, dt_rank: 1, vocab: 1, layers: 1, ..odd },
+        common::Shape { state: 64, kernel: 16, inner: 200, hidden: 130, dt_rank: 33, layers: 3, ..odd },
+    ];
+    let random = &mut peregrine::kernels::case::Random::new(3);
+    for shape in shapes {
+        let dir = tempfile::tempdir().unwrap();
+        shape.write(dir.path());
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let reference = Reference::new(checkpoint.config(), &checkpoint.tensors().unwrap());
+        let ids: Vec<u32> = (0..29).map(|_| random.below(shape.vocab) as u32).collect();
+        let expected = reference.forward(&ids, &mut reference.start(), |_, _| {}).unwrap();
+        let mut worst = 0.0f64;
+        for (chunk, segments) in [(64, 1), (7, 3)] {
+            let mut forward = forward(&gpu, &checkpoint, options(chunk, segments));
+            assert_eq!(forward.weights().tied(), shape.tied);
+            let what = format!("{shape:?} chunk {chunk} segments {segments}");
+            worst = worst.max(close(&what, &logits(&mut forward, &ids), &expected, |_| LOGITS));
+            forward.reset(0).unwrap();
+            worst = worst.max(close(&format!("{what} decoded"), &decoded(&mut forward, &ids), &expected, |_| LOGITS));
+        }
+        eprintln!("reached | {shape:?} | logits {worst:.1e}");
+    }
 }

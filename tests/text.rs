@@ -93,9 +93,13 @@ fn ids_without_a_token_are_known() {
 
 #[test]
 fn what_is_no_tokenizer_is_refused_by_name() {
-    for bad in ["", "{", "{}", "[1]", r#"{"model":{"type":"BPE"}}"#] {
+    for bad in ["", "{", r#"{"model":{"type":"BPE"},"decoder":{"type":"ByteLevel"}}"#] {
         let error = Tokenizer::from_json("here.json", bad.as_bytes()).err().unwrap();
         assert!(matches!(error, Error::Tokenizer { .. }) && error.to_string().contains("here.json"), "{error}");
+    }
+    for other in ["{}", "[1]", r#"{"model":{"type":"Unigram"},"decoder":{"type":"ByteLevel"}}"#] {
+        let error = Tokenizer::from_json("here.json", other.as_bytes()).err().unwrap();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
     }
     let mut json = json(fixture("falcon-tiny").join("tokenizer.json"));
     json["decoder"] = serde_json::json!({"type": "WordPiece", "prefix": "##", "cleanup": true});

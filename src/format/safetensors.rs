@@ -3,6 +3,7 @@
 
 use super::{Tensor, WeightFormat};
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
@@ -22,7 +23,7 @@ struct Mapped {
 
 enum Bytes {
     Map(memmap2::Mmap),
-    Static(&'static [u8]),
+    Memory(Cow<'static, [u8]>),
 }
 
 impl std::ops::Deref for Bytes {
@@ -30,7 +31,7 @@ impl std::ops::Deref for Bytes {
     fn deref(&self) -> &[u8] {
         match self {
             Bytes::Map(map) => map,
-            Bytes::Static(bytes) => bytes,
+            Bytes::Memory(bytes) => bytes,
         }
     }
 }
@@ -44,7 +45,7 @@ struct Place {
 
 impl TensorSource {
     /// The tensors of a checkpoint folder: `model.safetensors`, else what `model.safetensors.index.json` names, else every
-    /// `.safetensors` file.
+    /// `model-*.safetensors`.
     pub fn open(dir: &Path) -> Result<Self> {
         let mut source = TensorSource { label: dir.display().to_string(), files: vec![], tensors: BTreeMap::new() };
         for path in shards(dir)? {
@@ -63,9 +64,9 @@ impl TensorSource {
     }
 
     /// The tensors of a safetensors file in memory.
-    pub fn from_static(label: &str, bytes: &'static [u8]) -> Result<Self> {
+    pub fn from_bytes(label: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
         let mut source = TensorSource { label: label.to_owned(), files: vec![], tensors: BTreeMap::new() };
-        source.add(label.to_owned(), Bytes::Static(bytes))?;
+        source.add(label.to_owned(), Bytes::Memory(bytes.into()))?;
         Ok(source)
     }
 
@@ -146,7 +147,10 @@ fn shards(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("model-") && name.ends_with(".safetensors")
+        })
         .collect();
     found.sort();
     if !found.is_empty() {

@@ -60,7 +60,7 @@ impl Checkpoint {
             ("tokenizer_config.json", shipped!("tokenizer_config.json")),
         ];
         let read = |name: &str| Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.to_vec()));
-        let source = TensorSource::from_static("tiny-chat/model.safetensors", shipped!("model.safetensors"))?;
+        let source = TensorSource::from_bytes("tiny-chat/model.safetensors", shipped!("model.safetensors"))?;
         Self::assemble("tiny-chat (compiled in)", &|file| format!("tiny-chat/{file}"), source, &read)
     }
 

@@ -1,9 +1,9 @@
 //! Text to ids and back, by a checkpoint's tokenizer.json. Byte-level BPE, as all models of the Mamba family have it.
 
 use crate::error::{Error, Result};
+use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use tokenizers::DecoderWrapper;
 
 /// What becomes of text that spells a special token, such as `<|im_end|>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,14 +28,19 @@ impl Tokenizer {
     /// Reads a tokenizer.json; `file` is its name for messages.
     pub fn from_json(file: &str, json: &[u8]) -> Result<Self> {
         let bad = |problem: String| Error::Tokenizer { file: file.to_owned(), problem };
-        let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;
-        if !matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
+        // The tokenizers crate panics at some malformed files: their syntax and the parts that matter are looked at first,
+        // and a panic that is left becomes an error.
+        let value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;
+        if value["model"]["type"].as_str().is_some_and(|kind| kind != "BPE") || value["decoder"]["type"] != "ByteLevel" {
             return Err(Error::Unsupported {
                 file: file.to_owned(),
-                what: "a tokenizer without a ByteLevel decoder".to_owned(),
+                what: format!("a {} tokenizer with a {} decoder", value["model"]["type"], value["decoder"]["type"]),
                 hint: "the Mamba family uses byte-level BPE".to_owned(),
             });
         }
+        let inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
+            .map_err(|_| bad("not a tokenizer: its parts do not fit together".to_owned()))?
+            .map_err(|e| bad(format!("not a tokenizer: {e}")))?;
         let byte_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let mut bytes = HashMap::new();

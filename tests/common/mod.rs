@@ -1,6 +1,7 @@
 //! What the tests share: the device, the checkpoints at hand, reading expected values.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu, Switches};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -153,4 +154,109 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
         let largest = expected.iter().fold(0.0f64, |m, v| m.max(v.abs()));
         close(&format!("{name}.{what} in segments of {segment}"), &got, expected, |_| 2e-6 * largest + 1e-4);
     }
+}
+
+/// The shape of a checkpoint that a test makes up.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub falcon: bool,
+    pub tied: bool,
+    pub format: WeightFormat,
+    pub vocab: usize,
+    pub hidden: usize,
+    pub inner: usize,
+    pub state: usize,
+    pub dt_rank: usize,
+    pub kernel: usize,
+    pub layers: usize,
+}
+
+/// The smallest that has every part.
+pub const TINY: Shape = Shape {
+    falcon: true,
+    tied: false,
+    format: WeightFormat::F32,
+    vocab: 11,
+    hidden: 6,
+    inner: 10,
+    state: 3,
+    dt_rank: 2,
+    kernel: 4,
+    layers: 2,
+};
+
+impl Shape {
+    pub fn config(&self) -> serde_json::Value {
+        serde_json::json!({
+            "model_type": if self.falcon { "falcon_mamba" } else { "mamba" },
+            "vocab_size": self.vocab, "hidden_size": self.hidden, "intermediate_size": self.inner,
+            "state_size": self.state, "time_step_rank": self.dt_rank, "conv_kernel": self.kernel,
+            "num_hidden_layers": self.layers, "layer_norm_epsilon": 1e-5, "hidden_act": "silu",
+        })
+    }
+
+    /// Names, shapes and seeded values.
+    pub fn tensors(&self) -> Vec<(String, Vec<usize>, Vec<f32>)> {
+        let mut random = peregrine::kernels::case::Random::new(7);
+        let mut make = |name: String, shape: &[usize], low: f32, high: f32| {
+            let values = random.uniforms(shape.iter().product(), low, high);
+            (name, shape.to_vec(), values)
+        };
+        let Shape { vocab: v, hidden: h, inner: d, state: n, dt_rank: r, kernel: k, .. } = *self;
+        let mut tensors = vec![make("backbone.embeddings.weight".to_owned(), &[v, h], -1.0, 1.0)];
+        for i in 0..self.layers {
+            let spread = |fan: usize| 1.5 / (fan as f32).sqrt();
+            let mut layer = |name: &str, shape: &[usize], low: f32, high: f32| {
+                tensors.push(make(format!("backbone.layers.{i}.{name}"), shape, low, high));
+            };
+            layer("norm.weight", &[h], 0.5, 1.5);
+            layer("mixer.in_proj.weight", &[2 * d, h], -spread(h), spread(h));
+            layer("mixer.conv1d.weight", &[d, 1, k], -0.5, 0.5);
+            layer("mixer.conv1d.bias", &[d], -0.2, 0.2);
+            layer("mixer.x_proj.weight", &[r + 2 * n, d], -spread(d), spread(d));
+            layer("mixer.dt_proj.weight", &[d, r], -spread(r), spread(r));
+            layer("mixer.dt_proj.bias", &[d], -5.0, 0.0);
+            layer("mixer.A_log", &[d, n], -2.0, 3.0);
+            layer("mixer.D", &[d], -1.0, 1.0);
+            layer("mixer.out_proj.weight", &[h, d], -spread(d), spread(d));
+        }
+        tensors.push(make("backbone.norm_f.weight".to_owned(), &[h], 0.5, 1.5));
+        if !self.tied {
+            tensors.push(make("lm_head.weight".to_owned(), &[v, h], -1.0, 1.0));
+        }
+        tensors
+    }
+
+    /// As a safetensors file.
+    pub fn safetensors(&self) -> Vec<u8> {
+        use safetensors::{Dtype, tensor::TensorView};
+        let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = self
+            .tensors()
+            .into_iter()
+            .map(|(name, shape, values)| (name, shape, encode(&values, self.format)))
+            .collect();
+        let dtype = match self.format {
+            WeightFormat::F32 => Dtype::F32,
+            WeightFormat::F16 => Dtype::F16,
+            WeightFormat::Bf16 => Dtype::BF16,
+        };
+        let views =
+            encoded.iter().map(|(name, shape, data)| (name, TensorView::new(dtype, shape.clone(), data).unwrap()));
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    /// Into a folder.
+    pub fn write(&self, dir: &Path) {
+        std::fs::write(dir.join("config.json"), self.config().to_string()).unwrap();
+        std::fs::write(dir.join("model.safetensors"), self.safetensors()).unwrap();
+    }
+}
+
+fn encode(values: &[f32], format: WeightFormat) -> Vec<u8> {
+    let bytes = values.iter().map(|v| match format {
+        WeightFormat::F32 => v.to_le_bytes().to_vec(),
+        WeightFormat::F16 => half::f16::from_f32(*v).to_le_bytes().to_vec(),
+        WeightFormat::Bf16 => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
+    });
+    bytes.flatten().collect()
 }
