@@ -53,16 +53,16 @@ struct SamplingArgs {
     )]
     predict: Option<i64>,
     /// Temperature; 0 always takes the most probable token
-    #[arg(long, alias = "temperature", value_name = "T")]
+    #[arg(long, alias = "temperature", value_name = "T", allow_negative_numbers = true)]
     temp: Option<f32>,
     /// Keep the K most probable tokens; 0 keeps all
-    #[arg(long, value_name = "K")]
-    top_k: Option<u32>,
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    top_k: Option<i64>,
     /// Keep the most probable tokens up to this probability together; 1 keeps all
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Keep tokens at least this probable, compared with the best; 0 keeps all
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Seed; -1 takes a new one each time and prints it
     #[arg(short, long, value_name = "SEED", default_value_t = -1, allow_negative_numbers = true)]
@@ -78,7 +78,7 @@ impl SamplingArgs {
         });
         let asked = SamplingDefaults {
             temperature: self.temp,
-            top_k: self.top_k,
+            top_k: self.top_k.map(|k| u32::try_from(k.max(0)).unwrap_or(u32::MAX)),
             top_p: self.top_p,
             min_p: self.min_p,
             max_tokens: None,

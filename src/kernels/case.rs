@@ -97,7 +97,7 @@ pub fn compare(output: &str, gpu: &[f32], cpu: &[Option<f64>], tolerance: Tolera
         }
         let error = (f64::from(*value) - expected).abs();
         let allowed = tolerance.abs + tolerance.rel * expected.abs();
-        if !(error <= allowed) {
+        if error.is_nan() || error > allowed {
             return Err(Fault::Far { output: output(), at, gpu: f64::from(*value), cpu: expected, allowed });
         }
         reached.max_abs = reached.max_abs.max(error);

@@ -31,7 +31,8 @@ impl Tokenizer {
         // The tokenizers crate panics at some malformed files: their syntax and the parts that matter are looked at first,
         // and a panic that is left becomes an error.
         let value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;
-        if value["model"]["type"].as_str().is_some_and(|kind| kind != "BPE") || value["decoder"]["type"] != "ByteLevel" {
+        if value["model"]["type"].as_str().is_some_and(|kind| kind != "BPE") || value["decoder"]["type"] != "ByteLevel"
+        {
             return Err(Error::Unsupported {
                 file: file.to_owned(),
                 what: format!("a {} tokenizer with a {} decoder", value["model"]["type"], value["decoder"]["type"]),

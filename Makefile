@@ -1,0 +1,34 @@
+# Two commands do everything on a bare machine: `make chat` and `make test`.
+
+# Mesa's drivers complain on stderr where a session has no runtime folder.
+export XDG_RUNTIME_DIR ?= /tmp
+
+.PHONY: chat test setup build check report
+
+## chat: chat with the small model that ships with the project
+chat: build
+	./target/release/peregrine chat
+
+## test: all tests, on the GPU if there is one, else on Mesa's software driver
+test: setup
+	cargo test
+
+## check: what a change must pass besides the tests
+check:
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+## build: target/release/peregrine
+build: setup
+	cargo build --release
+
+## report: the errors that the tests reach on this machine's adapter, as a markdown table
+report: setup
+	@echo "| what | driver | reached |"; echo "|---|---|---|"
+	@cargo test --quiet --test model --test accuracy -- --nocapture 2>&1 | grep -a '^reached' | sed 's/^reached/|/; s/$$/ |/' | sort
+
+## setup: what is missing of a compiler and a Vulkan driver
+setup:
+	@./setup.sh

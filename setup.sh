@@ -1,0 +1,45 @@
+#!/bin/sh
+# Installs what is missing to build peregrine and to run it without a GPU; says what to do where it cannot.
+set -eu
+
+say() { echo "setup: $*" >&2; }
+
+if ! command -v cargo >/dev/null 2>&1; then
+  say "Rust is missing. Install it from https://rustup.rs, then run make again."
+  exit 1
+fi
+
+case "$(uname -s)" in
+  Linux) ;;
+  Darwin) exit 0 ;;  # Metal is part of the system
+  *) say "on Windows the graphics driver has all that is needed (DX12 or Vulkan); run the cargo commands of the Makefile"; exit 0 ;;
+esac
+
+missing=""
+command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
+
+# The Vulkan loader, and any driver for it: a GPU's own, or Mesa's which also runs on the CPU.
+found=""
+for so in /usr/lib/*/libvulkan.so.1 /usr/lib/libvulkan.so.1 /usr/lib64/libvulkan.so.1 /usr/local/lib/libvulkan.so.1; do
+  if [ -e "$so" ]; then found=yes; fi
+done
+[ -n "$found" ] || missing="$missing libvulkan1"
+found="${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}"
+for icd in /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json /usr/local/share/vulkan/icd.d/*.json; do
+  if [ -e "$icd" ]; then found=yes; fi
+done
+[ -n "$found" ] || missing="$missing mesa-vulkan-drivers"
+[ -n "$missing" ] || exit 0
+
+if command -v apt-get >/dev/null 2>&1; then
+  sudo=""
+  [ "$(id -u)" = 0 ] || sudo="sudo"
+  say "installing$missing"
+  $sudo apt-get update -qq
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq $missing >/dev/null
+else
+  say "missing (by their names in Debian):$missing"
+  say "Fedora: dnf install gcc vulkan-loader mesa-vulkan-drivers; Arch: pacman -S gcc vulkan-icd-loader vulkan-swrast"
+  exit 1
+fi

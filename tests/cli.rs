@@ -1,0 +1,290 @@
+//! The program as people use it: what goes to stdout, what to stderr, and how it ends.
+
+mod common;
+
+use common::{Expected, TINY, close, fixture, no_gpu, shipped};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn peregrine() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peregrine"));
+    command.env_remove("PEREGRINE_MODEL").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    peregrine().args(arguments).output().unwrap()
+}
+
+fn piped(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = peregrine();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Ends with `code` after one sentence that says all of `said`, and nothing on stdout.
+fn refused(output: &Output, code: i32, said: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    for word in said {
+        assert!(text.contains(word), "{word:?} is not said in: {text}");
+    }
+    assert!(output.stdout.is_empty());
+}
+
+const STORY: &str = ", there was a kind boy called Ravi. Ravi liked to play near the pond.";
+
+#[test]
+fn run_prints_the_answer_alone() {
+    if no_gpu("run_prints_the_answer_alone") {
+        return;
+    }
+    let text = stdout(&run(&["run", "-p", "Once upon a time", "-n", "60"]));
+    assert!(text.starts_with(STORY), "{text:?}");
+    // The same from stdin, from a file, from a pipe without -p, from the folder, in chunks of one token.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "Once upon a time").unwrap();
+    let path = file.path().to_str().unwrap();
+    let model = shipped("tiny-chat");
+    let model = model.to_str().unwrap();
+    assert_eq!(stdout(&piped(&["run", "-p", "-", "-n", "60"], b"Once upon a time")), text);
+    assert_eq!(stdout(&piped(&["run", "-n", "60"], b"Once upon a time")), text);
+    assert_eq!(stdout(&run(&["run", "-f", path, "-n", "60"])), text);
+    assert_eq!(stdout(&run(&["run", "-m", model, "-p", "Once upon a time", "-n", "60", "--chunk", "1"])), text);
+    let answer = stdout(&run(&["run", "-cnv", "-p", "What is 12 plus 2?"]));
+    assert_eq!(answer, "12 plus 2 is 14.");
+    assert_eq!(stdout(&run(&["run", "-p", "Once upon a time", "-n", "0"])), "");
+}
+
+#[test]
+fn a_seed_repeats_a_text() {
+    if no_gpu("a_seed_repeats_a_text") {
+        return;
+    }
+    let with = |seed: &str| run(&["run", "-p", "Once upon a time", "-n", "25", "--temp", "1.3", "--seed", seed]);
+    let text = stdout(&with("7"));
+    assert_eq!(stdout(&with("7")), text);
+    assert_ne!(stdout(&with("8")), text);
+    // A seed that was drawn is printed, and repeats.
+    let drawn = with("-1");
+    let said = stderr(&drawn);
+    let seed = said.lines().find_map(|line| line.strip_prefix("seed ")).unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(stdout(&with(seed)), stdout(&drawn));
+}
+
+#[test]
+fn special_text_in_a_prompt_is_text_unless_asked() {
+    if no_gpu("special_text_in_a_prompt_is_text_unless_asked") {
+        return;
+    }
+    let chat = "<|im_start|>user\nWhat is 12 plus 2?<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(stdout(&run(&["run", "--parse-special", "-p", chat])), "12 plus 2 is 14.");
+    assert_ne!(stdout(&run(&["run", "-p", chat, "-n", "12"])), "12 plus 2 is 14.");
+}
+
+#[test]
+fn chat_works_through_a_pipe() {
+    if no_gpu("chat_works_through_a_pipe") {
+        return;
+    }
+    let said = piped(&["chat"], b"What is 3 plus 4?\n\n/nonsense\nWhat is 12 plus 2?\n/exit\nnever read\n");
+    assert_eq!(stdout(&said), "3 plus 4 is 7.\n12 plus 2 is 14.\n");
+    assert!(stderr(&said).contains("/nonsense"));
+    // The end of the input leaves too; /clear forgets.
+    assert_eq!(stdout(&piped(&["chat"], b"What is 3 plus 4?\n/clear\n")), "3 plus 4 is 7.\n");
+}
+
+#[test]
+fn logits_are_written_for_other_runtimes_to_compare() {
+    if no_gpu("logits_are_written_for_other_runtimes_to_compare") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.safetensors");
+    let ids_file = dir.path().join("ids.txt");
+    for name in ["falcon-tiny", "mamba-tiny"] {
+        let expected = Expected::read(&fixture(name).join("expected.safetensors"));
+        let layers = if name == "falcon-tiny" { 3 } else { 2 };
+        for length in [5, 64] {
+            let ids: Vec<String> = expected.ids(&format!("ids.{length}")).iter().map(u32::to_string).collect();
+            std::fs::write(&ids_file, ids.join(",\n ")).unwrap();
+            for input in [["--ids", &ids.join(",")], ["--ids-file", ids_file.to_str().unwrap()]] {
+                let model = fixture(name);
+                let mut command = peregrine();
+                command.args(["logits", "-m", model.to_str().unwrap(), "--states", "--chunk", "7", "-o"]);
+                stdout(&command.arg(&out).args(input).output().unwrap());
+                let got = Expected::read(&out);
+                assert_eq!(got.shape("logits"), expected.shape(&format!("logits.{length}")));
+                close(name, &got.f32("logits"), expected.get(&format!("logits.{length}")), |_| 3e-4);
+                for i in 0..layers {
+                    for kind in ["conv_state", "ssm_state"] {
+                        let key = format!("{kind}.{length}.{i}");
+                        assert_eq!(got.shape(&format!("{kind}.{i}")), expected.shape(&key), "{name} {key}");
+                        close(&key, &got.f32(&format!("{kind}.{i}")), expected.get(&key), |_| 1e-3);
+                    }
+                }
+            }
+        }
+    }
+    // Without --states only the logits; nothing is left beside the file.
+    let model = fixture("mamba-tiny");
+    stdout(
+        &peregrine().args(["logits", "-m", model.to_str().unwrap(), "--ids", "1", "-o"]).arg(&out).output().unwrap(),
+    );
+    assert_eq!(Expected::read(&out).names().collect::<Vec<_>>(), ["logits"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn devices_lists_adapters_and_switches() {
+    if no_gpu("devices_lists_adapters_and_switches") {
+        return;
+    }
+    let text = stdout(&run(&["devices"]));
+    assert!(text.starts_with("0: ") && text.contains("PEREGRINE_DISABLE") && text.contains("binding limit"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&stdout(&run(&["devices", "--json"]))).unwrap();
+    assert_eq!(json["devices"][0]["index"], 0);
+    let name = json["chosen"]["name"].as_str().unwrap();
+    let by_name = stdout(&run(&["devices", "--json", "--device", &name.to_uppercase()]));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&by_name).unwrap()["chosen"], json["chosen"]);
+    assert_eq!(stdout(&run(&["devices", "--device", "0"])), text);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused() {
+    if no_gpu("a_device_that_is_not_there_is_refused") {
+        return;
+    }
+    for device in ["99", "Voodoo"] {
+        refused(&run(&["run", "-p", "x", "--device", device]), 4, &[device, "0: "]);
+    }
+    refused(&peregrine().args(["run", "-p", "x"]).env("PEREGRINE_ADAPTER", "Voodoo").output().unwrap(), 4, &["Voodoo"]);
+    let bad = peregrine().args(["run", "-p", "x"]).env("PEREGRINE_DISABLE", "subgruops").output().unwrap();
+    refused(&bad, 2, &["PEREGRINE_DISABLE", "subgruops", "subgroups"]);
+}
+
+#[test]
+fn without_an_adapter_it_says_what_to_install() {
+    let mut command = peregrine();
+    for variable in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        command.env(variable, "/nonexistent.json");
+    }
+    command.env("WGPU_BACKEND", "vulkan").args(["run", "-p", "x"]);
+    refused(&command.output().unwrap(), 4, &["no GPU adapter found", "mesa-vulkan-drivers"]);
+}
+
+#[test]
+fn a_small_binding_limit_is_served_in_shards_or_refused_by_name() {
+    if no_gpu("a_small_binding_limit_is_served_in_shards_or_refused_by_name") {
+        return;
+    }
+    let limited = |limit: &str| {
+        let arguments = ["run", "-p", "Once upon a time", "-n", "20"];
+        peregrine().args(arguments).env("PEREGRINE_BINDING_LIMIT", limit).output().unwrap()
+    };
+    assert_eq!(stdout(&limited("9000")), stdout(&run(&["run", "-p", "Once upon a time", "-n", "20"])));
+    refused(&limited("300"), 1, &["binds at most 300"]);
+}
+
+#[test]
+fn bad_models_end_with_their_own_code() {
+    let dir = tempfile::tempdir().unwrap();
+    TINY.write(dir.path());
+    let model = dir.path().to_str().unwrap();
+    refused(&run(&["run", "-m", "/no/such", "-p", "x"]), 3, &["/no/such"]);
+    refused(&run(&["run", "-m", model, "-p", "x"]), 3, &["tokenizer.json"]);
+    let original = fixture("mamba-tiny-original");
+    refused(&run(&["run", "-m", original.to_str().unwrap(), "-p", "x"]), 3, &["pytorch_model.bin", "save_file"]);
+    let env = peregrine().args(["run", "-p", "x"]).env("PEREGRINE_MODEL", "/no/such").output().unwrap();
+    refused(&env, 3, &["/no/such"]);
+    std::fs::write(dir.path().join("model.safetensors"), &TINY.safetensors()[..100]).unwrap();
+    let out = dir.path().join("out.safetensors");
+    let logits = run(&["logits", "-m", model, "--ids", "1", "-o", out.to_str().unwrap()]);
+    refused(&logits, 3, &["model.safetensors"]);
+    assert!(!out.exists());
+}
+
+#[test]
+fn bad_input_of_logits_is_refused_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.safetensors");
+    let model = fixture("mamba-tiny");
+    let logits = |input: &[&str], out: &Path| {
+        let mut command = peregrine();
+        command.args(["logits", "-m", model.to_str().unwrap(), "-o"]).arg(out).args(input).output().unwrap()
+    };
+    refused(&logits(&["--ids", "1,288"], &out), 1, &["288", "position 1", "0 to 287"]);
+    refused(&logits(&["--ids", "1,-2"], &out), 1, &["-2"]);
+    refused(&logits(&["--ids", "1,two"], &out), 1, &["two"]);
+    refused(&logits(&["--ids", "99999999999"], &out), 1, &["99999999999"]);
+    refused(&logits(&["--ids", ""], &out), 1, &["no tokens"]);
+    refused(&logits(&["--ids", ", ,"], &out), 1, &["no tokens"]);
+    refused(&logits(&[], &out), 2, &["--ids"]);
+    refused(&logits(&["--ids-file", "/no/such/ids"], &out), 1, &["/no/such/ids"]);
+    refused(&logits(&["--ids", "1"], &dir.path().join("no/such/out")), 1, &["no/such/out"]);
+    refused(&logits(&["--ids", "1"], dir.path()), 1, &[dir.path().to_str().unwrap()]);
+    if !no_gpu("bad_input_of_logits_is_refused_and_writes_nothing") {
+        refused(&logits(&["--ids", "1", "--chunk", "0"], &out), 2, &["chunk is 0"]);
+        refused(&logits(&["--ids", "1", "--chunk", "100000"], &out), 2, &["chunk is 100000"]);
+        // What was there stays there.
+        std::fs::write(&out, "precious").unwrap();
+        refused(&logits(&["--ids", "999"], &out), 1, &["999"]);
+        refused(&logits(&["--ids", "1", "--device", "99"], &out), 4, &["99"]);
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "precious");
+        std::fs::remove_file(&out).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn bad_input_of_run_is_refused() {
+    refused(&run(&["run", "-p", "x", "-f", "y"]), 2, &["--prompt", "--file"]);
+    refused(&run(&["run", "-f", "/no/such/prompt"]), 1, &["/no/such/prompt"]);
+    refused(&run(&["run", "-p", "x", "--temp", "hot"]), 2, &["hot"]);
+    refused(&run(&["run", "-p", "x", "--frobnicate"]), 2, &["--frobnicate"]);
+    refused(&piped(&["run"], b"a\xffb"), 1, &["UTF-8", "byte 1"]);
+    if no_gpu("bad_input_of_run_is_refused") {
+        return;
+    }
+    refused(&run(&["run", "-p", ""]), 1, &["empty"]);
+    refused(&run(&["run", "-p", "x", "--top-p", "1.5"]), 2, &["top_p is 1.5"]);
+    refused(&run(&["run", "-p", "x", "--temp", "-1"]), 2, &["temp"]);
+    let no_template = shipped("induction-heads");
+    refused(&run(&["run", "-m", no_template.to_str().unwrap(), "-cnv", "-p", "abc"]), 3, &["chat_template"]);
+}
+
+#[test]
+fn whoever_stops_reading_does_not_make_it_fail() {
+    if no_gpu("whoever_stops_reading_does_not_make_it_fail") {
+        return;
+    }
+    let mut command = peregrine();
+    command.args(["run", "-p", "Once upon a time", "-n", "100"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && !stderr(&output).contains("panicked"), "{}", stderr(&output));
+}
+
+#[test]
+fn help_names_the_exit_codes_and_version_prints() {
+    let help = stdout(&run(&["--help"]));
+    for word in ["run", "chat", "devices", "logits", "Exit codes", "4 no usable GPU"] {
+        assert!(help.contains(word), "{word}");
+    }
+    assert!(stdout(&run(&["--version"])).starts_with("peregrine "));
+    assert_eq!(run(&[]).status.code(), Some(2));
+}
