@@ -16,7 +16,7 @@ var<workgroup> partial_sums: array<f32, WG>;  // one a subgroup
 fn team_count(lanes: Lanes) -> u32 { return max(lanes.subgroups, (WG + lanes.size - 1u) / lanes.size); }
 fn team_index(lanes: Lanes) -> u32 { return lanes.subgroup; }
 fn team_lane(lanes: Lanes) -> u32 { return lanes.lane; }
-fn team_size(lanes: Lanes) -> u32 { return lanes.size; }
+fn team_size(lanes: Lanes) -> u32 { return min(lanes.size, WG); }  // a workgroup may be smaller than a subgroup
 
 // Every lane of the team gets the sums.
 fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return subgroupAdd(v); }

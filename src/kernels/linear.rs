@@ -100,7 +100,7 @@ fn def(phase: Phase, format: WeightFormat, epilogue: EpilogueKind, caps: &Caps) 
         Phase::Decode => {
             parts.extend([BATCH, TEAM, file(wgsl!("matvec.wgsl"))]);
             // Four teams with subgroups; a tree over 64 lanes without.
-            let lanes = if caps.subgroups { (4 * caps.subgroup_min).clamp(16, 256) } else { 64 };
+            let lanes = if caps.subgroups { (4 * caps.subgroup_min).clamp(32, 256) } else { 64 };
             KernelDef::new("matvec", parts, bindings).overrides(&[("WG", lanes), ("ROWS", MATVEC_ROWS)])
         }
         Phase::Prefill => {
@@ -280,7 +280,28 @@ pub(super) fn cases() -> Vec<Case> {
             }
         }
     }
+    for phase in [Phase::Decode, Phase::Prefill] {
+        let kernel = if phase == Phase::Decode { "matvec" } else { "matmul" };
+        cases.push(Case::new(kernel, "softplus over its range", move |io| build_softplus(io, phase)));
+    }
     cases
+}
+
+/// softplus alone, right in the relative sense: time steps of 1e-26 count as much as those of 10.
+fn build_softplus(io: &mut Io, phase: Phase) -> Result<()> {
+    const SOFTPLUS: Tolerance = Tolerance { nmse: 1e-10, abs: 0.0, rel: 1e-5 };
+    let values: Vec<f32> = (0..=800).map(|i| -60.0 + 0.1 * i as f32).collect();
+    let one = 1.0f32.to_le_bytes();
+    let tensor =
+        Tensor { name: "W".to_owned(), file: "case", format: WeightFormat::F32, shape: vec![1, 1], bytes: &one };
+    let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let y: Vec<f64> = values.iter().map(|v| softplus(f64::from(*v))).collect();
+    io.rows = values.len();
+    let x = io.rows_in("x", &values, 1)?;
+    let y = io.rows_out("y", &y, 1, SOFTPLUS)?;
+    let bias = io.input("bias", &[0.0f32])?;
+    let batch = io.uniform(Batch { rows: size(values.len()), ..Default::default() })?;
+    linear.record(&mut io.plan, "y", (&x, &y), Epilogue::Softplus(&bias), (phase, &batch))
 }
 
 fn build(
