@@ -360,7 +360,8 @@ pub(super) fn defs() -> Vec<KernelDef> {
     [1, 8, 16, 32].into_iter().flat_map(|n| [local_def(n), carry_def(n), scan_def(n), step_def(n)]).collect()
 }
 
-/// y up to about 50: exp() of lavapipe is off by up to 4e-6 of its value. Worst measured there: nmse 2e-14, 0.1 of the bound.
+/// y up to about 50: exp() of lavapipe is off by up to 4e-6 of its value. Worst measured on three
+/// drivers: nmse 3.8e-14, 0.10 of the bound.
 const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
 pub(super) fn cases() -> Vec<Case> {
