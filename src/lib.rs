@@ -28,6 +28,7 @@
 //! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
 //! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
 //! | [`runtime`] | checkpoints, engines that advance slots, sampling, sessions |
+//! | [`selftest`] | shows on any adapter that its numbers are right |
 //!
 //! A token's way: [`runtime::Session::send`] renders the conversation and encodes it; the engine feeds the ids chunk by
 //! chunk through the prefill [`gpu::Plan`] of [`model::Forward`]; the choice of the next token happens on the device, where
@@ -46,6 +47,7 @@ pub mod gpu;
 pub mod kernels;
 pub mod model;
 pub mod runtime;
+pub mod selftest;
 pub mod text;
 
 pub use error::{Error, Result};

@@ -282,9 +282,29 @@ fn whoever_stops_reading_does_not_make_it_fail() {
 #[test]
 fn help_names_the_exit_codes_and_version_prints() {
     let help = stdout(&run(&["--help"]));
-    for word in ["run", "chat", "devices", "logits", "Exit codes", "4 no usable GPU"] {
+    for word in ["run", "chat", "devices", "logits", "selftest", "Exit codes", "4 no usable GPU"] {
         assert!(help.contains(word), "{word}");
     }
     assert!(stdout(&run(&["--version"])).starts_with("peregrine "));
     assert_eq!(run(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn selftest_passes_and_finds_a_planted_fault() {
+    if no_gpu("selftest_passes_and_finds_a_planted_fault") {
+        return;
+    }
+    let text = stdout(&run(&["selftest"]));
+    assert!(text.contains("| ssm_step | kernel |") && text.contains("chunks of 1, 3 and 24"), "{text}");
+    assert!(text.trim_end().lines().last().unwrap().starts_with("PASS "), "{text}");
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&run(&["selftest", "--quick", "--only", "scan", "--json"]))).unwrap();
+    let rows = json["adapters"][0]["rows"].as_array().unwrap();
+    assert!(rows.len() == 1 && rows[0]["name"] == "scan" && json["adapters"][0]["passed"] == true, "{json}");
+    let planted = run(&["selftest", "--quick", "--plant", "rms_norm"]);
+    assert_eq!(planted.status.code(), Some(6));
+    let text = String::from_utf8(planted.stdout).unwrap();
+    assert!(text.contains("FAIL rms_norm 1x1") && text.contains("| conv | kernel |"), "{text}");
+    refused(&run(&["selftest", "--plant", "nonsense"]), 1, &["nonsense", "ssm_step"]);
+    refused(&run(&["selftest", "--adapter", "Voodoo"]), 4, &["Voodoo"]);
 }

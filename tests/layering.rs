@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kernels", &["kernels", "gpu", "format", "error"]),
     ("model", &["model", "kernels", "gpu", "format", "error"]),
     ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "error"]),
+    ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),
 ];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {

@@ -6,6 +6,7 @@ mod logits;
 mod model;
 mod output;
 mod run;
+mod selftest;
 
 use clap::{Args, Parser, Subcommand};
 use peregrine::Error;
@@ -13,7 +14,7 @@ use peregrine::runtime::{Sampling, SamplingDefaults};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, \
-                          4 no usable GPU, 5 out of GPU memory, 130 interrupted.";
+                          4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
 
 /// Runs Falcon Mamba and its relatives on any GPU.
 #[derive(Parser)]
@@ -33,6 +34,8 @@ enum Command {
     Devices(devices::Devices),
     /// Write the logits of given token ids to a file
     Logits(logits::Logits),
+    /// Show on this machine that the numbers are right
+    Selftest(selftest::Selftest),
 }
 
 /// Spellings of llama.cpp that clap cannot parse: several letters after one dash.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Chat(chat) => chat.run(),
         Command::Devices(devices) => devices.run(),
         Command::Logits(logits) => logits.run(),
+        Command::Selftest(selftest) => selftest.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -124,6 +128,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<selftest::Failed>() {
+        return 6;
+    }
     match error.downcast_ref::<Error>() {
         Some(
             Error::ModelNotFound { .. }

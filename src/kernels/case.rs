@@ -39,6 +39,18 @@ pub struct Reached {
     pub share: f64,
 }
 
+impl Reached {
+    /// The worse of each.
+    #[must_use]
+    pub fn worst(self, other: Reached) -> Reached {
+        Reached {
+            nmse: self.nmse.max(other.nmse),
+            max_abs: self.max_abs.max(other.max_abs),
+            share: self.share.max(other.share),
+        }
+    }
+}
+
 /// What was wrong: the output, the place in it, and the values of both sides.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the fields are said above")]
@@ -167,11 +179,7 @@ impl Case {
             output.plant(gpu, plant, io.random.0.wrapping_add(i as u64))?;
             match output.check(gpu)? {
                 Err(fault) => return Ok(Err(fault)),
-                Ok(reached) => {
-                    worst.nmse = worst.nmse.max(reached.nmse);
-                    worst.max_abs = worst.max_abs.max(reached.max_abs);
-                    worst.share = worst.share.max(reached.share);
-                }
+                Ok(reached) => worst = worst.worst(reached),
             }
         }
         Ok(Ok(worst))

@@ -1,0 +1,108 @@
+//! `peregrine selftest`: shows on this machine's adapters that the numbers are right.
+
+use anyhow::bail;
+use clap::Args;
+use peregrine::gpu::{AdapterChoice, AdapterInfo, adapters};
+use peregrine::kernels;
+use peregrine::runtime::Checkpoint;
+use peregrine::selftest::{Depth, Options, run};
+use serde_json::json;
+use std::io::{IsTerminal, Write};
+
+#[derive(Args)]
+pub struct Selftest {
+    /// Adapters to test: `all`, an index, or a part of a name; the one that would be used if not given
+    #[arg(long, visible_alias = "device", value_name = "ADAPTER")]
+    adapter: Option<String>,
+    /// Only kernels and checks whose name contains this
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Only the kernels
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Once more without subgroups and in shards
+    #[arg(long)]
+    full: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Spoil this kernel's results on the device, to see that the test finds it
+    #[arg(long, value_name = "KERNEL")]
+    plant: Option<String>,
+}
+
+/// That a test failed; the report was printed already.
+#[derive(Debug)]
+pub struct Failed;
+
+impl std::error::Error for Failed {}
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(
+            "the self-test failed: do not trust this adapter with this driver; try a newer driver or another adapter",
+        )
+    }
+}
+
+impl Selftest {
+    pub fn run(self) -> anyhow::Result<()> {
+        let options = Options {
+            depth: match (self.quick, self.full) {
+                (true, _) => Depth::Quick,
+                (_, true) => Depth::Full,
+                _ => Depth::Normal,
+            },
+            only: self.only,
+            plant: self.plant,
+        };
+        if let Some(kernel) = &options.plant {
+            let all = kernels::all(&peregrine::gpu::Caps::portable());
+            let names: std::collections::BTreeSet<_> =
+                all.iter().flat_map(|(_, cases)| cases).map(|case| case.kernel).collect();
+            if !names.contains(kernel.as_str()) {
+                bail!("no kernel {kernel:?}; there are: {}", names.into_iter().collect::<Vec<_>>().join(", "));
+            }
+        }
+        let model = Checkpoint::embedded()?;
+        let terminal = std::io::stderr().is_terminal();
+        let mut reports = Vec::new();
+        let mut stdout = std::io::stdout().lock();
+        for (choice, adapter) in chosen(self.adapter.as_deref())? {
+            eprintln!("testing {adapter}");
+            let mut begin = |name: &str| {
+                if terminal {
+                    eprint!("\r\x1b[K{name}");
+                }
+            };
+            let report = run(&choice, &adapter, &options, &model, &mut begin);
+            if terminal {
+                eprint!("\r\x1b[K");
+            }
+            if !self.json {
+                writeln!(stdout, "{}", report.markdown())?;
+            }
+            reports.push(report);
+        }
+        if self.json {
+            let all: Vec<_> = reports.iter().map(|report| report.json()).collect();
+            let version = env!("CARGO_PKG_VERSION");
+            writeln!(stdout, "{:#}", json!({ "schema": 1, "peregrine": version, "adapters": all }))?;
+        }
+        if reports.iter().any(|report| report.rows.is_empty()) {
+            bail!("nothing matches --only");
+        }
+        if reports.iter().all(|report| report.passed()) { Ok(()) } else { Err(Failed.into()) }
+    }
+}
+
+/// The adapters that were asked for.
+fn chosen(asked: Option<&str>) -> anyhow::Result<Vec<(AdapterChoice, AdapterInfo)>> {
+    let listed: Vec<_> = adapters().into_iter().enumerate().map(|(i, info)| (AdapterChoice::Index(i), info)).collect();
+    if asked == Some("all") && listed.iter().any(|(_, info)| info.unfit.is_none()) {
+        return Ok(listed.into_iter().filter(|(_, info)| info.unfit.is_none()).collect());
+    }
+    // Opening it says what is wrong with a choice.
+    let choice = asked.filter(|a| *a != "all").map_or(AdapterChoice::Best, AdapterChoice::parse);
+    let info = peregrine::gpu::Gpu::open(&choice)?.info().to_string();
+    Ok(listed.into_iter().filter(|(_, listed)| listed.to_string() == info).take(1).collect())
+}
