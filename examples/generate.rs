@@ -1,7 +1,7 @@
 //! The least that generates text: `cargo run --release --example generate [FOLDER]`.
 
 use peregrine::gpu::{AdapterChoice, Gpu};
-use peregrine::runtime::{Checkpoint, Engine, EngineOptions, Sampling};
+use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 use std::io::Write;
 
 fn main() -> anyhow::Result<()> {
@@ -11,7 +11,7 @@ fn main() -> anyhow::Result<()> {
     let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
 
     let mut session = engine.session(Sampling::GREEDY)?;
-    for piece in session.send("Tell me a story about a fox.", Some(200))? {
+    for piece in session.send("Tell me a story about a fox.", &AnswerOptions::tokens(200))? {
         print!("{}", piece?);
         std::io::stdout().flush()?;
     }

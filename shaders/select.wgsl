@@ -1,5 +1,5 @@
 // Chooses each row's next token and writes it into the row table, one workgroup a row.
-// Order: bias, then top-k, top-p and min-p on the plain probabilities, then temperature, then one draw.
+// Order: bias, penalties, then top-k, top-p and min-p on the probabilities, then temperature, then one draw.
 // Thresholds are found by bisection on keys that order as the logits do, so nothing is sorted; equal logits stand or fall
 // together.
 struct Params {
@@ -13,6 +13,10 @@ struct Sampling {
   log_min_p: f32,    // ln(min_p); -inf: all
   seed_low: u32,
   seed_high: u32,
+  repeat_penalty: f32,     // divides positive logits of recent tokens, multiplies negative ones; 1: none
+  presence_penalty: f32,   // taken off once from each recent token
+  frequency_penalty: f32,  // taken off for each time a recent token stands there
+  window: u32,             // tokens that count as recent; 0: no penalties
   unused_a: u32,
   unused_b: u32,
 }
@@ -21,8 +25,9 @@ struct Sampling {
 @group(0) @binding(2) var<storage, read> logits: array<f32>;         // [rows, vocab]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // [slot][vocab], added to the logits; -inf bans
 @group(0) @binding(4) var<storage, read> sampling: array<Sampling>;  // [slot]
-@group(0) @binding(5) var<storage, read_write> rows: array<Row>;     // the row table
-@group(0) @binding(6) var<storage, read_write> chosen: array<u32>;   // [rows]: an id, or one of the two marks below
+@group(0) @binding(5) var<storage, read_write> recent: array<u32>;   // [slot][WINDOW ids by position | a count for each id]
+@group(0) @binding(6) var<storage, read_write> rows: array<Row>;     // the row table
+@group(0) @binding(7) var<storage, read_write> chosen: array<u32>;   // [rows]: an id, or one of the two marks below
 
 const NOT_FINITE: u32 = 0xffffffffu;  // a logit is NaN or +inf
 const ALL_BANNED: u32 = 0xfffffffeu;  // every logit is -inf
@@ -49,20 +54,48 @@ fn pcg4d(seed: vec4<u32>) -> vec4<u32> {
   return v;
 }
 
+var<private> logits_at: u32;
+var<private> bias_at: u32;
+var<private> recent_at: u32;
+var<private> rules: Sampling;
+
+// The logit of an id with its bias and, where it is recent, its penalties.
+fn logit(id: u32) -> f32 {
+  var v = logits[logits_at + id] + bias[bias_at + id];
+  if (rules.window > 0u) {
+    let count = recent[recent_at + WINDOW + id];
+    if (count > 0u) {
+      v = select(v / rules.repeat_penalty, v * rules.repeat_penalty, v <= 0.0);
+      v -= f32(count) * rules.frequency_penalty + rules.presence_penalty;
+    }
+  }
+  return v;
+}
+
+// The token at `position` is now `id`, and the one that leaves the window counts no more.
+fn remember(position: u32, id: u32) {
+  let place = recent_at + position % rules.window;
+  let leaving = recent[place];
+  if (leaving < params.vocab) { recent[recent_at + WINDOW + leaving] -= 1u; }
+  recent[place] = id;
+  recent[recent_at + WINDOW + id] += 1u;
+}
+
 @compute @workgroup_size(WG)
 fn select_token(lanes: Lanes) {
   let row = lanes.group.x;
   let entry = batch.entry + row;
-  let logits_at = row * params.stride;
+  logits_at = row * params.stride;
   if (lanes.index == 0u) { slot_of_row = rows[entry].slot; }
   let slot = workgroupUniformLoad(&slot_of_row);
-  let bias_at = slot * params.vocab;
-  let rules = sampling[slot];
+  bias_at = slot * params.vocab;
+  recent_at = slot * (WINDOW + params.vocab);
+  rules = sampling[slot];
 
   // The largest logit, the lowest id among equals.
   var mine = vec2<u32>(0u, params.vocab);
   for (var i = lanes.index; i < params.vocab; i += WG) {
-    let key = key_of(logits[logits_at + i] + bias[bias_at + i]);
+    let key = key_of(logit(i));
     if (key > mine.x) { mine = vec2<u32>(key, i); }
   }
   best[lanes.index] = mine;
@@ -84,7 +117,7 @@ fn select_token(lanes: Lanes) {
     for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
       var count = 0.0;
       for (var i = lanes.index; i < params.vocab; i += WG) {
-        if (key_of(logits[logits_at + i] + bias[bias_at + i]) >= (kept | bit)) { count += 1.0; }
+        if (key_of(logit(i)) >= (kept | bit)) { count += 1.0; }
       }
       if (workgroup_sum(count, lanes) >= f32(rules.top_k)) { kept |= bit; }
     }
@@ -92,7 +125,7 @@ fn select_token(lanes: Lanes) {
   if (rules.temperature > 0.0 && rules.top_p < 1.0) {
     var own_mass = 0.0;
     for (var i = lanes.index; i < params.vocab; i += WG) {
-      let v = logits[logits_at + i] + bias[bias_at + i];
+      let v = logit(i);
       if (key_of(v) >= kept) { own_mass += exp(v - largest); }
     }
     let wanted = rules.top_p * workgroup_sum(own_mass, lanes);
@@ -100,7 +133,7 @@ fn select_token(lanes: Lanes) {
     for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
       var mass = 0.0;
       for (var i = lanes.index; i < params.vocab; i += WG) {
-        let v = logits[logits_at + i] + bias[bias_at + i];
+        let v = logit(i);
         if (key_of(v) >= max(kept, threshold | bit)) { mass += exp(v - largest); }
       }
       if (workgroup_sum(mass, lanes) >= wanted) { threshold |= bit; }
@@ -116,7 +149,7 @@ fn select_token(lanes: Lanes) {
   var own_mass = 0.0;
   if (rules.temperature > 0.0) {
     for (var i = first; i < end; i++) {
-      let v = logits[logits_at + i] + bias[bias_at + i];
+      let v = logit(i);
       if (key_of(v) >= kept && v - largest >= rules.log_min_p) { own_mass += exp((v - largest) / rules.temperature); }
     }
   }
@@ -136,7 +169,7 @@ fn select_token(lanes: Lanes) {
     for (; chosen_run + 1u < WG && below + masses[chosen_run] <= target_mass; chosen_run++) { below += masses[chosen_run]; }
     // Rounding can carry the target past the last run with any mass; the largest logit is then as good as any.
     for (var i = chosen_run * run; i < min(params.vocab, (chosen_run + 1u) * run); i++) {
-      let v = logits[logits_at + i] + bias[bias_at + i];
+      let v = logit(i);
       if (key_of(v) >= kept && v - largest >= rules.log_min_p) {
         id = i;
         below += exp((v - largest) / rules.temperature);
@@ -146,6 +179,7 @@ fn select_token(lanes: Lanes) {
   }
   if (top.x <= KEY_NEG_INF) { id = ALL_BANNED; }
   if (top.x > KEY_MAX) { id = NOT_FINITE; }
+  if (rules.window > 0u && id < params.vocab) { remember(position, id); }
   chosen[row] = id;
   rows[entry].id = min(id, params.vocab - 1u);
   rows[entry].position = position;

@@ -236,6 +236,12 @@ pub enum Error {
         /// Tokens consumed when it happened.
         position: u64,
     },
+    /// Somebody cancelled it.
+    #[error("cancelled")]
+    Cancelled,
+    /// No answer was cut off that could go on.
+    #[error("there is nothing to continue: the last answer came to its end")]
+    NothingToResume,
     /// All slots are in use.
     #[error("all {slots} slots are in use: drop a session, or open the engine with more slots")]
     NoFreeSlot {

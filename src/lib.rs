@@ -2,14 +2,14 @@
 //!
 //! ```no_run
 //! use peregrine::gpu::{AdapterChoice, Gpu};
-//! use peregrine::runtime::{Checkpoint, Engine, EngineOptions, Sampling};
+//! use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 //!
 //! # fn main() -> peregrine::Result<()> {
 //! let gpu = Gpu::open(&AdapterChoice::Best)?;
 //! let checkpoint = Checkpoint::open("models/tiny-chat")?;
 //! let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
 //! let mut session = engine.session(Sampling::GREEDY)?;
-//! for piece in session.send("Tell me a story about a fox.", Some(200))? {
+//! for piece in session.send("Tell me a story about a fox.", &AnswerOptions::tokens(200))? {
 //!     print!("{}", piece?);
 //! }
 //! # Ok(())

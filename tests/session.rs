@@ -5,7 +5,7 @@ mod common;
 use common::{fixture, gpu, no_gpu, shipped};
 use peregrine::gpu::Gpu;
 use peregrine::model::{Forward, ForwardOptions, Weights};
-use peregrine::runtime::{Checkpoint, Engine, EngineOptions, Finish, Sampling, Session};
+use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, Session};
 use peregrine::text::Specials;
 use peregrine::{Error, Result};
 use pollster::block_on;
@@ -19,7 +19,7 @@ fn engine(gpu: &Gpu, dir: &Path, slots: usize) -> Engine {
 }
 
 fn tokens(session: &mut Session, ids: &[u32], limit: usize) -> (Vec<u32>, Option<Finish>) {
-    let mut generation = session.generate(ids, Some(limit), |_| Ok(())).unwrap();
+    let mut generation = session.generate(ids, &AnswerOptions::tokens(limit)).unwrap();
     let mut got = Vec::new();
     while let Some(id) = generation.next_id().unwrap() {
         got.push(id);
@@ -101,7 +101,7 @@ fn an_answer_cut_short_leaves_the_state_of_its_last_token() {
         drop(session);
         // By dropping it.
         let mut session = engine.session(Sampling::GREEDY).unwrap();
-        let mut generation = session.generate(&prompt, None, |_| Ok(())).unwrap();
+        let mut generation = session.generate(&prompt, &AnswerOptions::default()).unwrap();
         let got: Vec<u32> = (0..take).map(|_| generation.next_id().unwrap().unwrap()).collect();
         drop(generation);
         assert_eq!(got, expected.0);
@@ -118,7 +118,7 @@ fn a_conversation_goes_on_as_if_it_were_read_anew() {
     let gpu = gpu();
     let engine = engine(&gpu, &shipped("tiny-chat"), 1);
     let answer = |session: &mut Session, text: &str| -> String {
-        session.send(text, Some(100)).unwrap().collect::<Result<String>>().unwrap()
+        session.send(text, &AnswerOptions::tokens(100)).unwrap().collect::<Result<String>>().unwrap()
     };
     let mut session = engine.session(Sampling::GREEDY).unwrap();
     let first = answer(&mut session, "Hello!");
@@ -156,10 +156,10 @@ fn sessions_side_by_side_do_not_disturb_each_other() {
     let mut a = engine.session(Sampling::GREEDY).unwrap();
     let mut b = engine.session(Sampling::GREEDY).unwrap();
     assert!(matches!(engine.session(Sampling::GREEDY), Err(Error::NoFreeSlot { slots: 2 })));
-    let mut of_a = a.generate(&prompts[0], Some(20), |_| Ok(())).unwrap();
+    let mut of_a = a.generate(&prompts[0], &AnswerOptions::tokens(20)).unwrap();
     let mut got = [vec![], vec![]];
     got[0].extend((0..3).map(|_| of_a.next_id().unwrap().unwrap()));
-    let mut of_b = b.generate(&prompts[1], Some(20), |_| Ok(())).unwrap();
+    let mut of_b = b.generate(&prompts[1], &AnswerOptions::tokens(20)).unwrap();
     while got[1].len() < 20 {
         got[1].push(of_b.next_id().unwrap().unwrap());
         if got[0].len() < 20 && got[1].len() % 3 > 0 {
@@ -180,7 +180,7 @@ fn a_seed_decides_the_text_and_ids_without_token_never_come() {
     let gpu = gpu();
     let engine = engine(&gpu, &fixture("falcon-tiny"), 1);
     // So hot that every id is about as probable as any other.
-    let hot = |seed| Sampling { temperature: 1e6, top_k: 0, top_p: 1.0, min_p: 0.0, seed };
+    let hot = |seed| Sampling { temperature: 1e6, seed, ..Sampling::GREEDY };
     let text = |seed| tokens(&mut engine.session(hot(seed)).unwrap(), &[1, 2, 3], 400).0;
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..8 {
@@ -219,13 +219,13 @@ fn a_lost_device_is_an_error_at_every_call() {
     let gpu = gpu();
     let engine = engine(&gpu, &fixture("mamba-tiny"), 2);
     let mut session = engine.session(Sampling::GREEDY).unwrap();
-    let mut generation = session.generate(&[1, 2], None, |_| Ok(())).unwrap();
+    let mut generation = session.generate(&[1, 2], &AnswerOptions::default()).unwrap();
     generation.next_id().unwrap();
     gpu.destroy();
     let lost = generation.next_id();
     assert!(matches!(lost, Err(Error::DeviceLost { .. })), "{lost:?}");
     drop(generation);
-    assert!(matches!(session.generate(&[1], None, |_| Ok(())).err(), Some(Error::DeviceLost { .. })));
+    assert!(matches!(session.generate(&[1], &AnswerOptions::default()).err(), Some(Error::DeviceLost { .. })));
     assert!(matches!(engine.session(Sampling::GREEDY).err(), Some(Error::DeviceLost { .. })));
     assert!(matches!(gpu.check(), Err(Error::DeviceLost { .. })));
 }
@@ -240,10 +240,10 @@ fn bad_input_is_refused_and_leaves_the_session_usable() {
     let mut session = engine.session(Sampling::GREEDY).unwrap();
     let expected = tokens(&mut session, &[1, 2], 5).0;
     session.clear().unwrap();
-    assert!(matches!(session.generate(&[], None, |_| Ok(())).err(), Some(Error::NoTokens)));
-    let out = session.generate(&[1, 288], None, |_| Ok(())).err();
+    assert!(matches!(session.generate(&[], &AnswerOptions::default()).err(), Some(Error::NoTokens)));
+    let out = session.generate(&[1, 288], &AnswerOptions::default()).err();
     assert!(matches!(out, Some(Error::IdOutOfRange { id: 288, at: 1, vocab: 288 })));
-    assert!(matches!(session.send("hi", None).err(), Some(Error::Template { .. })));
+    assert!(matches!(session.send("hi", &AnswerOptions::default()).err(), Some(Error::Template { .. })));
     assert!(session.messages().is_empty());
     assert_eq!(tokens(&mut session, &[1, 2], 5).0, expected);
     drop(session);

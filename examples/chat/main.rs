@@ -3,17 +3,17 @@
 mod repl;
 
 use peregrine::gpu::{AdapterChoice, Gpu};
-use peregrine::runtime::{Checkpoint, Engine, EngineOptions, SamplingDefaults};
+use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, SamplingDefaults};
 
 fn main() -> anyhow::Result<()> {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat");
     let checkpoint = Checkpoint::open(std::env::args().nth(1).as_deref().unwrap_or(shipped))?;
     let sampling = SamplingDefaults::default().over(checkpoint.defaults(), 42);
-    let max_tokens = checkpoint.defaults().max_tokens;
+    let options = AnswerOptions { max_tokens: checkpoint.defaults().max_tokens, ..Default::default() };
 
     let gpu = Gpu::open(&AdapterChoice::Best)?;
     eprintln!("running on {}", gpu.info());
     let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
     let mut session = engine.session(sampling)?;
-    repl::run(&mut session, max_tokens)
+    repl::run(&mut session, &options)
 }

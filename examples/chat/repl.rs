@@ -1,13 +1,13 @@
 //! The chat loop, on the public API alone: the example and `peregrine chat` are both this.
 
-use peregrine::runtime::Session;
+use peregrine::runtime::{AnswerOptions, Session};
 use std::io::{BufRead, IsTerminal, Write};
 
 const HELP: &str = "/clear forgets the conversation, /exit leaves (so does Ctrl-D), /help shows this";
 
 /// Reads lines from stdin and streams answers to stdout, until `/exit` or the end of the input.
 /// On a terminal it shows a prompt; in a pipe stdout has the answers alone, each ended by a newline.
-pub fn run(session: &mut Session, max_tokens: Option<usize>) -> anyhow::Result<()> {
+pub fn run(session: &mut Session, options: &AnswerOptions) -> anyhow::Result<()> {
     let (stdin, mut stdout) = (std::io::stdin(), std::io::stdout());
     let interactive = stdin.is_terminal() && stdout.is_terminal();
     if interactive {
@@ -33,7 +33,7 @@ pub fn run(session: &mut Session, max_tokens: Option<usize>) -> anyhow::Result<(
             "/help" | "/?" => eprintln!("{HELP}"),
             command if command.starts_with('/') => eprintln!("unknown command {command}; {HELP}"),
             text => {
-                for piece in session.send(text, max_tokens)? {
+                for piece in session.send(text, options)? {
                     write!(stdout, "{}", piece?)?;
                     stdout.flush()?;
                 }

@@ -1,7 +1,7 @@
 //! `peregrine chat`: the REPL of `examples/chat`, with the command line's settings.
 
-use super::SamplingArgs;
 use super::model::ModelArgs;
+use super::sampling::SamplingArgs;
 use clap::Args;
 
 #[path = "../../examples/chat/repl.rs"]
@@ -21,12 +21,12 @@ pub struct Chat {
 impl Chat {
     pub fn run(self) -> anyhow::Result<()> {
         let checkpoint = self.model.checkpoint()?;
-        let (sampling, limit) = self.sampling.resolve(checkpoint.defaults());
+        let (sampling, options) = self.sampling.resolve(&checkpoint)?;
         let engine = self.model.load(checkpoint)?;
         let mut session = engine.session(sampling)?;
         if let Some(system) = &self.system_prompt {
             session.system(system);
         }
-        repl::run(&mut session, limit)
+        repl::run(&mut session, &options)
     }
 }

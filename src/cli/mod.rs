@@ -6,11 +6,11 @@ mod logits;
 mod model;
 mod output;
 mod run;
+mod sampling;
 mod selftest;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use peregrine::Error;
-use peregrine::runtime::{Sampling, SamplingDefaults};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, \
@@ -41,62 +41,6 @@ enum Command {
 /// Spellings of llama.cpp that clap cannot parse: several letters after one dash.
 const SPELLINGS: &[(&str, &str)] =
     &[("-cnv", "--conversation"), ("-no-cnv", "--no-conversation"), ("-sys", "--system-prompt"), ("-dev", "--device")];
-
-/// How tokens are chosen.
-#[derive(Args)]
-struct SamplingArgs {
-    /// Tokens to generate at most; -1: until the model ends
-    #[arg(
-        short = 'n',
-        long = "predict",
-        alias = "n-predict",
-        alias = "max-tokens",
-        value_name = "N",
-        allow_negative_numbers = true
-    )]
-    predict: Option<i64>,
-    /// Temperature; 0 always takes the most probable token
-    #[arg(long, alias = "temperature", value_name = "T", allow_negative_numbers = true)]
-    temp: Option<f32>,
-    /// Keep the K most probable tokens; 0 keeps all
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
-    top_k: Option<i64>,
-    /// Keep the most probable tokens up to this probability together; 1 keeps all
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    top_p: Option<f32>,
-    /// Keep tokens at least this probable, compared with the best; 0 keeps all
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    min_p: Option<f32>,
-    /// Seed; -1 takes a new one each time and prints it
-    #[arg(short, long, value_name = "SEED", default_value_t = -1, allow_negative_numbers = true)]
-    seed: i64,
-}
-
-impl SamplingArgs {
-    /// The command line's values over the model's over llama.cpp's; says the seed where one is drawn.
-    fn resolve(&self, model: &SamplingDefaults) -> (Sampling, Option<usize>) {
-        let seed = u64::try_from(self.seed).unwrap_or_else(|_| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            (now.as_nanos() as u64 ^ u64::from(std::process::id())) & 0xffff_ffff
-        });
-        let asked = SamplingDefaults {
-            temperature: self.temp,
-            top_k: self.top_k.map(|k| u32::try_from(k.max(0)).unwrap_or(u32::MAX)),
-            top_p: self.top_p,
-            min_p: self.min_p,
-            max_tokens: None,
-        };
-        let sampling = asked.over(model, seed);
-        if sampling.temperature > 0.0 && self.seed < 0 {
-            eprintln!("seed {seed}");
-        }
-        let limit = match self.predict {
-            None => model.max_tokens,
-            Some(n) => usize::try_from(n).ok(),
-        };
-        (sampling, limit)
-    }
-}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -149,6 +93,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         ) => 3,
         Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
         Some(Error::OutOfMemory { .. }) => 5,
+        Some(Error::Cancelled) => 130,
         Some(Error::BadSwitch { .. } | Error::BadSetting { .. }) => 2,
         _ => 1,
     }

@@ -1,7 +1,7 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
-use super::SamplingArgs;
 use super::model::ModelArgs;
+use super::sampling::SamplingArgs;
 use anyhow::{Context, bail};
 use clap::Args;
 use peregrine::text::Specials;
@@ -41,7 +41,7 @@ impl Run {
         let checkpoint = self.model.checkpoint()?;
         let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
         let ids = checkpoint.tokenizer()?.encode(&prompt, specials)?;
-        let (sampling, limit) = self.sampling.resolve(checkpoint.defaults());
+        let (sampling, options) = self.sampling.resolve(&checkpoint)?;
         let engine = self.model.load(checkpoint)?;
         let mut session = engine.session(sampling)?;
         let started = Instant::now();
@@ -49,9 +49,9 @@ impl Run {
             if let Some(system) = &self.system_prompt {
                 session.system(system);
             }
-            session.send(&prompt, limit)?
+            session.send(&prompt, &options)?
         } else {
-            session.complete(&ids, limit)?
+            session.complete(&ids, &options)?
         };
         let first = started.elapsed().as_secs_f64();
         let mut stdout = std::io::stdout().lock();
@@ -62,7 +62,7 @@ impl Run {
         if stdout.is_terminal() {
             writeln!(stdout)?;
         }
-        let tokens = answer.tokens();
+        let tokens = answer.generation().ids().len() as u64;
         drop(answer);
         if self.model.verbose || std::io::stderr().is_terminal() {
             let (total, read) = (started.elapsed().as_secs_f64(), session.position().saturating_sub(tokens));

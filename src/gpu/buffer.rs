@@ -174,6 +174,19 @@ impl Gpu {
         self.check()
     }
 
+    /// Copies each range of a buffer into another buffer from an index on, before anything submitted later runs.
+    pub fn copy<T: Pod>(&self, moves: &[(&Buf<T>, Range<usize>, &Buf<T>, usize)]) -> Result<()> {
+        self.check()?;
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        for (from, range, to, at) in moves {
+            let (first, bytes) = from.bytes(range);
+            let (target, _) = to.bytes(&(*at..*at + range.len()));
+            encoder.copy_buffer_to_buffer(from.raw(), first, to.raw(), target, bytes);
+        }
+        self.shared.queue.submit([encoder.finish()]);
+        self.check()
+    }
+
     /// Reads a range of a buffer back, after all that was submitted before.
     pub async fn read<T: Pod>(&self, buf: &Buf<T>, range: Range<usize>) -> Result<Vec<T>> {
         let readback = self.readback::<T>("read", range.len())?;

@@ -76,8 +76,10 @@ pub struct Caps {
     pub f16: bool,
     /// Timestamp queries exist.
     pub timestamps: bool,
-    /// Bytes that one storage binding may span.
+    /// Bytes that one binding of weights or activations may span: what the device binds, or less by a switch.
     pub binding_limit: u64,
+    /// Bytes that the device binds at most.
+    pub device_binding_limit: u64,
     /// Bytes of the largest buffer.
     pub buffer_limit: u64,
     /// Workgroups in one dimension of a dispatch.
@@ -141,6 +143,7 @@ impl Caps {
             f16: features.contains(wgpu::Features::SHADER_F16) && !switches.without_f16,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY) && !switches.without_timestamps,
             binding_limit: switches.binding_limit.map_or(binding, |limit| limit.min(binding)),
+            device_binding_limit: binding,
             buffer_limit: limits.max_buffer_size,
             max_groups: limits.max_compute_workgroups_per_dimension,
             storage_align: limits.min_storage_buffer_offset_alignment.into(),
@@ -158,6 +161,7 @@ impl Caps {
             f16: false,
             timestamps: false,
             binding_limit: 128 << 20,
+            device_binding_limit: 128 << 20,
             buffer_limit: 256 << 20,
             max_groups: 65535,
             storage_align: 256,

@@ -33,8 +33,63 @@ pub struct Rules {
     pub seed_low: u32,
     /// Seed of the draws, high word.
     pub seed_high: u32,
+    /// Divides the positive logits of recent tokens and multiplies the negative ones; 1 does nothing.
+    pub repeat_penalty: f32,
+    /// Taken off the logit of each recent token.
+    pub presence_penalty: f32,
+    /// Taken off the logit of a recent token for each time that it stands there.
+    pub frequency_penalty: f32,
+    /// Tokens that count as recent, at most [`WINDOW`]; 0: no penalties.
+    pub window: u32,
     /// Not used; keeps the size a multiple of 16.
     pub unused: [u32; 2],
+}
+
+impl Rules {
+    /// Always the largest logit.
+    pub const GREEDY: Rules = Rules {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        log_min_p: f32::NEG_INFINITY,
+        seed_low: 0,
+        seed_high: 0,
+        repeat_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        window: 0,
+        unused: [0; 2],
+    };
+}
+
+/// Tokens that a slot's memory for penalties holds, at most.
+pub const WINDOW: usize = 4096;
+/// In the memory for penalties: a place without a token.
+const EMPTY: u32 = u32::MAX;
+
+/// A slot's memory for penalties, as the device holds it: the ids of the last `window` of `tokens`, each at its position
+/// modulo `window`, then how often each id stands there. The last token is at `position - 1`.
+pub fn recent(tokens: &[u32], position: u64, window: usize, vocab: usize) -> Vec<u32> {
+    let mut recent = vec![EMPTY; WINDOW];
+    recent.resize(WINDOW + vocab, 0);
+    if window > 0 {
+        for (back, id) in (1u64..).zip(tokens.iter().rev().take(window)) {
+            // As the device counts positions: modulo 2^32.
+            recent[(position.wrapping_sub(back) as u32 as usize) % window] = *id;
+            recent[WINDOW + *id as usize] += 1;
+        }
+    }
+    recent
+}
+
+/// The twin of the penalties: a logit of a token that stands `count` times among the recent ones.
+pub fn penalized(logit: f64, count: u32, rules: &Rules) -> f64 {
+    if rules.window == 0 || count == 0 {
+        return logit;
+    }
+    let penalty = f64::from(rules.repeat_penalty);
+    let logit = if logit <= 0.0 { logit * penalty } else { logit / penalty };
+    logit - f64::from(count) * f64::from(rules.frequency_penalty) - f64::from(rules.presence_penalty)
 }
 
 /// In place of an id: a logit was NaN or +inf.
@@ -52,10 +107,12 @@ fn def() -> KernelDef {
             Binding::read("logits"),
             Binding::read("bias"),
             Binding::read("sampling"),
+            Binding::write("recent"),
             Binding::write("rows"),
             Binding::write("chosen"),
         ],
     )
+    .consts(&[("WINDOW", size(WINDOW))])
     .overrides(&[("WG", 256)]);
     def.entry = "select_token"; // `select` is a function of WGSL
     def
@@ -69,6 +126,8 @@ pub struct Select<'a> {
     pub bias: &'a Buf<f32>,
     /// `[slot]`.
     pub rules: &'a Buf<Rules>,
+    /// `[slot]`, see [`recent`].
+    pub recent: &'a Buf<u32>,
     /// The row table.
     pub rows: &'a Buf<Row>,
     /// `[rows]`: the ids.
@@ -86,6 +145,7 @@ impl Select<'_> {
             ("logits", self.logits.buf.bind()),
             ("bias", self.bias.bind()),
             ("sampling", self.rules.bind()),
+            ("recent", self.recent.bind()),
             ("rows", self.rows.bind()),
             ("chosen", self.chosen.bind()),
         ];
@@ -186,15 +246,8 @@ fn judge(id: u32, logits: &[f64], rules: &Rules, position: u32) -> Result<Reache
 }
 
 pub(super) fn cases() -> Vec<Case> {
-    let plain = Rules {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        log_min_p: f32::NEG_INFINITY,
-        seed_low: 42,
-        seed_high: 7,
-        unused: [0; 2],
-    };
+    let plain = Rules { temperature: 1.0, seed_low: 42, seed_high: 7, ..Rules::GREEDY };
+    let penalties = Rules { repeat_penalty: 1.3, presence_penalty: 0.4, frequency_penalty: 0.2, ..plain };
     let rules = [
         ("greedy", Rules { temperature: 0.0, top_k: 3, top_p: 0.5, ..plain }),
         ("plain", plain),
@@ -204,7 +257,21 @@ pub(super) fn cases() -> Vec<Case> {
         ("top_p 0.7", Rules { top_p: 0.7, temperature: 0.8, ..plain }),
         ("top_p 0", Rules { top_p: 0.0, ..plain }),
         ("min_p 0.1", Rules { log_min_p: 0.1f32.ln(), ..plain }),
-        ("all rules", Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), temperature: 0.8, ..plain }),
+        ("penalties of 64", Rules { window: 64, ..penalties }),
+        ("penalties of 4096, greedy", Rules { window: 4096, temperature: 0.0, ..penalties }),
+        ("rewards of 3", Rules { window: 3, repeat_penalty: 0.5, presence_penalty: -1.0, ..penalties }),
+        (
+            "all rules",
+            Rules {
+                window: 100,
+                repeat_penalty: 1.1,
+                top_k: 40,
+                top_p: 0.95,
+                log_min_p: 0.05f32.ln(),
+                temperature: 0.8,
+                ..plain
+            },
+        ),
     ];
     let mut cases = Vec::new();
     for (name, rules) in rules {
@@ -253,9 +320,11 @@ fn build(
     let mut bias: Vec<f32> = (0..rows * vocab)
         .map(|i| if i % vocab > 0 && io.random.below(10) == 0 { f32::NEG_INFINITY } else { 0.0 })
         .collect();
+    let mut spoiled = false;
     for (r, logits) in logits.chunks_exact_mut(vocab).enumerate() {
         spoil(r, logits);
         if logits.iter().any(|v| !v.is_finite()) {
+            spoiled = true;
             bias[slot(r) * vocab..][..vocab].fill(0.0);
         }
     }
@@ -264,11 +333,19 @@ fn build(
     let table: Vec<Row> = (0..size(rows) + entry)
         .map(|e| Row { slot: size(rows + 1).wrapping_sub(e), id: 0, position: 100 + e, version: 5 + e })
         .collect();
+    // What each slot has read lately: as many tokens as its position says.
+    let read: Vec<Vec<u32>> = (0..rows)
+        .map(|s| (0..100 + rows - 1 - s + entry as usize).map(|_| size(io.random.below(vocab))).collect())
+        .collect();
+    let memory_of = |tokens: &[u32]| recent(tokens, tokens.len() as u64, rules.window as usize, vocab);
+    let memory: Vec<u32> = read.iter().flat_map(|tokens| memory_of(tokens)).collect();
     let expected: Vec<(Vec<f64>, Rules, u32)> = (0..rows)
         .map(|r| {
             let row = wide(&logits[r * vocab..][..vocab]);
-            let biased = row.iter().zip(&bias[slot(r) * vocab..]).map(|(l, b)| l + f64::from(*b)).collect();
-            (biased, all[slot(r)], 100 + size(r) + entry + advance)
+            let counts = &memory[slot(r) * (WINDOW + vocab) + WINDOW..];
+            let biased = row.iter().zip(&bias[slot(r) * vocab..]).map(|(l, b)| l + f64::from(*b));
+            let penalized = biased.zip(counts).map(|(v, count)| penalized(v, *count, &rules)).collect();
+            (penalized, all[slot(r)], 100 + size(r) + entry + advance)
         })
         .collect();
     io.rows = rows;
@@ -297,10 +374,32 @@ fn build(
         Ok(Reached::default())
     })?;
     let chosen = io.output_words("chosen", &vec![None; rows], judged)?;
+    let start: Vec<Option<u32>> = memory.iter().map(|w| Some(*w)).collect();
+    let remembered = move |words: &[u32]| {
+        for (s, (words, before)) in words.chunks(WINDOW + vocab).zip(memory.chunks(WINDOW + vocab)).enumerate() {
+            // Whatever was chosen: the place of its position has changed and the counts are those of the places.
+            let window = rules.window as usize;
+            let place = if window > 0 { (read[s].len() + advance as usize) % window } else { 0 };
+            let mut counts = vec![0; vocab];
+            for id in words[..WINDOW].iter().filter(|id| (**id as usize) < vocab) {
+                counts[*id as usize] += 1;
+            }
+            let others = (0..WINDOW).find(|i| *i != place && words[*i] != before[*i]);
+            let unwritten = window > 0 && words[place] == EMPTY && !spoiled;
+            if others.is_some() || unwritten || counts != words[WINDOW..] || (window == 0 && words != before) {
+                return Err(Fault::Choice {
+                    output: format!("recent of slot {s}"),
+                    why: "is not what was read".to_owned(),
+                });
+            }
+        }
+        Ok(Reached::default())
+    };
+    let recent = io.output_words("recent", &start, remembered)?;
     let logits_rows = Activation { buf: io.input("logits", &logits)?, width: vocab, stride: vocab };
     let batch = io.uniform(Batch { rows: size(rows), entry, advance, ..Default::default() })?;
     let (bias, rules) = (io.input("bias", &bias)?, io.input("rules", &all)?);
     let rows = row_table.reinterpret();
-    Select { logits: &logits_rows, bias: &bias, rules: &rules, rows: &rows, chosen: &chosen }
+    Select { logits: &logits_rows, bias: &bias, rules: &rules, recent: &recent, rows: &rows, chosen: &chosen }
         .record(&mut io.plan, &batch)
 }

@@ -1,7 +1,7 @@
 //! The model on the device: the plans of prefill and decode, and what the host keeps about each slot.
 
 use super::config::{Config, Family};
-use super::state::{RUN_AHEAD, StateBank, VERSIONS};
+use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Plan, Readback, Usage};
@@ -9,7 +9,7 @@ use crate::kernels::conv::Conv;
 use crate::kernels::dbc_norm::{self, Layout};
 use crate::kernels::linear::{Epilogue, Phase};
 use crate::kernels::scan::{Operands, Scan, Segments};
-use crate::kernels::select::{ALL_BANNED, NOT_FINITE, Rules, Select};
+use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, Select, WINDOW};
 use crate::kernels::{Activation, Batch, Row, embed, rms_norm, size};
 use std::sync::Arc;
 
@@ -139,6 +139,7 @@ pub struct Forward {
     table: Buf<Row>,
     rules: Buf<Rules>,
     bias: Buf<f32>,
+    recent: Buf<u32>,
     chunk: usize,
     prefill: Prefill,
     decode: Decode,
@@ -172,22 +173,28 @@ impl Forward {
         if row > limit {
             return Err(Error::RowTooLarge { what: "an activation".to_owned(), bytes: row, limit });
         }
+        let memory = ((WINDOW + config.vocab) * size_of::<u32>() * options.slots) as u64;
+        let limit_of_memory = gpu.caps().device_binding_limit;
+        if memory > limit_of_memory {
+            let what = "what penalties look at, of all slots".to_owned();
+            return Err(Error::RowTooLarge { what, bytes: memory, limit: limit_of_memory });
+        }
         let chunk = options.chunk.min((limit / Scratch::widest_row(config)) as usize);
         let state = StateBank::new(gpu, config, options.slots)?;
         let table = gpu.buffer("row table", options.slots + 1, Usage::Storage)?;
-        let greedy = Rules {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            log_min_p: f32::NEG_INFINITY,
-            seed_low: 0,
-            seed_high: 0,
-            unused: [0; 2],
-        };
-        let rules = gpu.upload("rules", &vec![greedy; options.slots], Usage::Storage)?;
+        let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
-        let build =
-            Builder { gpu, config, weights: &weights, state: &state, table: &table, rules: &rules, bias: &bias };
+        let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
+        let build = Builder {
+            gpu,
+            config,
+            weights: &weights,
+            state: &state,
+            table: &table,
+            rules: &rules,
+            bias: &bias,
+            recent: &recent,
+        };
         let prefill = build.prefill(chunk, options.segments)?;
         let decode = build.decode(options.slots)?;
         Ok(Forward {
@@ -199,6 +206,7 @@ impl Forward {
             table,
             rules,
             bias,
+            recent,
             chunk,
             prefill,
             decode,
@@ -261,6 +269,14 @@ impl Forward {
     /// Sets what is added to a slot's logits `[V]` before each choice; -inf bans a token.
     pub fn set_bias(&mut self, slot: usize, bias: &[f32]) -> Result<()> {
         self.gpu.write(&self.bias, slot * self.config.vocab, bias)
+    }
+
+    /// Sets what a slot's penalties look at: the last `window` of `tokens`, which are all tokens up to position `end` of the
+    /// slot's text or the last of them.
+    pub fn set_recent(&mut self, slot: usize, (tokens, end): (&[u32], u64), window: usize) -> Result<()> {
+        let vocab = self.config.vocab;
+        let recent = select::recent(tokens, end, window, vocab);
+        self.gpu.write(&self.recent, slot * (WINDOW + vocab), &recent)
     }
 
     fn check_ids(&self, ids: &[u32]) -> Result<()> {
@@ -429,12 +445,35 @@ impl Forward {
         self.decoding.clear();
     }
 
+    /// Keeps a slot's state as it was `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be under way.
+    pub fn save(&self, slot: usize, steps: usize, to: &Saved) -> Result<()> {
+        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
+        self.state.save(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize, to)
+    }
+
+    /// Puts a slot back to a state kept when it had consumed `position` tokens. Nothing may be under way.
+    pub fn restore(&mut self, slot: usize, position: u64, from: &Saved) -> Result<()> {
+        self.decoding.clear();
+        self.slots[slot].position = position;
+        self.state.restore(slot, self.slots[slot].version as usize, from)
+    }
+
+    /// Memory for [`Forward::save`].
+    pub fn saved(&self) -> Result<Saved> {
+        self.state.saved()
+    }
+
     /// Sets the token that a slot is fed next, in place of the one chosen.
     pub fn set_next(&mut self, slot: usize, id: u32) -> Result<()> {
         self.check_ids(&[id])?;
         self.slots[slot].next = id;
         self.decoding.clear();
         Ok(())
+    }
+
+    /// Logits `[V]` of the row that the last choice after a prefill looked at.
+    pub async fn prefill_last_logits(&self) -> Result<Vec<f32>> {
+        self.gpu.read(&self.prefill.logits.buf, 0..self.config.vocab).await
     }
 
     /// Logits `[V]` of a row of the last decode step.
@@ -495,6 +534,7 @@ struct Builder<'a> {
     table: &'a Buf<Row>,
     rules: &'a Buf<Rules>,
     bias: &'a Buf<f32>,
+    recent: &'a Buf<u32>,
 }
 
 impl Builder<'_> {
@@ -558,7 +598,8 @@ impl Builder<'_> {
     }
 
     fn select(&self, plan: &mut Plan, logits: &Activation, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
-        let select = Select { logits, bias: self.bias, rules: self.rules, rows: self.table, chosen };
+        let select =
+            Select { logits, bias: self.bias, rules: self.rules, recent: self.recent, rows: self.table, chosen };
         select.record(plan, batch)
     }
 

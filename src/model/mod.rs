@@ -8,5 +8,5 @@ mod weights;
 
 pub use config::{Config, Family, eos_ids};
 pub use forward::{Choosing, Forward, ForwardOptions, Logits, Tap};
-pub use state::{RUN_AHEAD, SlotState, StateBank, VERSIONS};
+pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};
 pub use weights::{LayerTensors, ModelTensors, Progress, Weights};

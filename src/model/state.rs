@@ -32,6 +32,12 @@ pub struct SlotState {
     pub ssm: Vec<Vec<f32>>,
 }
 
+/// A slot's state at one moment, on the device.
+pub struct Saved {
+    conv: Vec<Buf<f32>>,
+    ssm: Vec<Buf<f32>>,
+}
+
 impl StateBank {
     /// Slots with all states zero.
     pub fn new(gpu: &Gpu, config: &Config, slots: usize) -> Result<Self> {
@@ -72,6 +78,32 @@ impl StateBank {
         let conv = self.conv.iter().map(|buf| (buf, Self::range(self.conv_len, slot, version)));
         let ssm = self.ssm.iter().map(|buf| (buf, Self::range(self.ssm_len, slot, version)));
         self.gpu.clear(&conv.chain(ssm).collect::<Vec<_>>())
+    }
+
+    /// Memory for one slot's state, beside the bank.
+    pub fn saved(&self) -> Result<Saved> {
+        let bufs = |what: &str, len: usize| {
+            (0..self.conv.len())
+                .map(|i| self.gpu.buffer(format!("layer.{i}.{what}_saved"), len, Usage::Storage))
+                .collect::<Result<Vec<_>>>()
+        };
+        Ok(Saved { conv: bufs("conv", self.conv_len)?, ssm: bufs("ssm", self.ssm_len)? })
+    }
+
+    /// Copies one version of a slot out, after all that was submitted before.
+    pub fn save(&self, slot: usize, version: usize, to: &Saved) -> Result<()> {
+        let (conv, ssm) = (Self::range(self.conv_len, slot, version), Self::range(self.ssm_len, slot, version));
+        let conv = self.conv.iter().zip(&to.conv).map(|(bank, saved)| (bank, conv.clone(), saved, 0));
+        let ssm = self.ssm.iter().zip(&to.ssm).map(|(bank, saved)| (bank, ssm.clone(), saved, 0));
+        self.gpu.copy(&conv.chain(ssm).collect::<Vec<_>>())
+    }
+
+    /// Copies a state back into one version of a slot, before anything submitted later runs.
+    pub fn restore(&self, slot: usize, version: usize, from: &Saved) -> Result<()> {
+        let (conv, ssm) = (Self::range(self.conv_len, slot, version), Self::range(self.ssm_len, slot, version));
+        let conv = self.conv.iter().zip(&from.conv).map(|(bank, saved)| (saved, 0..saved.len(), bank, conv.start));
+        let ssm = self.ssm.iter().zip(&from.ssm).map(|(bank, saved)| (saved, 0..saved.len(), bank, ssm.start));
+        self.gpu.copy(&conv.chain(ssm).collect::<Vec<_>>())
     }
 
     /// Reads one version of a slot.

@@ -5,7 +5,7 @@ use super::sampler::Sampling;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{Choosing, Forward, ForwardOptions, Progress, RUN_AHEAD, Weights};
+use crate::model::{Choosing, Forward, ForwardOptions, Progress, RUN_AHEAD, Saved, Weights};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -73,7 +73,11 @@ impl Engine {
 
     /// A new conversation, in a free slot.
     pub fn session(&self, sampling: Sampling) -> Result<Session> {
-        let rules = sampling.rules()?;
+        let rules = sampling.rules(self.shared.bias.len())?;
+        let mut bias = self.shared.bias.clone();
+        for (id, value) in &sampling.logit_bias {
+            bias[*id as usize] += value;
+        }
         let slot = {
             let mut stepper = self.stepper();
             let slots = stepper.arrived.len();
@@ -81,14 +85,14 @@ impl Engine {
             let ready = stepper
                 .reset(slot)
                 .and_then(|()| stepper.forward.set_rules(slot, rules))
-                .and_then(|()| stepper.forward.set_bias(slot, &self.shared.bias));
+                .and_then(|()| stepper.forward.set_bias(slot, &bias));
             if let Err(error) = ready {
                 stepper.free.push(slot);
                 return Err(error);
             }
             slot
         };
-        Ok(Session::new(self.clone(), slot))
+        Ok(Session::new(self.clone(), slot, sampling.window()))
     }
 
     pub(super) fn stepper(&self) -> MutexGuard<'_, Stepper> {
@@ -133,13 +137,19 @@ impl Stepper {
         self.forward.reset(slot)
     }
 
-    /// Feeds tokens to a slot and chooses the one after them; `fed` is told after each chunk and may stop by an error.
+    /// Feeds tokens to a slot; `fed` is told after each chunk and may stop by an error.
     pub(super) fn feed(&mut self, slot: usize, ids: &[u32], fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
         self.settle()?;
         self.arrived[slot].clear();
-        self.forward.prefill(slot, ids, fed)?;
-        let last_chunk = (ids.len() - 1) % self.forward.chunk() + 1;
-        let choosing = self.forward.choose_after(slot, last_chunk)?;
+        self.forward.prefill(slot, ids, fed)
+    }
+
+    /// Chooses the token after the `fed` tokens that were just fed. Penalties look at the last `window` of `read`.
+    pub(super) fn choose(&mut self, slot: usize, fed: usize, read: &[u32], window: usize) -> Result<()> {
+        if window > 0 {
+            self.forward.set_recent(slot, (read, self.forward.position(slot)), window)?;
+        }
+        let choosing = self.forward.choose_after(slot, (fed - 1) % self.forward.chunk() + 1)?;
         self.arrive(choosing)
     }
 
@@ -149,10 +159,7 @@ impl Stepper {
             self.settle()?;
         }
         if self.arrived[slot].is_empty() {
-            if self.running != Some(slot) {
-                self.forward.set_decoding(&[slot])?;
-                self.running = Some(slot);
-            }
+            self.run(slot)?;
             while self.under_way.len() <= RUN_AHEAD {
                 let step = self.forward.step()?;
                 self.under_way.push_back(step);
@@ -163,6 +170,75 @@ impl Stepper {
         Ok(self.arrived[slot].pop_front().expect("a token has arrived"))
     }
 
+    /// The slot's next token and the logits it was chosen from, which only last until the next step: nothing runs ahead.
+    pub(super) fn next_with_logits(&mut self, slot: usize, first: bool) -> Result<(u32, Vec<f32>)> {
+        self.settle()?;
+        let logits = if first {
+            pollster::block_on(self.forward.prefill_last_logits())?
+        } else {
+            if self.arrived[slot].is_empty() {
+                self.run(slot)?;
+                let step = self.forward.step()?;
+                self.arrive(step)?;
+            }
+            pollster::block_on(self.forward.decode_logits(0))?
+        };
+        Ok((self.arrived[slot].pop_front().expect("a token has arrived"), logits))
+    }
+
+    /// Makes the slot the one that steps advance.
+    fn run(&mut self, slot: usize) -> Result<()> {
+        if self.running != Some(slot) {
+            self.forward.set_decoding(&[slot])?;
+            self.running = Some(slot);
+        }
+        Ok(())
+    }
+
+    /// Keeps the state that a slot had when it had consumed `position` tokens, now or a step ago.
+    pub(super) fn save(&mut self, slot: usize, position: u64, to: &mut Option<Saved>) -> Result<()> {
+        let saved = match to.take() {
+            Some(saved) => saved,
+            None => self.forward.saved()?,
+        };
+        let steps = usize::try_from(self.forward.position(slot) - position).unwrap_or(usize::MAX);
+        self.forward.save(slot, steps, &saved)?;
+        *to = Some(saved);
+        Ok(())
+    }
+
+    /// Puts a slot back to a state kept at `position`, then has it consume `ids` once more, step by step as before: the
+    /// bits are those that were. Penalties look at the last `window` of `read`, what it had consumed at that state.
+    pub(super) fn rewind(
+        &mut self,
+        slot: usize,
+        (saved, position): (&Saved, u64),
+        ids: &[u32],
+        (read, window): (&[u32], usize),
+    ) -> Result<()> {
+        self.settle()?;
+        self.arrived[slot].clear();
+        self.forward.restore(slot, position, saved)?;
+        if let (true, Some(chosen)) = (window > 0, ids.first()) {
+            // The choice that this state had led to is remembered already.
+            let read: Vec<u32> = read.iter().chain([chosen]).copied().collect();
+            self.forward.set_recent(slot, (&read, position + 1), window)?;
+        }
+        for id in ids {
+            self.forward.set_next(slot, *id)?;
+            self.forward.set_decoding(&[slot])?;
+            let step = self.forward.step()?;
+            self.arrived[slot].clear();
+            self.arrive(step)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the slot's next token has been chosen already, so that it can go on without being fed.
+    pub(super) fn can_go_on(&self, slot: usize) -> bool {
+        !self.arrived[slot].is_empty()
+    }
+
     /// Brings a slot to having consumed exactly `position` tokens: steps that ran ahead are taken back, and the last token
     /// shown, if it was not consumed yet, is.
     pub(super) fn finish(&mut self, slot: usize, position: u64) -> Result<()> {
@@ -171,12 +247,12 @@ impl Stepper {
         if now > position {
             let steps = usize::try_from(now - position).unwrap_or(usize::MAX);
             self.forward.take_back(slot, steps);
+            self.arrived[slot].clear();
         } else if now < position {
             self.forward.set_decoding(&[slot])?;
             let step = self.forward.step()?;
             self.arrive(step)?;
         }
-        self.arrived[slot].clear();
         Ok(())
     }
 }

@@ -1,11 +1,15 @@
 //! Conversations over models: checkpoints, slots, sampling, sessions.
 
+mod answer;
 mod checkpoint;
 mod engine;
+mod generation;
 mod sampler;
 mod session;
 
+pub use answer::Answer;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
+pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
 pub use sampler::{Sampling, SamplingDefaults};
-pub use session::{Answer, Finish, Generation, Session};
+pub use session::{CancelHandle, Session};

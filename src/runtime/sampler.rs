@@ -1,12 +1,12 @@
 //! A slot's sampling parameters, and where their values come from.
 
 use crate::error::{Error, Result};
-use crate::kernels::select::Rules;
+use crate::kernels::select::{Rules, WINDOW};
 use serde_json::Value;
 
-/// How the next token is chosen: top-k, then top-p, then min-p on the model's probabilities, then the temperature, then one
-/// draw that depends on seed and position alone.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How the next token is chosen: biases, then penalties, then top-k, top-p and min-p on the probabilities, then the
+/// temperature, then one draw that depends on seed and position alone.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 always takes the most probable token.
     pub temperature: f32,
@@ -18,20 +18,59 @@ pub struct Sampling {
     pub min_p: f32,
     /// Seed of the draws.
     pub seed: u64,
+    /// Divides the positive logits of recent tokens and multiplies the negative ones; 1 does nothing.
+    pub repeat_penalty: f32,
+    /// Taken off the logit of each recent token; 0 does nothing.
+    pub presence_penalty: f32,
+    /// Taken off the logit of a recent token for each time it stands there; 0 does nothing.
+    pub frequency_penalty: f32,
+    /// Tokens, of prompt and answer, that count as recent: at most 4096; 0 turns the penalties off.
+    pub repeat_last_n: usize,
+    /// Added to the logits of these tokens before all else; -inf bans one.
+    pub logit_bias: Vec<(u32, f32)>,
 }
 
 impl Sampling {
     /// Always the most probable token.
-    pub const GREEDY: Sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 };
+    pub const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        seed: 0,
+        repeat_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        repeat_last_n: 64,
+        logit_bias: Vec::new(),
+    };
 
-    pub(super) fn rules(&self) -> Result<Rules> {
-        let within = |name, value: f32, ok: bool, problem| {
+    /// Tokens that the penalties look at; 0 where they do nothing.
+    pub(super) fn window(&self) -> usize {
+        let idle = self.repeat_penalty == 1.0 && self.presence_penalty == 0.0 && self.frequency_penalty == 0.0;
+        if idle { 0 } else { self.repeat_last_n }
+    }
+
+    pub(super) fn rules(&self, vocab: usize) -> Result<Rules> {
+        let within = |name, value: &dyn std::fmt::Display, ok: bool, problem| {
             if ok { Ok(()) } else { Err(Error::BadSetting { name, value: value.to_string(), problem }) }
         };
         let t = self.temperature;
-        within("temperature", t, t.is_finite() && t >= 0.0, "it must be 0 (greedy) or above")?;
-        within("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "it must be from 0 to 1")?;
-        within("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "it must be from 0 to 1")?;
+        within("temperature", &t, t.is_finite() && t >= 0.0, "it must be 0 (greedy) or above")?;
+        within("top_p", &self.top_p, (0.0..=1.0).contains(&self.top_p), "it must be from 0 to 1")?;
+        within("min_p", &self.min_p, (0.0..=1.0).contains(&self.min_p), "it must be from 0 to 1")?;
+        let repeat = self.repeat_penalty;
+        within("repeat_penalty", &repeat, repeat.is_finite() && repeat > 0.0, "it must be above 0; 1 does nothing")?;
+        for (name, penalty) in
+            [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
+        {
+            within(name, &penalty, penalty.is_finite(), "it must be a number")?;
+        }
+        within("repeat_last_n", &self.repeat_last_n, self.repeat_last_n <= WINDOW, "it must be from 0 to 4096")?;
+        for (id, bias) in &self.logit_bias {
+            within("logit_bias", id, (*id as usize) < vocab, "the model has no such token id")?;
+            within("logit_bias", bias, !bias.is_nan() && *bias < f32::INFINITY, "it must be a number, or -inf to ban")?;
+        }
         Ok(Rules {
             // Below this exp() of the logits over the temperature is 1 for the best and 0 for the others: greedy.
             temperature: if t < 1e-4 { 0.0 } else { t },
@@ -40,6 +79,10 @@ impl Sampling {
             log_min_p: self.min_p.ln(),
             seed_low: self.seed as u32,
             seed_high: (self.seed >> 32) as u32,
+            repeat_penalty: repeat,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            window: u32::try_from(self.window()).expect("it is at most 4096"),
             unused: [0; 2],
         })
     }
@@ -56,6 +99,8 @@ pub struct SamplingDefaults {
     pub top_p: Option<f32>,
     /// See [`Sampling::min_p`].
     pub min_p: Option<f32>,
+    /// See [`Sampling::repeat_penalty`].
+    pub repeat_penalty: Option<f32>,
     /// Tokens to generate at most.
     pub max_tokens: Option<usize>,
 }
@@ -71,6 +116,7 @@ impl SamplingDefaults {
             top_k: whole("top_k").and_then(|k| u32::try_from(k).ok()),
             top_p: number("top_p"),
             min_p: number("min_p"),
+            repeat_penalty: number("repetition_penalty"),
             max_tokens: whole("max_new_tokens").and_then(|n| usize::try_from(n).ok()),
         }
     }
@@ -85,7 +131,9 @@ impl SamplingDefaults {
             top_k: self.top_k.or(below.top_k).unwrap_or(40),
             top_p: self.top_p.or(below.top_p).unwrap_or(0.95),
             min_p: self.min_p.or(below.min_p).unwrap_or(0.05),
+            repeat_penalty: self.repeat_penalty.or(below.repeat_penalty).unwrap_or(1.0),
             seed,
+            ..Sampling::GREEDY
         }
     }
 }
@@ -112,8 +160,13 @@ mod tests {
             Sampling { temperature: f32::NAN, ..Sampling::GREEDY },
             Sampling { top_p: 1.5, ..Sampling::GREEDY },
             Sampling { min_p: -0.1, ..Sampling::GREEDY },
+            Sampling { repeat_penalty: 0.0, ..Sampling::GREEDY },
+            Sampling { presence_penalty: f32::NAN, ..Sampling::GREEDY },
+            Sampling { repeat_last_n: 4097, ..Sampling::GREEDY },
+            Sampling { logit_bias: vec![(10, 1.0)], ..Sampling::GREEDY },
+            Sampling { logit_bias: vec![(3, f32::INFINITY)], ..Sampling::GREEDY },
         ] {
-            assert!(matches!(bad.rules(), Err(Error::BadSetting { .. })), "{bad:?}");
+            assert!(matches!(bad.rules(10), Err(Error::BadSetting { .. })), "{bad:?}");
         }
     }
 }

@@ -1,43 +1,53 @@
 //! One conversation.
 
+use super::answer::{Answer, Turn};
 use super::engine::Engine;
-use crate::error::Result;
-use crate::text::{Message, Span, TextStream};
+use super::generation::{AnswerOptions, Generation};
+use crate::error::{Error, Result};
+use crate::kernels::select::WINDOW;
+use crate::text::{Message, Span};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One conversation over a slot of an engine. Dropping it frees the slot.
 pub struct Session {
-    engine: Engine,
-    slot: usize,
-    messages: Vec<Message>,
+    pub(super) engine: Engine,
+    pub(super) slot: usize,
+    pub(super) messages: Vec<Message>,
     /// The rendered conversation as far as the slot has consumed it.
-    fed: String,
-    /// Tokens that the slot is to have consumed when no answer is under way.
-    position: u64,
+    pub(super) fed: String,
+    /// The last tokens that the slot has consumed, for penalties.
+    pub(super) consumed: Vec<u32>,
+    /// How many it has consumed in all, when no answer is under way.
+    pub(super) position: u64,
+    pub(super) window: usize,
+    cancelled: Arc<AtomicBool>,
 }
 
-/// How an answer came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// The model ended it.
-    Eos,
-    /// The limit of tokens was reached.
-    Length,
-    /// An error, which was given out.
-    Failed,
-}
+/// Stops what a session is doing, from any thread.
+#[derive(Clone, Debug)]
+pub struct CancelHandle(Arc<AtomicBool>);
 
-/// Tokens as they are chosen. Dropping it early is fine: the slot is left as after the last token given out.
-pub struct Generation<'a> {
-    session: &'a mut Session,
-    left: Option<usize>,
-    shown: u64,
-    finish: Option<Finish>,
-    settled: bool,
+impl CancelHandle {
+    /// An answer under way ends after its current token, a prompt after its current chunk. If nothing is under way, the
+    /// next call is what ends.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Session {
-    pub(super) fn new(engine: Engine, slot: usize) -> Self {
-        Session { engine, slot, messages: vec![], fed: String::new(), position: 0 }
+    pub(super) fn new(engine: Engine, slot: usize, window: usize) -> Self {
+        Session {
+            engine,
+            slot,
+            messages: vec![],
+            fed: String::new(),
+            consumed: vec![],
+            position: 0,
+            window,
+            cancelled: Arc::default(),
+        }
     }
 
     /// The engine.
@@ -55,64 +65,104 @@ impl Session {
         self.position
     }
 
+    /// A handle that stops what this session is doing.
+    pub fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle(self.cancelled.clone())
+    }
+
+    /// Whether somebody cancelled since this was asked last.
+    pub(super) fn take_cancelled(&self) -> bool {
+        self.cancelled.swap(false, Ordering::Relaxed)
+    }
+
     /// Forgets everything: the state is as before the first token.
     pub fn clear(&mut self) -> Result<()> {
-        self.engine.stepper().reset(self.slot)?;
         self.messages.clear();
+        self.forget()
+    }
+
+    /// Forgets what was consumed, but not the conversation: it will be read again.
+    fn forget(&mut self) -> Result<()> {
         self.fed.clear();
+        self.consumed.clear();
         self.position = 0;
-        Ok(())
+        self.engine.stepper().reset(self.slot)
     }
 
-    /// Feeds tokens and continues them, up to `max_tokens` (`None`: until the model ends). `fed` is told the number of
-    /// tokens of each chunk as it is done, and may stop by an error.
-    pub fn generate(
-        &mut self,
-        ids: &[u32],
-        max_tokens: Option<usize>,
-        fed: impl FnMut(usize) -> Result<()>,
-    ) -> Result<Generation<'_>> {
+    /// Feeds tokens and continues them. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
+    /// by then stay fed.
+    pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
+        self.read(ids)?;
+        Ok(Generation::new(self, options))
+    }
+
+    /// Feeds tokens and chooses the one after them.
+    fn read(&mut self, ids: &[u32]) -> Result<()> {
+        let cancelled = self.cancelled.clone();
         let mut stepper = self.engine.stepper();
-        let outcome = stepper.feed(self.slot, ids, fed);
-        // Chunks that were fed stay fed, whatever happened then.
-        self.position = stepper.position(self.slot);
+        let outcome = stepper.feed(self.slot, ids, |_| match cancelled.swap(false, Ordering::Relaxed) {
+            true => Err(Error::Cancelled),
+            false => Ok(()),
+        });
+        let consumed = usize::try_from(stepper.position(self.slot) - self.position).unwrap_or(usize::MAX);
+        self.position += consumed as u64;
         drop(stepper);
+        self.consume(&ids[..consumed]);
         outcome?;
-        Ok(Generation { session: self, left: max_tokens, shown: 0, finish: None, settled: false })
+        self.engine.stepper().choose(self.slot, ids.len(), &self.consumed, self.window)
     }
 
-    /// Feeds plain text and streams what the model makes of it.
-    pub fn complete(&mut self, ids: &[u32], max_tokens: Option<usize>) -> Result<Answer<'_>> {
-        Ok(Answer { generation: self.generate(ids, max_tokens, |_| Ok(()))?, text: TextStream::default(), said: None })
+    /// Remembers consumed tokens, as many as penalties can look at.
+    pub(super) fn consume(&mut self, ids: &[u32]) {
+        self.consumed.extend(&ids[ids.len().saturating_sub(WINDOW)..]);
+        if self.consumed.len() > 2 * WINDOW {
+            self.consumed.drain(..self.consumed.len() - WINDOW);
+        }
     }
 
-    /// Says something as the user and streams the assistant's answer.
-    ///
-    /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
-    /// conversation is read again from its start.
-    pub fn send(&mut self, text: &str, max_tokens: Option<usize>) -> Result<Answer<'_>> {
-        self.say(Message::new("user", text), max_tokens)
+    /// Goes on where the last answer was cut off, by its limit of tokens or by somebody, without feeding anything: the
+    /// tokens are those that would have come.
+    pub fn resume(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
+        if !self.engine.stepper().can_go_on(self.slot) {
+            return Err(Error::NothingToResume);
+        }
+        let turn = if self.messages.last().is_some_and(|m| m.role == "assistant") { Turn::Rest } else { Turn::None };
+        Ok(Answer::new(Generation::new(self, options), options, turn))
     }
 
-    /// Sets the system prompt of a conversation that has not begun.
+    /// Feeds plain text, as ids, and streams what the model makes of it.
+    pub fn complete(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Answer<'_>> {
+        Ok(Answer::new(self.generate(ids, options)?, options, Turn::None))
+    }
+
+    /// Sets the system prompt; a conversation under way is read again with it.
     pub fn system(&mut self, text: &str) {
         self.messages.retain(|message| message.role != "system");
         self.messages.insert(0, Message::new("system", text));
     }
 
-    fn say(&mut self, message: Message, max_tokens: Option<usize>) -> Result<Answer<'_>> {
-        self.messages.push(message);
-        let prepared = self.prepare();
-        let (ids, fed) = match prepared {
-            Ok(prepared) => prepared,
+    /// Says something as the user and streams the assistant's answer.
+    ///
+    /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
+    /// conversation is read again from its start. After an error the conversation is as before.
+    pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.messages.push(Message::new("user", text));
+        let fed = self.prepare().and_then(|(ids, whole)| {
+            self.read(&ids)?;
+            Ok(whole)
+        });
+        match fed {
+            Ok(whole) => {
+                self.fed = whole;
+                Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
+            }
             Err(error) => {
                 self.messages.pop();
-                return Err(error);
+                // What was fed of the message must not stay; where even this fails, the next call says so.
+                let _ = self.forget();
+                Err(error)
             }
-        };
-        self.fed = fed;
-        let generation = self.generate(&ids, max_tokens, |_| Ok(()))?;
-        Ok(Answer { generation, text: TextStream::default(), said: Some(String::new()) })
+        }
     }
 
     /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
@@ -124,8 +174,7 @@ impl Session {
             Some(_) => checkpoint.encode(&after(&spans, self.fed.len()))?,
             None => {
                 let ids = checkpoint.encode(&spans)?;
-                self.engine.stepper().reset(self.slot)?;
-                self.position = 0;
+                self.forget()?;
                 ids
             }
         };
@@ -149,121 +198,5 @@ fn after(spans: &[Span], mut bytes: usize) -> Vec<Span> {
 impl Drop for Session {
     fn drop(&mut self) {
         self.engine.release(self.slot);
-    }
-}
-
-impl Generation<'_> {
-    /// The next token, or `None` at the end.
-    pub fn next_id(&mut self) -> Result<Option<u32>> {
-        if self.finish.is_some() {
-            return Ok(None);
-        }
-        if self.left == Some(0) {
-            self.finish = Some(Finish::Length);
-            return self.settle().map(|()| None);
-        }
-        let slot = self.session.slot;
-        let id = self.session.engine.stepper().next(slot)?;
-        if self.session.engine.checkpoint().eos().contains(&id) {
-            self.finish = Some(Finish::Eos);
-            return self.settle().map(|()| None);
-        }
-        self.shown += 1;
-        self.left = self.left.map(|left| left - 1);
-        Ok(Some(id))
-    }
-
-    /// How it ended, once it has.
-    pub fn finish(&self) -> Option<Finish> {
-        self.finish
-    }
-
-    /// Leaves the slot as after the last token given out.
-    fn settle(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.settled, true) {
-            return Ok(());
-        }
-        let session = &mut *self.session;
-        session.position += self.shown;
-        session.engine.stepper().finish(session.slot, session.position)
-    }
-}
-
-impl Drop for Generation<'_> {
-    fn drop(&mut self) {
-        // What fails here fails again, and is reported, at the next use of the device.
-        let _ = self.settle();
-    }
-}
-
-/// An answer's text as it comes, in whole characters.
-pub struct Answer<'a> {
-    generation: Generation<'a>,
-    text: TextStream,
-    /// What was said so far, where it is a turn of a conversation.
-    said: Option<String>,
-}
-
-impl Answer<'_> {
-    /// How it ended, once it has.
-    pub fn finish(&self) -> Option<Finish> {
-        self.generation.finish()
-    }
-
-    /// Tokens given out so far.
-    pub fn tokens(&self) -> u64 {
-        self.generation.shown
-    }
-
-    fn keep(&mut self, text: &str) {
-        if let Some(said) = &mut self.said {
-            *said += text;
-        }
-    }
-}
-
-impl Iterator for Answer<'_> {
-    type Item = Result<String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let id = match self.generation.next_id() {
-                Ok(Some(id)) => id,
-                Ok(None) => {
-                    let rest = self.text.finish();
-                    self.keep(&rest);
-                    return (!rest.is_empty()).then_some(Ok(rest));
-                }
-                Err(error) => {
-                    self.generation.finish = Some(Finish::Failed);
-                    return Some(Err(error));
-                }
-            };
-            let text = {
-                let tokenizer = match self.generation.session.engine.checkpoint().tokenizer() {
-                    Ok(tokenizer) => tokenizer,
-                    Err(error) => return Some(Err(error)),
-                };
-                if tokenizer.is_special(id) {
-                    String::new()
-                } else {
-                    self.text.push(tokenizer.bytes(id).unwrap_or_default())
-                }
-            };
-            if !text.is_empty() {
-                self.keep(&text);
-                return Some(Ok(text));
-            }
-        }
-    }
-}
-
-impl Drop for Answer<'_> {
-    fn drop(&mut self) {
-        if let Some(said) = self.said.take() {
-            let session = &mut *self.generation.session;
-            session.fed += &said;
-            session.messages.push(Message::new("assistant", said));
-        }
     }
 }

@@ -1,9 +1,11 @@
 //! Text on its way to ids and back.
 
+mod stop;
 mod stream;
 mod template;
 mod tokenizer;
 
+pub use stop::StopStrings;
 pub use stream::TextStream;
 pub use template::{Message, Span, Template};
 pub use tokenizer::{Specials, Tokenizer};

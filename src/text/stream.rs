@@ -33,6 +33,11 @@ impl TextStream {
         text
     }
 
+    /// Bytes of a character that is not whole yet.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The end: what is left of a character that never became whole, as U+FFFD.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();

@@ -1,0 +1,155 @@
+//! An answer's text as it comes.
+
+use super::generation::{AnswerOptions, Finish, Generation};
+use crate::error::Result;
+use crate::text::{Message, StopStrings, TextStream};
+
+/// An answer's text as it comes, in whole characters and without stop strings. When it ends, or is dropped, the state is that
+/// of the last token whose text was given out.
+pub struct Answer<'a> {
+    generation: Generation<'a>,
+    characters: TextStream,
+    stops: StopStrings,
+    /// What was given out.
+    said: String,
+    /// Bytes of text that all tokens so far have made, given out or held back.
+    made: usize,
+    /// Bytes of text made when the kept state was kept: all of it had been given out.
+    kept: usize,
+    /// After each token since then: how many tokens, how many bytes of text; where no character was open.
+    ends: Vec<(usize, usize)>,
+    /// Bytes of `said` that the state has consumed, where it ended inside of a token.
+    consumed: Option<usize>,
+    turn: Turn,
+}
+
+/// What an answer is to the conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// No part of it.
+    None,
+    /// The assistant's turn.
+    Whole,
+    /// The rest of the assistant's turn that was cut off.
+    Rest,
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(generation: Generation<'a>, options: &AnswerOptions, turn: Turn) -> Self {
+        Answer {
+            generation,
+            characters: TextStream::default(),
+            stops: StopStrings::new(&options.stop),
+            said: String::new(),
+            made: 0,
+            kept: 0,
+            ends: vec![],
+            consumed: None,
+            turn,
+        }
+    }
+
+    /// How it ended, once it has.
+    pub fn finish(&self) -> Option<Finish> {
+        self.generation.finish()
+    }
+
+    /// The tokens given out so far.
+    pub fn generation(&self) -> &Generation<'a> {
+        &self.generation
+    }
+
+    /// Takes a token; gives what can be shown of it.
+    fn take(&mut self, id: u32) -> Result<String> {
+        let text = {
+            let tokenizer = self.generation.session.engine.checkpoint().tokenizer()?;
+            let bytes = if tokenizer.is_special(id) { &[] } else { tokenizer.bytes(id).unwrap_or_default() };
+            self.characters.push(bytes)
+        };
+        if self.stops.is_empty() {
+            self.said += &text;
+            return Ok(text);
+        }
+        let before = self.made;
+        self.made += text.len();
+        let (shown, found) = self.stops.push(&text);
+        self.said += &shown;
+        let tokens = self.generation.ids().len();
+        if found {
+            self.stop(tokens, before)?;
+        } else if self.stops.held() == 0 && self.characters.pending() == 0 {
+            self.ends.clear();
+            self.generation.let_go();
+        } else {
+            if self.generation.kept().is_none() {
+                self.generation.keep_before_last()?;
+                self.kept = before;
+            }
+            if self.characters.pending() == 0 {
+                self.ends.push((tokens, self.made));
+            }
+        }
+        Ok(shown)
+    }
+
+    /// A stop string has come: back to the last token that lies wholly before it. `before` is the text made before the
+    /// newest token.
+    fn stop(&mut self, tokens: usize, before: usize) -> Result<()> {
+        let whole = self.ends.iter().rev().find(|(_, made)| *made <= self.said.len());
+        let (count, consumed) = match (whole, self.generation.kept()) {
+            (Some(end), _) => *end,
+            (None, Some(kept)) => (kept, self.kept),
+            (None, None) => (tokens - 1, before),
+        };
+        self.consumed = Some(consumed);
+        self.generation.end_after(count)
+    }
+}
+
+impl Iterator for Answer<'_> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let text = match self.generation.next_id() {
+                Ok(Some(id)) => self.take(id),
+                Ok(None) => {
+                    if self.finish() == Some(Finish::Stop) {
+                        return None;
+                    }
+                    // What was held back is text after all.
+                    let open = self.characters.finish();
+                    let (mut rest, _) = self.stops.push(&open);
+                    rest += &self.stops.finish();
+                    self.said += &rest;
+                    return (!rest.is_empty()).then_some(Ok(rest));
+                }
+                Err(error) => Err(error),
+            };
+            match text {
+                Ok(text) if text.is_empty() && self.finish().is_none() => {}
+                Ok(text) if text.is_empty() => return None,
+                other => return Some(other),
+            }
+        }
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        // Held back, but consumed: the conversation must say what the state holds.
+        let held = self.stops.finish();
+        if self.finish() != Some(Finish::Stop) {
+            self.said += &held;
+        }
+        let session = &mut *self.generation.session;
+        if self.turn != Turn::None {
+            session.fed += &self.said[..self.consumed.unwrap_or(self.said.len())];
+        }
+        match (self.turn, session.messages.last_mut()) {
+            (Turn::None, _) => {}
+            (Turn::Rest, Some(message)) => message.content += &self.said,
+            _ => session.messages.push(Message::new("assistant", std::mem::take(&mut self.said))),
+        }
+    }
+}

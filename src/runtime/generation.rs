@@ -1,0 +1,202 @@
+//! Tokens as they are chosen, and the state that is left when that ends.
+
+use super::session::Session;
+use crate::error::Result;
+use crate::model::Saved;
+
+/// When an answer ends, and what is wanted of it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AnswerOptions {
+    /// Tokens at most; `None`: until the model ends.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+    /// With how many of the most probable tokens to give each token's log-probability; costs speed.
+    pub logprobs: Option<usize>,
+}
+
+impl AnswerOptions {
+    /// At most this many tokens.
+    pub fn tokens(max_tokens: usize) -> Self {
+        AnswerOptions { max_tokens: Some(max_tokens), ..Default::default() }
+    }
+}
+
+/// How an answer came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it.
+    Eos,
+    /// The limit of tokens was reached.
+    Length,
+    /// A stop string came.
+    Stop,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// An error, which was given out.
+    Failed,
+}
+
+/// Natural logarithms of the model's probabilities, before any rule of sampling.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logprobs {
+    /// Of the chosen token.
+    pub chosen: f64,
+    /// The most probable tokens with theirs, best first.
+    pub top: Vec<(u32, f64)>,
+}
+
+/// Tokens as they are chosen. Dropping it early is fine: the slot is left as after the last token given out.
+pub struct Generation<'a> {
+    pub(super) session: &'a mut Session,
+    max_tokens: Option<usize>,
+    top: Option<usize>,
+    /// Tokens given out.
+    ids: Vec<u32>,
+    logprobs: Option<Logprobs>,
+    finish: Option<Finish>,
+    settled: bool,
+    /// Memory for a state to come back to.
+    saved: Option<Saved>,
+    /// Tokens of `ids` that the state in `saved` has consumed, where it holds one.
+    point: Option<usize>,
+}
+
+impl<'a> Generation<'a> {
+    pub(super) fn new(session: &'a mut Session, options: &AnswerOptions) -> Self {
+        Generation {
+            session,
+            max_tokens: options.max_tokens,
+            top: options.logprobs,
+            ids: vec![],
+            logprobs: None,
+            finish: None,
+            settled: false,
+            saved: None,
+            point: None,
+        }
+    }
+
+    /// The next token, or `None` at the end.
+    pub fn next_id(&mut self) -> Result<Option<u32>> {
+        if self.finish.is_some() {
+            return Ok(None);
+        }
+        if self.max_tokens.is_some_and(|most| self.ids.len() >= most) {
+            return self.end(Finish::Length);
+        }
+        if self.session.take_cancelled() {
+            return self.end(Finish::Cancelled);
+        }
+        let slot = self.session.slot;
+        let mut stepper = self.session.engine.stepper();
+        let next = match self.top {
+            None => stepper.next(slot).map(|id| (id, None)),
+            Some(top) => {
+                let next = stepper.next_with_logits(slot, self.ids.is_empty());
+                next.map(|(id, logits)| (id, Some(logprobs(&logits, id, top))))
+            }
+        };
+        drop(stepper);
+        let (id, logprobs) = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
+        if self.session.engine.checkpoint().eos().contains(&id) {
+            return self.end(Finish::Eos);
+        }
+        self.logprobs = logprobs;
+        self.ids.push(id);
+        Ok(Some(id))
+    }
+
+    /// The log-probabilities of the last token given out, where they were asked for.
+    pub fn logprobs(&self) -> Option<&Logprobs> {
+        self.logprobs.as_ref()
+    }
+
+    /// The tokens given out so far.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// How it ended, once it has.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    fn end(&mut self, finish: Finish) -> Result<Option<u32>> {
+        self.finish = Some(finish);
+        self.settle().map(|()| None)
+    }
+
+    /// Keeps the state before the last token given out: it may have to be taken back together with what follows.
+    pub(super) fn keep_before_last(&mut self) -> Result<()> {
+        let consumed = self.ids.len() - 1;
+        let position = self.session.position + consumed as u64;
+        self.session.engine.stepper().save(self.session.slot, position, &mut self.saved)?;
+        self.point = Some(consumed);
+        Ok(())
+    }
+
+    /// Tokens that the kept state has consumed, where there is one.
+    pub(super) fn kept(&self) -> Option<usize> {
+        self.point
+    }
+
+    /// The kept state is not needed any more.
+    pub(super) fn let_go(&mut self) {
+        self.point = None;
+    }
+
+    /// Ends as if only the first `count` tokens had been given out: the last one at most is taken back, or what came after
+    /// the kept state.
+    pub(super) fn end_after(&mut self, count: usize) -> Result<()> {
+        self.finish = Some(Finish::Stop);
+        let slot = self.session.slot;
+        if let (Some(point), Some(saved)) = (self.point.filter(|point| *point <= count), &self.saved)
+            && count + 1 < self.ids.len()
+        {
+            let session = &mut *self.session;
+            let read: Vec<u32> = session.consumed.iter().chain(&self.ids[..point]).copied().collect();
+            let from = (saved, session.position + point as u64);
+            session.engine.stepper().rewind(slot, from, &self.ids[point..count], (&read, session.window))?;
+        }
+        self.ids.truncate(count);
+        self.settle()
+    }
+
+    /// Leaves the slot as after the last token given out.
+    fn settle(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.settled, true) {
+            return Ok(());
+        }
+        let session = &mut *self.session;
+        session.position += self.ids.len() as u64;
+        session.consume(&self.ids);
+        session.engine.stepper().finish(session.slot, session.position)
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        // What fails here fails again, and is reported, at the next use of the device.
+        let _ = self.settle();
+    }
+}
+
+/// log softmax of the chosen and the best `top`.
+fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|v| f64::from(v - largest).exp()).sum();
+    let of = |v: f32| f64::from(v - largest) - sum.ln();
+    let mut order: Vec<u32> = (0..u32::try_from(logits.len()).expect("a vocabulary fits")).collect();
+    let best_first = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    let top = top.min(order.len());
+    if top > 0 {
+        order.select_nth_unstable_by(top - 1, best_first);
+    }
+    order.truncate(top);
+    order.sort_by(best_first);
+    Logprobs {
+        chosen: of(logits[chosen as usize]),
+        top: order.into_iter().map(|id| (id, of(logits[id as usize]))).collect(),
+    }
+}
