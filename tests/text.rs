@@ -5,7 +5,7 @@ mod common;
 use common::{fixture, shipped};
 use peregrine::Error;
 use peregrine::runtime::Checkpoint;
-use peregrine::text::{Message, Specials, TextStream, Tokenizer};
+use peregrine::text::{Message, Specials, Template, TextStream, Tokenizer};
 use serde_json::Value;
 
 fn json(path: std::path::PathBuf) -> Value {
@@ -105,4 +105,48 @@ fn what_is_no_tokenizer_is_refused_by_name() {
     json["decoder"] = serde_json::json!({"type": "WordPiece", "prefix": "##", "cleanup": true});
     let error = Tokenizer::from_json("here.json", json.to_string().as_bytes()).err().unwrap();
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
+/// Renderings by jinja2 3 in Python, set up as transformers does, of templates in the manner of ten families.
+#[test]
+fn templates_of_ten_families_render_as_jinja2_renders_them() {
+    let mut rendered = 0;
+    for name in ["chatml", "falcon", "llama3", "mistral", "zephyr", "gemma", "phi", "tools", "generation", "whitespace"]
+    {
+        let golden = json(fixture("templates").join(format!("{name}.json")));
+        let template = Template::new(name, golden["template"].as_str().unwrap(), "<s>", "</s>").unwrap();
+        for (i, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
+            let messages: Vec<Message> = case["messages"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|m| Message::new(m["role"].as_str().unwrap(), m["content"].as_str().unwrap()))
+                .collect();
+            let answer_next = case["add_generation_prompt"].as_bool().unwrap();
+            let spans = template.render_with(&messages, answer_next, &[], &case["variables"]);
+            match (&case["expected"], &case["error"]) {
+                (Value::String(expected), _) => {
+                    let spans = spans.unwrap_or_else(|e| panic!("{name} {i}: {e}"));
+                    let text: String = spans.iter().map(|span| span.text.as_str()).collect();
+                    assert_eq!(text, *expected, "{name} {i}");
+                    rendered += 1;
+                }
+                (_, error) => {
+                    let said = spans.unwrap_err().to_string();
+                    assert!(said.contains(error.as_str().unwrap()) && said.contains(name), "{name} {i}: {said}");
+                }
+            }
+        }
+    }
+    assert!(rendered >= 50, "{rendered}");
+}
+
+#[test]
+fn strftime_now_tells_the_year_and_refuses_nonsense() {
+    let year = |format: &str| {
+        Template::new("t", &format!("{{{{ strftime_now('{format}') }}}}"), "", "").unwrap().render(&[], false, &[])
+    };
+    let text = year("%Y-%m-%d").unwrap()[0].text.clone();
+    assert!(text.len() == 10 && text.starts_with("20"), "{text}");
+    assert!(year("%!").is_err());
 }

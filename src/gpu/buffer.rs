@@ -41,6 +41,18 @@ impl Drop for Raw {
     }
 }
 
+/// A copy from one buffer to another.
+pub struct Move<'a, T> {
+    /// From where.
+    pub from: &'a Buf<T>,
+    /// Which values.
+    pub range: Range<usize>,
+    /// To where.
+    pub to: &'a Buf<T>,
+    /// From which index on.
+    pub at: usize,
+}
+
 /// A buffer, or a range of one, ready to be bound to a kernel.
 #[derive(Clone)]
 pub struct Bound {
@@ -175,10 +187,10 @@ impl Gpu {
     }
 
     /// Copies each range of a buffer into another buffer from an index on, before anything submitted later runs.
-    pub fn copy<T: Pod>(&self, moves: &[(&Buf<T>, Range<usize>, &Buf<T>, usize)]) -> Result<()> {
+    pub fn copy<T: Pod>(&self, moves: &[Move<'_, T>]) -> Result<()> {
         self.check()?;
         let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        for (from, range, to, at) in moves {
+        for Move { from, range, to, at } in moves {
             let (first, bytes) = from.bytes(range);
             let (target, _) = to.bytes(&(*at..*at + range.len()));
             encoder.copy_buffer_to_buffer(from.raw(), first, to.raw(), target, bytes);

@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use crate::error::Result;
-use crate::gpu::{Buf, Gpu, Usage};
+use crate::gpu::{Buf, Gpu, Move, Usage};
 use std::ops::Range;
 
 /// Steps that the host may submit before it has seen the outcome of the first of them.
@@ -90,20 +90,32 @@ impl StateBank {
         Ok(Saved { conv: bufs("conv", self.conv_len)?, ssm: bufs("ssm", self.ssm_len)? })
     }
 
+    /// Each layer's part of one version of a slot, with its place in a [`Saved`].
+    fn parts<'a>(
+        &'a self,
+        slot: usize,
+        version: usize,
+        saved: &'a Saved,
+    ) -> impl Iterator<Item = (&'a Buf<f32>, Range<usize>, &'a Buf<f32>)> {
+        let conv = Self::range(self.conv_len, slot, version);
+        let ssm = Self::range(self.ssm_len, slot, version);
+        let conv = self.conv.iter().zip(&saved.conv).map(move |(bank, saved)| (bank, conv.clone(), saved));
+        conv.chain(self.ssm.iter().zip(&saved.ssm).map(move |(bank, saved)| (bank, ssm.clone(), saved)))
+    }
+
     /// Copies one version of a slot out, after all that was submitted before.
     pub fn save(&self, slot: usize, version: usize, to: &Saved) -> Result<()> {
-        let (conv, ssm) = (Self::range(self.conv_len, slot, version), Self::range(self.ssm_len, slot, version));
-        let conv = self.conv.iter().zip(&to.conv).map(|(bank, saved)| (bank, conv.clone(), saved, 0));
-        let ssm = self.ssm.iter().zip(&to.ssm).map(|(bank, saved)| (bank, ssm.clone(), saved, 0));
-        self.gpu.copy(&conv.chain(ssm).collect::<Vec<_>>())
+        let parts = self.parts(slot, version, to);
+        let moves: Vec<_> = parts.map(|(bank, range, saved)| Move { from: bank, range, to: saved, at: 0 }).collect();
+        self.gpu.copy(&moves)
     }
 
     /// Copies a state back into one version of a slot, before anything submitted later runs.
     pub fn restore(&self, slot: usize, version: usize, from: &Saved) -> Result<()> {
-        let (conv, ssm) = (Self::range(self.conv_len, slot, version), Self::range(self.ssm_len, slot, version));
-        let conv = self.conv.iter().zip(&from.conv).map(|(bank, saved)| (saved, 0..saved.len(), bank, conv.start));
-        let ssm = self.ssm.iter().zip(&from.ssm).map(|(bank, saved)| (saved, 0..saved.len(), bank, ssm.start));
-        self.gpu.copy(&conv.chain(ssm).collect::<Vec<_>>())
+        let parts = self.parts(slot, version, from);
+        let back =
+            parts.map(|(bank, range, saved)| Move { from: saved, range: 0..range.len(), to: bank, at: range.start });
+        self.gpu.copy(&back.collect::<Vec<_>>())
     }
 
     /// Reads one version of a slot.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, Value, context};
 
 /// One turn of a conversation.
@@ -43,8 +44,7 @@ const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 impl Template {
     /// A template from `file`, a name for messages, with the spelling of the tokens it may ask for.
     pub fn new(file: &str, source: &str, bos: &str, eos: &str) -> Result<Self> {
-        // {% generation %} marks what training looks at; it prints nothing.
-        let source = source.replace("{% generation %}", "").replace("{% endgeneration %}", "");
+        let source = without_generation_marks(source);
         let template = Template { file: file.to_owned(), source, bos: bos.to_owned(), eos: eos.to_owned() };
         template.environment()?;
         Ok(template)
@@ -55,9 +55,28 @@ impl Template {
         let mut syntax = SyntaxConfig::builder();
         syntax.trim_blocks(true).lstrip_blocks(true);
         environment.set_syntax(syntax.build().map_err(|e| self.error(&e))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(|state, value, method, arguments| match (method, value.as_str()) {
+            // Differs: Python begins a word after anything that is no letter, a quotation mark for instance.
+            ("title", Some(text)) if arguments.is_empty() => Ok(Value::from(title(text))),
+            _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
+        });
         environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_function("strftime_now", |format: String| {
+            jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
+                .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
+        });
+        environment.add_filter("tojson", |value: &Value, options: Kwargs| -> Result<String, minijinja::Error> {
+            let indent = options.get::<Option<usize>>("indent")?;
+            // Of Python's dumps: what follows changes nothing here, or is the default.
+            for known in ["ensure_ascii", "separators", "sort_keys"] {
+                options.get::<Option<Value>>(known)?;
+            }
+            options.assert_all_used()?;
+            let mut json = String::new();
+            to_json(value, indent, 0, &mut json)?;
+            Ok(json)
         });
         environment.add_template("chat", &self.source).map_err(|e| self.error(&e))?;
         Ok(environment)
@@ -74,6 +93,17 @@ impl Template {
     /// Text inside a message that spells one of `specials` comes back as a literal span of its own, so that nobody can forge
     /// the structure of a conversation by typing it.
     pub fn render(&self, messages: &[Message], answer_next: bool, specials: &[String]) -> Result<Vec<Span>> {
+        self.render_with(messages, answer_next, specials, &serde_json::Value::Null)
+    }
+
+    /// [`Template::render`] with more variables for the template, such as `tools`: an object, or null for none.
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        answer_next: bool,
+        specials: &[String],
+        variables: &serde_json::Value,
+    ) -> Result<Vec<Span>> {
         let used = |mark: char| messages.iter().any(|m| m.content.contains(mark)) || self.source.contains(mark);
         let mut free = MARKS.filter(|mark| !used(*mark));
         let (Some(open), Some(close)) = (free.next(), free.next()) else {
@@ -92,6 +122,7 @@ impl Template {
                 add_generation_prompt => answer_next,
                 bos_token => self.bos.clone(),
                 eos_token => self.eos.clone(),
+                ..from_json(variables),
             })
             .map_err(|e| self.error(&e))?;
         let mut spans = Vec::new();
@@ -107,6 +138,100 @@ impl Template {
         spans.retain(|span| !span.text.is_empty());
         Ok(spans)
     }
+}
+
+/// {% generation %} and {% endgeneration %} mark what training looks at; they print nothing, but trim as they are told.
+fn without_generation_marks(source: &str) -> String {
+    let mut plain = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        plain += before;
+        let Some(end) = tag.find("%}") else { break };
+        let (tag, after) = tag.split_at(end + 2);
+        let word = tag[2..end].trim_matches(['-', '+', ' ', '\n', '\t']);
+        if word == "generation" || word == "endgeneration" {
+            // An empty statement that trims the same way.
+            plain += &tag.replacen(word, "set _ = 0", 1);
+        } else {
+            plain += tag;
+        }
+        rest = after;
+    }
+    plain + rest
+}
+
+/// As Python's str.title() does.
+fn title(text: &str) -> String {
+    let mut inside = false;
+    let mut titled = String::with_capacity(text.len());
+    for c in text.chars() {
+        if inside {
+            titled.extend(c.to_lowercase());
+        } else {
+            titled.extend(c.to_uppercase());
+        }
+        inside = c.is_alphabetic();
+    }
+    titled
+}
+
+fn from_json(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(b) => Value::from(*b),
+        Json::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(n), _) => Value::from(n),
+            (None, Some(n)) => Value::from(n),
+            (None, None) => Value::from(n.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(s) => Value::from(s.as_str()),
+        Json::Array(items) => Value::from(items.iter().map(from_json).collect::<Vec<_>>()),
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, value)| (key.as_str(), from_json(value)))),
+    }
+}
+
+/// As Python's json.dumps(value, ensure_ascii=False, indent=indent) writes it.
+fn to_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -> Result<(), minijinja::Error> {
+    let line = |depth: usize| indent.map_or_else(String::new, |n| format!("\n{}", " ".repeat(n * depth)));
+    let comma = if indent.is_some() { "," } else { ", " };
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => *out += "null",
+        ValueKind::Bool => *out += if value.is_true() { "true" } else { "false" },
+        ValueKind::Number => *out += &value.to_string(),
+        ValueKind::String => *out += &quote(value.as_str().unwrap_or_default()),
+        ValueKind::Map => {
+            out.push('{');
+            let mut empty = true;
+            for key in value.try_iter()? {
+                *out += if empty { "" } else { comma };
+                *out += &line(depth + 1);
+                *out += &quote(&key.to_string());
+                *out += ": ";
+                to_json(&value.get_item(&key)?, indent, depth + 1, out)?;
+                empty = false;
+            }
+            let end = if empty { String::new() } else { line(depth) };
+            *out += &end;
+            out.push('}');
+        }
+        _ => {
+            out.push('[');
+            let mut empty = true;
+            for item in value.try_iter()? {
+                *out += if empty { "" } else { comma };
+                *out += &line(depth + 1);
+                to_json(&item, indent, depth + 1, out)?;
+                empty = false;
+            }
+            let end = if empty { String::new() } else { line(depth) };
+            *out += &end;
+            out.push(']');
+        }
+    }
+    Ok(())
 }
 
 /// Puts `open` and `close` around each spelling of a special token, the longest first where several begin at one place.
