@@ -308,3 +308,73 @@ fn selftest_passes_and_finds_a_planted_fault() {
     refused(&run(&["selftest", "--plant", "nonsense"]), 1, &["nonsense", "ssm_step"]);
     refused(&run(&["selftest", "--adapter", "Voodoo"]), 4, &["Voodoo"]);
 }
+
+#[test]
+fn inspect_tells_what_a_model_takes_before_it_is_loaded() {
+    if no_gpu("inspect_tells_what_a_model_takes_before_it_is_loaded") {
+        return;
+    }
+    let text = stdout(&run(&["inspect"]));
+    for word in ["Falcon Mamba: 8 layers", "parameters   2800320", "bf16", "state", "staging", "llvmpipe"] {
+        assert!(text.contains(word) || word == "llvmpipe", "{word}: {text}");
+    }
+    // The plan is what loading takes, but for the parameters of dispatches.
+    for (dir, slots, chunk) in [(shipped("tiny-chat"), 1, 512), (fixture("mamba-tiny"), 3, 7)] {
+        let (model, slots_text, chunk_text) = (dir.to_str().unwrap(), slots.to_string(), chunk.to_string());
+        let arguments = ["inspect", "--json", "-m", model, "--slots", &slots_text, "--chunk", &chunk_text];
+        let json: serde_json::Value = serde_json::from_str(&stdout(&run(&arguments))).unwrap();
+        let planned = json["memory"]["total"].as_u64().unwrap();
+        let gpu = common::gpu();
+        let checkpoint = peregrine::runtime::Checkpoint::open(&dir).unwrap();
+        let options = peregrine::runtime::EngineOptions { slots, chunk, segments: 1 };
+        let engine = peregrine::runtime::Engine::load(&gpu, checkpoint, options, &mut |_| {}).unwrap();
+        let taken = gpu.allocated_bytes();
+        assert!(planned <= taken && taken - planned < 40_000, "planned {planned}, taken {taken}");
+        drop(engine);
+    }
+    let small = peregrine().arg("inspect").env("PEREGRINE_BINDING_LIMIT", "9000").output().unwrap();
+    assert!(stdout(&small).contains("shards"), "{}", stdout(&small));
+}
+
+#[test]
+fn a_chat_template_can_be_given_and_is_said() {
+    if no_gpu("a_chat_template_can_be_given_and_is_said") {
+        return;
+    }
+    let question = ["run", "-cnv", "-p", "What is 12 plus 2?", "-n", "20"];
+    let with = |more: &[&str]| run(&[&question[..], more].concat());
+    let chatml = with(&["--chat-template", "chatml"]);
+    assert_eq!(stdout(&chatml), "12 plus 2 is 14.");
+    assert!(stderr(&chatml).contains("chat template: ChatML"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{{ raise_exception('not like this') }}").unwrap();
+    refused(&with(&["--chat-template-file", file.path().to_str().unwrap()]), 3, &["not like this"]);
+    refused(&with(&["--chat-template", "{% if %}"]), 3, &["line 1"]);
+    refused(&with(&["--chat-template-file", "/no/such"]), 1, &["/no/such"]);
+}
+
+#[test]
+fn stop_strings_and_penalties_work_from_the_command_line() {
+    if no_gpu("stop_strings_and_penalties_work_from_the_command_line") {
+        return;
+    }
+    let story = |more: &[&str]| stdout(&run(&[&["run", "-p", "Once upon a time", "-n", "30"], more].concat()));
+    assert_eq!(story(&["-r", " called"]), ", there was a kind boy");
+    assert_eq!(story(&["-r", "xyz", "-r", "kind boy"]), ", there was a ");
+    assert_ne!(story(&["--repeat-penalty", "1.8"]), story(&[]));
+    assert!(!story(&["--presence-penalty", "100"]).contains("Ravi. Ravi"));
+    let endless = run(&["run", "-cnv", "-p", "What is 12 plus 2?", "-n", "40", "--ignore-eos"]);
+    assert!(stdout(&endless).len() > "12 plus 2 is 14.".len());
+    refused(&run(&["run", "-p", "x", "--repeat-penalty", "0"]), 2, &["repeat_penalty is 0"]);
+    refused(&run(&["run", "-p", "x", "--repeat-last-n", "5000"]), 2, &["repeat_last_n"]);
+    refused(&run(&["run", "-p", "x", "-l", "nonsense"]), 1, &["nonsense"]);
+    refused(&run(&["run", "-p", "x", "-l", "9999999+1"]), 2, &["logit_bias", "9999999"]);
+}
+
+#[test]
+fn completions_and_the_commit_are_printed() {
+    let script = stdout(&run(&["completions", "bash"]));
+    assert!(script.contains("--repeat-penalty") && script.contains("selftest"));
+    let version = stdout(&run(&["--version"]));
+    assert!(version.starts_with(concat!("peregrine ", env!("CARGO_PKG_VERSION"))), "{version}");
+}

@@ -1,6 +1,6 @@
 //! `peregrine chat`: the REPL of `examples/chat`, with the command line's settings.
 
-use super::model::ModelArgs;
+use super::model::{ModelArgs, TemplateArgs};
 use super::sampling::SamplingArgs;
 use clap::Args;
 
@@ -15,12 +15,15 @@ pub struct Chat {
     #[arg(long, value_name = "TEXT")]
     system_prompt: Option<String>,
     #[command(flatten)]
+    template: TemplateArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
 impl Chat {
     pub fn run(self) -> anyhow::Result<()> {
-        let checkpoint = self.model.checkpoint()?;
+        let mut checkpoint = self.model.checkpoint()?;
+        self.template.apply(&mut checkpoint)?;
         let (sampling, options) = self.sampling.resolve(&checkpoint)?;
         let engine = self.model.load(checkpoint)?;
         let mut session = engine.session(sampling)?;

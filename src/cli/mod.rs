@@ -2,6 +2,7 @@
 
 mod chat;
 mod devices;
+mod inspect;
 mod logits;
 mod model;
 mod output;
@@ -9,16 +10,24 @@ mod run;
 mod sampling;
 mod selftest;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use peregrine::Error;
+use std::io::Write;
 use std::process::ExitCode;
+
+/// The version, with the commit where it was built from a checkout.
+const VERSION: &str = if env!("PEREGRINE_COMMIT").is_empty() {
+    env!("CARGO_PKG_VERSION")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (", env!("PEREGRINE_COMMIT"), ")")
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, \
                           4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
 
 /// Runs Falcon Mamba and its relatives on any GPU.
 #[derive(Parser)]
-#[command(name = "peregrine", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "peregrine", version = VERSION, after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -32,10 +41,17 @@ enum Command {
     Chat(chat::Chat),
     /// List the adapters of this machine
     Devices(devices::Devices),
+    /// Show what is in a checkpoint and what memory it needs
+    Inspect(inspect::Inspect),
     /// Write the logits of given token ids to a file
     Logits(logits::Logits),
     /// Show on this machine that the numbers are right
     Selftest(selftest::Selftest),
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
 }
 
 /// Spellings of llama.cpp that clap cannot parse: several letters after one dash.
@@ -52,8 +68,14 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
         Command::Devices(devices) => devices.run(),
+        Command::Inspect(inspect) => inspect.run(),
         Command::Logits(logits) => logits.run(),
         Command::Selftest(selftest) => selftest.run(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "peregrine", &mut script);
+            std::io::stdout().write_all(&script).map_err(Into::into)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

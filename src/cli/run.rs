@@ -1,6 +1,6 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
-use super::model::ModelArgs;
+use super::model::{ModelArgs, TemplateArgs};
 use super::sampling::SamplingArgs;
 use anyhow::{Context, bail};
 use clap::Args;
@@ -32,13 +32,16 @@ pub struct Run {
     #[arg(long)]
     parse_special: bool,
     #[command(flatten)]
+    template: TemplateArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
 impl Run {
     pub fn run(self) -> anyhow::Result<()> {
         let prompt = self.prompt()?;
-        let checkpoint = self.model.checkpoint()?;
+        let mut checkpoint = self.model.checkpoint()?;
+        self.template.apply(&mut checkpoint)?;
         let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
         let ids = checkpoint.tokenizer()?.encode(&prompt, specials)?;
         let (sampling, options) = self.sampling.resolve(&checkpoint)?;

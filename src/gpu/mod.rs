@@ -11,6 +11,8 @@ pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link}
 pub(crate) use kernel::{params, wgsl};
 pub use plan::{Copy, Count, Plan, Submitted};
 
+pub use wgpu;
+
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -162,6 +164,15 @@ impl Gpu {
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Gpu { what: format!("opening {}", adapter.get_info().name), problem: e.to_string() })?;
         Ok(Self::assemble(&adapter, device, queue, &switches))
+    }
+
+    /// Works on a device that the application has opened itself. Its uncaptured errors and its loss are then ours to hear;
+    /// its features and limits are taken as they are.
+    pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        if let Some(why) = caps::unfit(&device.limits()) {
+            return Err(Error::NoAdapter { detail: format!("; the device given does not do: {why}") });
+        }
+        Ok(Self::assemble(adapter, device, queue, &Switches::from_env()?))
     }
 
     fn assemble(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue, switches: &Switches) -> Self {

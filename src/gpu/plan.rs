@@ -40,6 +40,8 @@ struct Dispatch {
     label: String,
     kernel: Arc<Kernel>,
     groups: Vec<wgpu::BindGroup>,
+    /// What the groups bind: alive, and counted, as long as they are.
+    _bound: Vec<Bound>,
     grid: [Count; 2],
     work_per_row: u64,
 }
@@ -134,7 +136,8 @@ impl Plan {
                 .map(|(bindings, layout)| group(layout, bindings))
                 .collect()
         })?;
-        self.dispatches.push(Dispatch { label, kernel, groups, grid, work_per_row });
+        let _bound = bound.iter().map(|(_, bound)| bound.clone()).collect();
+        self.dispatches.push(Dispatch { label, kernel, groups, _bound, grid, work_per_row });
         Ok(())
     }
 

@@ -6,11 +6,11 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
-use crate::kernels::dbc_norm::{self, Layout};
+use crate::kernels::dbc_norm;
 use crate::kernels::linear::{Epilogue, Phase};
 use crate::kernels::scan::{Operands, Scan, Segments};
 use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, Select, WINDOW};
-use crate::kernels::{Activation, Batch, Row, embed, rms_norm, size};
+use crate::kernels::{Activation, Batch, ROW_ALIGN, Row, embed, rms_norm, size};
 use std::sync::Arc;
 
 /// Tokens of a chunk, at most.
@@ -72,15 +72,55 @@ impl Scratch {
         })
     }
 
+    /// Bytes of a row of all of them.
+    fn row_bytes(config: &Config) -> usize {
+        let (h, d) = (config.hidden, config.inner);
+        let widths = [h, h, h, 2 * d, d, config.dt_rank + 2 * config.state, layout(config).width(), d, d];
+        widths.iter().map(|width| width.next_multiple_of(ROW_ALIGN)).sum::<usize>() * size_of::<f32>()
+    }
+
     /// Bytes of a row of the widest.
     fn widest_row(config: &Config) -> u64 {
         let widest = (2 * config.inner).max(config.hidden).max(config.dt_rank + 2 * config.state);
-        (widest.next_multiple_of(crate::kernels::ROW_ALIGN) * size_of::<f32>()) as u64
+        (widest.next_multiple_of(ROW_ALIGN) * size_of::<f32>()) as u64
     }
 }
 
-fn layout(config: &Config) -> Layout {
-    Layout { dt_rank: config.dt_rank, state: config.state }
+fn layout(config: &Config) -> dbc_norm::Layout {
+    dbc_norm::Layout { dt_rank: config.dt_rank, state: config.state }
+}
+
+/// Rows of everything that is not weight or state.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    slots: usize,
+    /// Tokens of a chunk.
+    chunk: usize,
+    /// Rows of logits that prefill makes at a time.
+    head_rows: usize,
+    segments: usize,
+}
+
+impl Layout {
+    /// What the options ask for, as far as the adapter binds it at a time.
+    pub(super) fn of(config: &Config, options: ForwardOptions, span_limit: u64) -> Self {
+        let limit = usize::try_from(span_limit).unwrap_or(usize::MAX);
+        let most = limit / usize::try_from(Scratch::widest_row(config)).unwrap_or(usize::MAX);
+        let chunk = options.chunk.min(most.max(1));
+        let head_rows = LOGITS_BYTES.min(limit) / (config.vocab * size_of::<f32>());
+        Layout { slots: options.slots, chunk, head_rows: chunk.min(head_rows.max(1)), segments: options.segments }
+    }
+
+    /// Bytes that it takes, but for the parameters of dispatches.
+    pub(super) fn bytes(&self, config: &Config) -> u64 {
+        let Layout { slots, chunk, head_rows, segments } = *self;
+        let word = size_of::<f32>();
+        let scratch = (chunk + slots) * Scratch::row_bytes(config);
+        let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
+        let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
+        let of_slot = (config.vocab * 3 + WINDOW) * word + size_of::<Rules>() + size_of::<Row>();
+        (scratch + head + carried + slots * of_slot + chunk * size_of::<Row>()) as u64
+    }
 }
 
 /// Prefill: a chunk of one slot's tokens.
@@ -179,7 +219,7 @@ impl Forward {
             let what = "what penalties look at, of all slots".to_owned();
             return Err(Error::RowTooLarge { what, bytes: memory, limit: limit_of_memory });
         }
-        let chunk = options.chunk.min((limit / Scratch::widest_row(config)) as usize);
+        let layout = Layout::of(config, options, limit);
         let state = StateBank::new(gpu, config, options.slots)?;
         let table = gpu.buffer("row table", options.slots + 1, Usage::Storage)?;
         let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
@@ -195,7 +235,7 @@ impl Forward {
             bias: &bias,
             recent: &recent,
         };
-        let prefill = build.prefill(chunk, options.segments)?;
+        let prefill = build.prefill(layout)?;
         let decode = build.decode(options.slots)?;
         Ok(Forward {
             gpu: gpu.clone(),
@@ -207,7 +247,7 @@ impl Forward {
             rules,
             bias,
             recent,
-            chunk,
+            chunk: layout.chunk,
             prefill,
             decode,
             weights,
@@ -603,8 +643,9 @@ impl Builder<'_> {
         select.record(plan, batch)
     }
 
-    fn prefill(&self, chunk: usize, segments: usize) -> Result<Prefill> {
+    fn prefill(&self, layout: Layout) -> Result<Prefill> {
         let (gpu, config) = (self.gpu, self.config);
+        let Layout { chunk, head_rows, segments, .. } = layout;
         let batch = gpu.buffer("prefill batch", 1, Usage::Uniform)?;
         let rows = gpu.buffer("prefill rows", chunk, Usage::Storage)?;
         let scratch = Scratch::new(gpu, config, chunk)?;
@@ -612,9 +653,6 @@ impl Builder<'_> {
         let mut body = Plan::new(gpu, "prefill");
         let x = self.body(&mut body, &scratch, &rows, &batch, Some(&segments))?;
 
-        let logits_row = config.vocab * size_of::<f32>();
-        let most = LOGITS_BYTES.min(usize::try_from(gpu.caps().span_limit()).unwrap_or(usize::MAX)) / logits_row;
-        let head_rows = chunk.min(most.max(1));
         let head_batch = gpu.buffer("head batch", 1, Usage::Uniform)?;
         let normed = Activation::new(gpu, "head normed", head_rows, config.hidden)?;
         let logits = Activation::dense(gpu, "prefill logits", head_rows, config.vocab)?;

@@ -2,11 +2,13 @@
 
 mod config;
 mod forward;
+mod memory;
 pub mod reference;
 mod state;
 mod weights;
 
 pub use config::{Config, Family, eos_ids};
 pub use forward::{Choosing, Forward, ForwardOptions, Logits, Tap};
+pub use memory::MemoryPlan;
 pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};
 pub use weights::{LayerTensors, ModelTensors, Progress, Weights};

@@ -79,15 +79,16 @@ impl Checkpoint {
         if eos.is_empty() {
             eos.clone_from(&config.eos);
         }
-        let template = template(&name("tokenizer_config.json"), &json("tokenizer_config.json")?)?;
-        // The end of a turn ends an answer, whether or not the configs say so.
-        if let (Some(tokenizer), Some(_)) = (&tokenizer, &template) {
-            eos.extend(tokenizer.id("<|im_end|>").filter(|id| tokenizer.is_special(*id)));
-        }
-        eos.sort_unstable();
-        eos.dedup();
+        let own = read("chat_template.jinja")?.unwrap_or_default();
+        let template = template(
+            &json("tokenizer_config.json")?,
+            (&name("tokenizer_config.json"), &name("chat_template.jinja")),
+            &own,
+        )?;
         let defaults = SamplingDefaults::from_generation_config(&generation);
-        Ok(Checkpoint { label: label.to_owned(), source, config, tokenizer, template, eos, defaults })
+        let mut checkpoint = Checkpoint { label: label.to_owned(), source, config, tokenizer, template, eos, defaults };
+        checkpoint.end_turns();
+        Ok(checkpoint)
     }
 
     /// Where it came from.
@@ -116,6 +117,21 @@ impl Checkpoint {
     /// Whether the checkpoint brings a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// Takes another chat template than the checkpoint's.
+    pub fn set_template(&mut self, template: Template) {
+        self.template = Some(template);
+        self.end_turns();
+    }
+
+    /// The end of a turn ends an answer, whether or not the configs say so.
+    fn end_turns(&mut self) {
+        if let (Some(tokenizer), Some(_)) = (&self.tokenizer, &self.template) {
+            self.eos.extend(tokenizer.id("<|im_end|>").filter(|id| tokenizer.is_special(*id)));
+        }
+        self.eos.sort_unstable();
+        self.eos.dedup();
     }
 
     /// Tokens that end a text or an answer.
@@ -155,7 +171,20 @@ impl Checkpoint {
     }
 }
 
-fn template(file: &str, config: &Value) -> Result<Option<Template>> {
+/// The template of chat_template.jinja (`own`, empty if there is none), else of tokenizer_config.json.
+fn template(config: &Value, (file, own_file): (&str, &str), own: &[u8]) -> Result<Option<Template>> {
+    // A token is given by its text, or by an object with it.
+    let token = |key: &str| match config.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(object) => object.get("content").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        None => String::new(),
+    };
+    let (bos, eos) = (token("bos_token"), token("eos_token"));
+    if !own.is_empty() {
+        let problem = || Error::Template { file: own_file.to_owned(), problem: "it is not UTF-8 text".to_owned() };
+        let source = std::str::from_utf8(own).map_err(|_| problem())?;
+        return Template::new(own_file, source, &bos, &eos).map(Some);
+    }
     let source = match config.get("chat_template") {
         Some(Value::String(source)) => source.as_str(),
         // Several by name: the one called "default".
@@ -168,11 +197,5 @@ fn template(file: &str, config: &Value) -> Result<Option<Template>> {
         }
         _ => return Ok(None),
     };
-    // A token is given by its text, or by an object with it.
-    let token = |key: &str| match config.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(object) => object.get("content").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        None => String::new(),
-    };
-    Template::new(file, source, &token("bos_token"), &token("eos_token")).map(Some)
+    Template::new(file, source, &bos, &eos).map(Some)
 }

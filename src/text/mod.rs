@@ -7,5 +7,5 @@ mod tokenizer;
 
 pub use stop::StopStrings;
 pub use stream::TextStream;
-pub use template::{Message, Span, Template};
+pub use template::{CHATML, Message, Span, Template};
 pub use tokenizer::{Specials, Tokenizer};

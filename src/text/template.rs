@@ -38,6 +38,10 @@ pub struct Template {
     eos: String,
 }
 
+/// ChatML, for models whose checkpoint brings no template but was trained on it.
+pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + \
+                          '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
 /// Characters that Unicode sets aside for private marks inside a program.
 const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 
@@ -259,9 +263,6 @@ fn mark(text: &str, specials: &[String], open: char, close: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const CHATML: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
-                          {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
     #[test]
     fn a_special_token_in_a_message_stays_text() {

@@ -1,0 +1,50 @@
+//! What a model takes of the device's memory, before anything is uploaded.
+
+use super::config::Config;
+use super::forward::{ForwardOptions, Layout};
+use super::state::VERSIONS;
+use super::weights::ModelTensors;
+use crate::format::Tensor;
+
+/// Bytes on the device, by what they are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Weights, in the types of the checkpoint.
+    pub weights: u64,
+    /// Recurrent state of one slot, all versions.
+    pub state_per_slot: u64,
+    /// Activations, logits and tables of sampling.
+    pub activations: u64,
+    /// Host memory through which weights go up, at most.
+    pub staging: u64,
+    /// Slots.
+    pub slots: u64,
+    /// Bytes of the largest matrix: more than the adapter binds is cut into shards.
+    pub largest_matrix: u64,
+}
+
+impl MemoryPlan {
+    /// Of a model with these tensors, laid out by `options` on an adapter that binds `span_limit` bytes.
+    pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
+        let matrix = |tensor: &Tensor| (tensor.shape[0] * tensor.format.row_bytes(tensor.shape[1])) as u64;
+        let outer = [Some(&tensors.embedding), tensors.head.as_ref()].into_iter().flatten();
+        let inner = tensors.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
+        let matrices: Vec<u64> = outer.chain(inner).map(matrix).collect();
+        let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
+        // Norms, taps with bias, dt bias, A with the skip: f32.
+        let vectors = (hidden + (conv_kernel + 1) * inner + inner + (state + 1) * inner) * layers + hidden;
+        MemoryPlan {
+            weights: matrices.iter().sum::<u64>() + (vectors * size_of::<f32>()) as u64,
+            state_per_slot: ((conv_kernel - 1 + state) * inner * size_of::<f32>() * VERSIONS * layers) as u64,
+            activations: Layout::of(config, options, span_limit).bytes(config),
+            staging: 2 * (8 << 20),
+            slots: options.slots as u64,
+            largest_matrix: matrices.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    /// All that lies on the device.
+    pub fn total(&self) -> u64 {
+        self.weights + self.slots * self.state_per_slot + self.activations
+    }
+}
