@@ -51,3 +51,8 @@ pub mod selftest;
 pub mod text;
 
 pub use error::{Error, Result};
+
+/// The README's program must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -193,6 +193,12 @@ fn a_seed_decides_the_text_and_ids_without_token_never_come() {
     assert_ne!(text(3), text(4));
 }
 
+/// Memory of the process that is not shared with files, in KiB, where the system tells it.
+fn anonymous_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok())
+}
+
 #[test]
 fn what_is_dropped_is_given_back() {
     if no_gpu("what_is_dropped_is_given_back") {
@@ -200,15 +206,85 @@ fn what_is_dropped_is_given_back() {
     }
     let gpu = gpu();
     assert_eq!(gpu.allocated_bytes(), 0);
-    let engine = engine(&gpu, &fixture("mamba-tiny"), 2);
+    let engine = engine(&gpu, &shipped("tiny-chat"), 2);
     let loaded = gpu.allocated_bytes();
-    for _ in 0..20 {
+    let mut settled = None;
+    for round in 0..110 {
         let mut session = engine.session(Sampling::GREEDY).unwrap();
-        tokens(&mut session, &[1, 2], 3);
+        let options = AnswerOptions { stop: vec!["plus 4 is".to_owned()], ..AnswerOptions::tokens(8) };
+        let answer: String = session.send("What is 3 plus 4?", &options).unwrap().map(Result::unwrap).collect();
+        assert_eq!(answer, "3 ");
+        drop(session);
         assert_eq!(gpu.allocated_bytes(), loaded);
+        if round == 9 {
+            settled = anonymous_memory();
+        }
+    }
+    if let (Some(before), Some(after)) = (settled, anonymous_memory()) {
+        assert!(after < before + 8 * 1024, "100 sessions left {} KiB behind", after - before);
     }
     drop(engine);
     assert_eq!(gpu.allocated_bytes(), 0);
+}
+
+#[test]
+fn logits_that_are_not_finite_are_an_error_and_not_a_token() {
+    if no_gpu("logits_that_are_not_finite_are_an_error_and_not_a_token") {
+        return;
+    }
+    let mut tensors = common::TINY.tensors();
+    let norm = tensors.iter_mut().find(|(name, ..)| name == "backbone.norm_f.weight").unwrap();
+    norm.2[0] = f32::NAN;
+    let dir = tempfile::tempdir().unwrap();
+    common::TINY.write(dir.path());
+    std::fs::write(dir.path().join("model.safetensors"), common::TINY.safetensors_of(tensors)).unwrap();
+    let engine = engine(&gpu(), dir.path(), 1);
+    for sampling in [Sampling::GREEDY, Sampling { temperature: 0.8, top_p: 0.9, ..Sampling::GREEDY }] {
+        let mut session = engine.session(sampling).unwrap();
+        let error = session.generate(&[1, 2], &AnswerOptions::default()).err();
+        assert!(matches!(error, Some(Error::NotFinite { position: 2 })), "{error:?}");
+    }
+}
+
+#[test]
+fn an_application_can_bring_its_own_device() {
+    if no_gpu("an_application_can_bring_its_own_device") {
+        return;
+    }
+    use peregrine::gpu::wgpu;
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
+    let gpu = Gpu::from_device(&adapter, device, queue).unwrap();
+    // The defaults ask for no features: the kernels do without subgroups.
+    assert!(!gpu.caps().subgroups);
+    let mut session = engine(&gpu, &shipped("tiny-chat"), 1).session(Sampling::GREEDY).unwrap();
+    let answer: String =
+        session.send("What is 3 plus 4?", &AnswerOptions::tokens(20)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(answer, "3 plus 4 is 7.");
+}
+
+#[test]
+fn a_template_that_rewrites_earlier_turns_makes_the_conversation_be_read_again() {
+    if no_gpu("a_template_that_rewrites_earlier_turns_makes_the_conversation_be_read_again") {
+        return;
+    }
+    // As models do that drop their reasoning from earlier turns: only the last assistant's turn is kept whole.
+    let source = "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}(earlier)\n{% else %}\
+                  {{ m.content }}\n{% endif %}{% endfor %}";
+    let mut checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
+    checkpoint.set_template(peregrine::text::Template::new("test", source, "", "").unwrap());
+    let engine = Engine::load(&gpu(), checkpoint, EngineOptions::default(), &mut |_| {}).unwrap();
+    let mut session = engine.session(Sampling::GREEDY).unwrap();
+    let options = AnswerOptions::tokens(3);
+    for (text, again) in [("one", false), ("two", true), ("three", true)] {
+        session.send(text, &options).unwrap().for_each(drop);
+        assert_eq!(session.was_read_again(), again, "{text}");
+    }
+    // The state is that of the rewritten text.
+    let rewritten = "one\n(earlier)\ntwo\n(earlier)\nthree\n";
+    let ids = engine.checkpoint().tokenizer().unwrap().encode(rewritten, Specials::Literal).unwrap();
+    assert_eq!(session.position(), ids.len() as u64 + 3);
 }
 
 #[test]

@@ -73,26 +73,30 @@ impl Engine {
 
     /// A new conversation, in a free slot.
     pub fn session(&self, sampling: Sampling) -> Result<Session> {
+        let slot = {
+            let mut stepper = self.stepper();
+            let slots = stepper.arrived.len();
+            stepper.free.pop().ok_or(Error::NoFreeSlot { slots })?
+        };
+        let ready = self.set_sampling(slot, &sampling).and_then(|()| self.stepper().reset(slot));
+        if let Err(error) = ready {
+            self.stepper().free.push(slot);
+            return Err(error);
+        }
+        Ok(Session::new(self.clone(), slot, sampling))
+    }
+
+    /// Sets how a slot's tokens are chosen from the next step on.
+    pub(super) fn set_sampling(&self, slot: usize, sampling: &Sampling) -> Result<()> {
         let rules = sampling.rules(self.shared.bias.len())?;
         let mut bias = self.shared.bias.clone();
         for (id, value) in &sampling.logit_bias {
             bias[*id as usize] += value;
         }
-        let slot = {
-            let mut stepper = self.stepper();
-            let slots = stepper.arrived.len();
-            let slot = stepper.free.pop().ok_or(Error::NoFreeSlot { slots })?;
-            let ready = stepper
-                .reset(slot)
-                .and_then(|()| stepper.forward.set_rules(slot, rules))
-                .and_then(|()| stepper.forward.set_bias(slot, &bias));
-            if let Err(error) = ready {
-                stepper.free.push(slot);
-                return Err(error);
-            }
-            slot
-        };
-        Ok(Session::new(self.clone(), slot, sampling.window()))
+        let mut stepper = self.stepper();
+        stepper.settle()?;
+        stepper.forward.set_rules(slot, rules)?;
+        stepper.forward.set_bias(slot, &bias)
     }
 
     pub(super) fn stepper(&self) -> MutexGuard<'_, Stepper> {

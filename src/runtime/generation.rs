@@ -157,7 +157,7 @@ impl<'a> Generation<'a> {
             let session = &mut *self.session;
             let read: Vec<u32> = session.consumed.iter().chain(&self.ids[..point]).copied().collect();
             let from = (saved, session.position + point as u64);
-            session.engine.stepper().rewind(slot, from, &self.ids[point..count], (&read, session.window))?;
+            session.engine.stepper().rewind(slot, from, &self.ids[point..count], (&read, session.window()))?;
         }
         self.ids.truncate(count);
         self.settle()

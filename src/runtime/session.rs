@@ -3,6 +3,7 @@
 use super::answer::{Answer, Turn};
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
+use super::sampler::Sampling;
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::text::{Message, Span};
@@ -20,7 +21,8 @@ pub struct Session {
     pub(super) consumed: Vec<u32>,
     /// How many it has consumed in all, when no answer is under way.
     pub(super) position: u64,
-    pub(super) window: usize,
+    sampling: Sampling,
+    read_again: bool,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -37,7 +39,7 @@ impl CancelHandle {
 }
 
 impl Session {
-    pub(super) fn new(engine: Engine, slot: usize, window: usize) -> Self {
+    pub(super) fn new(engine: Engine, slot: usize, sampling: Sampling) -> Self {
         Session {
             engine,
             slot,
@@ -45,7 +47,8 @@ impl Session {
             fed: String::new(),
             consumed: vec![],
             position: 0,
-            window,
+            sampling,
+            read_again: false,
             cancelled: Arc::default(),
         }
     }
@@ -63,6 +66,29 @@ impl Session {
     /// Tokens consumed so far.
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// How tokens are chosen.
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// Changes how tokens are chosen from the next answer on.
+    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+        self.engine.set_sampling(self.slot, &sampling)?;
+        self.sampling = sampling;
+        Ok(())
+    }
+
+    /// How many tokens penalties look at.
+    pub(super) fn window(&self) -> usize {
+        self.sampling.window()
+    }
+
+    /// Whether the last message made the whole conversation be read again, because the template or somebody has changed
+    /// what was read before.
+    pub fn was_read_again(&self) -> bool {
+        self.read_again
     }
 
     /// A handle that stops what this session is doing.
@@ -109,7 +135,7 @@ impl Session {
         drop(stepper);
         self.consume(&ids[..consumed]);
         outcome?;
-        self.engine.stepper().choose(self.slot, ids.len(), &self.consumed, self.window)
+        self.engine.stepper().choose(self.slot, ids.len(), &self.consumed, self.sampling.window())
     }
 
     /// Remembers consumed tokens, as many as penalties can look at.
@@ -147,22 +173,37 @@ impl Session {
     /// conversation is read again from its start. After an error the conversation is as before.
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
         self.messages.push(Message::new("user", text));
-        let fed = self.prepare().and_then(|(ids, whole)| {
-            self.read(&ids)?;
-            Ok(whole)
-        });
-        match fed {
-            Ok(whole) => {
-                self.fed = whole;
-                Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
-            }
-            Err(error) => {
-                self.messages.pop();
-                // What was fed of the message must not stay; where even this fails, the next call says so.
-                let _ = self.forget();
-                Err(error)
-            }
+        if let Err(error) = self.read_messages() {
+            self.messages.pop();
+            return Err(error);
         }
+        Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
+    }
+
+    /// Answers the last message of the user again, in place of the answer it had. The conversation is read again; with the
+    /// same seed the answer is the same.
+    pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
+        let answered = self.messages.pop_if(|message| message.role == "assistant");
+        let outcome = match self.messages.last() {
+            Some(message) if message.role == "user" => self.forget().and_then(|()| self.read_messages()),
+            _ => Err(Error::NothingToResume),
+        };
+        if let Err(error) = outcome {
+            self.messages.extend(answered);
+            return Err(error);
+        }
+        Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
+    }
+
+    /// Feeds what the messages add to what was fed, and chooses the answer's first token.
+    fn read_messages(&mut self) -> Result<()> {
+        let read = self.prepare().and_then(|(ids, whole)| {
+            self.read(&ids)?;
+            self.fed = whole;
+            Ok(())
+        });
+        // What was fed of it must not stay; where even this fails, the next call says so.
+        read.inspect_err(|_| drop(self.forget()))
     }
 
     /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
@@ -170,6 +211,7 @@ impl Session {
         let checkpoint = self.engine.checkpoint();
         let spans = checkpoint.render(&self.messages, true)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
+        self.read_again = !whole.starts_with(&self.fed);
         let ids = match whole.strip_prefix(&self.fed) {
             Some(_) => checkpoint.encode(&after(&spans, self.fed.len()))?,
             None => {

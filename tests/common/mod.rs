@@ -229,12 +229,14 @@ impl Shape {
 
     /// As a safetensors file.
     pub fn safetensors(&self) -> Vec<u8> {
+        self.safetensors_of(self.tensors())
+    }
+
+    /// These tensors as a safetensors file.
+    pub fn safetensors_of(&self, tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Vec<u8> {
         use safetensors::{Dtype, tensor::TensorView};
-        let encoded: Vec<(String, Vec<usize>, Vec<u8>)> = self
-            .tensors()
-            .into_iter()
-            .map(|(name, shape, values)| (name, shape, encode(&values, self.format)))
-            .collect();
+        let encoded: Vec<(String, Vec<usize>, Vec<u8>)> =
+            tensors.into_iter().map(|(name, shape, values)| (name, shape, encode(&values, self.format))).collect();
         let dtype = match self.format {
             WeightFormat::F32 => Dtype::F32,
             WeightFormat::F16 => Dtype::F16,
