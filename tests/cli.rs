@@ -103,6 +103,15 @@ fn chat_works_through_a_pipe() {
     let said = piped(&["chat"], b"What is 3 plus 4?\n\n/nonsense\nWhat is 12 plus 2?\n/exit\nnever read\n");
     assert_eq!(stdout(&said), "3 plus 4 is 7.\n12 plus 2 is 14.\n");
     assert!(stderr(&said).contains("/nonsense"));
+    // The commands of the terminal work in a pipe as well; what is no answer goes to stderr.
+    let script = b"\"\"\"What is\n3 plus 4?\"\"\"\nWhat is \\\n3 plus 4?\n/regen\n/system Be kind.\n/system\n/tokens\n/stats\nHello!\n/set n 2\n/continue\n";
+    let said = piped(&["chat"], script);
+    let lines: Vec<String> = stdout(&said).lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    assert_eq!((&lines[0], &lines[1]), (&"3 plus 4 is 7.".to_owned(), &lines[2]));
+    for note in ["will be the same", "Be kind.", "in 5 messages", "[ Prompt: ", "nothing to continue", "read again"] {
+        assert!(stderr(&said).contains(note), "{note}: {}", stderr(&said));
+    }
     // The end of the input leaves too; /clear forgets.
     assert_eq!(stdout(&piped(&["chat"], b"What is 3 plus 4?\n/clear\n")), "3 plus 4 is 7.\n");
 }
@@ -204,7 +213,9 @@ fn bad_models_end_with_their_own_code() {
     let dir = tempfile::tempdir().unwrap();
     TINY.write(dir.path());
     let model = dir.path().to_str().unwrap();
-    refused(&run(&["run", "-m", "/no/such", "-p", "x"]), 3, &["/no/such"]);
+    for command in [&["run", "-p", "x"][..], &["chat"], &["inspect"]] {
+        refused(&run(&[command, &["-m", "/no/such"]].concat()), 3, &["/no/such"]);
+    }
     refused(&run(&["run", "-m", model, "-p", "x"]), 3, &["tokenizer.json"]);
     let original = fixture("mamba-tiny-original");
     refused(&run(&["run", "-m", original.to_str().unwrap(), "-p", "x"]), 3, &["pytorch_model.bin", "save_file"]);

@@ -125,7 +125,9 @@ impl LoadBar {
 
     pub fn show(&mut self, progress: Progress) {
         if let Some(bar) = &self.0 {
-            bar.set_length(progress.total);
+            if bar.length() != Some(progress.total) {
+                bar.set_length(progress.total);
+            }
             bar.set_position(progress.done);
         }
     }

@@ -118,6 +118,7 @@ impl Session {
     /// Feeds tokens and continues them. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
     /// by then stay fed.
     pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
+        self.read_again = false;
         self.read(ids)?;
         Ok(Generation::new(self, options))
     }
@@ -152,6 +153,7 @@ impl Session {
         if !self.engine.stepper().can_go_on(self.slot) {
             return Err(Error::NothingToResume);
         }
+        self.read_again = false;
         let turn = if self.messages.last().is_some_and(|m| m.role == "assistant") { Turn::Rest } else { Turn::None };
         Ok(Answer::new(Generation::new(self, options), options, turn))
     }
