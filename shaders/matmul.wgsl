@@ -1,17 +1,5 @@
 // Y = X W^T for the tokens of a prefill chunk, then the epilogue. Each lane makes 8 tokens x 4 rows in registers and shares
 // nothing, so there is no barrier. The sum over k runs in the same order for every token of every chunk.
-struct Params {
-  units: u32,     // 16-byte units in a row of W
-  x_stride: u32,  // vec4s from one token of x to the next
-  y_stride: u32,  // floats from one token of y to the next
-  first: u32,     // row of y that this shard's row 0 makes
-  rows: u32,      // rows of this shard
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;        // [tokens, k], padded with zeros to whole units
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;        // [tokens, out]
-
 override WG: u32 = 32u;
 const TOKENS: u32 = 8u;
 const LANE_ROWS: u32 = 4u;

@@ -1,17 +1,5 @@
 // y = W x for each row of a decode step, then the epilogue. A team of lanes makes four rows of y at a time; the sum over k
 // runs in the same order whatever the number of tokens.
-struct Params {
-  units: u32,     // 16-byte units in a row of W
-  x_stride: u32,  // vec4s from one token of x to the next
-  y_stride: u32,  // floats from one token of y to the next
-  first: u32,     // row of y that this shard's row 0 makes
-  rows: u32,      // rows of this shard
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;        // [tokens, k], padded with zeros to whole units
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;        // [tokens, out]
-
 override ROWS: u32 = 16u;  // rows of y that a workgroup makes
 const TEAM_ROWS: u32 = 4u;
 

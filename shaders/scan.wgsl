@@ -1,16 +1,5 @@
 // The selective scan of a chunk: y_t = (C_t . h_t + D x_t) silu(z_t) with h carried from the slot's state (first segment)
 // or from the carry pass (the others). The segment that holds the last row leaves its h as the state's next version.
-struct Params {
-  inner: u32,       // D
-  stride: u32,      // floats from one row of dt, x or y to the next
-  z_stride: u32,
-  z_first: u32,     // column where z begins
-  dbc_stride: u32,
-  b_first: u32,     // column of dbc where B begins; C follows it
-  segment: u32,     // tokens in a segment
-  versions: u32,    // versions of a slot's state
-}
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
 @group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution

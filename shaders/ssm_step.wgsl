@@ -1,14 +1,4 @@
 // One token of the selective scan for each decoding row: reads one version of the slot's state, writes the next.
-struct Params {
-  inner: u32,       // D
-  stride: u32,      // floats from one row of dt, x or y to the next
-  z_stride: u32,
-  z_first: u32,     // column where z begins
-  dbc_stride: u32,
-  b_first: u32,     // column of dbc where B begins; C follows it
-  versions: u32,    // versions of a slot's state
-}
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> rows: array<Row>;           // [rows]
 @group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution

@@ -95,16 +95,16 @@ fn def(phase: Phase, format: WeightFormat, epilogue: EpilogueKind, caps: &Caps) 
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
     bindings.extend(operand.map(Binding::read));
-    let mut parts = vec![MATH, file(part), weights_part(format)];
+    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), file(part), weights_part(format)];
     let mut def = match phase {
         Phase::Decode => {
-            parts.extend([BATCH, TEAM, file(wgsl!("matvec.wgsl"))]);
+            parts.extend([TEAM, file(wgsl!("matvec.wgsl"))]);
             // Four teams with subgroups; a tree over 64 lanes without.
             let lanes = if caps.subgroups { (4 * caps.subgroup_min).clamp(32, 256) } else { 64 };
             KernelDef::new("matvec", parts, bindings).overrides(&[("WG", lanes), ("ROWS", MATVEC_ROWS)])
         }
         Phase::Prefill => {
-            parts.extend([BATCH, file(wgsl!("matmul.wgsl"))]);
+            parts.push(file(wgsl!("matmul.wgsl")));
             KernelDef::new("matmul", parts, bindings).overrides(&[("WG", MATMUL_LANES)])
         }
     };

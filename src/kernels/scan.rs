@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::gpu::{Binding, Buf, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
-    /// Parameters of the scan over a chunk.
+    /// Parameters of the scan, over a chunk or of one token.
     pub struct Params {
         /// Channels, D.
         inner: u32,
@@ -26,7 +26,7 @@ params! {
         dbc_stride: u32,
         /// Column of dbc where B begins.
         b_first: u32,
-        /// Tokens in a segment.
+        /// Tokens in a segment; a step takes one.
         segment: u32,
         /// Versions of a slot's state.
         versions: u32,
@@ -63,27 +63,8 @@ params! {
     }
 }
 
-params! {
-    /// Parameters of one token's step.
-    pub struct StepParams {
-        /// Channels, D.
-        inner: u32,
-        /// Floats from one row of dt, x or y to the next.
-        stride: u32,
-        /// Floats from one row of z to the next.
-        z_stride: u32,
-        /// Column where z begins.
-        z_first: u32,
-        /// Floats from one row of dbc to the next.
-        dbc_stride: u32,
-        /// Column of dbc where B begins.
-        b_first: u32,
-        /// Versions of a slot's state.
-        versions: u32,
-    }
-}
-
 const LANES: u32 = 64;
+const PARAMS: super::Part = file(wgsl!("lib/scan_params.wgsl"));
 const RECURRENCE: super::Part = file(wgsl!("lib/recurrence.wgsl"));
 
 fn local_def(state: usize) -> KernelDef {
@@ -129,14 +110,14 @@ fn scan_def(state: usize) -> KernelDef {
         Binding::write("state"),
         Binding::write("y"),
     ];
-    KernelDef::new("scan", vec![MATH, BATCH, RECURRENCE, file(wgsl!("scan.wgsl"))], bindings)
+    KernelDef::new("scan", vec![MATH, BATCH, PARAMS, RECURRENCE, file(wgsl!("scan.wgsl"))], bindings)
         .consts(&[("N", size(state))])
         .overrides(&[("WG", LANES)])
 }
 
 fn step_def(state: usize) -> KernelDef {
     let bindings = vec![
-        StepParams::binding("params"),
+        Params::binding("params"),
         Binding::read("rows"),
         Binding::read("dt"),
         Binding::read("x"),
@@ -146,7 +127,7 @@ fn step_def(state: usize) -> KernelDef {
         Binding::write("state"),
         Binding::write("y"),
     ];
-    KernelDef::new("ssm_step", vec![MATH, ROW, RECURRENCE, file(wgsl!("ssm_step.wgsl"))], bindings)
+    KernelDef::new("ssm_step", vec![MATH, ROW, PARAMS, RECURRENCE, file(wgsl!("ssm_step.wgsl"))], bindings)
         .consts(&[("N", size(state))])
         .overrides(&[("WG", LANES)])
 }
@@ -204,6 +185,19 @@ pub struct Operands<'a> {
 }
 
 impl Scan<'_> {
+    fn params(&self, on: Operands<'_>, segment: u32) -> Params {
+        Params {
+            inner: size(self.inner),
+            stride: size(on.dt.stride),
+            z_stride: size(on.xz.stride),
+            z_first: size(self.inner),
+            dbc_stride: size(on.dbc.stride),
+            b_first: size(self.layout.b_first()),
+            segment,
+            versions: size(self.versions),
+        }
+    }
+
     /// Records the scan of a chunk of the batch's slot.
     pub fn record_chunk(
         &self,
@@ -257,16 +251,7 @@ impl Scan<'_> {
             let grid = [channels, Count::of(state, 1)];
             plan.dispatch(&carry_def(state), format!("{label}.carry"), &bound, grid, 0)?;
         }
-        let params = Params {
-            inner: size(self.inner),
-            stride: size(on.dt.stride),
-            z_stride: size(on.xz.stride),
-            z_first: size(self.inner),
-            dbc_stride: size(on.dbc.stride),
-            b_first: size(self.layout.b_first()),
-            segment,
-            versions: size(self.versions),
-        };
+        let params = self.params(on, segment);
         let params = plan.gpu().upload("scan params", &[params], Usage::Uniform)?;
         let bound = [
             ("params", params.bind()),
@@ -286,15 +271,7 @@ impl Scan<'_> {
     /// Records one token of each decoding row.
     pub fn record_step(&self, plan: &mut Plan, label: &str, on: Operands<'_>, rows: &Buf<Row>) -> Result<()> {
         assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y are laid out alike");
-        let params = StepParams {
-            inner: size(self.inner),
-            stride: size(on.dt.stride),
-            z_stride: size(on.xz.stride),
-            z_first: size(self.inner),
-            dbc_stride: size(on.dbc.stride),
-            b_first: size(self.layout.b_first()),
-            versions: size(self.versions),
-        };
+        let params = self.params(on, 1);
         let params = plan.gpu().upload("ssm_step params", &[params], Usage::Uniform)?;
         let bound = [
             ("params", params.bind()),

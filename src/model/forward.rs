@@ -1,22 +1,18 @@
-//! The model on the device: the plans of prefill and decode, and what the host keeps about each slot.
+//! The model on the device: runs the plans of prefill and decode, and keeps what the host knows of each slot.
 
-use super::config::{Config, Family};
+use super::config::Config;
+use super::layers::{Builder, Decode, Prefill};
+use super::scratch::{Layout, Scratch, layout};
 use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::gpu::{Buf, Copy, Gpu, Pending, Plan, Readback, Usage};
-use crate::kernels::conv::Conv;
-use crate::kernels::dbc_norm;
-use crate::kernels::linear::{Epilogue, Phase};
-use crate::kernels::scan::{Operands, Scan, Segments};
-use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, Select, WINDOW};
-use crate::kernels::{Activation, Batch, ROW_ALIGN, Row, embed, rms_norm, size};
+use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
+use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, WINDOW};
+use crate::kernels::{Activation, Batch, Row, size};
 use std::sync::Arc;
 
 /// Tokens of a chunk, at most.
 const MAX_CHUNK: usize = 8192;
-/// Bytes of logits that prefill makes at a time.
-const LOGITS_BYTES: usize = 32 << 20;
 
 /// How a [`Forward`] is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,108 +38,6 @@ pub enum Logits {
     Last,
     /// After each token.
     All,
-}
-
-/// Activations of a step of at most so many rows.
-struct Scratch {
-    /// The residual stream; each layer reads one and writes the other.
-    x: [Activation; 2],
-    normed: Activation,
-    xz: Activation,
-    conv: Activation,
-    projected: Activation,
-    dbc: Activation,
-    dt: Activation,
-    gated: Activation,
-}
-
-impl Scratch {
-    fn new(gpu: &Gpu, config: &Config, rows: usize) -> Result<Self> {
-        let new = |label, width| Activation::new(gpu, label, rows, width);
-        Ok(Scratch {
-            x: [new("x even", config.hidden)?, new("x odd", config.hidden)?],
-            normed: new("normed", config.hidden)?,
-            xz: new("xz", 2 * config.inner)?,
-            conv: new("conv", config.inner)?,
-            projected: new("projected", config.dt_rank + 2 * config.state)?,
-            dbc: new("dbc", layout(config).width())?,
-            dt: new("dt", config.inner)?,
-            gated: new("gated", config.inner)?,
-        })
-    }
-
-    /// Bytes of a row of all of them.
-    fn row_bytes(config: &Config) -> usize {
-        let (h, d) = (config.hidden, config.inner);
-        let widths = [h, h, h, 2 * d, d, config.dt_rank + 2 * config.state, layout(config).width(), d, d];
-        widths.iter().map(|width| width.next_multiple_of(ROW_ALIGN)).sum::<usize>() * size_of::<f32>()
-    }
-
-    /// Bytes of a row of the widest.
-    fn widest_row(config: &Config) -> u64 {
-        let widest = (2 * config.inner).max(config.hidden).max(config.dt_rank + 2 * config.state);
-        (widest.next_multiple_of(ROW_ALIGN) * size_of::<f32>()) as u64
-    }
-}
-
-fn layout(config: &Config) -> dbc_norm::Layout {
-    dbc_norm::Layout { dt_rank: config.dt_rank, state: config.state }
-}
-
-/// Rows of everything that is not weight or state.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
-    slots: usize,
-    /// Tokens of a chunk.
-    chunk: usize,
-    /// Rows of logits that prefill makes at a time.
-    head_rows: usize,
-    segments: usize,
-}
-
-impl Layout {
-    /// What the options ask for, as far as the adapter binds it at a time.
-    pub(super) fn of(config: &Config, options: ForwardOptions, span_limit: u64) -> Self {
-        let limit = usize::try_from(span_limit).unwrap_or(usize::MAX);
-        let most = limit / usize::try_from(Scratch::widest_row(config)).unwrap_or(usize::MAX);
-        let chunk = options.chunk.min(most.max(1));
-        let head_rows = LOGITS_BYTES.min(limit) / (config.vocab * size_of::<f32>());
-        Layout { slots: options.slots, chunk, head_rows: chunk.min(head_rows.max(1)), segments: options.segments }
-    }
-
-    /// Bytes that it takes, but for the parameters of dispatches.
-    pub(super) fn bytes(&self, config: &Config) -> u64 {
-        let Layout { slots, chunk, head_rows, segments } = *self;
-        let word = size_of::<f32>();
-        let scratch = (chunk + slots) * Scratch::row_bytes(config);
-        let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
-        let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
-        let of_slot = (config.vocab * 3 + WINDOW) * word + size_of::<Rules>() + size_of::<Row>();
-        (scratch + head + carried + slots * of_slot + chunk * size_of::<Row>()) as u64
-    }
-}
-
-/// Prefill: a chunk of one slot's tokens.
-struct Prefill {
-    batch: Buf<Batch>,
-    rows: Buf<Row>,
-    scratch: Scratch,
-    body: Plan,
-    head_batch: Buf<Batch>,
-    head: Plan,
-    head_rows: usize,
-    logits: Activation,
-    select: Plan,
-    chosen: Buf<u32>,
-}
-
-/// Decode: one token of each slot in the row table.
-struct Decode {
-    batch: Buf<Batch>,
-    plan: Plan,
-    logits: Activation,
-    chosen: Buf<u32>,
-    readbacks: Vec<Readback<u32>>,
 }
 
 /// What the host knows of a slot.
@@ -562,118 +456,5 @@ impl Forward {
             Ok(())
         })?;
         Ok(taps)
-    }
-}
-
-/// What the plans are recorded from.
-struct Builder<'a> {
-    gpu: &'a Gpu,
-    config: &'a Config,
-    weights: &'a Weights,
-    state: &'a StateBank,
-    table: &'a Buf<Row>,
-    rules: &'a Buf<Rules>,
-    bias: &'a Buf<f32>,
-    recent: &'a Buf<u32>,
-}
-
-impl Builder<'_> {
-    /// Embedding and layers, the same for both phases; gives where the residual stream ends up.
-    fn body<'s>(
-        &self,
-        plan: &mut Plan,
-        on: &'s Scratch,
-        rows: &Buf<Row>,
-        batch: &Buf<Batch>,
-        segments: Option<&Segments>,
-    ) -> Result<&'s Activation> {
-        let config = self.config;
-        let phase = if segments.is_some() { Phase::Prefill } else { Phase::Decode };
-        let layout = layout(config);
-        let mixer_eps = match config.family {
-            Family::Mamba => None,
-            Family::FalconMamba { mixer_rms_eps } => Some(mixer_rms_eps),
-        };
-        embed::record(plan, &self.weights.embedding, rows, &on.x[0])?;
-        for (i, layer) in self.weights.layers.iter().enumerate() {
-            let at = |name: &str| format!("layer.{i}.{name}");
-            let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
-            let (conv_state, ssm_state) = (&self.state.conv[i], &self.state.ssm[i]);
-            rms_norm::record(plan, &at("norm"), (x, &on.normed), &layer.norm, config.norm_eps, batch)?;
-            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xz), Epilogue::Store, (phase, batch))?;
-            let conv = Conv {
-                taps: &layer.conv_taps,
-                state: conv_state,
-                inner: config.inner,
-                kernel: config.conv_kernel,
-                versions: VERSIONS,
-            };
-            conv.record(plan, &at("conv"), (&on.xz, &on.conv), (phase, batch, rows))?;
-            layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &on.projected), Epilogue::Store, (phase, batch))?;
-            dbc_norm::record(plan, &at("dbc"), (&on.projected, &on.dbc), layout, mixer_eps)?;
-            let softplus = Epilogue::Softplus(&layer.dt_bias);
-            layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, (phase, batch))?;
-            let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };
-            let scan =
-                Scan { a_skip: &layer.a_skip, state: ssm_state, inner: config.inner, layout, versions: VERSIONS };
-            match segments {
-                Some(segments) => scan.record_chunk(plan, &at("scan"), operands, segments, batch)?,
-                None => scan.record_step(plan, &at("scan"), operands, rows)?,
-            }
-            let residual = Epilogue::Residual(x);
-            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, (phase, batch))?;
-        }
-        Ok(&on.x[config.layers % 2])
-    }
-
-    /// The last norm and the head.
-    fn head(
-        &self,
-        plan: &mut Plan,
-        (x, normed, logits): (&Activation, &Activation, &Activation),
-        (phase, batch): (Phase, &Buf<Batch>),
-    ) -> Result<()> {
-        rms_norm::record(plan, "final_norm", (x, normed), &self.weights.norm_f, self.config.norm_eps, batch)?;
-        self.weights.head.record(plan, "logits", (normed, logits), Epilogue::Store, (phase, batch))
-    }
-
-    fn select(&self, plan: &mut Plan, logits: &Activation, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
-        let select =
-            Select { logits, bias: self.bias, rules: self.rules, recent: self.recent, rows: self.table, chosen };
-        select.record(plan, batch)
-    }
-
-    fn prefill(&self, layout: Layout) -> Result<Prefill> {
-        let (gpu, config) = (self.gpu, self.config);
-        let Layout { chunk, head_rows, segments, .. } = layout;
-        let batch = gpu.buffer("prefill batch", 1, Usage::Uniform)?;
-        let rows = gpu.buffer("prefill rows", chunk, Usage::Storage)?;
-        let scratch = Scratch::new(gpu, config, chunk)?;
-        let segments = Segments::new(gpu, chunk, segments, config.inner, config.state)?;
-        let mut body = Plan::new(gpu, "prefill");
-        let x = self.body(&mut body, &scratch, &rows, &batch, Some(&segments))?;
-
-        let head_batch = gpu.buffer("head batch", 1, Usage::Uniform)?;
-        let normed = Activation::new(gpu, "head normed", head_rows, config.hidden)?;
-        let logits = Activation::dense(gpu, "prefill logits", head_rows, config.vocab)?;
-        let mut head = Plan::new(gpu, "head");
-        self.head(&mut head, (x, &normed, &logits), (Phase::Prefill, &head_batch))?;
-        let chosen = gpu.buffer("chosen first", 1, Usage::Storage)?;
-        let mut select = Plan::new(gpu, "select");
-        self.select(&mut select, &logits, &chosen, &head_batch)?;
-        Ok(Prefill { batch, rows, scratch, body, head_batch, head, head_rows, logits, select, chosen })
-    }
-
-    fn decode(&self, slots: usize) -> Result<Decode> {
-        let (gpu, config) = (self.gpu, self.config);
-        let batch = gpu.buffer("decode batch", 1, Usage::Uniform)?;
-        let scratch = Scratch::new(gpu, config, slots)?;
-        let logits = Activation::dense(gpu, "decode logits", slots, config.vocab)?;
-        let chosen = gpu.buffer("chosen", slots, Usage::Storage)?;
-        let mut plan = Plan::new(gpu, "decode");
-        let x = self.body(&mut plan, &scratch, self.table, &batch, None)?;
-        self.head(&mut plan, (x, &scratch.normed, &logits), (Phase::Decode, &batch))?;
-        self.select(&mut plan, &logits, &chosen, &batch)?;
-        Ok(Decode { batch, plan, logits, chosen, readbacks: vec![] })
     }
 }

@@ -1,7 +1,8 @@
 //! What a model takes of the device's memory, before anything is uploaded.
 
 use super::config::Config;
-use super::forward::{ForwardOptions, Layout};
+use super::forward::ForwardOptions;
+use super::scratch::Layout;
 use super::state::VERSIONS;
 use super::weights::ModelTensors;
 use crate::format::Tensor;

@@ -2,8 +2,10 @@
 
 mod config;
 mod forward;
+mod layers;
 mod memory;
 pub mod reference;
+mod scratch;
 mod state;
 mod weights;
 
