@@ -150,16 +150,16 @@ pub fn run(
         Ok(switches) => Switches { adapter: None, ..switches },
         Err(error) => return failed(report, "the environment's switches", &error),
     };
-    let mut ways = vec![("", plain.clone())];
+    // Each way with its switches for the kernels and for the model.
+    let mut ways = vec![("", plain.clone(), plain.clone())];
     if options.depth == Depth::Full {
-        ways.push((", without subgroups", Switches { without_subgroups: true, ..plain.clone() }));
+        let without = Switches { without_subgroups: true, ..plain.clone() };
+        ways.push((", without subgroups", without.clone(), without));
         // 2 KiB cut every case's matrix, 16 KiB most of the model's while an activation still fits.
-        ways.push((", in shards", Switches { binding_limit: Some(2048), ..plain }));
+        let shards = |limit| Switches { binding_limit: Some(limit), ..plain.clone() };
+        ways.push((", in shards", shards(2048), shards(16384)));
     }
-    for (way, switches) in ways {
-        let of_model = switches
-            .binding_limit
-            .map_or(switches.clone(), |_| Switches { binding_limit: Some(16384), ..switches.clone() });
+    for (way, switches, of_model) in ways {
         let gpu = match Gpu::open_with(choice, switches) {
             Ok(gpu) => gpu,
             Err(error) => return failed(report, "opening the adapter", &error),

@@ -170,6 +170,15 @@ fn logprobs_are_those_of_the_logits() {
     }
     drop(generation);
     assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), plain);
+    // Cut off and resumed, the next token's are the same: they are of the step that chose it.
+    session.clear().unwrap();
+    let mut part = session.generate(&prompt, &AnswerOptions { logprobs: Some(3), ..AnswerOptions::tokens(5) }).unwrap();
+    while part.next_id().unwrap().is_some() {}
+    drop(part);
+    let mut rest = session.resume(&AnswerOptions { logprobs: Some(3), ..AnswerOptions::tokens(1) }).unwrap();
+    rest.next().unwrap().unwrap();
+    assert_eq!((rest.generation().ids()[0], rest.generation().logprobs().unwrap().chosen), found[5]);
+    drop(rest);
     // Against the reference, in f64.
     let checkpoint = engine.checkpoint();
     let reference = peregrine::model::reference::Reference::new(checkpoint.config(), &checkpoint.tensors().unwrap());

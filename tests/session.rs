@@ -68,7 +68,7 @@ fn by_hand(gpu: &Gpu, prompt: &[u32], take: usize, then: &[u32], more: usize) ->
     let mut forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), ForwardOptions::default()).unwrap();
     let mut part = |ids: &[u32], count: usize| {
         forward.prefill(0, ids, |_| Ok(())).unwrap();
-        let choice = forward.choose_after(0, ids.len()).unwrap();
+        let choice = forward.choose_after(0).unwrap();
         let mut next = block_on(forward.chosen(choice)).unwrap()[0];
         let mut got = Vec::new();
         while got.len() < count {

@@ -101,9 +101,7 @@ fn family(family: Family) -> &'static str {
 /// Bytes of each type of the matrices.
 fn types(tensors: &ModelTensors<'_>) -> Vec<(&'static str, u64)> {
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
-    let outer = [Some(&tensors.embedding), tensors.head.as_ref()].into_iter().flatten();
-    let inner = tensors.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
-    for tensor in outer.chain(inner) {
+    for tensor in tensors.matrices() {
         *types.entry(tensor.format.name()).or_default() += tensor.bytes.len() as u64;
     }
     types.into_iter().collect()

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes handed to the queue before it is told to send them: bounds the staging memory.
-const UPLOAD_PIECE: usize = 8 << 20;
+pub const UPLOAD_PIECE: usize = 8 << 20;
 
 /// What a buffer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -161,7 +161,6 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
 
 /// A kernel made ready for a device.
 pub struct Kernel {
-    pub(super) def: KernelDef,
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) layouts: Vec<wgpu::BindGroupLayout>,
 }
@@ -213,5 +212,5 @@ pub(super) fn build(device: &wgpu::Device, def: &KernelDef, linked: &Linked) -> 
         },
         cache: None,
     });
-    Kernel { def: def.clone(), pipeline, layouts }
+    Kernel { pipeline, layouts }
 }

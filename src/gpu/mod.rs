@@ -5,7 +5,7 @@ mod caps;
 mod kernel;
 mod plan;
 
-pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
+pub use buffer::{Bound, Buf, Move, Pending, Readback, UPLOAD_PIECE, Usage};
 pub use caps::{Caps, SWITCHES, Switches};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};

@@ -1,7 +1,7 @@
 //! A recorded list of dispatches, run any number of times.
 
 use super::buffer::{Bound, Readback};
-use super::{Access, Binding, Buf, Gpu, Kernel, KernelDef};
+use super::{Binding, Buf, Gpu, Kernel, KernelDef};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::ops::Range;
@@ -79,21 +79,6 @@ impl Plan {
     /// The device it runs on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
-    }
-
-    /// Number of dispatches.
-    pub fn len(&self) -> usize {
-        self.dispatches.len()
-    }
-
-    /// Whether nothing was recorded.
-    pub fn is_empty(&self) -> bool {
-        self.dispatches.is_empty()
-    }
-
-    /// Label and kernel of each dispatch, in order.
-    pub fn labels(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        self.dispatches.iter().map(|d| (d.label.as_str(), d.kernel.def.name))
     }
 
     /// Adds a dispatch. `bound` names every binding of the kernel's two groups; `work_per_row` is its multiply-adds a row.
@@ -212,18 +197,4 @@ fn piece_length(dispatches: &[Dispatch], rows: u32) -> usize {
         }
     }
     dispatches.len()
-}
-
-impl Gpu {
-    /// Waits until a submission is done.
-    pub fn finish(&self, submitted: &Submitted) -> Result<()> {
-        self.wait(submitted.last.clone())
-    }
-}
-
-impl Binding {
-    /// Whether the kernel writes it.
-    pub fn is_written(&self) -> bool {
-        self.access == Access::Write
-    }
 }

@@ -5,7 +5,7 @@ use super::case::{Case, Io, Tolerance, wide};
 use super::{Activation, BATCH, Batch, MATH, TEAM, file, size, softplus};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Caps, Count, Gpu, KernelDef, Part, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Caps, Count, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard's product.
@@ -30,8 +30,6 @@ const MATMUL_LANES: u32 = 32;
 const MATMUL_LANE_ROWS: u32 = 4;
 /// Tokens that a workgroup of `matmul` takes; TOKENS in the shader.
 const MATMUL_TOKENS: u32 = 8;
-/// Bytes of weights handed to the queue at a time.
-const UPLOAD_PIECE: usize = 8 << 20;
 
 /// Which of the two kernels, and so which order of summation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

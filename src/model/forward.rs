@@ -7,6 +7,7 @@ use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
+use crate::kernels::linear::Phase;
 use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, WINDOW};
 use crate::kernels::{Activation, Batch, Row, size};
 use std::sync::Arc;
@@ -75,6 +76,10 @@ pub struct Forward {
     bias: Buf<f32>,
     recent: Buf<u32>,
     chunk: usize,
+    /// Rows of the last chunk.
+    fed_rows: usize,
+    /// What made the last choice, and so holds its logits.
+    last_choice: Phase,
     prefill: Prefill,
     decode: Decode,
 }
@@ -142,6 +147,8 @@ impl Forward {
             bias,
             recent,
             chunk: layout.chunk,
+            fed_rows: 0,
+            last_choice: Phase::Prefill,
             prefill,
             decode,
             weights,
@@ -181,11 +188,6 @@ impl Forward {
     /// Version of a slot's state that holds what it has consumed, for [`StateBank::read`].
     pub fn version(&self, slot: usize) -> usize {
         self.slots[slot].version as usize % VERSIONS
-    }
-
-    /// Dispatches of a decode step and of a prefill step, without those of the head.
-    pub fn dispatches(&self) -> (usize, usize) {
-        (self.decode.plan.len(), self.prefill.body.len())
     }
 
     /// Puts a slot back to before its first token.
@@ -245,6 +247,7 @@ impl Forward {
         };
         now.version = now.version.wrapping_add(1);
         now.position += ids.len() as u64;
+        self.fed_rows = ids.len();
         self.decoding.clear();
         self.gpu.write(&self.prefill.batch, 0, &[batch])
     }
@@ -295,12 +298,16 @@ impl Forward {
         Ok(())
     }
 
-    /// Chooses the token after the last chunk, which must have been this slot's, of `rows` tokens.
-    pub fn choose_after(&mut self, slot: usize, rows: usize) -> Result<Choosing> {
+    /// Chooses the token after the last chunk, which must have been this slot's.
+    pub fn choose_after(&mut self, slot: usize) -> Result<Choosing> {
+        if self.fed_rows == 0 {
+            return Err(Error::NoTokens);
+        }
         let now = self.slots[slot];
         let entry = Row { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
         self.gpu.write(&self.table, self.slots.len(), &[entry])?;
-        self.run_head(slot, rows - 1, 1)?;
+        self.run_head(slot, self.fed_rows - 1, 1)?;
+        self.last_choice = Phase::Prefill;
         let to = self.gpu.readback("chosen", 1)?;
         let copy = Copy { from: &self.prefill.chosen, range: 0..1, to: &to };
         let submitted = self.prefill.select.run_to(1, Some(copy))?;
@@ -339,6 +346,7 @@ impl Forward {
         };
         let copy = Copy { from: &self.decode.chosen, range: 0..count, to: &to };
         let submitted = self.decode.plan.run_to(count, Some(copy))?;
+        self.last_choice = Phase::Decode;
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
             now.position += 1;
@@ -405,9 +413,12 @@ impl Forward {
         Ok(())
     }
 
-    /// Logits `[V]` of the row that the last choice after a prefill looked at.
-    pub async fn prefill_last_logits(&self) -> Result<Vec<f32>> {
-        self.gpu.read(&self.prefill.logits.buf, 0..self.config.vocab).await
+    /// Logits `[V]` that the last choice was made from, of its first row.
+    pub async fn last_logits(&self) -> Result<Vec<f32>> {
+        match self.last_choice {
+            Phase::Prefill => self.gpu.read(&self.prefill.logits.buf, 0..self.config.vocab).await,
+            Phase::Decode => self.decode_logits(0).await,
+        }
     }
 
     /// Logits `[V]` of a row of the last decode step.
@@ -420,13 +431,11 @@ impl Forward {
     pub async fn trace(&mut self, slot: usize, ids: &[u32]) -> Result<Vec<Tap>> {
         self.stage(slot, ids)?;
         let rows = ids.len();
-        let mut labels = Vec::new();
         let config = &self.config;
         let scratch = &self.prefill.scratch;
         let b = layout(config).b_first();
         let mut taps = Vec::new();
         self.prefill.body.run_stepwise(rows, |label| {
-            labels.push(label.to_owned());
             let (layer, kernel) = label.rsplit_once('.').unwrap_or(("", label));
             let index = layer.rsplit_once('.').and_then(|(_, i)| i.parse::<usize>().ok()).unwrap_or(0);
             let places: Vec<(&str, &Activation, std::ops::Range<usize>)> = match kernel {

@@ -6,6 +6,7 @@ use super::scratch::Layout;
 use super::state::VERSIONS;
 use super::weights::ModelTensors;
 use crate::format::Tensor;
+use crate::gpu::UPLOAD_PIECE;
 
 /// Bytes on the device, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +29,7 @@ impl MemoryPlan {
     /// Of a model with these tensors, laid out by `options` on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
         let matrix = |tensor: &Tensor| (tensor.shape[0] * tensor.format.row_bytes(tensor.shape[1])) as u64;
-        let outer = [Some(&tensors.embedding), tensors.head.as_ref()].into_iter().flatten();
-        let inner = tensors.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
-        let matrices: Vec<u64> = outer.chain(inner).map(matrix).collect();
+        let matrices: Vec<u64> = tensors.matrices().map(matrix).collect();
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
         // Norms, taps with bias, dt bias, A with the skip: f32.
         let vectors = (hidden + (conv_kernel + 1) * inner + inner + (state + 1) * inner) * layers + hidden;
@@ -38,7 +37,7 @@ impl MemoryPlan {
             weights: matrices.iter().sum::<u64>() + (vectors * size_of::<f32>()) as u64,
             state_per_slot: ((conv_kernel - 1 + state) * inner * size_of::<f32>() * VERSIONS * layers) as u64,
             activations: Layout::of(config, options, span_limit).bytes(config),
-            staging: 2 * (8 << 20),
+            staging: 2 * UPLOAD_PIECE as u64,
             slots: options.slots as u64,
             largest_matrix: matrices.iter().copied().max().unwrap_or(0),
         }

@@ -75,6 +75,12 @@ impl<'a> ModelTensors<'a> {
         Ok(ModelTensors { embedding, layers, norm_f, head })
     }
 
+    /// The matrices: what products and the embedding read.
+    pub fn matrices(&self) -> impl Iterator<Item = &Tensor<'a>> {
+        let outer = [Some(&self.embedding), self.head.as_ref()].into_iter().flatten();
+        outer.chain(self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]))
+    }
+
     /// Bytes of all tensors in their files.
     pub fn bytes(&self) -> u64 {
         let of_layer = |layer: &LayerTensors| -> usize {

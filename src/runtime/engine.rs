@@ -148,12 +148,12 @@ impl Stepper {
         self.forward.prefill(slot, ids, fed)
     }
 
-    /// Chooses the token after the `fed` tokens that were just fed. Penalties look at the last `window` of `read`.
-    pub(super) fn choose(&mut self, slot: usize, fed: usize, read: &[u32], window: usize) -> Result<()> {
+    /// Chooses the token after those that were just fed. Penalties look at the last `window` of `read`.
+    pub(super) fn choose(&mut self, slot: usize, read: &[u32], window: usize) -> Result<()> {
         if window > 0 {
             self.forward.set_recent(slot, (read, self.forward.position(slot)), window)?;
         }
-        let choosing = self.forward.choose_after(slot, (fed - 1) % self.forward.chunk() + 1)?;
+        let choosing = self.forward.choose_after(slot)?;
         self.arrive(choosing)
     }
 
@@ -175,18 +175,14 @@ impl Stepper {
     }
 
     /// The slot's next token and the logits it was chosen from, which only last until the next step: nothing runs ahead.
-    pub(super) fn next_with_logits(&mut self, slot: usize, first: bool) -> Result<(u32, Vec<f32>)> {
+    pub(super) fn next_with_logits(&mut self, slot: usize) -> Result<(u32, Vec<f32>)> {
         self.settle()?;
-        let logits = if first {
-            pollster::block_on(self.forward.prefill_last_logits())?
-        } else {
-            if self.arrived[slot].is_empty() {
-                self.run(slot)?;
-                let step = self.forward.step()?;
-                self.arrive(step)?;
-            }
-            pollster::block_on(self.forward.decode_logits(0))?
-        };
+        if self.arrived[slot].is_empty() {
+            self.run(slot)?;
+            let step = self.forward.step()?;
+            self.arrive(step)?;
+        }
+        let logits = pollster::block_on(self.forward.last_logits())?;
         Ok((self.arrived[slot].pop_front().expect("a token has arrived"), logits))
     }
 

@@ -93,7 +93,7 @@ impl<'a> Generation<'a> {
         let next = match self.top {
             None => stepper.next(slot).map(|id| (id, None)),
             Some(top) => {
-                let next = stepper.next_with_logits(slot, self.ids.is_empty());
+                let next = stepper.next_with_logits(slot);
                 next.map(|(id, logits)| (id, Some(logprobs(&logits, id, top))))
             }
         };

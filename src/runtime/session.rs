@@ -136,7 +136,7 @@ impl Session {
         drop(stepper);
         self.consume(&ids[..consumed]);
         outcome?;
-        self.engine.stepper().choose(self.slot, ids.len(), &self.consumed, self.sampling.window())
+        self.engine.stepper().choose(self.slot, &self.consumed, self.sampling.window())
     }
 
     /// Remembers consumed tokens, as many as penalties can look at.
