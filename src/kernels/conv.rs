@@ -1,8 +1,7 @@
 //! The causal depthwise convolution with bias and SiLU: over the tokens of a chunk, and one token for each decoding row.
 
 use super::case::{Case, Tolerance, wide};
-use super::linear::Phase;
-use super::{Activation, BATCH, Batch, MATH, ROW, Row, file, silu, size};
+use super::{Activation, BATCH, Batch, MATH, Phase, ROW, Row, file, silu, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Count, KernelDef, Plan, Usage, params, wgsl};
 

@@ -1,11 +1,11 @@
-//! Products with a weight matrix: `y = W x`, then an epilogue. `matvec` serves the rows of a decode step, `matmul` the
-//! tokens of a prefill chunk; both sum over k in an order that nothing but the phase decides.
+//! Weight matrices on the device, and their products `y = W x` with an epilogue: [`super::matvec`] for the rows of a decode
+//! step, [`super::matmul`] for the tokens of a prefill chunk. Both sum over k in an order that nothing but the phase decides.
 
 use super::case::{Case, Io, Tolerance, wide};
-use super::{Activation, BATCH, Batch, MATH, TEAM, file, size, softplus};
+use super::{Activation, BATCH, Batch, MATH, file, matmul, matvec, size, softplus};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Caps, Count, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard's product.
@@ -23,21 +23,13 @@ params! {
     }
 }
 
-/// Rows of y that a workgroup of `matvec` makes.
-const MATVEC_ROWS: u32 = 16;
-/// Lanes of a workgroup of `matmul`, each with 4 rows of y.
-const MATMUL_LANES: u32 = 32;
-const MATMUL_LANE_ROWS: u32 = 4;
-/// Tokens that a workgroup of `matmul` takes; TOKENS in the shader.
-const MATMUL_TOKENS: u32 = 8;
-
-/// Which of the two kernels, and so which order of summation.
+/// Which kernel makes a product, and in which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum Product {
     /// One row for each decoding slot.
-    Decode,
+    Matvec(matvec::Form),
     /// The tokens of one slot's chunk.
-    Prefill,
+    Matmul(matmul::Form),
 }
 
 /// What becomes of a product.
@@ -84,7 +76,7 @@ impl Epilogue<'_> {
     }
 }
 
-fn def(phase: Phase, format: WeightFormat, epilogue: EpilogueKind, caps: &Caps) -> KernelDef {
+fn def(product: Product, format: WeightFormat, epilogue: EpilogueKind) -> KernelDef {
     let (part, operand) = match epilogue {
         EpilogueKind::Store => (wgsl!("lib/epilogue_store.wgsl"), None),
         EpilogueKind::Residual => (wgsl!("lib/epilogue_residual.wgsl"), Some("residual")),
@@ -93,18 +85,10 @@ fn def(phase: Phase, format: WeightFormat, epilogue: EpilogueKind, caps: &Caps) 
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
     bindings.extend(operand.map(Binding::read));
-    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), file(part), weights_part(format)];
-    let mut def = match phase {
-        Phase::Decode => {
-            parts.extend([TEAM, file(wgsl!("matvec.wgsl"))]);
-            // Four teams with subgroups; a tree over 64 lanes without.
-            let lanes = if caps.subgroups { (4 * caps.subgroup_min).clamp(32, 256) } else { 64 };
-            KernelDef::new("matvec", parts, bindings).overrides(&[("WG", lanes), ("ROWS", MATVEC_ROWS)])
-        }
-        Phase::Prefill => {
-            parts.push(file(wgsl!("matmul.wgsl")));
-            KernelDef::new("matmul", parts, bindings).overrides(&[("WG", MATMUL_LANES)])
-        }
+    let parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), file(part), weights_part(format)];
+    let mut def = match product {
+        Product::Matvec(form) => form.def(parts, bindings),
+        Product::Matmul(form) => form.def(parts, bindings),
     };
     def.weights = weights_bindings();
     def
@@ -134,7 +118,7 @@ impl Linear {
         let format = tensor.format;
         let row_bytes = format.row_bytes(columns);
         let limit = gpu.caps().span_limit();
-        let most_groups = gpu.caps().max_groups as usize * MATVEC_ROWS as usize;
+        let most_groups = gpu.caps().max_groups as usize * matvec::MIN_ROWS as usize;
         let shard_rows = rows.min((limit / row_bytes as u64) as usize).min(most_groups);
         if shard_rows == 0 {
             return Err(Error::RowTooLarge { what: tensor.name.clone(), bytes: row_bytes as u64, limit });
@@ -199,10 +183,10 @@ impl Linear {
         label: &str,
         (x, y): (&Activation, &Activation),
         epilogue: Epilogue<'_>,
-        (phase, batch): (Phase, &Buf<Batch>),
+        (product, batch): (Product, &Buf<Batch>),
     ) -> Result<()> {
         assert!(x.width >= self.columns && y.width >= self.rows, "{}: x or y is too narrow", self.name);
-        let def = def(phase, self.format, epilogue.kind(), plan.gpu().caps());
+        let def = def(product, self.format, epilogue.kind());
         for shard in &self.shards {
             let params = plan.gpu().upload(
                 "linear params",
@@ -230,9 +214,9 @@ impl Linear {
                 }
                 Epilogue::Softplus(bias) => bound.push(("bias", bias.bind())),
             }
-            let grid = match phase {
-                Phase::Decode => [Count::of(shard.rows, MATVEC_ROWS), Count::Rows(1)],
-                Phase::Prefill => [Count::of(shard.rows, MATMUL_LANES * MATMUL_LANE_ROWS), Count::Rows(MATMUL_TOKENS)],
+            let grid = match product {
+                Product::Matvec(form) => form.grid(shard.rows),
+                Product::Matmul(form) => form.grid(shard.rows),
             };
             plan.dispatch(&def, label, &bound, grid, (shard.rows * self.columns) as u64)?;
         }
@@ -249,44 +233,35 @@ pub fn cpu(x: &[f64], w: &[f32], columns: usize) -> Vec<f64> {
         .collect()
 }
 
-pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    let mut defs = Vec::new();
-    for phase in [Phase::Decode, Phase::Prefill] {
-        for format in WeightFormat::ALL {
-            defs.extend(EPILOGUES.map(|epilogue| def(phase, format, epilogue, caps)));
-        }
-    }
-    defs
+/// Every declaration of a product.
+pub(super) fn defs(product: Product) -> Vec<KernelDef> {
+    let of_format = |format| EPILOGUES.map(|epilogue| def(product, format, epilogue));
+    WeightFormat::ALL.into_iter().flat_map(of_format).collect()
 }
 
 /// f32 sums of a few thousand products of order 1. Worst measured on three drivers: nmse 1.5e-14, 0.12 of the bound.
 const TOLERANCE: Tolerance = Tolerance { nmse: 1e-12, abs: 2e-5, rel: 2e-6 };
 
-pub(super) fn cases() -> Vec<Case> {
+/// Cases of a product: every format, every epilogue, and softplus over its range.
+pub(super) fn cases(kernel: &'static str, form: &str, product: Product) -> Vec<Case> {
     let mut cases = Vec::new();
-    for phase in [Phase::Decode, Phase::Prefill] {
-        let kernel = if phase == Phase::Decode { "matvec" } else { "matmul" };
-        for format in WeightFormat::ALL {
-            for epilogue in EPILOGUES {
-                // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
-                for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129)] {
-                    let shape = format!("{} {epilogue:?} {tokens}x{rows}x{columns}", format.name()).to_lowercase();
-                    cases.push(Case::new(kernel, shape, move |io| {
-                        build(io, phase, format, epilogue, (tokens, rows, columns))
-                    }));
-                }
+    for format in WeightFormat::ALL {
+        for epilogue in EPILOGUES {
+            // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
+            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129)] {
+                let shape = format!("{form} {} {epilogue:?} {tokens}x{rows}x{columns}", format.name()).to_lowercase();
+                let build = move |io: &mut Io| build(io, product, format, epilogue, (tokens, rows, columns));
+                cases.push(Case::new(kernel, shape, build));
             }
         }
     }
-    for phase in [Phase::Decode, Phase::Prefill] {
-        let kernel = if phase == Phase::Decode { "matvec" } else { "matmul" };
-        cases.push(Case::new(kernel, "softplus over its range", move |io| build_softplus(io, phase)));
-    }
+    let softplus = move |io: &mut Io| build_softplus(io, product);
+    cases.push(Case::new(kernel, format!("{form} softplus over its range"), softplus));
     cases
 }
 
 /// softplus alone, right in the relative sense: time steps of 1e-26 count as much as those of 10.
-fn build_softplus(io: &mut Io, phase: Phase) -> Result<()> {
+fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
     const SOFTPLUS: Tolerance = Tolerance { nmse: 1e-10, abs: 0.0, rel: 1e-5 };
     let values: Vec<f32> = (0..=800).map(|i| -60.0 + 0.1 * i as f32).collect();
     let one = 1.0f32.to_le_bytes();
@@ -299,12 +274,12 @@ fn build_softplus(io: &mut Io, phase: Phase) -> Result<()> {
     let y = io.rows_out("y", &y, 1, SOFTPLUS)?;
     let bias = io.input("bias", &[0.0f32])?;
     let batch = io.uniform(Batch { rows: size(values.len()), ..Default::default() })?;
-    linear.record(&mut io.plan, "y", (&x, &y), Epilogue::Softplus(&bias), (phase, &batch))
+    linear.record(&mut io.plan, "y", (&x, &y), Epilogue::Softplus(&bias), (product, &batch))
 }
 
 fn build(
     io: &mut Io,
-    phase: Phase,
+    product: Product,
     format: WeightFormat,
     epilogue: EpilogueKind,
     (tokens, rows, columns): (usize, usize, usize),
@@ -336,7 +311,7 @@ fn build(
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
     };
-    linear.record(&mut io.plan, "y", (&x, &y), epilogue, (phase, &batch))
+    linear.record(&mut io.plan, "y", (&x, &y), epilogue, (product, &batch))
 }
 
 /// Values in a format, rounded to nearest.

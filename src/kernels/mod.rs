@@ -5,9 +5,12 @@ pub mod conv;
 pub mod dbc_norm;
 pub mod embed;
 pub mod linear;
+pub mod matmul;
+pub mod matvec;
 pub mod rms_norm;
 pub mod scan;
 pub mod select;
+pub mod variants;
 
 use crate::error::Result;
 use crate::gpu::{Buf, Caps, Gpu, KernelDef, Part, Source, Usage, params, wgsl};
@@ -25,6 +28,15 @@ const TEAM: Part = Part::Subgroups { with: wgsl!("lib/team_subgroup.wgsl"), with
 
 const fn file(source: Source) -> Part {
     Part::File(source)
+}
+
+/// Which of a model's two ways a kernel serves, and so which order of summation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// One row for each decoding slot.
+    Decode,
+    /// The tokens of one slot's chunk.
+    Prefill,
 }
 
 params! {
@@ -97,7 +109,8 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
     vec![
         (embed::defs(), embed::cases()),
         (rms_norm::defs(), rms_norm::cases()),
-        (linear::defs(caps), linear::cases()),
+        (matvec::defs(caps), matvec::cases(caps)),
+        (matmul::defs(caps), matmul::cases(caps)),
         (conv::defs(), conv::cases()),
         (dbc_norm::defs(), dbc_norm::cases()),
         (scan::defs(), scan::cases()),

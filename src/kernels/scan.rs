@@ -6,8 +6,7 @@
 
 use super::case::{Case, Tolerance, wide};
 use super::dbc_norm::Layout;
-use super::linear::Phase;
-use super::{Activation, BATCH, Batch, MATH, ROW, ROW_ALIGN, Row, file, silu, size};
+use super::{Activation, BATCH, Batch, MATH, Phase, ROW, ROW_ALIGN, Row, file, silu, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
 

@@ -7,9 +7,9 @@ use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
-use crate::kernels::linear::Phase;
 use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, WINDOW};
-use crate::kernels::{Activation, Batch, Row, size};
+use crate::kernels::variants::Variants;
+use crate::kernels::{Activation, Batch, Phase, Row, size};
 use std::sync::Arc;
 
 /// Tokens of a chunk, at most.
@@ -126,6 +126,7 @@ impl Forward {
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
         let build = Builder {
             gpu,
+            variants: Variants::of(gpu.caps()),
             config,
             weights: &weights,
             state: &state,

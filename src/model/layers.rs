@@ -7,10 +7,11 @@ use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
-use crate::kernels::linear::{Epilogue, Phase};
+use crate::kernels::linear::Epilogue;
 use crate::kernels::scan::{Operands, Scan, Segments};
 use crate::kernels::select::{Rules, Select};
-use crate::kernels::{Activation, Batch, Row, dbc_norm, embed, rms_norm};
+use crate::kernels::variants::Variants;
+use crate::kernels::{Activation, Batch, Phase, Row, dbc_norm, embed, rms_norm};
 
 /// Prefill: a chunk of one slot's tokens.
 pub(super) struct Prefill {
@@ -38,6 +39,7 @@ pub(super) struct Decode {
 /// What the plans are recorded from.
 pub(super) struct Builder<'a> {
     pub(super) gpu: &'a Gpu,
+    pub(super) variants: Variants,
     pub(super) config: &'a Config,
     pub(super) weights: &'a Weights,
     pub(super) state: &'a StateBank,
@@ -59,6 +61,7 @@ impl Builder<'_> {
     ) -> Result<&'s Activation> {
         let config = self.config;
         let phase = if segments.is_some() { Phase::Prefill } else { Phase::Decode };
+        let product = self.variants.product(phase);
         let layout = layout(config);
         let mixer_eps = match config.family {
             Family::Mamba => None,
@@ -70,7 +73,7 @@ impl Builder<'_> {
             let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
             let (conv_state, ssm_state) = (&self.state.conv[i], &self.state.ssm[i]);
             rms_norm::record(plan, &at("norm"), (x, &on.normed), &layer.norm, config.norm_eps, batch)?;
-            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xz), Epilogue::Store, (phase, batch))?;
+            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xz), Epilogue::Store, (product, batch))?;
             let conv = Conv {
                 taps: &layer.conv_taps,
                 state: conv_state,
@@ -79,10 +82,10 @@ impl Builder<'_> {
                 versions: VERSIONS,
             };
             conv.record(plan, &at("conv"), (&on.xz, &on.conv), (phase, batch, rows))?;
-            layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &on.projected), Epilogue::Store, (phase, batch))?;
+            layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &on.projected), Epilogue::Store, (product, batch))?;
             dbc_norm::record(plan, &at("dbc"), (&on.projected, &on.dbc), layout, mixer_eps)?;
             let softplus = Epilogue::Softplus(&layer.dt_bias);
-            layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, (phase, batch))?;
+            layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, (product, batch))?;
             let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };
             let scan =
                 Scan { a_skip: &layer.a_skip, state: ssm_state, inner: config.inner, layout, versions: VERSIONS };
@@ -91,7 +94,7 @@ impl Builder<'_> {
                 None => scan.record_step(plan, &at("scan"), operands, rows)?,
             }
             let residual = Epilogue::Residual(x);
-            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, (phase, batch))?;
+            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, (product, batch))?;
         }
         Ok(&on.x[config.layers % 2])
     }
@@ -104,7 +107,13 @@ impl Builder<'_> {
         (phase, batch): (Phase, &Buf<Batch>),
     ) -> Result<()> {
         rms_norm::record(plan, "final_norm", (x, normed), &self.weights.norm_f, self.config.norm_eps, batch)?;
-        self.weights.head.record(plan, "logits", (normed, logits), Epilogue::Store, (phase, batch))
+        self.weights.head.record(
+            plan,
+            "logits",
+            (normed, logits),
+            Epilogue::Store,
+            (self.variants.product(phase), batch),
+        )
     }
 
     fn select(&self, plan: &mut Plan, logits: &Activation, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
