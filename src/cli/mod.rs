@@ -1,5 +1,6 @@
 //! The command line: parses, calls the library, sets the exit code.
 
+mod bench;
 mod chat;
 mod devices;
 mod inspect;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Run),
     /// Chat in the terminal
     Chat(chat::Chat),
+    /// Measure how fast a model, or a shape, runs here
+    Bench(bench::Bench),
     /// List the adapters of this machine
     Devices(devices::Devices),
     /// Show what is in a checkpoint and what memory it needs
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse_from(arguments).command {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Logits(logits) => logits.run(),

@@ -63,6 +63,11 @@ impl TensorSource {
         Ok(source)
     }
 
+    /// No tensors at all: for a shape without its weights.
+    pub fn empty(label: &str) -> Self {
+        TensorSource { label: label.to_owned(), files: vec![], tensors: BTreeMap::new() }
+    }
+
     /// The tensors of a safetensors file in memory.
     pub fn from_bytes(label: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
         let mut source = TensorSource { label: label.to_owned(), files: vec![], tensors: BTreeMap::new() };

@@ -18,6 +18,8 @@ pub enum Usage {
     Storage,
     /// A kernel's parameters.
     Uniform,
+    /// Results of queries.
+    Queries,
 }
 
 /// A labelled buffer of `len` values on the device, never resized. Clones share it; the last one frees it.
@@ -62,6 +64,11 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Which buffer it is, however much of it is bound.
+    pub(super) fn id(&self) -> usize {
+        Arc::as_ptr(&self.raw) as usize
+    }
+
     pub(super) fn resource(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.raw.buffer,
@@ -127,6 +134,7 @@ impl Gpu {
         let usages = match usage {
             Usage::Storage => wgpu::BufferUsages::STORAGE,
             Usage::Uniform => wgpu::BufferUsages::UNIFORM,
+            Usage::Queries => wgpu::BufferUsages::QUERY_RESOLVE,
         };
         let buffer = self
             .scoped(&label, || {

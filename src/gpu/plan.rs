@@ -1,9 +1,10 @@
 //! A recorded list of dispatches, run any number of times.
 
 use super::buffer::{Bound, Readback};
-use super::{Binding, Buf, Gpu, Kernel, KernelDef};
+use super::{Access, Binding, Buf, Gpu, Kernel, KernelDef};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,22 +37,74 @@ impl Count {
     }
 }
 
-struct Dispatch {
-    label: String,
+/// What a dispatch computes and moves: for figures, and for cutting submissions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Multiply-adds a row.
+    pub macs: u64,
+    /// Bytes read once a run, whatever its rows: weights.
+    pub bytes: u64,
+    /// Bytes read and written a row: activations and state.
+    pub row_bytes: u64,
+}
+
+/// What a run of a plan takes, or several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Dispatches.
+    pub dispatches: usize,
+    /// Dispatches that wait for an earlier one of the same submission: a buffer is written that was used, or used that
+    /// was written. What wgpu puts a barrier before.
+    pub barriers: usize,
+    /// Submissions.
+    pub submits: usize,
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Bytes that must be moved, at the least.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// Both, one after the other.
+    #[must_use]
+    pub fn and(self, other: Totals) -> Totals {
+        Totals {
+            dispatches: self.dispatches + other.dispatches,
+            barriers: self.barriers + other.barriers,
+            submits: self.submits + other.submits,
+            macs: self.macs + other.macs,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+pub(super) struct Dispatch {
+    pub(super) label: String,
+    pub(super) name: &'static str,
     kernel: Arc<Kernel>,
     groups: Vec<wgpu::BindGroup>,
-    /// What the groups bind: alive, and counted, as long as they are.
-    _bound: Vec<Bound>,
+    /// What the groups bind, and whether it is written: alive, and counted, as long as they are.
+    bound: Vec<(Bound, bool)>,
     grid: [Count; 2],
-    work_per_row: u64,
+    pub(super) cost: Cost,
+}
+
+impl Dispatch {
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, rows: u32) {
+        pass.set_pipeline(&self.kernel.pipeline);
+        for (i, group) in (0..).zip(&self.groups) {
+            pass.set_bind_group(i, group, &[]);
+        }
+        pass.dispatch_workgroups(self.grid[0].groups(rows), self.grid[1].groups(rows), 1);
+    }
 }
 
 /// An ordered list of dispatches with their bind groups made. [`Plan::run`] only encodes and submits; the number of rows is
 /// a parameter of the run. Large runs are submitted in pieces.
 pub struct Plan {
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
     label: &'static str,
-    dispatches: Vec<Dispatch>,
+    pub(super) dispatches: Vec<Dispatch>,
 }
 
 /// Something that was handed to the device.
@@ -81,14 +134,14 @@ impl Plan {
         &self.gpu
     }
 
-    /// Adds a dispatch. `bound` names every binding of the kernel's two groups; `work_per_row` is its multiply-adds a row.
+    /// Adds a dispatch. `bound` names every binding of the kernel's two groups.
     pub fn dispatch(
         &mut self,
         def: &KernelDef,
         label: impl Into<String>,
         bound: &[(&str, Bound)],
         grid: [Count; 2],
-        work_per_row: u64,
+        cost: Cost,
     ) -> Result<()> {
         let label = label.into();
         let kernel = self.gpu.kernel(def)?;
@@ -121,9 +174,34 @@ impl Plan {
                 .map(|(bindings, layout)| group(layout, bindings))
                 .collect()
         })?;
-        let _bound = bound.iter().map(|(_, bound)| bound.clone()).collect();
-        self.dispatches.push(Dispatch { label, kernel, groups, _bound, grid, work_per_row });
+        let written = |name: &str| def.bindings.iter().any(|b| b.name == name && b.access == Access::Write);
+        let bound = bound.iter().map(|(name, bound)| (bound.clone(), written(name))).collect();
+        self.dispatches.push(Dispatch { label, name: def.name, kernel, groups, bound, grid, cost });
         Ok(())
+    }
+
+    /// What a run of `rows` rows takes.
+    pub fn totals(&self, rows: usize) -> Totals {
+        let mut totals = Totals::default();
+        let mut left = self.dispatches.as_slice();
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(piece_length(left, u32::try_from(rows).unwrap_or(u32::MAX)));
+            left = rest;
+            totals.submits += 1;
+            // Buffers used in this submission so far, and whether their last use was a write.
+            let mut used: HashMap<usize, bool> = HashMap::new();
+            for dispatch in piece {
+                let waits = |(bound, write): &(Bound, bool)| used.get(&bound.id()).is_some_and(|was| *was || *write);
+                totals.barriers += usize::from(dispatch.bound.iter().any(waits));
+                for (bound, write) in &dispatch.bound {
+                    used.insert(bound.id(), *write);
+                }
+                totals.dispatches += 1;
+                totals.macs += dispatch.cost.macs * rows as u64;
+                totals.bytes += dispatch.cost.bytes + dispatch.cost.row_bytes * rows as u64;
+            }
+        }
+        totals
     }
 
     /// Encodes and submits every dispatch for `rows` rows.
@@ -162,13 +240,7 @@ impl Plan {
                     label: Some(self.label),
                     timestamp_writes: None,
                 });
-                for dispatch in piece {
-                    pass.set_pipeline(&dispatch.kernel.pipeline);
-                    for (i, group) in (0..).zip(&dispatch.groups) {
-                        pass.set_bind_group(i, group, &[]);
-                    }
-                    pass.dispatch_workgroups(dispatch.grid[0].groups(rows), dispatch.grid[1].groups(rows), 1);
-                }
+                piece.iter().for_each(|dispatch| dispatch.encode(&mut pass, rows));
             }
             if let (true, Some(copy)) = (left.is_empty(), &copy) {
                 let (first, bytes) = copy.from.bytes(&copy.range);
@@ -191,7 +263,7 @@ impl Plan {
 fn piece_length(dispatches: &[Dispatch], rows: u32) -> usize {
     let mut work = 0;
     for (i, dispatch) in dispatches.iter().enumerate() {
-        work += dispatch.work_per_row * u64::from(rows);
+        work += dispatch.cost.macs * u64::from(rows);
         if i > 0 && work > SUBMIT_BUDGET {
             return i;
         }

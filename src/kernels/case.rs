@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Usage};
 
 /// What an output holds before the kernel runs: a NaN that no arithmetic makes.
-const FILL: u32 = 0x7fa5_c3e1;
+pub(super) const FILL: u32 = 0x7fa5_c3e1;
 /// Guard words before and after an output; 256 bytes, the largest alignment of a binding.
 const GUARD: usize = 64;
 

@@ -1,9 +1,9 @@
 //! The causal depthwise convolution with bias and SiLU: over the tokens of a chunk, and one token for each decoding row.
 
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, BATCH, Batch, MATH, Phase, ROW, Row, file, silu, size};
+use super::{Activation, BATCH, Batch, MATH, Phase, ROW, Row, file, floats, silu, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters.
@@ -80,8 +80,16 @@ impl Conv<'_> {
             ("state", self.state.bind()),
             ("y", y.buf.bind()),
         ];
-        let work = (self.inner * self.kernel) as u64;
-        plan.dispatch(&def(phase, self.kernel), label, &bound, [Count::of(self.inner, LANES), Count::Rows(1)], work)
+        // Decode moves the state with every row, prefill once a chunk.
+        let (taps, state) = (floats((self.kernel + 1) * self.inner), floats(2 * (self.kernel - 1) * self.inner));
+        let (once, row) = if phase == Phase::Prefill { (state, 0) } else { (0, state) };
+        let cost = Cost {
+            macs: (self.inner * self.kernel) as u64,
+            bytes: (taps + once) as u64,
+            row_bytes: (row + floats(2 * self.inner)) as u64,
+        };
+        let grid = [Count::of(self.inner, LANES), Count::Rows(1)];
+        plan.dispatch(&def(phase, self.kernel), label, &bound, grid, cost)
     }
 }
 

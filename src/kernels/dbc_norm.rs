@@ -1,9 +1,9 @@
 //! x_proj's output split into dt, B and C; in Falcon Mamba each divided by its own RMS, without weights.
 
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, ROW_ALIGN, TEAM, file, rms_norm, size};
+use super::{Activation, ROW_ALIGN, TEAM, file, floats, rms_norm, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters.
@@ -74,7 +74,8 @@ pub fn record(
     };
     let params = plan.gpu().upload("dbc_norm params", &[params], Usage::Uniform)?;
     let bound = [("params", params.bind()), ("x", x.buf.bind()), ("dbc", dbc.buf.bind())];
-    plan.dispatch(&def(), label, &bound, [Count::Rows(1), Count::Fixed(1)], x.width as u64)
+    let cost = Cost { macs: x.width as u64, row_bytes: floats(2 * x.width) as u64, ..Default::default() };
+    plan.dispatch(&def(), label, &bound, [Count::Rows(1), Count::Fixed(1)], cost)
 }
 
 /// The twin: dt `[rows, R]`, B `[rows, N]` and C `[rows, N]` from x `[rows, R + 2N]`.

@@ -2,10 +2,10 @@
 
 use super::case::{Case, Tolerance};
 use super::linear::{self, Linear};
-use super::{Activation, ROW, Row, file, size};
+use super::{Activation, ROW, Row, file, floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of the table.
@@ -36,6 +36,9 @@ fn def(format: WeightFormat) -> KernelDef {
 /// Records `x[row] = table[rows[row].id]`; each shard of the table writes the rows whose id it holds.
 pub fn record(plan: &mut Plan, table: &Linear, rows: &Buf<Row>, x: &Activation) -> Result<()> {
     for shard in table.shards() {
+        // One shard has the row.
+        let row = (table.format().row_bytes(table.columns()) + floats(table.columns())) as u64;
+        let cost = Cost { row_bytes: if shard.first == 0 { row } else { 0 }, ..Default::default() };
         let params = Params {
             units: size(table.format().row_units(table.columns())),
             x_stride: size(x.stride),
@@ -46,7 +49,7 @@ pub fn record(plan: &mut Plan, table: &Linear, rows: &Buf<Row>, x: &Activation) 
         let params = plan.gpu().upload("embed params", &[params], Usage::Uniform)?;
         let bound =
             [("params", params.bind()), ("rows", rows.bind()), ("x", x.buf.bind()), ("weight", shard.weight.bind())];
-        plan.dispatch(&def(table.format()), "embed", &bound, [Count::Rows(1), Count::Fixed(1)], 0)?;
+        plan.dispatch(&def(table.format()), "embed", &bound, [Count::Rows(1), Count::Fixed(1)], cost)?;
     }
     Ok(())
 }

@@ -2,10 +2,11 @@
 //! step, [`super::matmul`] for the tokens of a prefill chunk. Both sum over k in an order that nothing but the phase decides.
 
 use super::case::{Case, Io, Tolerance, wide};
-use super::{Activation, BATCH, Batch, MATH, file, matmul, matvec, size, softplus};
+use super::fill::MadeUp;
+use super::{Activation, BATCH, Batch, MATH, file, floats, matmul, matvec, size, softplus};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard's product.
@@ -57,7 +58,7 @@ pub(super) fn weights_bindings() -> Vec<Binding> {
 }
 
 /// An [`Epilogue`] without its operand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EpilogueKind {
     Store,
     Residual,
@@ -111,18 +112,24 @@ pub(super) struct Shard {
     pub(super) rows: usize,
 }
 
+/// Rows of a shard: as many as the adapter binds, and dispatches, at a time.
+fn shard_rows(gpu: &Gpu, name: &str, format: WeightFormat, (rows, columns): (usize, usize)) -> Result<usize> {
+    let row_bytes = format.row_bytes(columns) as u64;
+    let limit = gpu.caps().span_limit();
+    let most_groups = gpu.caps().max_groups as usize * matvec::MIN_ROWS as usize;
+    match rows.min(usize::try_from(limit / row_bytes).unwrap_or(usize::MAX)).min(most_groups) {
+        0 => Err(Error::RowTooLarge { what: name.to_owned(), bytes: row_bytes, limit }),
+        rows => Ok(rows),
+    }
+}
+
 impl Linear {
     /// Uploads a matrix, calling `uploaded` with the number of bytes of the file after each piece.
     pub fn load(gpu: &Gpu, tensor: &Tensor<'_>, uploaded: &mut dyn FnMut(usize)) -> Result<Self> {
         let [rows, columns] = *tensor.shape.as_slice() else { panic!("{}: a matrix was asked for", tensor.name) };
         let format = tensor.format;
         let row_bytes = format.row_bytes(columns);
-        let limit = gpu.caps().span_limit();
-        let most_groups = gpu.caps().max_groups as usize * matvec::MIN_ROWS as usize;
-        let shard_rows = rows.min((limit / row_bytes as u64) as usize).min(most_groups);
-        if shard_rows == 0 {
-            return Err(Error::RowTooLarge { what: tensor.name.clone(), bytes: row_bytes as u64, limit });
-        }
+        let shard_rows = shard_rows(gpu, &tensor.name, format, (rows, columns))?;
         let file_row = columns * format.value_bytes();
         let piece_rows = (UPLOAD_PIECE / row_bytes).max(1);
         let mut padded = Vec::new();
@@ -150,6 +157,21 @@ impl Linear {
             shards.push(Shard { weight, first, rows });
         }
         Ok(Linear { name: tensor.name.clone(), format, rows, columns, shards })
+    }
+
+    /// A matrix of made-up weights, written on the device.
+    pub fn made_up(gpu: &Gpu, name: &str, (format, rows, columns): (WeightFormat, usize, usize)) -> Result<Self> {
+        let seed = name.bytes().fold(17u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        let made_up = MadeUp::new(format, columns, seed);
+        let shard_rows = shard_rows(gpu, name, format, (rows, columns))?;
+        let mut shards = Vec::new();
+        for first in (0..rows).step_by(shard_rows) {
+            let rows = shard_rows.min(rows - first);
+            let weight = gpu.buffer(format!("{name}[{first}..]"), rows * format.row_bytes(columns), Usage::Storage)?;
+            made_up.write(gpu, (first, rows), &weight)?;
+            shards.push(Shard { weight, first, rows });
+        }
+        Ok(Linear { name: name.to_owned(), format, rows, columns, shards })
     }
 
     /// Rows of the matrix: values of y.
@@ -218,7 +240,13 @@ impl Linear {
                 Product::Matvec(form) => form.grid(shard.rows),
                 Product::Matmul(form) => form.grid(shard.rows),
             };
-            plan.dispatch(&def, label, &bound, grid, (shard.rows * self.columns) as u64)?;
+            let operand = if epilogue.kind() == EpilogueKind::Residual { shard.rows } else { 0 };
+            let cost = Cost {
+                macs: (shard.rows * self.columns) as u64,
+                bytes: (shard.rows * self.format.row_bytes(self.columns)) as u64,
+                row_bytes: floats(self.columns + shard.rows + operand) as u64,
+            };
+            plan.dispatch(&def, label, &bound, grid, cost)?;
         }
         Ok(())
     }

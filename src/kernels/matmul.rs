@@ -40,6 +40,14 @@ impl Form {
     }
 }
 
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Form::Direct => "direct",
+        })
+    }
+}
+
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     linear::defs(Product::Matmul(Form::of(caps)))
 }

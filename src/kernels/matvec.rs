@@ -35,6 +35,12 @@ impl Form {
     }
 }
 
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} lanes {} rows", self.lanes, self.rows)
+    }
+}
+
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     linear::defs(Product::Matvec(Form::of(caps)))
 }

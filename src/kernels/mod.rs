@@ -4,12 +4,14 @@ pub mod case;
 pub mod conv;
 pub mod dbc_norm;
 pub mod embed;
+pub mod fill;
 pub mod linear;
 pub mod matmul;
 pub mod matvec;
 pub mod rms_norm;
 pub mod scan;
 pub mod select;
+pub mod stream;
 pub mod variants;
 
 use crate::error::Result;
@@ -115,12 +117,19 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (dbc_norm::defs(), dbc_norm::cases()),
         (scan::defs(), scan::cases()),
         (select::defs(), select::cases()),
+        (fill::defs(), fill::cases()),
+        (stream::defs(), stream::cases()),
     ]
 }
 
 /// A size as shaders take it. Shapes are bounded when a config is read.
 pub(crate) fn size(n: usize) -> u32 {
     u32::try_from(n).expect("shapes are bounded when a config is read")
+}
+
+/// Bytes of so many f32.
+pub(crate) fn floats(n: usize) -> usize {
+    n * size_of::<f32>()
 }
 
 /// log(1 + e^v), as the kernels mean it.

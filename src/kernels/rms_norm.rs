@@ -1,9 +1,9 @@
 //! RMSNorm with weights: y = x / sqrt(mean(x^2) + eps) * weight.
 
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, BATCH, Batch, TEAM, file, size};
+use super::{Activation, BATCH, Batch, TEAM, file, floats, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters.
@@ -51,7 +51,9 @@ pub fn record(
         ("weight", weight.bind()),
         ("y", y.buf.bind()),
     ];
-    plan.dispatch(&def(), label, &bound, [Count::Rows(1), Count::Fixed(1)], x.width as u64)
+    let width = floats(x.width) as u64;
+    let cost = Cost { macs: x.width as u64, bytes: width, row_bytes: 2 * width };
+    plan.dispatch(&def(), label, &bound, [Count::Rows(1), Count::Fixed(1)], cost)
 }
 
 /// The twin, for any number of rows of `weight.len()` values.

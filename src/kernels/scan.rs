@@ -6,9 +6,9 @@
 
 use super::case::{Case, Tolerance, wide};
 use super::dbc_norm::Layout;
-use super::{Activation, BATCH, Batch, MATH, Phase, ROW, ROW_ALIGN, Row, file, silu, size};
+use super::{Activation, BATCH, Batch, MATH, Phase, ROW, ROW_ALIGN, Row, file, floats, silu, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters of the scan, over a chunk or of one token.
@@ -197,6 +197,17 @@ impl Scan<'_> {
         }
     }
 
+    /// dt, x, z and y of each token, B and C; A and the skip once; the state with every row or once a chunk.
+    fn cost(&self, phase: Phase) -> Cost {
+        let states = self.inner * self.layout.state;
+        let (once, row) = if phase == Phase::Prefill { (2 * states, 0) } else { (0, 2 * states) };
+        Cost {
+            macs: (states * 2) as u64,
+            bytes: floats(states + self.inner + once) as u64,
+            row_bytes: floats(4 * self.inner + 2 * self.layout.state + row) as u64,
+        }
+    }
+
     /// Records the scan of a chunk of the batch's slot.
     pub fn record_chunk(
         &self,
@@ -211,7 +222,7 @@ impl Scan<'_> {
         let segment = size(segments.tokens);
         let channels = Count::of(self.inner, LANES);
         let per_segment = Count::Rows(segment);
-        let work = (self.inner * state * 2) as u64;
+        let cost = self.cost(Phase::Prefill);
         if segments.count > 1 {
             let params = LocalParams {
                 inner: size(self.inner),
@@ -231,7 +242,7 @@ impl Scan<'_> {
                 ("carry", segments.carry.bind()),
                 ("dt_sum", segments.dt_sum.bind()),
             ];
-            plan.dispatch(&local_def(state), format!("{label}.local"), &bound, [channels, per_segment], work)?;
+            plan.dispatch(&local_def(state), format!("{label}.local"), &bound, [channels, per_segment], cost)?;
             let params = CarryParams {
                 inner: size(self.inner),
                 segments: size(segments.count),
@@ -248,7 +259,7 @@ impl Scan<'_> {
                 ("carry", segments.carry.bind()),
             ];
             let grid = [channels, Count::of(state, 1)];
-            plan.dispatch(&carry_def(state), format!("{label}.carry"), &bound, grid, 0)?;
+            plan.dispatch(&carry_def(state), format!("{label}.carry"), &bound, grid, Cost::default())?;
         }
         let params = self.params(on, segment);
         let params = plan.gpu().upload("scan params", &[params], Usage::Uniform)?;
@@ -264,7 +275,7 @@ impl Scan<'_> {
             ("state", self.state.bind()),
             ("y", on.y.buf.bind()),
         ];
-        plan.dispatch(&scan_def(state), label, &bound, [channels, per_segment], work)
+        plan.dispatch(&scan_def(state), label, &bound, [channels, per_segment], cost)
     }
 
     /// Records one token of each decoding row.
@@ -284,7 +295,7 @@ impl Scan<'_> {
             ("y", on.y.buf.bind()),
         ];
         let grid = [Count::of(self.inner, LANES), Count::Rows(1)];
-        plan.dispatch(&step_def(self.layout.state), label, &bound, grid, (self.inner * self.layout.state * 2) as u64)
+        plan.dispatch(&step_def(self.layout.state), label, &bound, grid, self.cost(Phase::Decode))
     }
 }
 

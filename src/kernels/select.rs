@@ -2,9 +2,9 @@
 //! temperature, then one draw from a counter-based generator. The order is llama.cpp's.
 
 use super::case::{Case, Fault, Reached, wide};
-use super::{Activation, BATCH, Batch, ROW, Row, TEAM, file, size};
+use super::{Activation, BATCH, Batch, ROW, Row, TEAM, file, floats, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 use bytemuck::{Pod, Zeroable};
 
 params! {
@@ -149,7 +149,10 @@ impl Select<'_> {
             ("rows", self.rows.bind()),
             ("chosen", self.chosen.bind()),
         ];
-        plan.dispatch(&def(), "select", &bound, [Count::Rows(1), Count::Fixed(1)], self.logits.width as u64 * 64)
+        // Logits and bias are read at least once; rules other than greedy look at them some 60 times.
+        let width = self.logits.width;
+        let cost = Cost { macs: width as u64 * 64, row_bytes: floats(2 * width) as u64, ..Default::default() };
+        plan.dispatch(&def(), "select", &bound, [Count::Rows(1), Count::Fixed(1)], cost)
     }
 }
 

@@ -27,3 +27,9 @@ impl Variants {
         }
     }
 }
+
+impl std::fmt::Display for Variants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "matvec {}, matmul {}", self.matvec, self.matmul)
+    }
+}

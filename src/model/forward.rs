@@ -2,14 +2,14 @@
 
 use super::config::Config;
 use super::layers::{Builder, Decode, Prefill};
-use super::scratch::{Layout, Scratch, layout};
+use super::scratch::{Layout, Scratch};
 use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
 use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, WINDOW};
 use crate::kernels::variants::Variants;
-use crate::kernels::{Activation, Batch, Phase, Row, size};
+use crate::kernels::{Batch, Phase, Row, size};
 use std::sync::Arc;
 
 /// Tokens of a chunk, at most.
@@ -52,24 +52,16 @@ struct Slot {
     next: u32,
 }
 
-/// A named place in the model where a value can be looked at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Tap {
-    /// As in [`super::reference::Reference::forward`].
-    pub name: String,
-    /// `[rows, width]`.
-    pub values: Vec<f32>,
-}
-
 /// A model ready to run, with the states of its slots.
 pub struct Forward {
-    gpu: Gpu,
-    config: Config,
+    pub(super) gpu: Gpu,
+    pub(super) config: Config,
+    variants: Variants,
     weights: Arc<Weights>,
     state: StateBank,
     slots: Vec<Slot>,
     /// Slots of the rows of a decode step, in order.
-    decoding: Vec<usize>,
+    pub(super) decoding: Vec<usize>,
     /// The row table: a row for each slot, and one more for the choice after a prefill.
     table: Buf<Row>,
     rules: Buf<Rules>,
@@ -80,8 +72,8 @@ pub struct Forward {
     fed_rows: usize,
     /// What made the last choice, and so holds its logits.
     last_choice: Phase,
-    prefill: Prefill,
-    decode: Decode,
+    pub(super) prefill: Prefill,
+    pub(super) decode: Decode,
 }
 
 /// The tokens that a decode step chooses, on their way to the host.
@@ -124,9 +116,10 @@ impl Forward {
         let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
+        let variants = Variants::of(gpu.caps());
         let build = Builder {
             gpu,
-            variants: Variants::of(gpu.caps()),
+            variants,
             config,
             weights: &weights,
             state: &state,
@@ -140,6 +133,7 @@ impl Forward {
         Ok(Forward {
             gpu: gpu.clone(),
             config: config.clone(),
+            variants,
             state,
             slots: vec![Slot::default(); options.slots],
             decoding: vec![],
@@ -159,6 +153,11 @@ impl Forward {
     /// The model's shape.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Which forms of the kernels it runs.
+    pub fn variants(&self) -> Variants {
+        self.variants
     }
 
     /// The device.
@@ -232,7 +231,7 @@ impl Forward {
         Ok(())
     }
 
-    fn stage(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+    pub(super) fn stage(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.check_ids(ids)?;
         assert!(ids.len() <= self.chunk, "a chunk is at most {} tokens", self.chunk);
         let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
@@ -426,45 +425,5 @@ impl Forward {
     pub async fn decode_logits(&self, row: usize) -> Result<Vec<f32>> {
         let vocab = self.config.vocab;
         self.gpu.read(&self.decode.logits.buf, row * vocab..(row + 1) * vocab).await
-    }
-
-    /// Feeds one chunk step by step and reads every tap on the way.
-    pub async fn trace(&mut self, slot: usize, ids: &[u32]) -> Result<Vec<Tap>> {
-        self.stage(slot, ids)?;
-        let rows = ids.len();
-        let config = &self.config;
-        let scratch = &self.prefill.scratch;
-        let b = layout(config).b_first();
-        let mut taps = Vec::new();
-        self.prefill.body.run_stepwise(rows, |label| {
-            let (layer, kernel) = label.rsplit_once('.').unwrap_or(("", label));
-            let index = layer.rsplit_once('.').and_then(|(_, i)| i.parse::<usize>().ok()).unwrap_or(0);
-            let places: Vec<(&str, &Activation, std::ops::Range<usize>)> = match kernel {
-                "embed" => vec![("embed", &scratch.x[0], 0..config.hidden)],
-                "norm" => vec![("norm", &scratch.normed, 0..config.hidden)],
-                "in_proj" => {
-                    vec![("x", &scratch.xz, 0..config.inner), ("z", &scratch.xz, config.inner..2 * config.inner)]
-                }
-                "conv" => vec![("conv", &scratch.conv, 0..config.inner)],
-                "dbc" => vec![
-                    ("dt", &scratch.dbc, 0..config.dt_rank),
-                    ("B", &scratch.dbc, b..b + config.state),
-                    ("C", &scratch.dbc, b + config.state..b + 2 * config.state),
-                ],
-                "dt_proj" => vec![("delta", &scratch.dt, 0..config.inner)],
-                "scan" => vec![("gated", &scratch.gated, 0..config.inner)],
-                "out_proj" => vec![("resid", &scratch.x[(index + 1) % 2], 0..config.hidden)],
-                _ => vec![],
-            };
-            for (name, activation, columns) in places {
-                let name = if layer.is_empty() { name.to_owned() } else { format!("{layer}.{name}") };
-                let values = pollster::block_on(activation.read(&self.gpu, rows, columns))?;
-                // A product in shards passes here once a shard; the last look counts.
-                taps.retain(|tap: &Tap| tap.name != name);
-                taps.push(Tap { name, values });
-            }
-            Ok(())
-        })?;
-        Ok(taps)
     }
 }

@@ -1,10 +1,11 @@
 //! A model's tensors: each name and shape is asked for in one place, here.
 
 use super::config::Config;
+use super::shape::Shape;
 use crate::error::Result;
-use crate::format::{Tensor, TensorSource};
+use crate::format::{Tensor, TensorSource, WeightFormat};
 use crate::gpu::{Buf, Gpu, Usage};
-use crate::kernels::{conv, linear::Linear, scan};
+use crate::kernels::{case::Random, conv, linear::Linear, scan};
 use std::sync::Arc;
 
 /// The tensors of one layer, as they lie in the checkpoint.
@@ -187,6 +188,42 @@ impl Weights {
         };
         gpu.flush()?;
         Ok(Weights { embedding, layers, norm_f, head })
+    }
+
+    /// Made-up weights of a shape, their matrices written on the device: what a model of this shape costs, without its
+    /// files. Time steps and decays are as in a model before training, so that no state grows without bound.
+    pub fn made_up(gpu: &Gpu, shape: &Shape, format: WeightFormat, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let Config { vocab, hidden: h, inner: d, state: n, dt_rank: r, conv_kernel: k, layers, .. } = shape.config;
+        let mut random = Random::new(1);
+        let matrix = |name: &str, rows, columns| Linear::made_up(gpu, name, (format, rows, columns));
+        let vector = |name: &str, values: &[f32]| gpu.upload(name, values, Usage::Storage);
+        let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
+        let a_skip = scan::pack(&a_log, &vec![1.0; d]);
+        let embedding = Arc::new(matrix("embedding", vocab, h)?);
+        let mut made = Vec::with_capacity(layers);
+        for i in 0..layers {
+            progress(Progress { done: i as u64, total: layers as u64 });
+            let name = |what: &str| format!("layer.{i}.{what}");
+            // softplus(bias) is log-uniform from 0.001 to 0.1.
+            let bias = |random: &mut Random| random.uniform(0.001f32.ln(), 0.1f32.ln()).exp().exp_m1().ln();
+            let dt_bias: Vec<f32> = (0..d).map(|_| bias(&mut random)).collect();
+            let taps = conv::pack(&random.uniforms(d * k, -0.5, 0.5), &vec![0.0; d]);
+            made.push(Layer {
+                norm: vector(&name("norm"), &vec![1.0; h])?,
+                in_proj: matrix(&name("in_proj"), 2 * d, h)?,
+                conv_taps: vector(&name("conv"), &taps)?,
+                x_proj: matrix(&name("x_proj"), r + 2 * n, d)?,
+                dt_proj: matrix(&name("dt_proj"), d, r)?,
+                dt_bias: vector(&name("dt_bias"), &dt_bias)?,
+                a_skip: vector(&name("A"), &a_skip)?,
+                out_proj: matrix(&name("out_proj"), h, d)?,
+            });
+        }
+        let norm_f = vector("norm_f", &vec![1.0; h])?;
+        let head = if shape.tied { embedding.clone() } else { Arc::new(matrix("head", vocab, h)?) };
+        gpu.flush()?;
+        progress(Progress { done: layers as u64, total: layers as u64 });
+        Ok(Weights { embedding, layers: made, norm_f, head })
     }
 
     /// Whether the head is the embedding.

@@ -1,0 +1,255 @@
+//! What was measured, as tables for people and for programs.
+
+use crate::gpu::{AdapterInfo, Totals};
+use serde_json::{Value, json};
+
+/// What was measured on.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The model's name or folder.
+    pub model: String,
+    /// How its matrices are stored.
+    pub weights: String,
+    /// Bytes of its weights on the device.
+    pub weight_bytes: u64,
+    /// Number of parameters.
+    pub parameters: u64,
+    /// Class of arithmetic.
+    pub math: String,
+    /// Forms of the kernels.
+    pub variants: String,
+    /// The commit that this was built from; empty where it is not known.
+    pub commit: String,
+}
+
+/// One run of a test.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    pub(super) seconds: f64,
+    /// Of these, what the host took to record and submit.
+    pub(super) host_seconds: f64,
+}
+
+/// One test.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// As llama-bench names it: pp512, tg128, pp512 @ d1024.
+    pub test: String,
+    /// A prompt was read; else tokens were generated.
+    pub prompt: bool,
+    /// Tokens read or generated.
+    pub tokens: usize,
+    /// Tokens consumed before.
+    pub depth: usize,
+    /// A measurement each.
+    pub samples: Vec<Sample>,
+    /// What one run takes.
+    pub totals: Totals,
+}
+
+/// Time of all dispatches of one kind.
+#[derive(Debug, Clone)]
+pub struct KernelTime {
+    /// What it is for, with the kernel's name.
+    pub name: String,
+    /// How many.
+    pub dispatches: usize,
+    /// Seconds, all together.
+    pub seconds: f64,
+    /// Multiply-adds, all together.
+    pub macs: u64,
+    /// Bytes that must be moved, all together.
+    pub bytes: u64,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// On what model.
+    pub subject: Subject,
+    /// On which adapter.
+    pub adapter: AdapterInfo,
+    /// Bytes a second that the adapter reads from memory when it does nothing else.
+    pub stream_bytes_per_s: f64,
+    /// Bytes of buffers on the device.
+    pub gpu_bytes: u64,
+    /// The most memory the process has had resident, where the system tells.
+    pub host_peak_bytes: Option<u64>,
+    /// Tests.
+    pub rows: Vec<Row>,
+    /// Kernels of a step, slowest first.
+    pub profiles: Vec<(String, Vec<KernelTime>)>,
+}
+
+impl Row {
+    /// Tokens a second of each measurement.
+    pub fn speeds(&self) -> Vec<f64> {
+        self.samples.iter().map(|sample| self.tokens as f64 / sample.seconds).collect()
+    }
+
+    /// Mean of the speeds, in tokens a second.
+    pub fn tokens_per_s(&self) -> f64 {
+        let speeds = self.speeds();
+        speeds.iter().sum::<f64>() / speeds.len() as f64
+    }
+
+    /// Their standard deviation; 0 for a single one.
+    pub fn deviation(&self) -> f64 {
+        let (speeds, mean) = (self.speeds(), self.tokens_per_s());
+        let squares: f64 = speeds.iter().map(|speed| (speed - mean) * (speed - mean)).sum();
+        if speeds.len() > 1 { (squares / (speeds.len() - 1) as f64).sqrt() } else { 0.0 }
+    }
+
+    fn mean(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        self.samples.iter().map(of).sum::<f64>() / self.samples.len() as f64
+    }
+}
+
+/// Columns of a row as programs get it.
+const COLUMNS: [&str; 30] = [
+    "model",
+    "weights",
+    "math",
+    "variants",
+    "parameters",
+    "weight_bytes",
+    "adapter",
+    "backend",
+    "driver",
+    "commit",
+    "test",
+    "n_prompt",
+    "n_gen",
+    "depth",
+    "tokens_per_s",
+    "tokens_per_s_sd",
+    "samples",
+    "ttft_ms",
+    "bytes_per_token",
+    "read_gb_s",
+    "stream_gb_s",
+    "share_of_stream",
+    "gflop_s",
+    "dispatches_per_token",
+    "barriers_per_token",
+    "submits_per_token",
+    "cpu_ms_per_token",
+    "gpu_bytes",
+    "host_peak_bytes",
+    "schema",
+];
+
+impl Report {
+    fn fields(&self, row: &Row) -> Value {
+        let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
+        let n = row.tokens as f64;
+        let speed = row.tokens_per_s();
+        let per_token = |total: u64| total as f64 / n;
+        let read = per_token(row.totals.bytes) * speed;
+        let generated = if row.prompt { 0 } else { row.tokens };
+        json!({
+            "model": model, "weights": weights, "math": math, "variants": variants, "parameters": parameters,
+            "weight_bytes": weight_bytes, "adapter": self.adapter.name, "backend": self.adapter.backend,
+            "driver": self.adapter.driver, "commit": commit, "test": row.test, "n_prompt": row.tokens - generated,
+            "n_gen": generated, "depth": row.depth, "tokens_per_s": speed, "tokens_per_s_sd": row.deviation(),
+            "samples": row.speeds(), "ttft_ms": row.prompt.then(|| row.mean(|sample| sample.seconds) * 1e3),
+            "bytes_per_token": per_token(row.totals.bytes), "read_gb_s": read / 1e9,
+            "stream_gb_s": self.stream_bytes_per_s / 1e9, "share_of_stream": read / self.stream_bytes_per_s,
+            "gflop_s": 2.0 * per_token(row.totals.macs) * speed / 1e9,
+            "dispatches_per_token": row.totals.dispatches as f64 / n,
+            "barriers_per_token": row.totals.barriers as f64 / n, "submits_per_token": row.totals.submits as f64 / n,
+            "cpu_ms_per_token": row.mean(|sample| sample.host_seconds) * 1e3 / n, "gpu_bytes": self.gpu_bytes,
+            "host_peak_bytes": self.host_peak_bytes, "schema": 1,
+        })
+    }
+
+    /// An array with an object a test.
+    pub fn json(&self) -> Value {
+        self.rows.iter().map(|row| self.fields(row)).collect()
+    }
+
+    /// A line a test, after one with the names; samples are separated by spaces.
+    pub fn csv(&self) -> String {
+        let mut text = COLUMNS.join(",") + "\n";
+        for row in &self.rows {
+            let fields = self.fields(row);
+            let cell = |name: &&str| match &fields[*name] {
+                Value::Null => String::new(),
+                Value::Array(values) => values.iter().map(Value::to_string).collect::<Vec<_>>().join(" "),
+                Value::String(text) => format!("\"{}\"", text.replace('"', "\"\"")),
+                value => value.to_string(),
+            };
+            text += &(COLUMNS.iter().map(cell).collect::<Vec<_>>().join(",") + "\n");
+        }
+        text
+    }
+
+    /// llama-bench's table, then what stands behind the figures, then the profiles.
+    pub fn markdown(&self) -> String {
+        let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
+        let mut text =
+            String::from("| model | size | params | backend | test | t/s |\n|---|---:|---:|---|---:|---:|\n");
+        let size = bytes(*weight_bytes);
+        for row in &self.rows {
+            text += &format!(
+                "| {model} {weights} | {size} | {} | {} | {} | {:.2} ± {:.2} |\n",
+                count(*parameters),
+                self.adapter.backend,
+                row.test,
+                row.tokens_per_s(),
+                row.deviation()
+            );
+        }
+        text += "\n| test | MB/token | GB/s | of stream | GFLOP/s | first token ms | dispatches | barriers | submits | host ms/token |\n\
+                 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        for row in &self.rows {
+            let fields = self.fields(row);
+            let number = |name: &str| fields[name].as_f64().unwrap_or(f64::NAN);
+            let first = fields["ttft_ms"].as_f64().map_or_else(String::new, |ms| format!("{ms:.1}"));
+            text += &format!(
+                "| {} | {:.2} | {:.2} | {:.0} % | {:.1} | {first} | {:.1} | {:.1} | {:.2} | {:.3} |\n",
+                row.test,
+                number("bytes_per_token") / 1e6,
+                number("read_gb_s"),
+                100.0 * number("share_of_stream"),
+                number("gflop_s"),
+                number("dispatches_per_token"),
+                number("barriers_per_token"),
+                number("submits_per_token"),
+                number("cpu_ms_per_token"),
+            );
+        }
+        for (what, kernels) in &self.profiles {
+            let total: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
+            text += &format!("\n{what}, {:.3} ms on the device, each dispatch alone:\n\n", total * 1e3);
+            text += "| kernel | dispatches | µs each | GB/s | GFLOP/s | % |\n|---|---:|---:|---:|---:|---:|\n";
+            for kernel in kernels {
+                let KernelTime { name, dispatches, seconds, macs, bytes } = kernel;
+                text += &format!(
+                    "| {name} | {dispatches} | {:.1} | {:.2} | {:.2} | {:.1} |\n",
+                    seconds * 1e6 / *dispatches as f64,
+                    *bytes as f64 / seconds / 1e9,
+                    2.0 * *macs as f64 / seconds / 1e9,
+                    100.0 * seconds / total
+                );
+            }
+        }
+        text += &format!("\n{}\n", self.adapter);
+        text += &format!("math {math} · {variants}\n");
+        text += &format!("memory read at {:.2} GB/s at best · ", self.stream_bytes_per_s / 1e9);
+        text += &format!("{} on the device", bytes(self.gpu_bytes));
+        text +=
+            &self.host_peak_bytes.map_or_else(String::new, |peak| format!(" · {} on the host at most", bytes(peak)));
+        let commit = if commit.is_empty() { String::new() } else { format!(" · build {commit}") };
+        text + &commit + "\n"
+    }
+}
+
+fn bytes(n: u64) -> String {
+    let mib = n as f64 / (1 << 20) as f64;
+    if mib < 1024.0 { format!("{mib:.1} MiB") } else { format!("{:.2} GiB", mib / 1024.0) }
+}
+
+fn count(n: u64) -> String {
+    if n < 1_000_000_000 { format!("{:.2} M", n as f64 / 1e6) } else { format!("{:.2} B", n as f64 / 1e9) }
+}

@@ -1,0 +1,164 @@
+//! `peregrine bench`: how fast a model, or just its shape, runs on this machine.
+
+use super::model::{DeviceArgs, LoadBar};
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use peregrine::bench::{Options, Subject, run};
+use peregrine::format::WeightFormat;
+use peregrine::model::{Config, Forward, ForwardOptions, SHAPES, Shape, Weights};
+use peregrine::runtime::Checkpoint;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Args)]
+pub struct Bench {
+    /// Folder of a checkpoint; without it, and without --shape, the small model that is compiled in
+    #[arg(short, long, value_name = "DIR", conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    /// Made-up weights of this shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b) or a config.json
+    #[arg(long, value_name = "SHAPE")]
+    shape: Option<String>,
+    /// How the made-up weights are stored
+    #[arg(long, value_name = "FORMAT", default_value = "bf16", requires = "shape")]
+    weights: Format,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Tokens of prompts to read; 0 for none
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512", value_parser = tokens)]
+    n_prompt: Vec<usize>,
+    /// Tokens to generate; 0 for none
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128", value_parser = tokens)]
+    n_gen: Vec<usize>,
+    /// Tokens consumed before, such as 0,1k,16k,130k
+    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0", value_parser = tokens)]
+    n_depth: Vec<usize>,
+    /// Measurements of each test
+    #[arg(short, long, value_name = "N", default_value_t = 5)]
+    repetitions: usize,
+    /// Measure at once, compiling included
+    #[arg(long)]
+    no_warmup: bool,
+    /// Tokens of a prompt taken in one step, at most
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    chunk: usize,
+    /// Segments that the scan cuts a full chunk into
+    #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
+    segments: usize,
+    /// Time each kernel of a decode step and of a chunk
+    #[arg(long)]
+    profile: bool,
+    /// How to print the results
+    #[arg(short, long, value_name = "FORMAT", default_value = "md")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    F32,
+    F16,
+    Bf16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Md,
+    Json,
+    Csv,
+}
+
+/// A number of tokens; k and M stand for 1024 and 1024 * 1024.
+fn tokens(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1 << 10),
+        None => text.strip_suffix(['m', 'M']).map_or((text, 1), |digits| (digits, 1 << 20)),
+    };
+    let n: usize = digits.parse().map_err(|_| "it is a whole number, or one with k or M".to_owned())?;
+    n.checked_mul(unit).filter(|n| *n <= 1 << 30).ok_or_else(|| "it is at most 1024M".to_owned())
+}
+
+impl Bench {
+    pub fn run(self) -> anyhow::Result<()> {
+        let options = Options {
+            prompt: self.n_prompt.clone(),
+            generate: self.n_gen.clone(),
+            depths: self.n_depth.clone(),
+            repetitions: self.repetitions,
+            warmup: !self.no_warmup,
+            profile: self.profile,
+        };
+        let (mut forward, subject) = self.load()?;
+        let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} measuring {msg}")?);
+        spinner.enable_steady_tick(Duration::from_millis(200));
+        let report = run(&mut forward, subject, &options, &mut |what| spinner.set_message(what.to_owned()))?;
+        spinner.finish_and_clear();
+        let mut stdout = std::io::stdout().lock();
+        match self.output {
+            Output::Md => write!(stdout, "{}", report.markdown())?,
+            Output::Json => writeln!(stdout, "{:#}", report.json())?,
+            Output::Csv => write!(stdout, "{}", report.csv())?,
+        }
+        Ok(())
+    }
+
+    fn load(&self) -> anyhow::Result<(Forward, Subject)> {
+        let layout = ForwardOptions { slots: 1, chunk: self.chunk, segments: self.segments };
+        let mut bar = LoadBar::new();
+        let (gpu, name, format, tied, config, weights);
+        if let Some(shape) = &self.shape {
+            let shape = named_or_read(shape)?;
+            gpu = self.device.open(false)?;
+            let made = match self.weights {
+                Format::F32 => WeightFormat::F32,
+                Format::F16 => WeightFormat::F16,
+                Format::Bf16 => WeightFormat::Bf16,
+            };
+            weights = Weights::made_up(&gpu, &shape, made, &mut |progress| bar.show(progress))?;
+            (name, format, tied, config) = (shape.name, made.name().to_owned(), shape.tied, shape.config);
+        } else {
+            let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
+            gpu = self.device.open(false)?;
+            let tensors = checkpoint.tensors()?;
+            let mut formats: Vec<_> = tensors.matrices().map(|tensor| tensor.format.name()).collect();
+            formats.sort_unstable();
+            formats.dedup();
+            weights = Weights::load(&gpu, &tensors, &mut |progress| bar.show(progress))?;
+            (name, format) = (checkpoint.label().to_owned(), formats.join("+"));
+            (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
+        }
+        bar.finish();
+        let weight_bytes = gpu.allocated_bytes();
+        let forward = Forward::new(&gpu, &config, Arc::new(weights), layout)?;
+        let subject = Subject {
+            model: name,
+            weights: format,
+            weight_bytes,
+            parameters: config.parameters(tied),
+            math: "exact".to_owned(),
+            variants: forward.variants().to_string(),
+            commit: env!("PEREGRINE_COMMIT").to_owned(),
+        };
+        Ok((forward, subject))
+    }
+}
+
+/// A published shape, or that of a config.json.
+fn named_or_read(shape: &str) -> anyhow::Result<Shape> {
+    if let Some(shape) = Shape::named(shape) {
+        return Ok(shape);
+    }
+    let path = Path::new(shape);
+    if !path.exists() {
+        bail!("no shape {shape:?}; there are {}, or name a config.json", SHAPES.join(", "));
+    }
+    let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
+    let file = path.display().to_string();
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {file}"))?;
+    let json: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|e| peregrine::Error::BadJson { file: file.clone(), problem: e.to_string() })?;
+    let tied = json["tie_word_embeddings"].as_bool().unwrap_or(true);
+    let config = Config::from_json(&file, &json, &peregrine::format::TensorSource::empty(&file))?;
+    Ok(Shape { name: file, config, tied })
+}
