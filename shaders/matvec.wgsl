@@ -1,7 +1,7 @@
-// y = W x for each row of a decode step, then the epilogue. A team of lanes makes four rows of y at a time; the sum over k
-// runs in the same order whatever the number of tokens.
+// y = W x for each row of a decode step, between a prologue and an epilogue. A team of lanes makes TEAM_ROWS rows of y at a
+// time; the sum over k runs in the same order whatever the number of tokens.
 override ROWS: u32 = 16u;  // rows of y that a workgroup makes
-const TEAM_ROWS: u32 = 4u;
+const FOURS: u32 = TEAM_ROWS / 4u;
 
 @compute @workgroup_size(WG)
 fn matvec(lanes: Lanes) {
@@ -12,22 +12,38 @@ fn matvec(lanes: Lanes) {
   let end = min(params.rows, (lanes.group.x + 1u) * ROWS);
   var row = lanes.group.x * ROWS + team_index(lanes) * TEAM_ROWS;
   for (; row < end; row += team_count(lanes) * TEAM_ROWS) {
-    var sums = vec4<f32>();
+    var sums: array<vec4<f32>, FOURS>;
+    var squares = 0.0;
     for (var unit = team_lane(lanes); unit < params.units; unit += team_size(lanes)) {
-      var w0 = unpack_unit(load_unit(row, unit, params.units));
-      var w1 = unpack_unit(load_unit(min(row + 1u, last), unit, params.units));
-      var w2 = unpack_unit(load_unit(min(row + 2u, last), unit, params.units));
-      var w3 = unpack_unit(load_unit(min(row + 3u, last), unit, params.units));
+      var v: array<vec4<f32>, QUADS>;
       for (var q = 0u; q < QUADS; q++) {
-        let v = x[x_first + unit * QUADS + q];
-        sums += vec4<f32>(dot(w0[q], v), dot(w1[q], v), dot(w2[q], v), dot(w3[q], v));
+        let at = unit * QUADS + q;
+        v[q] = x[x_first + at];
+        if (NORMED) {
+          squares += dot(v[q], v[q]);
+          v[q] *= norm_weight(at);
+        }
+      }
+      for (var i = 0u; i < FOURS; i++) {
+        var w0 = unpack_unit(load_unit(min(row + 4u * i, last), unit, params.units));
+        var w1 = unpack_unit(load_unit(min(row + 4u * i + 1u, last), unit, params.units));
+        var w2 = unpack_unit(load_unit(min(row + 4u * i + 2u, last), unit, params.units));
+        var w3 = unpack_unit(load_unit(min(row + 4u * i + 3u, last), unit, params.units));
+        for (var q = 0u; q < QUADS; q++) {
+          sums[i] += vec4<f32>(dot(w0[q], v[q]), dot(w1[q], v[q]), dot(w2[q], v[q]), dot(w3[q], v[q]));
+        }
       }
     }
-    let totals = team_sum(sums, lanes);
-    if (team_lane(lanes) == 0u) {
-      for (var i = 0u; i < TEAM_ROWS && row + i < end; i++) {
-        let out = params.first + row + i;
-        y[token * params.y_stride + out] = finish(token, out, totals[i]);
+    var scale = 1.0;
+    if (NORMED) { scale = inverseSqrt(team_sum(vec4<f32>(squares), lanes).x / f32(params.columns) + params.eps); }
+    for (var i = 0u; i < FOURS; i++) {
+      let totals = team_sum(sums[i], lanes) * scale;
+      // One lane a row, as far as the team reaches: an epilogue may be long.
+      for (var j = team_lane(lanes); j < 4u; j += team_size(lanes)) {
+        if (row + 4u * i + j < end) {
+          let out = params.first + row + 4u * i + j;
+          y[token * params.y_stride + out] = finish(token, out, totals[j]);
+        }
       }
     }
   }

@@ -1,32 +1,74 @@
-// One token of the selective scan for each decoding row: reads one version of the slot's state, writes the next.
-@group(0) @binding(1) var<storage, read> rows: array<Row>;           // [rows]
-@group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
-@group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution
-@group(0) @binding(4) var<storage, read> z: array<f32>;              // [rows, u | z]
-@group(0) @binding(5) var<storage, read> dbc: array<f32>;            // [rows, dt | B | C]
-@group(0) @binding(6) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A, then the skip D
-@group(0) @binding(7) var<storage, read_write> state: array<f32>;    // [slot][version][N][D]
-@group(0) @binding(8) var<storage, read_write> y: array<f32>;        // [rows, D]
+// One token of the selective scan for each decoding row, from x_proj's output to the gated y: the norms of dt, B and C,
+// dt_proj with softplus, the step of the state from one version to the next, the skip D and the gate.
+// LANES lanes share a channel: its row of dt_proj and its states.
+struct Params {
+  inner: u32,      // D
+  first: u32,      // channel that this shard of dt_proj begins with
+  rows: u32,       // channels of this shard
+  units: u32,      // 16-byte units in a row of dt_proj
+  dt_rank: u32,    // R
+  p_stride: u32,   // floats from one row of projected to the next
+  xg_stride: u32,
+  y_stride: u32,
+  versions: u32,   // versions of a slot's state
+  normed: u32,     // 1: the three norms of Falcon Mamba
+  eps: f32,
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> rows: array<Row>;             // [rows]
+@group(0) @binding(2) var<storage, read> projected: array<vec4<f32>>;  // [rows, dt | B | C]
+@group(0) @binding(3) var<storage, read> xg: array<f32>;               // [rows, x | gate], both after SiLU
+@group(0) @binding(4) var<storage, read> dt_bias: array<f32>;          // [D]
+@group(0) @binding(5) var<storage, read> a_skip: array<f32>;           // [N + 1, D]: A, then the skip D
+@group(0) @binding(6) var<storage, read_write> state: array<f32>;      // [slot][version][N][D]
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;          // [rows, D]
 
-override WG: u32 = 64u;
+fn value(at: u32) -> f32 { return projected[at / 4u][at % 4u]; }
 
 @compute @workgroup_size(WG)
-fn ssm_step(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  let d = group.x * WG + lane;
-  let r = group.y;
-  if (d >= params.inner) { return; }
-  let row = rows[r];
-  let old_at = (row.slot * params.versions + row.version % params.versions) * N;
-  let new_at = (row.slot * params.versions + (row.version + 1u) % params.versions) * N;
-  let dt_r = dt[r * params.stride + d];
-  let x_r = x[r * params.stride + d];
-  let b = r * params.dbc_stride + params.b_first;
-  var sum = 0.0;
-  for (var n = 0u; n < N; n++) {
-    let h = recur(state[(old_at + n) * params.inner + d], dt_r, a_skip[n * params.inner + d], dt_r * x_r, dbc[b + n]);
-    state[(new_at + n) * params.inner + d] = h;
-    sum += dbc[b + N + n] * h;
+fn ssm_step(lanes: Lanes) {
+  let r = lanes.group.y;
+  let p = r * params.p_stride;
+  let b = p + params.dt_rank;
+
+  // Each team takes the scales for itself: a few hundred values, and no barrier between teams.
+  var scale = vec3<f32>(1.0);
+  if (params.normed == 1u) {
+    var squares = vec4<f32>();
+    for (var i = team_lane(lanes); i < params.dt_rank; i += team_size(lanes)) { squares.x += value(p + i) * value(p + i); }
+    for (var n = team_lane(lanes); n < N; n += team_size(lanes)) {
+      squares.y += value(b + n) * value(b + n);
+      squares.z += value(b + N + n) * value(b + N + n);
+    }
+    let means = team_sum(squares, lanes).xyz / vec3<f32>(f32(params.dt_rank), f32(N), f32(N));
+    scale = inverseSqrt(means + params.eps);
   }
-  let skip = a_skip[N * params.inner + d];
-  y[r * params.stride + d] = (sum + skip * x_r) * silu(z[r * params.z_stride + params.z_first + d]);
+
+  let channel = lanes.group.x * (WG / LANES) + lanes.index / LANES;
+  let part = lanes.index % LANES;
+  let own = min(channel, params.rows - 1u);  // lanes past the shard keep step and write nothing
+  let d = params.first + own;
+
+  var sum = 0.0;
+  for (var unit = part; unit < params.units; unit += LANES) {
+    var w = unpack_unit(load_unit(own, unit, params.units));
+    for (var q = 0u; q < QUADS; q++) { sum += dot(w[q], projected[p / 4u + unit * QUADS + q]); }
+  }
+  let dt = softplus(channel_sum(sum) * scale.x + dt_bias[d]);
+
+  let entry = rows[r];
+  let old_at = (entry.slot * params.versions + entry.version % params.versions) * N;
+  let new_at = (entry.slot * params.versions + (entry.version + 1u) % params.versions) * N;
+  let x = xg[r * params.xg_stride + d];
+  var readout = 0.0;
+  for (var n = part; n < N; n += LANES) {
+    let old = state[(old_at + n) * params.inner + d];
+    let h = recur(old, dt, a_skip[n * params.inner + d], dt * x, value(b + n) * scale.y);
+    if (channel < params.rows) { state[(new_at + n) * params.inner + d] = h; }
+    readout += value(b + N + n) * scale.z * h;
+  }
+  let total = channel_sum(readout) + a_skip[N * params.inner + d] * x;
+  if (part == 0u && channel < params.rows) {
+    y[r * params.y_stride + d] = total * xg[r * params.xg_stride + params.inner + d];
+  }
 }

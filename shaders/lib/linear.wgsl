@@ -1,10 +1,12 @@
 // What both products share: the shard of W they make, x and y.
 struct Params {
   units: u32,     // 16-byte units in a row of W
+  columns: u32,   // values in a row of W
   x_stride: u32,  // vec4s from one token of x to the next
   y_stride: u32,  // floats from one token of y to the next
   first: u32,     // row of y that this shard's row 0 makes
   rows: u32,      // rows of this shard
+  eps: f32,       // added to the mean square of x, where its norm is taken
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;

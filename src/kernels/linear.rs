@@ -2,8 +2,9 @@
 //! step, [`super::matmul`] for the tokens of a prefill chunk. Both sum over k in an order that nothing but the phase decides.
 
 use super::case::{Case, Io, Tolerance, wide};
+use super::conv::Conv;
 use super::fill::MadeUp;
-use super::{Activation, BATCH, Batch, MATH, file, floats, matmul, matvec, size, softplus};
+use super::{Activation, BATCH, Batch, MATH, ROW, Row, file, floats, matmul, matvec, size, softplus};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Cost, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Usage, params, wgsl};
@@ -13,6 +14,8 @@ params! {
     pub struct Params {
         /// 16-byte units in a row of W.
         units: u32,
+        /// Values in a row of W.
+        columns: u32,
         /// vec4s from one token of x to the next.
         x_stride: u32,
         /// Floats from one token of y to the next.
@@ -21,6 +24,18 @@ params! {
         first: u32,
         /// Rows of this shard.
         rows: u32,
+        /// Added to the mean square of x, where its norm is taken.
+        eps: f32,
+    }
+}
+
+params! {
+    /// Parameters of the mixer's epilogue.
+    pub struct MixerParams {
+        /// Channels, D.
+        inner: u32,
+        /// Versions of a slot's state.
+        versions: u32,
     }
 }
 
@@ -33,6 +48,20 @@ pub enum Product {
     Matmul(matmul::Form),
 }
 
+/// What a product reads of x.
+#[derive(Clone, Copy)]
+pub enum Prologue<'a> {
+    /// x.
+    None,
+    /// x / sqrt(mean(x^2) + eps) * weight, in a decode step.
+    Norm {
+        /// `[columns]`, filled up with zeros as x is.
+        weight: &'a Buf<f32>,
+        /// Added to the mean square.
+        eps: f32,
+    },
+}
+
 /// What becomes of a product.
 #[derive(Clone, Copy)]
 pub enum Epilogue<'a> {
@@ -40,8 +69,10 @@ pub enum Epilogue<'a> {
     Store,
     /// y = residual + W x; the residual is laid out as y.
     Residual(&'a Activation),
-    /// y = softplus(W x + bias).
+    /// y = softplus(W x + bias), in prefill.
     Softplus(&'a Buf<f32>),
+    /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step.
+    Mixer(Conv<'a>, &'a Buf<Row>),
 }
 
 /// The part that reads weights of a format: it binds them in group 1 and unpacks 16 bytes at a time.
@@ -57,15 +88,15 @@ pub(super) fn weights_bindings() -> Vec<Binding> {
     vec![Binding::read("weight")]
 }
 
-/// An [`Epilogue`] without its operand.
+/// An [`Epilogue`] without its operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum EpilogueKind {
+pub(super) enum EpilogueKind {
     Store,
     Residual,
     Softplus,
+    /// With the taps of its convolution.
+    Mixer(usize),
 }
-
-const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residual, EpilogueKind::Softplus];
 
 impl Epilogue<'_> {
     fn kind(&self) -> EpilogueKind {
@@ -73,25 +104,42 @@ impl Epilogue<'_> {
             Epilogue::Store => EpilogueKind::Store,
             Epilogue::Residual(_) => EpilogueKind::Residual,
             Epilogue::Softplus(_) => EpilogueKind::Softplus,
+            Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
         }
     }
 }
 
-fn def(product: Product, format: WeightFormat, epilogue: EpilogueKind) -> KernelDef {
-    let (part, operand) = match epilogue {
-        EpilogueKind::Store => (wgsl!("lib/epilogue_store.wgsl"), None),
-        EpilogueKind::Residual => (wgsl!("lib/epilogue_residual.wgsl"), Some("residual")),
-        EpilogueKind::Softplus => (wgsl!("lib/epilogue_softplus.wgsl"), Some("bias")),
-    };
+pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue: EpilogueKind) -> KernelDef {
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
-    bindings.extend(operand.map(Binding::read));
-    let parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), file(part), weights_part(format)];
+    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), weights_part(format)];
+    let mut consts = vec![];
+    match epilogue {
+        EpilogueKind::Store => parts.push(file(wgsl!("lib/epilogue_store.wgsl"))),
+        EpilogueKind::Residual => {
+            parts.push(file(wgsl!("lib/epilogue_residual.wgsl")));
+            bindings.push(Binding::read("residual"));
+        }
+        EpilogueKind::Softplus => {
+            parts.push(file(wgsl!("lib/epilogue_softplus.wgsl")));
+            bindings.push(Binding::read("bias"));
+        }
+        EpilogueKind::Mixer(kernel) => {
+            parts.extend([ROW, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
+            bindings.extend([MixerParams::binding("mixer"), Binding::read("rows"), Binding::read("taps")]);
+            bindings.push(Binding::write("state"));
+            consts.push(("K", size(kernel)));
+        }
+    }
     let mut def = match product {
-        Product::Matvec(form) => form.def(parts, bindings),
+        Product::Matvec(form) => form.def(parts, bindings, normed),
         Product::Matmul(form) => form.def(parts, bindings),
     };
+    def.consts.extend(consts);
     def.weights = weights_bindings();
+    if normed {
+        def.weights.push(Binding::read("norm"));
+    }
     def
 }
 
@@ -198,29 +246,32 @@ impl Linear {
         &self.shards
     }
 
-    /// Records `y = W x`, then the epilogue, for every row of the plan's run.
+    /// Records prologue, `y = W x` and epilogue for every row of the plan's run.
     pub fn record(
         &self,
         plan: &mut Plan,
         label: &str,
         (x, y): (&Activation, &Activation),
-        epilogue: Epilogue<'_>,
+        (prologue, epilogue): (Prologue<'_>, Epilogue<'_>),
         (product, batch): (Product, &Buf<Batch>),
     ) -> Result<()> {
         assert!(x.width >= self.columns && y.width >= self.rows, "{}: x or y is too narrow", self.name);
-        let def = def(product, self.format, epilogue.kind());
+        let (norm, eps) = match prologue {
+            Prologue::None => (None, 0.0),
+            Prologue::Norm { weight, eps } => (Some(weight), eps),
+        };
+        let def = def(product, self.format, norm.is_some(), epilogue.kind());
         for shard in &self.shards {
-            let params = plan.gpu().upload(
-                "linear params",
-                &[Params {
-                    units: size(self.format.row_units(self.columns)),
-                    x_stride: size(x.stride / 4),
-                    y_stride: size(y.stride),
-                    first: size(shard.first),
-                    rows: size(shard.rows),
-                }],
-                Usage::Uniform,
-            )?;
+            let params = Params {
+                units: size(self.format.row_units(self.columns)),
+                columns: size(self.columns),
+                x_stride: size(x.stride / 4),
+                y_stride: size(y.stride),
+                first: size(shard.first),
+                rows: size(shard.rows),
+                eps,
+            };
+            let params = plan.gpu().upload("linear params", &[params], Usage::Uniform)?;
             let mut bound = vec![
                 ("params", params.bind()),
                 ("batch", batch.bind()),
@@ -228,25 +279,33 @@ impl Linear {
                 ("y", y.buf.bind()),
                 ("weight", shard.weight.bind()),
             ];
+            bound.extend(norm.map(|norm| ("norm", norm.bind())));
+            let mut row_bytes = floats(self.columns + shard.rows);
+            let mut bytes = shard.rows * self.format.row_bytes(self.columns);
             match epilogue {
                 Epilogue::Store => {}
                 Epilogue::Residual(residual) => {
                     assert_eq!(residual.stride, y.stride, "{}: the residual is laid out as y", self.name);
                     bound.push(("residual", residual.buf.bind()));
+                    row_bytes += floats(shard.rows);
                 }
                 Epilogue::Softplus(bias) => bound.push(("bias", bias.bind())),
+                Epilogue::Mixer(conv, rows) => {
+                    let mixer = MixerParams { inner: size(conv.inner), versions: size(conv.versions) };
+                    let mixer = plan.gpu().upload("mixer params", &[mixer], Usage::Uniform)?;
+                    bound.extend([("mixer", mixer.bind()), ("rows", rows.bind())]);
+                    bound.extend([("taps", conv.taps.bind()), ("state", conv.state.bind())]);
+                    let channels = conv.inner.saturating_sub(shard.first).min(shard.rows);
+                    bytes += floats((conv.kernel + 1) * channels);
+                    row_bytes += floats(2 * (conv.kernel - 1) * channels);
+                }
             }
             let grid = match product {
                 Product::Matvec(form) => form.grid(shard.rows),
                 Product::Matmul(form) => form.grid(shard.rows),
             };
-            let operand = if epilogue.kind() == EpilogueKind::Residual { shard.rows } else { 0 };
-            let cost = Cost {
-                macs: (shard.rows * self.columns) as u64,
-                bytes: (shard.rows * self.format.row_bytes(self.columns)) as u64,
-                row_bytes: floats(self.columns + shard.rows + operand) as u64,
-            };
-            plan.dispatch(&def, label, &bound, grid, cost)?;
+            let macs = (shard.rows * self.columns) as u64;
+            plan.dispatch(&def, label, &bound, grid, Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 })?;
         }
         Ok(())
     }
@@ -261,20 +320,14 @@ pub fn cpu(x: &[f64], w: &[f32], columns: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Every declaration of a product.
-pub(super) fn defs(product: Product) -> Vec<KernelDef> {
-    let of_format = |format| EPILOGUES.map(|epilogue| def(product, format, epilogue));
-    WeightFormat::ALL.into_iter().flat_map(of_format).collect()
-}
-
 /// f32 sums of a few thousand products of order 1. Worst measured on three drivers: nmse 1.5e-14, 0.12 of the bound.
-const TOLERANCE: Tolerance = Tolerance { nmse: 1e-12, abs: 2e-5, rel: 2e-6 };
+pub(super) const TOLERANCE: Tolerance = Tolerance { nmse: 1e-12, abs: 2e-5, rel: 2e-6 };
 
-/// Cases of a product: every format, every epilogue, and softplus over its range.
-pub(super) fn cases(kernel: &'static str, form: &str, product: Product) -> Vec<Case> {
+/// Cases of a product with some epilogues, in every format.
+pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogues: &[EpilogueKind]) -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
-        for epilogue in EPILOGUES {
+        for epilogue in epilogues.iter().copied() {
             // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
             for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129)] {
                 let shape = format!("{form} {} {epilogue:?} {tokens}x{rows}x{columns}", format.name()).to_lowercase();
@@ -283,13 +336,11 @@ pub(super) fn cases(kernel: &'static str, form: &str, product: Product) -> Vec<C
             }
         }
     }
-    let softplus = move |io: &mut Io| build_softplus(io, product);
-    cases.push(Case::new(kernel, format!("{form} softplus over its range"), softplus));
     cases
 }
 
 /// softplus alone, right in the relative sense: time steps of 1e-26 count as much as those of 10.
-fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
+pub(super) fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
     const SOFTPLUS: Tolerance = Tolerance { nmse: 1e-10, abs: 0.0, rel: 1e-5 };
     let values: Vec<f32> = (0..=800).map(|i| -60.0 + 0.1 * i as f32).collect();
     let one = 1.0f32.to_le_bytes();
@@ -302,7 +353,7 @@ fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
     let y = io.rows_out("y", &y, 1, SOFTPLUS)?;
     let bias = io.input("bias", &[0.0f32])?;
     let batch = io.uniform(Batch { rows: size(values.len()), ..Default::default() })?;
-    linear.record(&mut io.plan, "y", (&x, &y), Epilogue::Softplus(&bias), (product, &batch))
+    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Softplus(&bias)), (product, &batch))
 }
 
 fn build(
@@ -326,6 +377,7 @@ fn build(
             EpilogueKind::Store => *y,
             EpilogueKind::Residual => *y + f64::from(residual[i]),
             EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
+            EpilogueKind::Mixer(_) => unreachable!("the mixer's cases are matvec's own"),
         };
     }
     io.rows = tokens;
@@ -338,8 +390,9 @@ fn build(
         EpilogueKind::Store => Epilogue::Store,
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
+        EpilogueKind::Mixer(_) => unreachable!("the mixer's cases are matvec's own"),
     };
-    linear.record(&mut io.plan, "y", (&x, &y), epilogue, (product, &batch))
+    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
 }
 
 /// Values in a format, rounded to nearest.

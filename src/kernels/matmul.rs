@@ -2,7 +2,8 @@
 
 use super::case::Case;
 use super::file;
-use super::linear::{self, Product};
+use super::linear::{self, EpilogueKind, Product};
+use crate::format::WeightFormat;
 use crate::gpu::{Binding, Caps, Count, KernelDef, Part, wgsl};
 
 /// Lanes of a workgroup of the direct form, each with 4 rows of y.
@@ -48,10 +49,18 @@ impl std::fmt::Display for Form {
     }
 }
 
+const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residual, EpilogueKind::Softplus];
+
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    linear::defs(Product::Matmul(Form::of(caps)))
+    let product = Product::Matmul(Form::of(caps));
+    let of_format = |format| EPILOGUES.map(|epilogue| linear::def(product, format, false, epilogue));
+    WeightFormat::ALL.into_iter().flat_map(of_format).collect()
 }
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
-    linear::cases("matmul", "direct", Product::Matmul(Form::of(caps)))
+    let product = Product::Matmul(Form::of(caps));
+    let mut cases = linear::cases("matmul", "direct", product, &EPILOGUES);
+    let softplus = move |io: &mut super::case::Io| linear::build_softplus(io, product);
+    cases.push(Case::new("matmul", "direct softplus over its range", softplus));
+    cases
 }

@@ -1,9 +1,16 @@
 //! `matvec`: products of a weight matrix with the rows of a decode step, bound by the bandwidth of the weights.
 
-use super::case::Case;
-use super::linear::{self, Product};
-use super::{TEAM, file};
-use crate::gpu::{Binding, Caps, Count, KernelDef, Part, wgsl};
+use super::case::{Case, Io, wide};
+use super::conv::{self, Conv};
+use super::linear::{self, Epilogue, EpilogueKind, Linear, Product, Prologue, TOLERANCE};
+use super::{Batch, Part, ROW_ALIGN, Row, TEAM, file, rms_norm, silu, size};
+use crate::error::Result;
+use crate::format::{Tensor, WeightFormat};
+use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
+
+/// The whole workgroup sums a row.
+const WIDE_TEAM: Part =
+    Part::Subgroups { with: wgsl!("lib/team_workgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
 
 /// Rows that a workgroup makes, at the least.
 pub(super) const MIN_ROWS: u32 = 4;
@@ -15,19 +22,38 @@ pub struct Form {
     pub lanes: u32,
     /// Rows of y that a workgroup makes.
     pub rows: u32,
+    /// Rows that a team of lanes makes at a time; a multiple of 4.
+    pub team_rows: u32,
+    /// The whole workgroup is one team.
+    pub wide: bool,
 }
 
 impl Form {
-    /// What suits an adapter.
+    /// What suits an adapter for matrices of many rows.
     pub fn of(caps: &Caps) -> Self {
-        // Four teams with subgroups; a tree over 64 lanes without.
-        let lanes = if caps.subgroups { (4 * caps.subgroup_min).clamp(32, 256) } else { 64 };
-        Form { lanes, rows: 16 }
+        match (caps.cpu, caps.subgroups) {
+            // A CPU runs a workgroup on one thread: small ones, without barriers. Loads of x cost as much as loads of W,
+            // so eight rows share them.
+            (true, true) => Form { lanes: (2 * caps.subgroup_min).min(64), rows: 16, team_rows: 8, wide: false },
+            // Eight subgroups, each with rows of its own; four rows are enough loads under way.
+            (false, true) => {
+                Form { lanes: (8 * caps.subgroup_min).clamp(64, 256), rows: 32, team_rows: 4, wide: false }
+            }
+            (_, false) => Form { lanes: 64, rows: 16, team_rows: 4, wide: false },
+        }
     }
 
-    pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>) -> KernelDef {
-        parts.extend([TEAM, file(wgsl!("matvec.wgsl"))]);
-        KernelDef::new("matvec", parts, bindings).overrides(&[("WG", self.lanes), ("ROWS", self.rows)])
+    /// What suits an adapter for matrices of few rows, such as x_proj's: a GPU is filled by cutting their columns.
+    pub fn narrow(caps: &Caps) -> Self {
+        if caps.cpu { Self::of(caps) } else { Form { lanes: 256, rows: 4, team_rows: 4, wide: true } }
+    }
+
+    pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, normed: bool) -> KernelDef {
+        parts.push(file(if normed { wgsl!("lib/prologue_norm.wgsl") } else { wgsl!("lib/prologue_none.wgsl") }));
+        parts.extend([if self.wide { WIDE_TEAM } else { TEAM }, file(wgsl!("matvec.wgsl"))]);
+        KernelDef::new("matvec", parts, bindings)
+            .consts(&[("TEAM_ROWS", self.team_rows)])
+            .overrides(&[("WG", self.lanes), ("ROWS", self.rows)])
     }
 
     pub(super) fn grid(self, rows: usize) -> [Count; 2] {
@@ -37,14 +63,110 @@ impl Form {
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} lanes {} rows", self.lanes, self.rows)
+        let Form { lanes, rows, team_rows, wide } = self;
+        write!(f, "{lanes} lanes {rows} rows by {team_rows}{}", if *wide { " wide" } else { "" })
     }
 }
 
+/// Every form that any adapter gets, as far as this one can run it.
+fn forms(caps: &Caps) -> Vec<Form> {
+    let mut forms = Vec::new();
+    for cpu in [true, false] {
+        let caps = Caps { cpu, ..caps.clone() };
+        for form in [Form::of(&caps), Form::narrow(&caps)] {
+            if !forms.contains(&form) {
+                forms.push(form);
+            }
+        }
+    }
+    forms
+}
+
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    linear::defs(Product::Matvec(Form::of(caps)))
+    let mut defs = Vec::new();
+    for form in forms(caps) {
+        let product = Product::Matvec(form);
+        for format in WeightFormat::ALL {
+            for epilogue in [EpilogueKind::Store, EpilogueKind::Residual] {
+                defs.push(linear::def(product, format, false, epilogue));
+            }
+            for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4)] {
+                defs.push(linear::def(product, format, true, epilogue));
+            }
+        }
+    }
+    defs
 }
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
-    linear::cases("matvec", "", Product::Matvec(Form::of(caps)))
+    let mut cases = Vec::new();
+    for form in forms(caps) {
+        let product = Product::Matvec(form);
+        let epilogues = [EpilogueKind::Store, EpilogueKind::Residual];
+        cases.extend(linear::cases("matvec", &form.to_string(), product, &epilogues));
+        for format in WeightFormat::ALL {
+            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129)] {
+                let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
+                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), None);
+                cases.push(Case::new("matvec", shape, build));
+            }
+            for (tokens, inner, columns, kernel) in [(1, 1, 1, 2), (3, 35, 70, 4), (2, 128, 33, 3)] {
+                let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
+                let rows = 2 * inner;
+                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Some(kernel));
+                cases.push(Case::new("matvec", shape, build));
+            }
+        }
+    }
+    cases
+}
+
+/// A product of a normed x, stored, or with the mixer's epilogue where there is a convolution.
+fn build_normed(
+    io: &mut Io,
+    product: Product,
+    format: WeightFormat,
+    (tokens, rows, columns): (usize, usize, usize),
+    kernel: Option<usize>,
+) -> Result<()> {
+    let bytes = linear::encode(&io.random.uniforms(rows * columns, -1.0, 1.0), format);
+    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: &bytes };
+    let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
+    let weight = io.random.uniforms(columns, -1.0, 1.0);
+    let product_of_norm = linear::cpu(&rms_norm::cpu(&wide(&x), &weight, 1e-5), &tensor.to_f32(), columns);
+    let mut padded = weight;
+    padded.resize(columns.next_multiple_of(ROW_ALIGN), 0.0);
+    io.rows = tokens;
+    let (x, weight) = (io.rows_in("x", &x, columns)?, io.input("norm", &padded)?);
+    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
+    let prologue = Prologue::Norm { weight: &weight, eps: 1e-5 };
+    let Some(kernel) = kernel else {
+        let y = io.rows_out("y", &product_of_norm, rows, TOLERANCE)?;
+        return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch));
+    };
+
+    // Row r is slot r, its version r to version r + 1.
+    let (versions, inner) = (2, rows / 2);
+    let size_of_state = (kernel - 1) * inner;
+    let taps = conv::pack(&io.random.uniforms(inner * kernel, -1.0, 1.0), &io.random.uniforms(inner, -1.0, 1.0));
+    let before = io.random.uniforms(tokens * versions * size_of_state, -1.0, 1.0);
+    let mut after = wide(&before);
+    let mut y = Vec::new();
+    for (r, row) in product_of_norm.chunks_exact(rows).enumerate() {
+        let at = |version: usize| (r * versions + version % versions) * size_of_state;
+        let mut state = wide(&before[at(r)..][..size_of_state]);
+        y.extend(conv::cpu(&row[..inner], &taps, inner, &mut state));
+        y.extend(row[inner..].iter().map(|v| silu(*v)));
+        after[at(r + 1)..][..size_of_state].copy_from_slice(&state);
+    }
+    // What goes into the convolution is a product: its bound, times the sum of the taps.
+    let tolerance = super::case::Tolerance { abs: 4.0 * TOLERANCE.abs, ..TOLERANCE };
+    let y = io.rows_out("y", &y, rows, tolerance)?;
+    let state = io.in_out("state", &before, &after, TOLERANCE)?;
+    let taps = io.input("taps", &taps)?;
+    let table: Vec<Row> = (0..size(tokens)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
+    let table = io.input("rows", &table)?;
+    let conv = Conv { taps: &taps, state: &state, inner, kernel, versions };
+    matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Mixer(conv, &table)), (product, &batch))
 }

@@ -11,6 +11,7 @@ pub mod matvec;
 pub mod rms_norm;
 pub mod scan;
 pub mod select;
+pub mod ssm_step;
 pub mod stream;
 pub mod variants;
 
@@ -116,6 +117,7 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (conv::defs(), conv::cases()),
         (dbc_norm::defs(), dbc_norm::cases()),
         (scan::defs(), scan::cases()),
+        (ssm_step::defs(caps), ssm_step::cases(caps)),
         (select::defs(), select::cases()),
         (fill::defs(), fill::cases()),
         (stream::defs(), stream::cases()),

@@ -1,17 +1,17 @@
 //! The selective scan (Gu and Dao, "Mamba", 2023, algorithm 2, with ZOH for A and Euler for B), with the skip D and the gate:
-//! over a chunk in one or several segments, and one token for each decoding row.
+//! over a chunk in one or several segments. [`super::ssm_step`] takes one token for each decoding row.
 //!
 //! Several segments take three passes: each segment from zero (`scan_local`), the carry from segment to segment
 //! (`scan_carry`), and every segment again from its true start (`scan`). One segment takes the last pass alone.
 
 use super::case::{Case, Tolerance, wide};
 use super::dbc_norm::Layout;
-use super::{Activation, BATCH, Batch, MATH, Phase, ROW, ROW_ALIGN, Row, file, floats, silu, size};
+use super::{Activation, BATCH, Batch, MATH, ROW_ALIGN, file, floats, silu, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
-    /// Parameters of the scan, over a chunk or of one token.
+    /// Parameters of the scan.
     pub struct Params {
         /// Channels, D.
         inner: u32,
@@ -25,7 +25,7 @@ params! {
         dbc_stride: u32,
         /// Column of dbc where B begins.
         b_first: u32,
-        /// Tokens in a segment; a step takes one.
+        /// Tokens in a segment.
         segment: u32,
         /// Versions of a slot's state.
         versions: u32,
@@ -114,23 +114,6 @@ fn scan_def(state: usize) -> KernelDef {
         .overrides(&[("WG", LANES)])
 }
 
-fn step_def(state: usize) -> KernelDef {
-    let bindings = vec![
-        Params::binding("params"),
-        Binding::read("rows"),
-        Binding::read("dt"),
-        Binding::read("x"),
-        Binding::read("z"),
-        Binding::read("dbc"),
-        Binding::read("a_skip"),
-        Binding::write("state"),
-        Binding::write("y"),
-    ];
-    KernelDef::new("ssm_step", vec![MATH, ROW, PARAMS, RECURRENCE, file(wgsl!("ssm_step.wgsl"))], bindings)
-        .consts(&[("N", size(state))])
-        .overrides(&[("WG", LANES)])
-}
-
 /// A chunk cut into segments, and what the passes hand on.
 pub struct Segments {
     tokens: usize,
@@ -197,19 +180,18 @@ impl Scan<'_> {
         }
     }
 
-    /// dt, x, z and y of each token, B and C; A and the skip once; the state with every row or once a chunk.
-    fn cost(&self, phase: Phase) -> Cost {
+    /// dt, x, z and y of each token, B and C; A, the skip and the state once a chunk.
+    fn cost(&self) -> Cost {
         let states = self.inner * self.layout.state;
-        let (once, row) = if phase == Phase::Prefill { (2 * states, 0) } else { (0, 2 * states) };
         Cost {
             macs: (states * 2) as u64,
-            bytes: floats(states + self.inner + once) as u64,
-            row_bytes: floats(4 * self.inner + 2 * self.layout.state + row) as u64,
+            bytes: floats(3 * states + self.inner) as u64,
+            row_bytes: floats(4 * self.inner + 2 * self.layout.state) as u64,
         }
     }
 
     /// Records the scan of a chunk of the batch's slot.
-    pub fn record_chunk(
+    pub fn record(
         &self,
         plan: &mut Plan,
         label: &str,
@@ -222,7 +204,7 @@ impl Scan<'_> {
         let segment = size(segments.tokens);
         let channels = Count::of(self.inner, LANES);
         let per_segment = Count::Rows(segment);
-        let cost = self.cost(Phase::Prefill);
+        let cost = self.cost();
         if segments.count > 1 {
             let params = LocalParams {
                 inner: size(self.inner),
@@ -277,26 +259,6 @@ impl Scan<'_> {
         ];
         plan.dispatch(&scan_def(state), label, &bound, [channels, per_segment], cost)
     }
-
-    /// Records one token of each decoding row.
-    pub fn record_step(&self, plan: &mut Plan, label: &str, on: Operands<'_>, rows: &Buf<Row>) -> Result<()> {
-        assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y are laid out alike");
-        let params = self.params(on, 1);
-        let params = plan.gpu().upload("ssm_step params", &[params], Usage::Uniform)?;
-        let bound = [
-            ("params", params.bind()),
-            ("rows", rows.bind()),
-            ("dt", on.dt.buf.bind()),
-            ("x", on.x.buf.bind()),
-            ("z", on.xz.buf.bind()),
-            ("dbc", on.dbc.buf.bind()),
-            ("a_skip", self.a_skip.bind()),
-            ("state", self.state.bind()),
-            ("y", on.y.buf.bind()),
-        ];
-        let grid = [Count::of(self.inner, LANES), Count::Rows(1)];
-        plan.dispatch(&step_def(self.layout.state), label, &bound, grid, self.cost(Phase::Decode))
-    }
 }
 
 /// A_log `[D, N]` and the skip D `[D]` of a checkpoint, laid out as the kernels read them. A = -exp(A_log) is taken here,
@@ -344,7 +306,7 @@ pub fn cpu(on: &CpuOperands<'_>, h: &mut [f64], inner: usize) -> (Vec<f64>, Vec<
 }
 
 pub(super) fn defs() -> Vec<KernelDef> {
-    [1, 8, 16, 32].into_iter().flat_map(|n| [local_def(n), carry_def(n), scan_def(n), step_def(n)]).collect()
+    [1, 8, 16, 32].into_iter().flat_map(|n| [local_def(n), carry_def(n), scan_def(n)]).collect()
 }
 
 /// y up to about 50: exp() of lavapipe is off by up to 4e-6 of its value. Worst measured on three
@@ -357,23 +319,13 @@ pub(super) fn cases() -> Vec<Case> {
         [(1, 1, 1, 1), (5, 70, 16, 1), (65, 40, 16, 1), (65, 40, 16, 4), (7, 24, 8, 7), (130, 24, 32, 3)]
     {
         cases.push(Case::new("scan", format!("{rows}x{inner}x{state} in {segments}"), move |io| {
-            build(io, Phase::Prefill, (rows, inner, state), segments)
-        }));
-    }
-    for (rows, inner, state) in [(1, 1, 1), (1, 70, 16), (3, 40, 8), (5, 64, 32)] {
-        cases.push(Case::new("ssm_step", format!("{rows}x{inner}x{state}"), move |io| {
-            build(io, Phase::Decode, (rows, inner, state), 1)
+            build(io, (rows, inner, state), segments)
         }));
     }
     cases
 }
 
-fn build(
-    io: &mut super::case::Io,
-    phase: Phase,
-    (rows, inner, state): (usize, usize, usize),
-    segments: usize,
-) -> Result<()> {
+fn build(io: &mut super::case::Io, (rows, inner, state): (usize, usize, usize), segments: usize) -> Result<()> {
     let versions = 2;
     let layout = Layout { dt_rank: 3, state };
     let random = &mut io.random;
@@ -385,35 +337,19 @@ fn build(
     let xz = random.uniforms(rows * 2 * inner, -3.0, 3.0);
     let b = random.uniforms(rows * state, -1.0, 1.0);
     let c = random.uniforms(rows * state, -1.0, 1.0);
-    let slots = if phase == Phase::Prefill { 2 } else { rows };
+    let slots = 2;
     let before = random.uniforms(slots * versions * inner * state, -1.0, 1.0);
     let mut after = wide(&before);
     let z: Vec<f64> = wide(&xz).chunks(2 * inner).flat_map(|row| row[inner..].to_vec()).collect();
     let (wide_dt, wide_x, wide_b, wide_c) = (wide(&dt), wide(&x), wide(&b), wide(&c));
 
-    let mut step = |tokens: std::ops::Range<usize>, slot: usize, version: usize| {
-        let of_channels = tokens.start * inner..tokens.end * inner;
-        let of_states = tokens.start * state..tokens.end * state;
-        let on = CpuOperands {
-            dt: &wide_dt[of_channels.clone()],
-            x: &wide_x[of_channels.clone()],
-            z: &z[of_channels],
-            b: &wide_b[of_states.clone()],
-            c: &wide_c[of_states],
-            a_skip: &a_skip,
-        };
-        let from = (slot * versions + version) * inner * state;
-        let mut h = wide(&before[from..from + inner * state]);
-        let (_, y) = cpu(&on, &mut h, inner);
-        let to = (slot * versions + (version + 1) % versions) * inner * state;
-        after[to..to + inner * state].copy_from_slice(&h);
-        y
-    };
-    // Prefill: slot 1 of two, version 1 to version 0. Decode: row r is slot r, its version r to version r + 1.
-    let y: Vec<f64> = match phase {
-        Phase::Prefill => step(0..rows, 1, 1),
-        Phase::Decode => (0..rows).flat_map(|r| step(r..r + 1, r, r % versions)).collect(),
-    };
+    // Slot 1 of two, version 1 to version 0.
+    let on = CpuOperands { dt: &wide_dt, x: &wide_x, z: &z, b: &wide_b, c: &wide_c, a_skip: &a_skip };
+    let size_of_state = inner * state;
+    let from = (versions + 1) * size_of_state;
+    let mut h = wide(&before[from..from + size_of_state]);
+    let (_, y) = cpu(&on, &mut h, inner);
+    after[versions * size_of_state..][..size_of_state].copy_from_slice(&h);
 
     let mut dbc = vec![0.0; rows * layout.width()];
     for (r, row) in dbc.chunks_exact_mut(layout.width()).enumerate() {
@@ -435,15 +371,6 @@ fn build(
     let scan = Scan { a_skip: &a_skip, state: &state_buf, inner, layout, versions };
     let batch = Batch { rows: size(rows), slot: 1, read_version: 1, write_version: 0, ..Default::default() };
     let batch = io.uniform(batch)?;
-    match phase {
-        Phase::Prefill => {
-            let segments = Segments::new(&io.gpu, rows, segments, inner, state)?;
-            scan.record_chunk(&mut io.plan, "y", on, &segments, &batch)
-        }
-        Phase::Decode => {
-            let table: Vec<Row> = (0..size(rows)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
-            let table = io.input("rows", &table)?;
-            scan.record_step(&mut io.plan, "y", on, &table)
-        }
-    }
+    let segments = Segments::new(&io.gpu, rows, segments, inner, state)?;
+    scan.record(&mut io.plan, "y", on, &segments, &batch)
 }

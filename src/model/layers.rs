@@ -1,17 +1,18 @@
 //! The order of the layers, recorded as plans: the only place that knows it on the device.
 
 use super::config::{Config, Family};
-use super::scratch::{Layout, Scratch, layout};
+use super::scratch::{Layout, Scratch, StepScratch, layout};
 use super::state::{StateBank, VERSIONS};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
-use crate::kernels::linear::Epilogue;
+use crate::kernels::linear::{Epilogue, Linear, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
 use crate::kernels::select::{Rules, Select};
+use crate::kernels::ssm_step::SsmStep;
 use crate::kernels::variants::Variants;
-use crate::kernels::{Activation, Batch, Phase, Row, dbc_norm, embed, rms_norm};
+use crate::kernels::{Activation, Batch, Row, dbc_norm, embed, rms_norm};
 
 /// Prefill: a chunk of one slot's tokens.
 pub(super) struct Prefill {
@@ -50,70 +51,94 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Embedding and layers, the same for both phases; gives where the residual stream ends up.
-    fn body<'s>(
+    /// Epsilon of the norms of dt, B and C, where the model has them.
+    fn mixer_eps(&self) -> Option<f32> {
+        match self.config.family {
+            Family::Mamba => None,
+            Family::FalconMamba { mixer_rms_eps } => Some(mixer_rms_eps),
+        }
+    }
+
+    /// The convolution of a layer.
+    fn conv(&self, layer: usize) -> Conv<'_> {
+        Conv {
+            taps: &self.weights.layers[layer].conv_taps,
+            state: &self.state.conv[layer],
+            inner: self.config.inner,
+            kernel: self.config.conv_kernel,
+            versions: VERSIONS,
+        }
+    }
+
+    /// Embedding and layers for a chunk of tokens; gives where the residual stream ends up.
+    fn chunk<'s>(
         &self,
         plan: &mut Plan,
         on: &'s Scratch,
         rows: &Buf<Row>,
         batch: &Buf<Batch>,
-        segments: Option<&Segments>,
+        segments: &Segments,
     ) -> Result<&'s Activation> {
         let config = self.config;
-        let phase = if segments.is_some() { Phase::Prefill } else { Phase::Decode };
-        let product = self.variants.product(phase);
+        let product = (self.variants.prefill(), batch);
+        let store = (Prologue::None, Epilogue::Store);
         let layout = layout(config);
-        let mixer_eps = match config.family {
-            Family::Mamba => None,
-            Family::FalconMamba { mixer_rms_eps } => Some(mixer_rms_eps),
-        };
         embed::record(plan, &self.weights.embedding, rows, &on.x[0])?;
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let at = |name: &str| format!("layer.{i}.{name}");
             let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
-            let (conv_state, ssm_state) = (&self.state.conv[i], &self.state.ssm[i]);
             rms_norm::record(plan, &at("norm"), (x, &on.normed), &layer.norm, config.norm_eps, batch)?;
-            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xz), Epilogue::Store, (product, batch))?;
-            let conv = Conv {
-                taps: &layer.conv_taps,
-                state: conv_state,
+            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xz), store, product)?;
+            self.conv(i).record(plan, &at("conv"), (&on.xz, &on.conv), batch)?;
+            layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &on.projected), store, product)?;
+            dbc_norm::record(plan, &at("dbc"), (&on.projected, &on.dbc), layout, self.mixer_eps())?;
+            let softplus = (Prologue::None, Epilogue::Softplus(&layer.dt_bias));
+            layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, product)?;
+            let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };
+            let scan = Scan {
+                a_skip: &layer.a_skip,
+                state: &self.state.ssm[i],
                 inner: config.inner,
-                kernel: config.conv_kernel,
+                layout,
                 versions: VERSIONS,
             };
-            conv.record(plan, &at("conv"), (&on.xz, &on.conv), (phase, batch, rows))?;
-            layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &on.projected), Epilogue::Store, (product, batch))?;
-            dbc_norm::record(plan, &at("dbc"), (&on.projected, &on.dbc), layout, mixer_eps)?;
-            let softplus = Epilogue::Softplus(&layer.dt_bias);
-            layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, (product, batch))?;
-            let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };
-            let scan =
-                Scan { a_skip: &layer.a_skip, state: ssm_state, inner: config.inner, layout, versions: VERSIONS };
-            match segments {
-                Some(segments) => scan.record_chunk(plan, &at("scan"), operands, segments, batch)?,
-                None => scan.record_step(plan, &at("scan"), operands, rows)?,
-            }
-            let residual = Epilogue::Residual(x);
-            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, (product, batch))?;
+            scan.record(plan, &at("scan"), operands, segments, batch)?;
+            let residual = (Prologue::None, Epilogue::Residual(x));
+            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, product)?;
         }
         Ok(&on.x[config.layers % 2])
     }
 
-    /// The last norm and the head.
-    fn head(
-        &self,
-        plan: &mut Plan,
-        (x, normed, logits): (&Activation, &Activation, &Activation),
-        (phase, batch): (Phase, &Buf<Batch>),
-    ) -> Result<()> {
-        rms_norm::record(plan, "final_norm", (x, normed), &self.weights.norm_f, self.config.norm_eps, batch)?;
-        self.weights.head.record(
-            plan,
-            "logits",
-            (normed, logits),
-            Epilogue::Store,
-            (self.variants.product(phase), batch),
-        )
+    /// Embedding, layers and head for one token of each row: four dispatches a layer, each of which needs the one before.
+    fn step(&self, plan: &mut Plan, on: &StepScratch, logits: &Activation, batch: &Buf<Batch>) -> Result<()> {
+        let config = self.config;
+        let product = |matrix: &Linear| (self.variants.decode(matrix.rows()), batch);
+        let normed = |weight| Prologue::Norm { weight, eps: config.norm_eps };
+        embed::record(plan, &self.weights.embedding, self.table, &on.x[0])?;
+        for (i, layer) in self.weights.layers.iter().enumerate() {
+            let at = |name: &str| format!("layer.{i}.{name}");
+            let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
+            let mixer = (normed(&layer.norm), Epilogue::Mixer(self.conv(i), self.table));
+            layer.in_proj.record(plan, &at("in_proj"), (x, &on.xg), mixer, product(&layer.in_proj))?;
+            let store = (Prologue::None, Epilogue::Store);
+            layer.x_proj.record(plan, &at("x_proj"), (&on.xg, &on.projected), store, product(&layer.x_proj))?;
+            let step = SsmStep {
+                dt_proj: &layer.dt_proj,
+                dt_bias: &layer.dt_bias,
+                a_skip: &layer.a_skip,
+                state: &self.state.ssm[i],
+                layout: layout(config),
+                eps: self.mixer_eps(),
+                versions: VERSIONS,
+            };
+            let operands = (&on.projected, &on.xg, &on.gated);
+            step.record(plan, &at("ssm_step"), operands, self.variants.step, self.table)?;
+            let residual = (Prologue::None, Epilogue::Residual(x));
+            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, product(&layer.out_proj))?;
+        }
+        let x = &on.x[config.layers % 2];
+        let head = &self.weights.head;
+        head.record(plan, "logits", (x, logits), (normed(&self.weights.norm_f), Epilogue::Store), product(head))
     }
 
     fn select(&self, plan: &mut Plan, logits: &Activation, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
@@ -130,13 +155,16 @@ impl Builder<'_> {
         let scratch = Scratch::new(gpu, config, chunk)?;
         let segments = Segments::new(gpu, chunk, segments, config.inner, config.state)?;
         let mut body = Plan::new(gpu, "prefill");
-        let x = self.body(&mut body, &scratch, &rows, &batch, Some(&segments))?;
+        let x = self.chunk(&mut body, &scratch, &rows, &batch, &segments)?;
 
         let head_batch = gpu.buffer("head batch", 1, Usage::Uniform)?;
         let normed = Activation::new(gpu, "head normed", head_rows, config.hidden)?;
         let logits = Activation::dense(gpu, "prefill logits", head_rows, config.vocab)?;
         let mut head = Plan::new(gpu, "head");
-        self.head(&mut head, (x, &normed, &logits), (Phase::Prefill, &head_batch))?;
+        rms_norm::record(&mut head, "final_norm", (x, &normed), &self.weights.norm_f, config.norm_eps, &head_batch)?;
+        let store = (Prologue::None, Epilogue::Store);
+        let product = (self.variants.prefill(), &head_batch);
+        self.weights.head.record(&mut head, "logits", (&normed, &logits), store, product)?;
         let chosen = gpu.buffer("chosen first", 1, Usage::Storage)?;
         let mut select = Plan::new(gpu, "select");
         self.select(&mut select, &logits, &chosen, &head_batch)?;
@@ -146,12 +174,11 @@ impl Builder<'_> {
     pub(super) fn decode(&self, slots: usize) -> Result<Decode> {
         let (gpu, config) = (self.gpu, self.config);
         let batch = gpu.buffer("decode batch", 1, Usage::Uniform)?;
-        let scratch = Scratch::new(gpu, config, slots)?;
+        let scratch = StepScratch::new(gpu, config, slots)?;
         let logits = Activation::dense(gpu, "decode logits", slots, config.vocab)?;
         let chosen = gpu.buffer("chosen", slots, Usage::Storage)?;
         let mut plan = Plan::new(gpu, "decode");
-        let x = self.body(&mut plan, &scratch, self.table, &batch, None)?;
-        self.head(&mut plan, (x, &scratch.normed, &logits), (Phase::Decode, &batch))?;
+        self.step(&mut plan, &scratch, &logits, &batch)?;
         self.select(&mut plan, &logits, &chosen, &batch)?;
         Ok(Decode { batch, plan, logits, chosen, readbacks: vec![] })
     }

@@ -10,7 +10,40 @@ use crate::kernels::{Activation, ROW_ALIGN, Row, dbc_norm};
 /// Bytes of logits that prefill makes at a time.
 const LOGITS_BYTES: usize = 32 << 20;
 
-/// Activations of a step of at most so many rows.
+/// Activations of a decode step of at most so many rows.
+pub(super) struct StepScratch {
+    /// The residual stream; each layer reads one and writes the other.
+    pub(super) x: [Activation; 2],
+    /// After the convolution, and the gate; both after SiLU.
+    pub(super) xg: Activation,
+    pub(super) projected: Activation,
+    pub(super) gated: Activation,
+}
+
+impl StepScratch {
+    pub(super) fn new(gpu: &Gpu, config: &Config, rows: usize) -> Result<Self> {
+        let new = |label, width| Activation::new(gpu, label, rows, width);
+        Ok(StepScratch {
+            x: [new("step x even", config.hidden)?, new("step x odd", config.hidden)?],
+            xg: new("step xg", 2 * config.inner)?,
+            projected: new("step projected", config.dt_rank + 2 * config.state)?,
+            gated: new("step gated", config.inner)?,
+        })
+    }
+
+    /// Bytes of a row of all of them.
+    fn row_bytes(config: &Config) -> usize {
+        let (h, d) = (config.hidden, config.inner);
+        bytes(&[h, h, 2 * d, config.dt_rank + 2 * config.state, d])
+    }
+}
+
+/// Bytes of rows of these widths.
+fn bytes(widths: &[usize]) -> usize {
+    widths.iter().map(|width| width.next_multiple_of(ROW_ALIGN)).sum::<usize>() * size_of::<f32>()
+}
+
+/// Activations of a chunk of at most so many tokens.
 pub(super) struct Scratch {
     /// The residual stream; each layer reads one and writes the other.
     pub(super) x: [Activation; 2],
@@ -41,8 +74,7 @@ impl Scratch {
     /// Bytes of a row of all of them.
     fn row_bytes(config: &Config) -> usize {
         let (h, d) = (config.hidden, config.inner);
-        let widths = [h, h, h, 2 * d, d, config.dt_rank + 2 * config.state, layout(config).width(), d, d];
-        widths.iter().map(|width| width.next_multiple_of(ROW_ALIGN)).sum::<usize>() * size_of::<f32>()
+        bytes(&[h, h, h, 2 * d, d, config.dt_rank + 2 * config.state, layout(config).width(), d, d])
     }
 
     /// Bytes of a row of the widest.
@@ -81,7 +113,7 @@ impl Layout {
     pub(super) fn bytes(&self, config: &Config) -> u64 {
         let Layout { slots, chunk, head_rows, segments } = *self;
         let word = size_of::<f32>();
-        let scratch = (chunk + slots) * Scratch::row_bytes(config);
+        let scratch = chunk * Scratch::row_bytes(config) + slots * StepScratch::row_bytes(config);
         let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
         let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
         let of_slot = (config.vocab * 3 + WINDOW) * word + size_of::<Rules>() + size_of::<Row>();

@@ -5,7 +5,7 @@ use super::shape::Shape;
 use crate::error::Result;
 use crate::format::{Tensor, TensorSource, WeightFormat};
 use crate::gpu::{Buf, Gpu, Usage};
-use crate::kernels::{case::Random, conv, linear::Linear, scan};
+use crate::kernels::{ROW_ALIGN, case::Random, conv, linear::Linear, scan};
 use std::sync::Arc;
 
 /// The tensors of one layer, as they lie in the checkpoint.
@@ -120,6 +120,12 @@ impl LayerTensors<'_> {
     }
 }
 
+/// Filled up with zeros, as rows of activations are: norms are read four values at a time.
+fn padded(mut values: Vec<f32>) -> Vec<f32> {
+    values.resize(values.len().next_multiple_of(ROW_ALIGN), 0.0);
+    values
+}
+
 /// How far loading has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -161,7 +167,7 @@ impl Weights {
         };
         let vector = |tensor: &Tensor, uploaded: &mut dyn FnMut(usize)| {
             uploaded(tensor.bytes.len());
-            gpu.upload(tensor.name.clone(), &tensor.to_f32(), Usage::Storage)
+            gpu.upload(tensor.name.clone(), &padded(tensor.to_f32()), Usage::Storage)
         };
         let embedding = Arc::new(Linear::load(gpu, &tensors.embedding, &mut uploaded)?);
         let mut layers = Vec::with_capacity(tensors.layers.len());
@@ -196,7 +202,7 @@ impl Weights {
         let Config { vocab, hidden: h, inner: d, state: n, dt_rank: r, conv_kernel: k, layers, .. } = shape.config;
         let mut random = Random::new(1);
         let matrix = |name: &str, rows, columns| Linear::made_up(gpu, name, (format, rows, columns));
-        let vector = |name: &str, values: &[f32]| gpu.upload(name, values, Usage::Storage);
+        let vector = |name: &str, values: &[f32]| gpu.upload(name, &padded(values.to_vec()), Usage::Storage);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);
         let embedding = Arc::new(matrix("embedding", vocab, h)?);

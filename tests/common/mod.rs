@@ -144,7 +144,7 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     let scan = Scan { a_skip: &a_skip, state: &state, inner: d, layout, versions: 2 };
     let mut plan = Plan::new(gpu, "scan case");
     let on = Operands { dt: &dt, x: &x, xz: &xz, dbc: &dbc, y: &y };
-    scan.record_chunk(&mut plan, "scan", on, &segments, &batch).unwrap();
+    scan.record(&mut plan, "scan", on, &segments, &batch).unwrap();
     plan.run(l).unwrap();
 
     let out = pollster::block_on(y.read(gpu, l, 0..d)).unwrap();

@@ -1,0 +1,261 @@
+//! One token of the selective scan for each decoding row: the norms of dt, B and C, dt_proj with softplus, the step of the
+//! state, the skip D and the gate, in one kernel. The equations are those of [`super::scan`].
+
+use super::case::{Case, Io, Tolerance, wide};
+use super::dbc_norm::{self, Layout};
+use super::linear::{self, Linear};
+use super::scan::{self, CpuOperands};
+use super::{Activation, MATH, Part, ROW, Row, TEAM, file, floats, size, softplus};
+use crate::error::Result;
+use crate::format::{Tensor, WeightFormat};
+use crate::gpu::{Binding, Buf, Caps, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+
+params! {
+    /// Parameters of one shard of dt_proj.
+    pub struct Params {
+        /// Channels, D.
+        inner: u32,
+        /// Channel that this shard of dt_proj begins with.
+        first: u32,
+        /// Channels of this shard.
+        rows: u32,
+        /// 16-byte units in a row of dt_proj.
+        units: u32,
+        /// Width of dt before dt_proj, R.
+        dt_rank: u32,
+        /// Floats from one row of projected to the next.
+        p_stride: u32,
+        /// Floats from one row of xg to the next.
+        xg_stride: u32,
+        /// Floats from one row of y to the next.
+        y_stride: u32,
+        /// Versions of a slot's state.
+        versions: u32,
+        /// 1: the three norms of Falcon Mamba.
+        normed: u32,
+        /// Added to each mean square.
+        eps: f32,
+    }
+}
+
+/// How the work is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// Lanes of a workgroup.
+    pub lanes: u32,
+    /// Four lanes share a channel; else one has it alone.
+    pub quad: bool,
+}
+
+impl Form {
+    /// What suits an adapter.
+    pub fn of(caps: &Caps) -> Self {
+        match (caps.cpu, caps.subgroups) {
+            (true, true) => Form { lanes: (4 * caps.subgroup_min).min(64), quad: false },
+            // Four lanes read 64 bytes of a row of dt_proj side by side; one would leave most of a cache line unread.
+            (false, true) => Form { lanes: 128, quad: caps.subgroup_min >= 4 },
+            (_, false) => Form { lanes: 64, quad: false },
+        }
+    }
+
+    fn channels(self) -> u32 {
+        self.lanes / if self.quad { 4 } else { 1 }
+    }
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} lanes {} a channel", self.lanes, if self.quad { 4 } else { 1 })
+    }
+}
+
+fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
+    let bindings = vec![
+        Params::binding("params"),
+        Binding::read("rows"),
+        Binding::read("projected"),
+        Binding::read("xg"),
+        Binding::read("dt_bias"),
+        Binding::read("a_skip"),
+        Binding::write("state"),
+        Binding::write("y"),
+    ];
+    let parts = vec![
+        MATH,
+        ROW,
+        file(wgsl!("lib/recurrence.wgsl")),
+        linear::weights_part(format),
+        TEAM,
+        Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
+        file(wgsl!("ssm_step.wgsl")),
+    ];
+    let mut def =
+        KernelDef::new("ssm_step", parts, bindings).consts(&[("N", size(state))]).overrides(&[("WG", form.lanes)]);
+    def.weights = linear::weights_bindings();
+    def
+}
+
+/// Weights and state of one layer.
+pub struct SsmStep<'a> {
+    /// `[D, R]`.
+    pub dt_proj: &'a Linear,
+    /// `[D]`.
+    pub dt_bias: &'a Buf<f32>,
+    /// `[N + 1, D]`: A, then the skip D, as [`scan::pack`] lays them out.
+    pub a_skip: &'a Buf<f32>,
+    /// `[slot][version][N][D]`.
+    pub state: &'a Buf<f32>,
+    /// Sizes of dt, B and C.
+    pub layout: Layout,
+    /// Epsilon of the norms of dt, B and C, where the model has them.
+    pub eps: Option<f32>,
+    /// Versions of a slot's state.
+    pub versions: usize,
+}
+
+impl SsmStep<'_> {
+    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and xg `[rows, x | gate]`.
+    pub fn record(
+        &self,
+        plan: &mut Plan,
+        label: &str,
+        (projected, xg, y): (&Activation, &Activation, &Activation),
+        form: Form,
+        rows: &Buf<Row>,
+    ) -> Result<()> {
+        let Layout { dt_rank, state } = self.layout;
+        let inner = self.dt_proj.rows();
+        let format = self.dt_proj.format();
+        for shard in self.dt_proj.shards() {
+            let params = Params {
+                inner: size(inner),
+                first: size(shard.first),
+                rows: size(shard.rows),
+                units: size(format.row_units(dt_rank)),
+                dt_rank: size(dt_rank),
+                p_stride: size(projected.stride),
+                xg_stride: size(xg.stride),
+                y_stride: size(y.stride),
+                versions: size(self.versions),
+                normed: self.eps.is_some().into(),
+                eps: self.eps.unwrap_or(0.0),
+            };
+            let params = plan.gpu().upload("ssm_step params", &[params], Usage::Uniform)?;
+            let bound = [
+                ("params", params.bind()),
+                ("rows", rows.bind()),
+                ("projected", projected.buf.bind()),
+                ("xg", xg.buf.bind()),
+                ("dt_bias", self.dt_bias.bind()),
+                ("a_skip", self.a_skip.bind()),
+                ("state", self.state.bind()),
+                ("y", y.buf.bind()),
+                ("weight", shard.weight.bind()),
+            ];
+            let states = shard.rows * state;
+            let cost = Cost {
+                macs: (shard.rows * dt_rank + 2 * states) as u64,
+                bytes: (shard.rows * format.row_bytes(dt_rank) + floats(states + 2 * shard.rows)) as u64,
+                row_bytes: floats(dt_rank + 2 * state + 3 * shard.rows + 2 * states) as u64,
+            };
+            let grid = [Count::of(shard.rows, form.channels()), Count::Rows(1)];
+            plan.dispatch(&def(form, format, state), label, &bound, grid, cost)?;
+        }
+        Ok(())
+    }
+}
+
+/// Every form that any adapter gets, as far as this one can run it.
+fn forms(caps: &Caps) -> Vec<Form> {
+    let mut forms: Vec<Form> = [true, false].map(|cpu| Form::of(&Caps { cpu, ..caps.clone() })).to_vec();
+    forms.dedup();
+    forms
+}
+
+pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
+    let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| [1, 16].map(|n| def(form, format, n)));
+    forms(caps).into_iter().flat_map(of_form).collect()
+}
+
+/// As [`scan`]'s, for one token after a product of R values.
+const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
+
+pub(super) fn cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for form in forms(caps) {
+        for format in WeightFormat::ALL {
+            for (rows, inner, layout, eps) in [
+                (1, 1, Layout { dt_rank: 1, state: 1 }, Some(1e-6)),
+                (1, 70, Layout { dt_rank: 12, state: 16 }, Some(1e-6)),
+                (3, 40, Layout { dt_rank: 33, state: 10 }, Some(1e-5)),
+                (5, 64, Layout { dt_rank: 48, state: 32 }, None),
+            ] {
+                let Layout { dt_rank, state } = layout;
+                let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
+                let build = move |io: &mut Io| build(io, (form, format), (rows, inner), layout, eps);
+                cases.push(Case::new("ssm_step", shape, build));
+            }
+        }
+    }
+    cases
+}
+
+fn build(
+    io: &mut Io,
+    (form, format): (Form, WeightFormat),
+    (rows, inner): (usize, usize),
+    layout: Layout,
+    eps: Option<f32>,
+) -> Result<()> {
+    let Layout { dt_rank, state } = layout;
+    let versions = 2;
+    let random = &mut io.random;
+    let bytes = linear::encode(&random.uniforms(inner * dt_rank, -1.0, 1.0), format);
+    let shape = vec![inner, dt_rank];
+    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape, bytes: &bytes };
+    // Time steps over many sizes, decays from slow to so fast that they underflow.
+    let dt_bias = random.uniforms(inner, -9.0, 3.0);
+    let a_log = random.uniforms(inner * state, -3.0, 3.5);
+    let a_skip = scan::pack(&a_log, &random.uniforms(inner, -1.0, 1.0));
+    let projected = random.uniforms(rows * (dt_rank + 2 * state), -1.0, 1.0);
+    let xg = random.uniforms(rows * 2 * inner, -2.0, 2.0);
+    let before = random.uniforms(rows * versions * inner * state, -1.0, 1.0);
+
+    // Row r is slot r, its version r to version r + 1.
+    let mut after = wide(&before);
+    let [dt, b, c] = dbc_norm::cpu(&wide(&projected), layout, eps);
+    let dt = linear::cpu(&dt, &tensor.to_f32(), dt_rank);
+    let mut y = Vec::new();
+    for (r, xg) in wide(&xg).chunks_exact(2 * inner).enumerate() {
+        let dt = dt[r * inner..][..inner].iter().zip(&dt_bias).map(|(dt, bias)| softplus(dt + f64::from(*bias)));
+        let (x, gate) = xg.split_at(inner);
+        let of_states = r * state..(r + 1) * state;
+        let on = CpuOperands {
+            dt: &dt.collect::<Vec<_>>(),
+            x,
+            z: &vec![0.0; inner],
+            b: &b[of_states.clone()],
+            c: &c[of_states],
+            a_skip: &a_skip,
+        };
+        let at = |version: usize| (r * versions + version % versions) * inner * state;
+        let mut h = wide(&before[at(r)..][..inner * state]);
+        let (readout, _) = scan::cpu(&on, &mut h, inner);
+        let skip = a_skip[state * inner..].iter().zip(x).map(|(skip, x)| f64::from(*skip) * x);
+        y.extend(readout.iter().zip(skip).zip(gate).map(|((readout, skip), gate)| (readout + skip) * gate));
+        after[at(r + 1)..][..inner * state].copy_from_slice(&h);
+    }
+
+    io.rows = rows;
+    let dt_proj = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let projected = io.rows_in("projected", &projected, dt_rank + 2 * state)?;
+    let xg = io.rows_in("xg", &xg, 2 * inner)?;
+    let y = io.rows_out("y", &y, inner, TOLERANCE)?;
+    let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
+    let (dt_bias, a_skip) = (io.input("dt_bias", &dt_bias)?, io.input("a_skip", &a_skip)?);
+    let table: Vec<Row> = (0..size(rows)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
+    let table = io.input("rows", &table)?;
+    let step =
+        SsmStep { dt_proj: &dt_proj, dt_bias: &dt_bias, a_skip: &a_skip, state: &state_buf, layout, eps, versions };
+    step.record(&mut io.plan, "y", (&projected, &xg, &y), form, &table)
+}
