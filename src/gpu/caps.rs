@@ -7,6 +7,7 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("PEREGRINE_ADAPTER", "adapter to use, by index or by a part of its name"),
     ("PEREGRINE_DISABLE", "features to do without, separated by commas: subgroups, f16, timestamps"),
     ("PEREGRINE_BINDING_LIMIT", "bytes that one binding may span at most; larger weights are cut into shards"),
+    ("PEREGRINE_CHECKED", "1: shaders check every index and loop; 0: they do not, as in release builds"),
     ("PEREGRINE_TIMEOUT", "seconds to wait for a piece of work before giving up"),
 ];
 
@@ -23,6 +24,8 @@ pub struct Switches {
     pub without_timestamps: bool,
     /// `PEREGRINE_BINDING_LIMIT`, in bytes.
     pub binding_limit: Option<u64>,
+    /// `PEREGRINE_CHECKED`.
+    pub checked: Option<bool>,
     /// `PEREGRINE_TIMEOUT`, in seconds.
     pub timeout: Option<u64>,
 }
@@ -50,6 +53,15 @@ impl Switches {
                 }
             }
         }
+        switches.checked = match get("PEREGRINE_CHECKED").as_deref() {
+            None => None,
+            Some("1") => Some(true),
+            Some("0") => Some(false),
+            Some(value) => {
+                let (value, problem) = (value.to_owned(), "it is 1 or 0".to_owned());
+                return Err(Error::BadSwitch { switch: "PEREGRINE_CHECKED", value, problem });
+            }
+        };
         let number = |switch: &'static str| match get(switch) {
             None => Ok(None),
             Some(value) => match value.parse::<u64>() {
@@ -88,6 +100,9 @@ pub struct Caps {
     pub storage_align: u64,
     /// The adapter is a CPU.
     pub cpu: bool,
+    /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, and a fault in a kernel shows
+    /// as a wrong value rather than as anything at all. On in debug builds.
+    pub checked: bool,
     /// Seconds to wait for a piece of work.
     pub timeout: u64,
 }
@@ -104,6 +119,7 @@ pub(super) fn wanted_features(available: wgpu::Features, switches: &Switches) ->
     if !switches.without_timestamps {
         wanted |= wgpu::Features::TIMESTAMP_QUERY;
     }
+    wanted |= wgpu::Features::PIPELINE_CACHE;
     wanted & available
 }
 
@@ -148,6 +164,7 @@ impl Caps {
             max_groups: limits.max_compute_workgroups_per_dimension,
             storage_align: limits.min_storage_buffer_offset_alignment.into(),
             cpu: info.device_type == wgpu::DeviceType::Cpu,
+            checked: switches.checked.unwrap_or(cfg!(debug_assertions)),
             timeout: switches.timeout.unwrap_or(300),
         }
     }
@@ -166,6 +183,7 @@ impl Caps {
             max_groups: 65535,
             storage_align: 256,
             cpu: true,
+            checked: true,
             timeout: 300,
         }
     }
@@ -189,9 +207,12 @@ mod tests {
             .unwrap();
         assert!(s.without_subgroups && s.without_f16 && !s.without_timestamps);
         assert_eq!(s.binding_limit, Some(4096));
-        for bad in
-            [[("PEREGRINE_DISABLE", "sugbroups")], [("PEREGRINE_BINDING_LIMIT", "big")], [("PEREGRINE_TIMEOUT", "0")]]
-        {
+        for bad in [
+            [("PEREGRINE_DISABLE", "sugbroups")],
+            [("PEREGRINE_BINDING_LIMIT", "big")],
+            [("PEREGRINE_TIMEOUT", "0")],
+            [("PEREGRINE_CHECKED", "yes")],
+        ] {
             let e = Switches::parse(|name| bad.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()));
             assert!(matches!(e, Err(Error::BadSwitch { .. })), "{bad:?}");
         }

@@ -165,7 +165,13 @@ pub struct Kernel {
     pub(super) layouts: Vec<wgpu::BindGroupLayout>,
 }
 
-pub(super) fn build(device: &wgpu::Device, def: &KernelDef, linked: &Linked) -> Kernel {
+pub(super) fn build(
+    device: &wgpu::Device,
+    def: &KernelDef,
+    linked: &Linked,
+    checked: bool,
+    cache: Option<&wgpu::PipelineCache>,
+) -> Kernel {
     let layout = |bindings: &[Binding]| {
         let entries: Vec<_> = bindings
             .iter()
@@ -192,10 +198,23 @@ pub(super) fn build(device: &wgpu::Device, def: &KernelDef, linked: &Linked) -> 
         layouts.push(layout(&def.weights));
     }
     let groups: Vec<_> = layouts.iter().map(Some).collect();
-    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+    let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(def.name),
         source: wgpu::ShaderSource::Wgsl(linked.wgsl.as_str().into()),
-    });
+    };
+    let module = if checked {
+        device.create_shader_module(descriptor)
+    } else {
+        let checks = wgpu::ShaderRuntimeChecks {
+            bounds_checks: false,
+            force_loop_bounding: false,
+            int_div_checks: false,
+            ..wgpu::ShaderRuntimeChecks::checked()
+        };
+        // SAFETY: the shaders are this crate's own. Every index is in range by construction or guarded, every loop ends and
+        // no divisor is zero; the tests run every kernel both ways, with guard words around what it writes.
+        unsafe { device.create_shader_module_trusted(descriptor, checks) }
+    };
     let constants: Vec<_> = def.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();
     let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(def.name),
@@ -208,9 +227,9 @@ pub(super) fn build(device: &wgpu::Device, def: &KernelDef, linked: &Linked) -> 
         entry_point: Some(def.entry),
         compilation_options: wgpu::PipelineCompilationOptions {
             constants: &constants,
-            zero_initialize_workgroup_memory: true,
+            zero_initialize_workgroup_memory: checked,
         },
-        cache: None,
+        cache,
     });
     Kernel { pipeline, layouts }
 }

@@ -1,12 +1,14 @@
 //! The device: the only layer that names wgpu.
 
 mod buffer;
+mod cache;
 mod caps;
 mod kernel;
 mod plan;
 mod profile;
 
 pub use buffer::{Bound, Buf, Move, Pending, Readback, UPLOAD_PIECE, Usage};
+pub(crate) use cache::write_whole;
 pub use caps::{Caps, SWITCHES, Switches};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
@@ -16,6 +18,7 @@ pub use profile::Timed;
 pub use wgpu;
 
 use crate::error::{Error, Result};
+use cache::Cache;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -138,6 +141,9 @@ struct Shared {
     latch: Arc<Latch>,
     allocated: Arc<AtomicU64>,
     kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+    /// Names the driver and the device, where compiled pipelines can be kept.
+    pipeline_key: Option<String>,
+    cache: OnceLock<Cache>,
 }
 
 /// The first thing that went wrong behind our back: it is reported by every later call.
@@ -198,6 +204,8 @@ impl Gpu {
                 latch,
                 allocated: Arc::new(AtomicU64::new(0)),
                 kernels: Mutex::new(HashMap::new()),
+                pipeline_key: wgpu::util::pipeline_cache_key(&adapter.get_info()),
+                cache: OnceLock::new(),
             }),
         }
     }
@@ -246,7 +254,10 @@ impl Gpu {
         if let Some(kernel) = kernels.get(&key) {
             return Ok(kernel.clone());
         }
-        let kernel = Arc::new(self.scoped(def.name, || kernel::build(&self.shared.device, def, &linked))?);
+        let cache = self.shared.cache.get().and_then(Cache::pipelines);
+        let kernel = Arc::new(
+            self.scoped(def.name, || kernel::build(&self.shared.device, def, &linked, self.caps().checked, cache))?,
+        );
         kernels.insert(key, kernel.clone());
         Ok(kernel)
     }

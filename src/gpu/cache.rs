@@ -1,0 +1,81 @@
+//! What is kept on disk between runs: compiled pipelines, where the backend hands them out.
+
+use super::Gpu;
+use crate::error::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// A folder of the user's, and the pipelines of this adapter that lie there.
+pub(super) struct Cache {
+    dir: PathBuf,
+    pipelines: Option<Pipelines>,
+}
+
+struct Pipelines {
+    cache: wgpu::PipelineCache,
+    path: PathBuf,
+    /// What is on disk.
+    saved: Mutex<Vec<u8>>,
+}
+
+impl Cache {
+    pub(super) fn pipelines(&self) -> Option<&wgpu::PipelineCache> {
+        self.pipelines.as_ref().map(|pipelines| &pipelines.cache)
+    }
+}
+
+impl Gpu {
+    /// Keeps compiled pipelines, and what tuning found, in a folder of the user's from now on; only the first call counts.
+    /// A file there that is damaged or of another driver is passed over.
+    ///
+    /// The folder must be one that only the user writes to: a driver trusts what it finds in a pipeline cache.
+    pub fn keep_in(&self, dir: &Path) -> Result<()> {
+        let device = &self.shared.device;
+        let key =
+            device.features().contains(wgpu::Features::PIPELINE_CACHE).then_some(self.shared.pipeline_key.as_ref());
+        let pipelines = key.flatten().map(|key| {
+            let path = dir.join(format!("{key}.pipelines"));
+            let saved = std::fs::read(&path).unwrap_or_default();
+            let descriptor = wgpu::PipelineCacheDescriptor {
+                label: Some("pipelines"),
+                data: (!saved.is_empty()).then_some(&saved),
+                fallback: true,
+            };
+            // SAFETY: the data is what this program wrote for this driver, in the user's own folder; wgpu checks its header.
+            let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+            Pipelines { cache, path, saved: Mutex::new(saved) }
+        });
+        let _ = self.shared.cache.set(Cache { dir: dir.to_owned(), pipelines });
+        self.check()
+    }
+
+    /// The folder given to [`Gpu::keep_in`].
+    pub fn kept_in(&self) -> Option<&Path> {
+        self.shared.cache.get().map(|cache| cache.dir.as_path())
+    }
+
+    /// Writes the pipelines compiled so far to disk, if there are new ones.
+    pub fn save_pipelines(&self) -> Result<()> {
+        let Some(pipelines) = self.shared.cache.get().and_then(|cache| cache.pipelines.as_ref()) else { return Ok(()) };
+        let Some(data) = pipelines.cache.get_data() else { return Ok(()) };
+        let mut saved = pipelines.saved.lock().unwrap_or_else(|e| e.into_inner());
+        if *saved != data {
+            write_whole(&pipelines.path, &data)?;
+            *saved = data;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a file under a temporary name and renames it: another process sees the old one or the new one.
+pub(crate) fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    }
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let written = std::fs::write(&temporary, data).and_then(|()| std::fs::rename(&temporary, path));
+    written.map_err(|e| {
+        let _ = std::fs::remove_file(&temporary);
+        Error::io("write", path, e)
+    })
+}
