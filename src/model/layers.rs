@@ -87,8 +87,14 @@ impl Builder<'_> {
             let softplus = Epilogue::Softplus(&layer.dt_bias);
             layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, (product, batch))?;
             let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };
-            let scan =
-                Scan { a_skip: &layer.a_skip, state: ssm_state, inner: config.inner, layout, versions: VERSIONS };
+            let scan = Scan {
+                a_skip: &layer.a_skip,
+                state: ssm_state,
+                inner: config.inner,
+                layout,
+                versions: VERSIONS,
+                form: self.variants.scan,
+            };
             match segments {
                 Some(segments) => scan.record_chunk(plan, &at("scan"), operands, segments, batch)?,
                 None => scan.record_step(plan, &at("scan"), operands, rows)?,

@@ -10,7 +10,7 @@ mod state;
 mod weights;
 
 pub use config::{Config, Family, eos_ids};
-pub use forward::{Choosing, Forward, ForwardOptions, Logits, Tap};
+pub use forward::{AUTOMATIC, Choosing, Forward, ForwardOptions, Logits, Tap};
 pub use memory::MemoryPlan;
 pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};
 pub use weights::{LayerTensors, ModelTensors, Progress, Weights};
