@@ -1,5 +1,5 @@
 // Second pass of a scan in several segments: turns each segment's own last h into the h it starts from,
-// h_in(j + 1) = exp(A S(j)) h_in(j) + h_own(j). One lane a channel and state, segments in order.
+// h_in(j + 1) = exp(A S(j)) h_in(j) + h_own(j), S the sum of dt. One lane a channel and state, segments in order.
 struct Params {
   inner: u32,       // D
   segments: u32,    // of a full chunk
@@ -8,7 +8,7 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A, then the skip D
+@group(0) @binding(2) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A log2(e), then the skip D
 @group(0) @binding(3) var<storage, read> dt_sum: array<f32>;         // [segments, D]
 @group(0) @binding(4) var<storage, read> state: array<f32>;          // [slot][version][N][D]
 @group(0) @binding(5) var<storage, read_write> carry: array<f32>;    // [segments, N, D]: own last h in, start h out
@@ -27,6 +27,6 @@ fn scan_carry(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let at = (j * N + n) * params.inner + d;
     let own = carry[at];
     carry[at] = h;
-    h = exp(a * dt_sum[j * params.inner + d]) * h + own;
+    h = exp2(a * dt_sum[j * params.inner + d]) * h + own;
   }
 }

@@ -12,11 +12,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
 @group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution
 @group(0) @binding(4) var<storage, read> dbc: array<f32>;            // [rows, dt | B | C]
-@group(0) @binding(5) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A, then the skip D
+@group(0) @binding(5) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A log2(e), then the skip D
 @group(0) @binding(6) var<storage, read_write> carry: array<f32>;    // [segments, N, D]
 @group(0) @binding(7) var<storage, read_write> dt_sum: array<f32>;   // [segments, D]
-
-override WG: u32 = 64u;
 
 @compute @workgroup_size(WG)
 fn scan_local(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> projected: array<vec4<f32>>;  // [rows, dt | B | C]
 @group(0) @binding(3) var<storage, read> xg: array<f32>;               // [rows, x | gate], both after SiLU
 @group(0) @binding(4) var<storage, read> dt_bias: array<f32>;          // [D]
-@group(0) @binding(5) var<storage, read> a_skip: array<f32>;           // [N + 1, D]: A, then the skip D
+@group(0) @binding(5) var<storage, read> a_skip: array<f32>;           // [N + 1, D]: A log2(e), then the skip D
 @group(0) @binding(6) var<storage, read_write> state: array<f32>;      // [slot][version][N][D]
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;          // [rows, D]
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 const LOGITS: f64 = 3e-4;
 const STATES: f64 = 1e-3;
 const TRACES: f64 = 3e-4;
-/// The reference computes in f64, from A and weights in f32: A = -exp(A_log) is rounded once, as the kernels take it.
+/// The reference computes in f64, from A and weights in f32: -exp(A_log) log2(e) is rounded once, as the kernels take it.
 const REFERENCE: f64 = 1e-5;
 
 const FALCONS: [&str; 3] = ["falcon-tiny", "falcon-tiny-bf16", "falcon-tiny-f16"];

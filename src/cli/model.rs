@@ -21,7 +21,7 @@ pub struct ModelArgs {
     /// Tokens of a prompt taken in one step, at most
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub chunk: usize,
-    /// Segments that the scan cuts a full chunk into
+    /// Segments that the scan cuts a full chunk into; 0 leaves it to the adapter and the model
     #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
     pub segments: usize,
     /// Say more on stderr

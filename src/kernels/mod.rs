@@ -109,19 +109,20 @@ impl Activation {
 
 /// Every declaration with every choice of parts, and every case.
 pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
-    vec![
+    let mut all = vec![
         (embed::defs(), embed::cases()),
         (rms_norm::defs(), rms_norm::cases()),
         (matvec::defs(caps), matvec::cases(caps)),
         (matmul::defs(caps), matmul::cases(caps)),
         (conv::defs(), conv::cases()),
         (dbc_norm::defs(), dbc_norm::cases()),
-        (scan::defs(), scan::cases()),
         (ssm_step::defs(caps), ssm_step::cases(caps)),
         (select::defs(), select::cases()),
         (fill::defs(), fill::cases()),
         (stream::defs(), stream::cases()),
-    ]
+    ];
+    all.extend(scan::Form::all(caps).into_iter().map(|form| (scan::defs(form), scan::cases(form))));
+    all
 }
 
 /// A size as shaders take it. Shapes are bounded when a config is read.

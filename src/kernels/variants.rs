@@ -1,7 +1,7 @@
 //! Which form of each kernel family is recorded. Every choice is made here, from what the adapter can do.
 
 use super::linear::Product;
-use super::{matmul, matvec, ssm_step};
+use super::{matmul, matvec, scan, ssm_step};
 use crate::gpu::Caps;
 
 /// A form for each family that has several.
@@ -15,16 +15,19 @@ pub struct Variants {
     pub step: ssm_step::Form,
     /// Products of a prefill chunk.
     pub matmul: matmul::Form,
+    /// The scan of a prefill chunk.
+    pub scan: scan::Form,
 }
 
 impl Variants {
-    /// What suits an adapter, by its type and what it can do.
-    pub fn of(caps: &Caps) -> Self {
+    /// What suits an adapter, by its type and what it can do, and a model of so many channels and states of each.
+    pub fn of(caps: &Caps, channels: usize, states: usize) -> Self {
         Variants {
             matvec: matvec::Form::of(caps),
             narrow: matvec::Form::narrow(caps),
             step: ssm_step::Form::of(caps),
             matmul: matmul::Form::of(caps),
+            scan: scan::Form::of(caps, channels, states),
         }
     }
 
@@ -42,6 +45,7 @@ impl Variants {
 
 impl std::fmt::Display for Variants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "matvec {} · narrow {} · step {} · matmul {}", self.matvec, self.narrow, self.step, self.matmul)
+        let Variants { matvec, narrow, step, matmul, scan } = self;
+        write!(f, "matvec {matvec} · narrow {narrow} · step {step} · matmul {matmul} · {}", scan.name())
     }
 }

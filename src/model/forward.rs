@@ -7,6 +7,7 @@ use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
+use crate::kernels::scan;
 use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, WINDOW};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, Phase, Row, size};
@@ -15,6 +16,9 @@ use std::sync::Arc;
 /// Tokens of a chunk, at most.
 const MAX_CHUNK: usize = 8192;
 
+/// Leaves the number of segments to the adapter and the model's shape.
+pub const AUTOMATIC: usize = 0;
+
 /// How a [`Forward`] is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForwardOptions {
@@ -22,7 +26,8 @@ pub struct ForwardOptions {
     pub slots: usize,
     /// Tokens that a prefill step takes, at most; less where the adapter's bindings are small.
     pub chunk: usize,
-    /// Segments that the scan cuts a full chunk into.
+    /// Segments that the scan cuts a full chunk into. [`AUTOMATIC`]: as many as suit the adapter and the model's shape, one on
+    /// a CPU.
     pub segments: usize,
 }
 
@@ -94,6 +99,10 @@ impl Choosing {
 impl Forward {
     /// Records the plans and makes the states, all zero.
     pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
+        let mut options = options;
+        if options.segments == AUTOMATIC {
+            options.segments = scan::segments_for(gpu.caps(), config.inner, config.state, options.chunk);
+        }
         for (name, value) in [("slots", options.slots), ("chunk", options.chunk), ("segments", options.segments)] {
             if !(1..=MAX_CHUNK).contains(&value) {
                 return Err(Error::BadSetting { name, value: value.to_string(), problem: "it must be from 1 to 8192" });
@@ -116,7 +125,7 @@ impl Forward {
         let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
-        let variants = Variants::of(gpu.caps());
+        let variants = Variants::of(gpu.caps(), config.inner, config.state);
         let build = Builder {
             gpu,
             variants,

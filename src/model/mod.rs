@@ -13,7 +13,7 @@ mod trace;
 mod weights;
 
 pub use config::{Config, Family, eos_ids};
-pub use forward::{Choosing, Forward, ForwardOptions, Logits};
+pub use forward::{AUTOMATIC, Choosing, Forward, ForwardOptions, Logits};
 pub use memory::MemoryPlan;
 pub use shape::{SHAPES, Shape};
 pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};

@@ -1,9 +1,10 @@
 //! Activations: what a step needs of memory beside weights and state.
 
 use super::config::Config;
-use super::forward::ForwardOptions;
+use super::forward::{AUTOMATIC, ForwardOptions};
 use crate::error::Result;
 use crate::gpu::Gpu;
+use crate::kernels::scan::MOST_SEGMENTS;
 use crate::kernels::select::{Rules, WINDOW};
 use crate::kernels::{Activation, ROW_ALIGN, Row, dbc_norm};
 
@@ -115,6 +116,7 @@ impl Layout {
         let word = size_of::<f32>();
         let scratch = chunk * Scratch::row_bytes(config) + slots * StepScratch::row_bytes(config);
         let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
+        let segments = if segments == AUTOMATIC { MOST_SEGMENTS } else { segments };
         let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
         let of_slot = (config.vocab * 3 + WINDOW) * word + size_of::<Rules>() + size_of::<Row>();
         (scratch + head + carried + slots * of_slot + chunk * size_of::<Row>()) as u64

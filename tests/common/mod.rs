@@ -97,7 +97,7 @@ pub fn close(what: &str, got: &[f32], expected: &[f64], limit: impl Fn(f64) -> f
 /// One case of the scan fixture through the device's scan, in segments of `segment` tokens.
 pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     use peregrine::gpu::{Plan, Usage};
-    use peregrine::kernels::scan::{Operands, Scan, Segments};
+    use peregrine::kernels::scan::{Form, Operands, Scan, Segments};
     use peregrine::kernels::{Activation, Batch, dbc_norm::Layout};
 
     let f32 = |key: &str| cases.f32(&format!("{name}.{key}"));
@@ -123,7 +123,8 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     let transposed = |values: &[f32], columns: usize| -> Vec<f32> {
         (0..columns).flat_map(|c| values.iter().skip(c).step_by(columns).copied()).collect()
     };
-    let mut a_skip = transposed(&f32("A"), n);
+    let log2_a = |a: f32| (f64::from(a) * std::f64::consts::LOG2_E) as f32;
+    let mut a_skip: Vec<f32> = transposed(&f32("A"), n).into_iter().map(log2_a).collect();
     a_skip.extend(f32("D"));
     let key = format!("{name}.h0");
     let h0 = if cases.has(&key) { transposed(&cases.f32(&key), n) } else { vec![0.0; d * n] };
@@ -141,7 +142,7 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     );
     let y = Activation::new(gpu, "y", l, d).unwrap();
     let segments = Segments::new(gpu, l, l.div_ceil(segment), d, n).unwrap();
-    let scan = Scan { a_skip: &a_skip, state: &state, inner: d, layout, versions: 2 };
+    let scan = Scan { a_skip: &a_skip, state: &state, inner: d, layout, versions: 2, form: Form::of(gpu.caps(), d, n) };
     let mut plan = Plan::new(gpu, "scan case");
     let on = Operands { dt: &dt, x: &x, xz: &xz, dbc: &dbc, y: &y };
     scan.record(&mut plan, "scan", on, &segments, &batch).unwrap();

@@ -1,0 +1,22 @@
+// Sums over the lanes of a channel: here by shuffles; a channel's lanes lie in one subgroup.
+struct Lanes {
+  @builtin(workgroup_id) group: vec3<u32>,
+  @builtin(subgroup_id) subgroup: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+  @builtin(subgroup_size) size: u32,
+}
+
+var<workgroup> sums: array<f32, TILE * CHANNELS>;
+
+// Counted along the subgroups: how the driver lays them over the workgroup is its own affair.
+fn lane_index(lanes: Lanes) -> u32 { return lanes.subgroup * lanes.size + lanes.lane; }
+
+// Leaves a lane's part of the sum for token t of the tile. Pairs, then pairs of pairs.
+fn keep_sum(t: u32, part: f32, index: u32) {
+  var sum = part;
+  for (var step = 1u; step < LANES; step <<= 1u) { sum += subgroupShuffleXor(sum, step); }
+  if (index % LANES == 0u) { sums[t * CHANNELS + index / LANES] = sum; }
+}
+
+// The sum for token t and a channel of the workgroup, after a barrier.
+fn kept_sum(t: u32, channel: u32) -> f32 { return sums[t * CHANNELS + channel]; }

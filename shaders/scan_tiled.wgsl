@@ -1,0 +1,87 @@
+// scan.wgsl for GPUs: LANES lanes a channel hold its states, and the workgroup goes through the tokens tile by tile, with
+// two barriers a tile. The lanes past the last channel work on zeros, so that all lanes meet at the barriers.
+@group(0) @binding(1) var<uniform> batch: Batch;
+@group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
+@group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution
+@group(0) @binding(4) var<storage, read> z: array<f32>;              // [rows, u | z]
+@group(0) @binding(5) var<storage, read> dbc: array<f32>;            // [rows, dt | B | C]
+@group(0) @binding(6) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A log2(e), then the skip D
+@group(0) @binding(7) var<storage, read> carry: array<f32>;          // [segments, N, D]: the h a segment starts from
+@group(0) @binding(8) var<storage, read_write> state: array<f32>;    // [slot][version][N][D]
+@group(0) @binding(9) var<storage, read_write> y: array<f32>;        // [rows, D]
+
+@compute @workgroup_size(WG)
+fn scan(lanes: Lanes) {
+  let index = lane_index(lanes);
+  let d = lanes.group.x * CHANNELS + index / LANES;
+  let own_d = lanes.group.x * CHANNELS + index % CHANNELS;  // the channel that it loads and writes
+  let segment = lanes.group.y;
+  let start = segment * params.segment;
+  let end = min(batch.rows, start + params.segment);
+  let slot = batch.slot * params.versions;
+
+  var h: array<States, SHARE>;
+  var a: array<States, SHARE>;
+  for (var j = 0u; j < SHARE; j++) {
+    var h_values: array<f32, WIDTH>;
+    var a_values: array<f32, WIDTH>;
+    for (var w = 0u; w < WIDTH; w++) {
+      let n = state_at(j, w, index);
+      h_values[w] = 0.0;
+      a_values[w] = 0.0;
+      if (n < N && d < params.inner) {
+        a_values[w] = a_skip[n * params.inner + d];
+        if (segment == 0u) {
+          h_values[w] = state[((slot + batch.read_version) * N + n) * params.inner + d];
+        } else {
+          h_values[w] = carry[(segment * N + n) * params.inner + d];
+        }
+      }
+    }
+    h[j] = states_of(h_values);
+    a[j] = states_of(a_values);
+  }
+  var skip = 0.0;
+  if (own_d < params.inner) { skip = a_skip[N * params.inner + own_d]; }
+
+  load_tile(start, end, own_d, index);
+  for (var first = start; first < end; first += TILE) {
+    let count = min(TILE, end - first);
+    keep_tile(index);
+    var x_z: array<vec2<f32>, OWN>;
+    for (var k = 0u; k < OWN; k++) {
+      let t = own_token(k, index);
+      x_z[k] = vec2<f32>(next_dt_x[k].y, 0.0);
+      if (t < count && own_d < params.inner) { x_z[k].y = z[(first + t) * params.z_stride + params.z_first + own_d]; }
+    }
+    workgroupBarrier();
+    load_tile(first + TILE, end, own_d, index);
+    for (var t = 0u; t < count; t++) {
+      let dt_x = tile_dt_x[t * CHANNELS + index / LANES];
+      var sum = States();
+      for (var j = 0u; j < SHARE; j++) {
+        let b = t * 2u * ROW + j * LANES + index % LANES;
+        h[j] = recur(h[j], dt_x.x, a[j], dt_x.x * dt_x.y, tile_bc[b]);
+        sum += tile_bc[b + ROW] * h[j];
+      }
+      keep_sum(t, total(sum), index);
+    }
+    workgroupBarrier();
+    for (var k = 0u; k < OWN; k++) {
+      let t = own_token(k, index);
+      if (t < count && own_d < params.inner) {
+        y[(first + t) * params.stride + own_d] = (kept_sum(t, index % CHANNELS) + skip * x_z[k].x) * silu(x_z[k].y);
+      }
+    }
+  }
+
+  if (end == batch.rows && d < params.inner) {
+    for (var j = 0u; j < SHARE; j++) {
+      let values = values_of(h[j]);
+      for (var w = 0u; w < WIDTH; w++) {
+        let n = state_at(j, w, index);
+        if (n < N) { state[((slot + batch.write_version) * N + n) * params.inner + d] = values[w]; }
+      }
+    }
+  }
+}

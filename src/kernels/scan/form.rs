@@ -1,0 +1,164 @@
+//! How the scan of a chunk is cut: lanes a channel, tiles of tokens, segments.
+
+use super::{RECURRENCE, RECURRENCE4, SUM_SHARED, SUM_SHUFFLE, TILE};
+use crate::gpu::{Caps, KernelDef, Part};
+use crate::kernels::size;
+
+/// Lanes that keep the widest GPU busy: two subgroups of 32 for each of the 528 schedulers of an H100. wgpu tells nobody how
+/// many an adapter has; a small one is no slower for being offered more.
+const WIDE: usize = 32768;
+
+/// Segments that [`segments_for`] asks for, at most.
+pub const MOST_SEGMENTS: usize = 8;
+
+/// Tokens of a segment, at the least: fewer do not pay for the carry.
+const LEAST_TOKENS: usize = 32;
+
+/// How lanes share the states of a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One lane a channel, each by itself: no barrier. For CPUs.
+    Direct,
+    /// So many lanes a channel, 1, 4 or 16, and tiles of tokens in workgroup memory. For GPUs.
+    Tiled(u32, Sum),
+}
+
+/// How the lanes of a channel sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sum {
+    /// Through workgroup memory.
+    Shared,
+    /// By shuffles, where every subgroup holds all lanes of a channel. The order is the same.
+    Shuffle,
+}
+
+impl Form {
+    /// What suits an adapter and channels of so many states.
+    ///
+    /// A GPU hides the chain from token to token behind other lanes, so four lanes a channel; 16 only where channels are so
+    /// few that those leave the widest GPUs half empty: each then has a state of its own, and more to sum.
+    pub fn of(caps: &Caps, channels: usize, states: usize) -> Self {
+        match (channels, states) {
+            _ if caps.cpu => Form::Direct,
+            (_, ..=4) => Form::tiled(caps, 1),
+            (channels, _) if channels * 4 * 2 >= WIDE => Form::tiled(caps, 4),
+            _ => Form::tiled(caps, 16),
+        }
+    }
+
+    /// The tiled form with shuffles where the adapter can.
+    fn tiled(caps: &Caps, lanes: u32) -> Self {
+        let shuffle = lanes > 1 && caps.subgroups && caps.subgroup_min >= lanes;
+        Form::Tiled(lanes, if shuffle { Sum::Shuffle } else { Sum::Shared })
+    }
+
+    /// Every form that the adapter can run.
+    pub(in crate::kernels) fn all(caps: &Caps) -> Vec<Self> {
+        let mut forms = vec![Form::Direct];
+        for lanes in [1, 4, 16] {
+            forms.push(Form::Tiled(lanes, Sum::Shared));
+            let best = Form::tiled(caps, lanes);
+            forms.extend((best != Form::Tiled(lanes, Sum::Shared)).then_some(best));
+        }
+        forms
+    }
+
+    /// The same cut with sums through workgroup memory.
+    pub(super) fn shared(self) -> Self {
+        match self {
+            Form::Tiled(lanes, _) => Form::Tiled(lanes, Sum::Shared),
+            Form::Direct => Form::Direct,
+        }
+    }
+
+    /// For cases and labels.
+    pub(in crate::kernels) fn name(self) -> &'static str {
+        match self {
+            Form::Direct => "scan",
+            Form::Tiled(1, _) => "scan_1_lane",
+            Form::Tiled(4, Sum::Shared) => "scan_4_lanes",
+            Form::Tiled(4, Sum::Shuffle) => "scan_4_lanes_shuffled",
+            Form::Tiled(_, Sum::Shared) => "scan_16_lanes",
+            Form::Tiled(_, Sum::Shuffle) => "scan_16_lanes_shuffled",
+        }
+    }
+
+    /// Lanes of a channel.
+    fn lanes(self) -> u32 {
+        match self {
+            Form::Direct => 1,
+            Form::Tiled(lanes, _) => lanes,
+        }
+    }
+
+    /// Lanes of a workgroup.
+    fn group(self) -> u32 {
+        if self.lanes() == 1 { 64 } else { 128 }
+    }
+
+    /// Channels of a workgroup.
+    pub(super) fn channels(self) -> u32 {
+        self.group() / self.lanes()
+    }
+
+    /// Tokens of a tile: what fits into 16 KiB of workgroup memory at 64 states, and into the registers of one lane a channel.
+    fn tile(self, states: usize) -> u32 {
+        if self.lanes() > 1 && states <= 16 { 16 } else { 8 }
+    }
+
+    /// A kernel in this form: the parts and constants that it adds.
+    pub(super) fn def(self, mut def: KernelDef, direct: Part, tiled: Part, states: usize) -> KernelDef {
+        let mut consts = vec![("N", size(states)), ("WG", self.group())];
+        match self {
+            Form::Direct => def.parts.extend([RECURRENCE, direct]),
+            Form::Tiled(lanes, sum) => {
+                consts.extend([("LANES", lanes), ("TILE", self.tile(states))]);
+                // Up to 4 lanes a channel take their states by fours; 16 would have none left to take.
+                let recurrence = if lanes > 4 { RECURRENCE } else { RECURRENCE4 };
+                let sum = match sum {
+                    Sum::Shared => SUM_SHARED,
+                    Sum::Shuffle => SUM_SHUFFLE,
+                };
+                def.parts.extend([recurrence, TILE, sum, tiled]);
+            }
+        }
+        def.consts(&consts)
+    }
+}
+
+/// Segments of a full chunk that suit an adapter and a shape: one, unless even 16 lanes a channel leave most of a wide GPU
+/// idle. Several take twice the work, so fewer than four do not pay.
+pub fn segments_for(caps: &Caps, channels: usize, states: usize, chunk: usize) -> usize {
+    let lanes = Form::of(caps, channels, states).lanes() as usize;
+    let fit = (WIDE / (channels * lanes)).min(MOST_SEGMENTS).min(chunk / LEAST_TOKENS);
+    if caps.cpu || fit < 4 { 1 } else { fit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_and_segments_follow_adapter_and_shape() {
+        let cpu = Caps::portable();
+        let gpu = Caps { cpu: false, ..Caps::portable() };
+        let wide = Caps { subgroups: true, subgroup_min: 32, ..gpu.clone() };
+        let narrow = Caps { subgroups: true, subgroup_min: 8, ..gpu.clone() };
+        for (caps, channels, form, segments) in [
+            (&cpu, 8192, Form::Direct, 1),
+            (&cpu, 384, Form::Direct, 1),
+            (&gpu, 8192, Form::Tiled(4, Sum::Shared), 1),
+            (&wide, 8192, Form::Tiled(4, Sum::Shuffle), 1),
+            (&narrow, 8192, Form::Tiled(4, Sum::Shuffle), 1),
+            (&wide, 1536, Form::Tiled(16, Sum::Shuffle), 1),
+            (&narrow, 1536, Form::Tiled(16, Sum::Shared), 1),
+            (&wide, 384, Form::Tiled(16, Sum::Shuffle), 5),
+            (&wide, 64, Form::Tiled(16, Sum::Shuffle), 8),
+        ] {
+            assert_eq!(Form::of(caps, channels, 16), form, "{channels} channels");
+            assert_eq!(segments_for(caps, channels, 16, 512), segments, "{channels} channels");
+        }
+        assert_eq!(segments_for(&wide, 384, 16, 64), 1, "a short chunk");
+        assert_eq!(Form::of(&wide, 8192, 2), Form::Tiled(1, Sum::Shared), "few states");
+    }
+}
