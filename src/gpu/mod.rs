@@ -4,12 +4,14 @@ mod buffer;
 mod caps;
 mod kernel;
 mod plan;
+mod upload;
 
-pub use buffer::{Bound, Buf, Move, Pending, Readback, UPLOAD_PIECE, Usage};
+pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub use caps::{Caps, SWITCHES, Switches};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
 pub use plan::{Copy, Count, Plan, Submitted};
+pub use upload::{Stage, UPLOAD_PIECE, Uploads, staging_bytes};
 
 pub use wgpu;
 
