@@ -110,6 +110,25 @@ impl TensorSource {
         self.tensors.get(name).map(|place| place.shape.as_slice())
     }
 
+    /// Lets go of the memory that `bytes` take, a part of a tensor, where they lie in a file: the next who reads them reads
+    /// the file. Where they lie in memory, or the system knows no such thing, nothing happens.
+    pub fn release(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        for file in &self.files {
+            let Bytes::Map(map) = &file.bytes else { continue };
+            let (whole, part) = (map.as_ptr_range(), bytes.as_ptr_range());
+            if whole.start <= part.start && part.end <= whole.end {
+                let first = part.start as usize - whole.start as usize;
+                // SAFETY: the map is of a file and is only read, so its pages hold nothing that is not in the file: whoever
+                // still reads them, or the rest of the first and the last of them, finds the same bytes.
+                // A refusal leaves them where they are.
+                let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, bytes.len()) };
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = bytes;
+    }
+
     /// The tensor of this name and these dimensions.
     pub fn get(&self, name: &str, dims: &[usize]) -> Result<Tensor<'_>> {
         let place = self

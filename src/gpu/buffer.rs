@@ -1,15 +1,12 @@
 //! Buffers that know their type, and the way of data to the device and back.
 
-use super::{Gpu, Submitted};
+use super::{Gpu, Submitted, UPLOAD_PIECE};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Bytes handed to the queue before it is told to send them: bounds the staging memory.
-pub const UPLOAD_PIECE: usize = 8 << 20;
 
 /// What a buffer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,22 +133,24 @@ impl Gpu {
             Usage::Uniform => wgpu::BufferUsages::UNIFORM,
             Usage::Queries => wgpu::BufferUsages::QUERY_RESOLVE,
         };
-        let buffer = self
-            .scoped(&label, || {
-                self.shared.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(&label),
-                    size: bytes,
-                    usage: usages | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
-                    mapped_at_creation: false,
-                })
-            })
-            .map_err(|e| match e {
-                Error::OutOfMemory { what, .. } => Error::OutOfMemory { what, bytes },
-                other => other,
-            })?;
+        let buffer = self.create(&wgpu::BufferDescriptor {
+            label: Some(&label),
+            size: bytes,
+            usage: usages | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })?;
         let allocated = self.shared.allocated.clone();
         allocated.fetch_add(bytes, Ordering::Relaxed);
         Ok(Buf { raw: Arc::new(Raw { buffer, label, allocated }), first: 0, len, of: PhantomData })
+    }
+
+    /// A buffer of wgpu's; memory that there is not is an error that tells how much was asked for.
+    pub(super) fn create(&self, descriptor: &wgpu::BufferDescriptor) -> Result<wgpu::Buffer> {
+        let made = self.scoped(descriptor.label.unwrap_or_default(), || self.shared.device.create_buffer(descriptor));
+        made.map_err(|e| match e {
+            Error::OutOfMemory { what, .. } => Error::OutOfMemory { what, bytes: descriptor.size },
+            other => other,
+        })
     }
 
     /// A new buffer that holds `values`.
@@ -162,7 +161,7 @@ impl Gpu {
     }
 
     /// Writes `values` from index `at` on, before anything submitted later runs. Large data goes in bounded pieces, so
-    /// that no second copy of it builds up on the host.
+    /// that no second copy of it builds up on the host; for very large data there is [`Uploads`](super::Uploads).
     pub fn write<T: Pod>(&self, buf: &Buf<T>, at: usize, values: &[T]) -> Result<()> {
         self.check()?;
         assert!(at + values.len() <= buf.len, "{}: write past the end", buf.label());
@@ -217,13 +216,11 @@ impl Gpu {
     /// Memory of the host's that results can be copied to.
     pub fn readback<T: Pod>(&self, label: &str, len: usize) -> Result<Readback<T>> {
         let bytes = (len.max(1) * size_of::<T>()).next_multiple_of(4) as u64;
-        let buffer = self.scoped(label, || {
-            self.shared.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(label),
-                size: bytes,
-                usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
-                mapped_at_creation: false,
-            })
+        let buffer = self.create(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+            mapped_at_creation: false,
         })?;
         Ok(Readback { gpu: self.clone(), buffer, len, of: PhantomData })
     }

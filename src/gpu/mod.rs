@@ -6,14 +6,16 @@ mod caps;
 mod kernel;
 mod plan;
 mod profile;
+mod upload;
 
-pub use buffer::{Bound, Buf, Move, Pending, Readback, UPLOAD_PIECE, Usage};
+pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
 pub use caps::{Caps, SWITCHES, Switches};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
 pub use plan::{Copy, Cost, Count, Plan, Submitted, Totals};
 pub use profile::Timed;
+pub use upload::{Stage, UPLOAD_PIECE, Uploads, staging_bytes};
 
 pub use wgpu;
 

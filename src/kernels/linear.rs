@@ -7,7 +7,7 @@ use super::fill::MadeUp;
 use super::{Activation, BATCH, Batch, MATH, ROW, Row, file, floats, matmul, matvec, size, softplus};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Gpu, KernelDef, Part, Plan, UPLOAD_PIECE, Uploads, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard's product.
@@ -172,15 +172,23 @@ fn shard_rows(gpu: &Gpu, name: &str, format: WeightFormat, (rows, columns): (usi
 }
 
 impl Linear {
-    /// Uploads a matrix, calling `uploaded` with the number of bytes of the file after each piece.
+    /// Uploads a matrix, calling `uploaded` with the number of bytes of the file as they arrive.
     pub fn load(gpu: &Gpu, tensor: &Tensor<'_>, uploaded: &mut dyn FnMut(usize)) -> Result<Self> {
+        let mut uploads = Uploads::default();
+        let linear = Self::prepare(gpu, tensor, &mut uploads)?;
+        uploads.run(gpu, &|_| {}, uploaded)?;
+        Ok(linear)
+    }
+
+    /// A matrix whose weights are there once `uploads` have run.
+    pub fn prepare<'a>(gpu: &Gpu, tensor: &Tensor<'a>, uploads: &mut Uploads<'a>) -> Result<Self> {
         let [rows, columns] = *tensor.shape.as_slice() else { panic!("{}: a matrix was asked for", tensor.name) };
         let format = tensor.format;
         let row_bytes = format.row_bytes(columns);
         let shard_rows = shard_rows(gpu, &tensor.name, format, (rows, columns))?;
         let file_row = columns * format.value_bytes();
         let piece_rows = (UPLOAD_PIECE / row_bytes).max(1);
-        let mut padded = Vec::new();
+        let padding = row_bytes - file_row;
         let mut shards = Vec::new();
         for first in (0..rows).step_by(shard_rows) {
             let rows = shard_rows.min(rows - first);
@@ -188,19 +196,16 @@ impl Linear {
             for at in (0..rows).step_by(piece_rows) {
                 let count = piece_rows.min(rows - at);
                 let source = &tensor.bytes[(first + at) * file_row..][..count * file_row];
-                let piece = if file_row == row_bytes {
-                    source
-                } else {
-                    padded.clear();
-                    padded.resize(count * row_bytes, 0);
-                    for (to, from) in padded.chunks_exact_mut(row_bytes).zip(source.chunks_exact(file_row)) {
-                        to[..file_row].copy_from_slice(from);
+                uploads.add(&weight, at * row_bytes..(at + count) * row_bytes, vec![source], move |stage| {
+                    if padding == 0 {
+                        stage.put(source);
+                    } else {
+                        source.chunks_exact(file_row).for_each(|row| {
+                            stage.put(row);
+                            stage.skip(padding);
+                        });
                     }
-                    &padded
-                };
-                gpu.write(&weight, at * row_bytes, piece)?;
-                gpu.flush()?;
-                uploaded(source.len());
+                });
             }
             shards.push(Shard { weight, first, rows });
         }

@@ -6,7 +6,7 @@ use super::scratch::Layout;
 use super::state::VERSIONS;
 use super::weights::ModelTensors;
 use crate::format::Tensor;
-use crate::gpu::UPLOAD_PIECE;
+use crate::gpu::staging_bytes;
 
 /// Bytes on the device, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,14 @@ impl MemoryPlan {
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
         // Norms, taps with bias, dt bias, A with the skip: f32.
         let vectors = (hidden + (conv_kernel + 1) * inner + inner + (state + 1) * inner) * layers + hidden;
+        // Matrices go up by some rows at a time, the rest as a whole.
+        let largest_row = tensors.matrices().map(|tensor| tensor.format.row_bytes(tensor.shape[1])).max().unwrap_or(0);
+        let largest_piece = largest_row.max(inner * size_of::<f32>() * (state.max(conv_kernel) + 1));
         MemoryPlan {
             weights: matrices.iter().sum::<u64>() + (vectors * size_of::<f32>()) as u64,
             state_per_slot: ((conv_kernel - 1 + state) * inner * size_of::<f32>() * VERSIONS * layers) as u64,
             activations: Layout::of(config, options, span_limit).bytes(config),
-            staging: 2 * UPLOAD_PIECE as u64,
+            staging: staging_bytes(largest_piece) as u64,
             slots: options.slots as u64,
             largest_matrix: matrices.iter().copied().max().unwrap_or(0),
         }

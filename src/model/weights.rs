@@ -4,7 +4,7 @@ use super::config::Config;
 use super::shape::Shape;
 use crate::error::Result;
 use crate::format::{Tensor, TensorSource, WeightFormat};
-use crate::gpu::{Buf, Gpu, Usage};
+use crate::gpu::{Buf, Gpu, Uploads, Usage};
 use crate::kernels::{ROW_ALIGN, case::Random, conv, linear::Linear, scan};
 use std::sync::Arc;
 
@@ -42,6 +42,7 @@ pub struct ModelTensors<'a> {
     pub norm_f: Tensor<'a>,
     /// `[V, H]`; absent where it is the embedding.
     pub head: Option<Tensor<'a>>,
+    source: &'a TensorSource,
 }
 
 impl<'a> ModelTensors<'a> {
@@ -73,7 +74,7 @@ impl<'a> ModelTensors<'a> {
         // Tied or not is decided by what is there. mamba_ssm stores a tied head as well: the same bytes are not stored twice.
         let head = source.has("lm_head.weight").then(|| source.get("lm_head.weight", &[vocab, h])).transpose()?;
         let head = head.filter(|head| head.format != embedding.format || head.bytes != embedding.bytes);
-        Ok(ModelTensors { embedding, layers, norm_f, head })
+        Ok(ModelTensors { embedding, layers, norm_f, head, source })
     }
 
     /// The matrices: what products and the embedding read.
@@ -156,43 +157,61 @@ pub struct Weights {
     pub(super) head: Arc<Linear>,
 }
 
+/// A vector, widened and filled up.
+fn vector<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, tensor: &'a Tensor<'a>) -> Result<Buf<f32>> {
+    let len = tensor.shape.iter().product::<usize>().next_multiple_of(ROW_ALIGN);
+    let buf = gpu.buffer(tensor.name.clone(), len, Usage::Storage)?;
+    uploads.add(&buf, 0..len, vec![tensor.bytes], |stage| stage.put(bytemuck::cast_slice(&padded(tensor.to_f32()))));
+    Ok(buf)
+}
+
+fn taps<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, layer: &'a LayerTensors<'a>) -> Result<Buf<f32>> {
+    let weight = &layer.conv_weight;
+    let [channels, taps] = [weight.shape[0], weight.shape[2]];
+    let buf = gpu.buffer(weight.name.clone(), channels * (taps + 1), Usage::Storage)?;
+    let from = [Some(weight), layer.conv_bias.as_ref()].into_iter().flatten().map(|tensor| tensor.bytes).collect();
+    uploads.add(&buf, 0..buf.len(), from, |stage| stage.put(bytemuck::cast_slice(&layer.conv_taps())));
+    Ok(buf)
+}
+
+fn a_skip<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, layer: &'a LayerTensors<'a>) -> Result<Buf<f32>> {
+    let [channels, states] = [layer.a_log.shape[0], layer.a_log.shape[1]];
+    let buf = gpu.buffer(layer.a_log.name.clone(), channels * (states + 1), Usage::Storage)?;
+    let from = vec![layer.a_log.bytes, layer.skip.bytes];
+    uploads.add(&buf, 0..buf.len(), from, |stage| stage.put(bytemuck::cast_slice(&layer.a_skip())));
+    Ok(buf)
+}
+
 impl Weights {
-    /// Uploads a checkpoint piece by piece; `progress` is called after each.
+    /// Uploads a checkpoint piece by piece; `progress` is called as they arrive. All buffers are made before anything is
+    /// read: a model that does not fit is refused at once.
     pub fn load(gpu: &Gpu, tensors: &ModelTensors<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
-        let total = tensors.bytes();
-        let mut done = 0;
-        let mut uploaded = |bytes: usize| {
-            done += bytes as u64;
-            progress(Progress { done, total });
-        };
-        let vector = |tensor: &Tensor, uploaded: &mut dyn FnMut(usize)| {
-            uploaded(tensor.bytes.len());
-            gpu.upload(tensor.name.clone(), &padded(tensor.to_f32()), Usage::Storage)
-        };
-        let embedding = Arc::new(Linear::load(gpu, &tensors.embedding, &mut uploaded)?);
+        let mut uploads = Uploads::default();
+        let up = &mut uploads;
+        let embedding = Arc::new(Linear::prepare(gpu, &tensors.embedding, up)?);
         let mut layers = Vec::with_capacity(tensors.layers.len());
         for layer in &tensors.layers {
-            let taps = gpu.upload(layer.conv_weight.name.clone(), &layer.conv_taps(), Usage::Storage)?;
-            uploaded(layer.conv_weight.bytes.len() + layer.conv_bias.as_ref().map_or(0, |bias| bias.bytes.len()));
-            let a_skip = gpu.upload(layer.a_log.name.clone(), &layer.a_skip(), Usage::Storage)?;
-            uploaded(layer.a_log.bytes.len() + layer.skip.bytes.len());
             layers.push(Layer {
-                norm: vector(&layer.norm, &mut uploaded)?,
-                in_proj: Linear::load(gpu, &layer.in_proj, &mut uploaded)?,
-                conv_taps: taps,
-                x_proj: Linear::load(gpu, &layer.x_proj, &mut uploaded)?,
-                dt_proj: Linear::load(gpu, &layer.dt_proj, &mut uploaded)?,
-                dt_bias: vector(&layer.dt_bias, &mut uploaded)?,
-                a_skip,
-                out_proj: Linear::load(gpu, &layer.out_proj, &mut uploaded)?,
+                norm: vector(gpu, up, &layer.norm)?,
+                in_proj: Linear::prepare(gpu, &layer.in_proj, up)?,
+                conv_taps: taps(gpu, up, layer)?,
+                x_proj: Linear::prepare(gpu, &layer.x_proj, up)?,
+                dt_proj: Linear::prepare(gpu, &layer.dt_proj, up)?,
+                dt_bias: vector(gpu, up, &layer.dt_bias)?,
+                a_skip: a_skip(gpu, up, layer)?,
+                out_proj: Linear::prepare(gpu, &layer.out_proj, up)?,
             });
         }
-        let norm_f = vector(&tensors.norm_f, &mut uploaded)?;
+        let norm_f = vector(gpu, up, &tensors.norm_f)?;
         let head = match &tensors.head {
-            Some(head) => Arc::new(Linear::load(gpu, head, &mut uploaded)?),
+            Some(head) => Arc::new(Linear::prepare(gpu, head, up)?),
             None => embedding.clone(),
         };
-        gpu.flush()?;
+        let (mut done, total) = (0, tensors.bytes());
+        uploads.run(gpu, &|part| tensors.source.release(part), &mut |bytes| {
+            done += bytes as u64;
+            progress(Progress { done, total });
+        })?;
         Ok(Weights { embedding, layers, norm_f, head })
     }
 

@@ -1,0 +1,293 @@
+//! The way of large data to the device: threads fill a ring of mapped staging buffers while those filled before are copied.
+
+use super::{Buf, Gpu};
+use crate::error::{Error, Result};
+use bytemuck::Pod;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+/// Bytes of a staging buffer. Data is best cut into pieces of this size; a larger piece makes all of them larger.
+pub const UPLOAD_PIECE: usize = 8 << 20;
+
+/// Staging buffers, at most: some being filled, some being copied.
+const STAGES: usize = 4;
+
+/// Threads that fill them, at most.
+const READERS: usize = 4;
+
+/// How often finished copies are looked for while data is being read.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Host memory that [`Uploads::run`] takes at most, if no piece is larger than `largest` bytes.
+pub fn staging_bytes(largest: usize) -> usize {
+    STAGES * largest.max(UPLOAD_PIECE)
+}
+
+/// Data to be written to buffers, as a list of pieces.
+#[derive(Default)]
+pub struct Uploads<'a> {
+    pieces: Vec<Piece<'a>>,
+}
+
+/// Data for a range of a buffer. It is made when its turn comes, by whichever thread is free.
+struct Piece<'a> {
+    to: Buf<u8>,
+    offset: u64,
+    bytes: usize,
+    from: Vec<&'a [u8]>,
+    fill: Box<dyn FnOnce(&mut Stage<'_>) + Send + 'a>,
+}
+
+/// A piece's staging memory, written from its start on; what is not written is zero.
+pub struct Stage<'s> {
+    memory: wgpu::WriteOnly<'s, [u8]>,
+    filled: usize,
+}
+
+impl Stage<'_> {
+    /// Appends bytes.
+    pub fn put(&mut self, bytes: &[u8]) {
+        let end = self.filled + bytes.len();
+        self.memory.slice(self.filled..end).copy_from_slice(bytes);
+        self.filled = end;
+    }
+
+    /// Appends zeros.
+    pub fn skip(&mut self, bytes: usize) {
+        let end = self.filled + bytes;
+        self.memory.slice(self.filled..end).fill(0);
+        self.filled = end;
+    }
+}
+
+impl<'a> Uploads<'a> {
+    /// Adds data for a range of `to`. `fill` writes it, from the parts `from` of a source; the size of these counts as
+    /// progress. A range that ends with the buffer takes the buffer's padding along, so that nothing is left to clear.
+    pub fn add<T: Pod>(
+        &mut self,
+        to: &Buf<T>,
+        range: Range<usize>,
+        from: Vec<&'a [u8]>,
+        fill: impl FnOnce(&mut Stage<'_>) + Send + 'a,
+    ) {
+        assert!(range.end <= to.len(), "{}: upload past the end", to.label());
+        let (offset, bytes) = to.bytes(&range);
+        let padding = to.raw().size() - offset - bytes;
+        let bytes = if padding < 16 { bytes + padding } else { bytes };
+        let bytes = usize::try_from(bytes).expect("a range of values in memory");
+        self.pieces.push(Piece { to: to.clone().reinterpret(), offset, bytes, from, fill: Box::new(fill) });
+    }
+
+    /// Sends all of it, and returns when it is there. `spent` is called, on any thread, with each part of the source that is
+    /// not needed any more; `arrived`, on this one, with the bytes of the source whose data has come to the device.
+    pub fn run(self, gpu: &Gpu, spent: &(dyn Fn(&[u8]) + Sync), arrived: &mut dyn FnMut(usize)) -> Result<()> {
+        gpu.check()?;
+        let loads = self.loads();
+        let Some(bytes) = loads.iter().map(|load| load.bytes).max() else { return Ok(()) };
+        let stages = STAGES.min(loads.len());
+        let mut ring = Ring {
+            gpu,
+            stages: (0..stages).map(|_| stage(gpu, bytes)).collect::<Result<_>>()?,
+            idle: (0..stages).collect(),
+            copying: VecDeque::new(),
+            mapped: mpsc::channel(),
+        };
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).clamp(1, READERS.min(stages));
+        let (give, work) = mpsc::channel();
+        let work = &Mutex::new(work);
+        // `give` goes when the closure ends, however it ends; then the readers return, and the scope has waited for them.
+        std::thread::scope(move |scope| {
+            let (filled, fillings) = mpsc::channel();
+            for _ in 0..threads {
+                let filled = filled.clone();
+                scope.spawn(move || read(work, &filled, spent));
+            }
+            ring.turn(loads, &give, &fillings, arrived)
+        })
+    }
+
+    /// The pieces, in order, packed into loads of at most a staging buffer.
+    fn loads(self) -> Vec<Load<'a>> {
+        let mut loads: Vec<Load> = Vec::new();
+        for piece in self.pieces {
+            match loads.last_mut() {
+                Some(load) if load.bytes + piece.bytes <= UPLOAD_PIECE => load.push(piece),
+                _ => {
+                    let mut load = Load::default();
+                    load.push(piece);
+                    loads.push(load);
+                }
+            }
+        }
+        loads
+    }
+}
+
+/// Pieces that share a staging buffer, one behind the other.
+#[derive(Default)]
+struct Load<'a> {
+    pieces: Vec<Piece<'a>>,
+    bytes: usize,
+}
+
+impl<'a> Load<'a> {
+    fn push(&mut self, piece: Piece<'a>) {
+        self.bytes += piece.bytes;
+        self.pieces.push(piece);
+    }
+
+    /// Writes the pieces' data, and says where each is to be copied to.
+    fn fill(self, view: &mut wgpu::BufferViewMut, spent: &dyn Fn(&[u8])) -> Filled {
+        let mut filled = Filled { copies: Vec::with_capacity(self.pieces.len()), counts: 0 };
+        let mut at = 0;
+        for Piece { to, offset, bytes, from, fill } in self.pieces {
+            let mut stage = Stage { memory: view.slice(at..at + bytes), filled: 0 };
+            fill(&mut stage);
+            stage.skip(bytes - stage.filled);
+            filled.copies.push(Copy { from: at as u64, to, offset, bytes: bytes as u64 });
+            filled.counts += from.iter().map(|part| part.len()).sum::<usize>();
+            from.into_iter().for_each(spent);
+            at += bytes;
+        }
+        filled
+    }
+}
+
+/// What is to be copied out of a staging buffer.
+struct Filled {
+    copies: Vec<Copy>,
+    counts: usize,
+}
+
+struct Copy {
+    from: u64,
+    to: Buf<u8>,
+    offset: u64,
+    bytes: u64,
+}
+
+/// A load for a reader, and the memory of the staging buffer that it is for.
+struct Work<'a> {
+    stage: usize,
+    view: wgpu::BufferViewMut,
+    load: Load<'a>,
+}
+
+/// A staging buffer that a reader is done with; an error is its panic.
+type Filling = (usize, std::thread::Result<Filled>);
+
+/// A reader: fills what it is given until there is no more.
+fn read(work: &Mutex<mpsc::Receiver<Work<'_>>>, filled: &mpsc::Sender<Filling>, spent: &dyn Fn(&[u8])) {
+    loop {
+        let next = work.lock().unwrap_or_else(|e| e.into_inner()).recv();
+        let Ok(Work { stage, mut view, load }) = next else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| load.fill(&mut view, spent)));
+        drop(view);
+        if filled.send((stage, outcome)).is_err() {
+            return;
+        }
+    }
+}
+
+/// A staging buffer whose copy is done, the progress that it made, and whether it is mapped again.
+type Mapped = (usize, usize, Result<(), wgpu::BufferAsyncError>);
+
+struct Ring<'g> {
+    gpu: &'g Gpu,
+    stages: Vec<wgpu::Buffer>,
+    /// Mapped, and with no reader.
+    idle: Vec<usize>,
+    /// Copies under way, oldest first.
+    copying: VecDeque<wgpu::SubmissionIndex>,
+    mapped: (mpsc::Sender<Mapped>, mpsc::Receiver<Mapped>),
+}
+
+impl Ring<'_> {
+    /// Goes round until every load has been filled and copied.
+    fn turn<'a>(
+        &mut self,
+        loads: Vec<Load<'a>>,
+        give: &mpsc::Sender<Work<'a>>,
+        fillings: &mpsc::Receiver<Filling>,
+        arrived: &mut dyn FnMut(usize),
+    ) -> Result<()> {
+        let mut loads = loads.into_iter();
+        let mut reading = 0;
+        loop {
+            while let Some(stage) = self.idle.pop() {
+                let Some(load) = loads.next() else { break };
+                let view = self.stages[stage].get_mapped_range_mut(..).map_err(|e| self.refused(e))?;
+                give.send(Work { stage, view, load }).expect("the receiver outlives the ring");
+                reading += 1;
+            }
+            // The readers wait for work as long as `give` is there: one that has some answers.
+            let filling = match (reading, self.copying.front()) {
+                (0, None) => return Ok(()),
+                (0, Some(oldest)) => {
+                    self.gpu.wait(oldest.clone())?;
+                    let seconds = self.gpu.caps().timeout;
+                    let mapped = self.mapped.1.recv_timeout(Duration::from_secs(seconds));
+                    self.again(mapped.map_err(|_| Error::Timeout { seconds })?, arrived)?;
+                    None
+                }
+                (_, None) => fillings.recv().ok(),
+                (_, Some(_)) => fillings.recv_timeout(LOOK).ok(),
+            };
+            if let Some((stage, outcome)) = filling {
+                reading -= 1;
+                self.copy(stage, outcome.unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            let _ = self.gpu.shared.device.poll(wgpu::PollType::Poll);
+            self.gpu.check()?;
+            while let Ok(mapped) = self.mapped.1.try_recv() {
+                self.again(mapped, arrived)?;
+            }
+        }
+    }
+
+    /// Submits the copies out of a staging buffer, and asks for it to be mapped again behind them.
+    fn copy(&mut self, stage: usize, filled: Filled) {
+        let Filled { copies, counts } = filled;
+        let buffer = &self.stages[stage];
+        buffer.unmap();
+        let mut encoder = self.gpu.shared.device.create_command_encoder(&Default::default());
+        for Copy { from, to, offset, bytes } in copies {
+            encoder.copy_buffer_to_buffer(buffer, from, to.raw(), offset, bytes);
+        }
+        self.copying.push_back(self.gpu.shared.queue.submit([encoder.finish()]));
+        let mapped = self.mapped.0.clone();
+        buffer.map_async(wgpu::MapMode::Write, .., move |outcome| {
+            let _ = mapped.send((stage, counts, outcome));
+        });
+    }
+
+    /// Takes back a staging buffer whose copy is done. Copies end in the order in which they were submitted.
+    fn again(&mut self, (stage, counts, outcome): Mapped, arrived: &mut dyn FnMut(usize)) -> Result<()> {
+        self.gpu.check()?;
+        outcome.map_err(|e| self.refused(e))?;
+        self.copying.pop_front();
+        self.idle.push(stage);
+        arrived(counts);
+        Ok(())
+    }
+
+    fn refused(&self, problem: impl std::fmt::Display) -> Error {
+        self.gpu
+            .check()
+            .err()
+            .unwrap_or_else(|| Error::Gpu { what: "staging memory".to_owned(), problem: problem.to_string() })
+    }
+}
+
+/// A staging buffer, mapped.
+fn stage(gpu: &Gpu, bytes: usize) -> Result<wgpu::Buffer> {
+    gpu.create(&wgpu::BufferDescriptor {
+        label: Some("staging"),
+        size: bytes.next_multiple_of(16) as u64,
+        usage: wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: true,
+    })
+}
