@@ -263,3 +263,35 @@ fn encode(values: &[f32], format: WeightFormat) -> Vec<u8> {
     });
     bytes.flatten().collect()
 }
+
+/// A shape of no published model.
+pub fn made_up_shape(hidden: usize, layers: usize, vocab: usize) -> peregrine::model::Shape {
+    let config = peregrine::model::Config {
+        family: peregrine::model::Family::FalconMamba { mixer_rms_eps: 1e-6 },
+        vocab,
+        hidden,
+        inner: 2 * hidden,
+        state: 16,
+        dt_rank: hidden.div_ceil(16),
+        conv_kernel: 4,
+        layers,
+        norm_eps: 1e-5,
+        conv_bias: true,
+        eos: vec![],
+    };
+    peregrine::model::Shape { name: "made up".to_owned(), config, tied: false }
+}
+
+/// A model of made-up weights, with one slot.
+pub fn made_up(gpu: &Gpu, shape: &peregrine::model::Shape, format: WeightFormat) -> peregrine::model::Forward {
+    use peregrine::model::{Forward, ForwardOptions, Weights};
+    let weights = Weights::made_up(gpu, shape, format, &mut |_| {}).unwrap();
+    let options = ForwardOptions { chunk: 32, ..Default::default() };
+    Forward::new(gpu, &shape.config, std::sync::Arc::new(weights), options).unwrap()
+}
+
+/// A decode step; gives the token chosen.
+pub fn step(forward: &mut peregrine::model::Forward) -> u32 {
+    let step = forward.step().unwrap();
+    pollster::block_on(forward.chosen(step)).unwrap()[0]
+}

@@ -1,0 +1,84 @@
+//! What a token costs, counted and not timed: dispatches, barriers, submissions, bytes moved.
+
+mod common;
+
+use common::{made_up as forward, made_up_shape as shape, step};
+use peregrine::format::WeightFormat;
+use peregrine::model::{Forward, ForwardOptions, Weights};
+use std::sync::Arc;
+
+#[test]
+fn a_token_takes_four_dispatches_a_layer_and_one_submission() {
+    if common::no_gpu("a_token_takes_four_dispatches_a_layer_and_one_submission") {
+        return;
+    }
+    for layers in [1, 7, 64] {
+        let totals = forward(&common::gpu(), &shape(64, layers, 300), WeightFormat::F32).decode_totals(1);
+        assert_eq!(totals.dispatches, 4 * layers + 3);
+        // All but the first wait for the one before.
+        assert_eq!(totals.barriers, 4 * layers + 2);
+        assert_eq!(totals.submits, 1);
+    }
+}
+
+#[test]
+fn a_token_moves_the_weights_and_the_state_and_little_else() {
+    if common::no_gpu("a_token_moves_the_weights_and_the_state_and_little_else") {
+        return;
+    }
+    let gpu = common::gpu();
+    for format in WeightFormat::ALL {
+        let shape = shape(512, 4, 4096);
+        let weights = Weights::made_up(&gpu, &shape, format, &mut |_| {}).unwrap();
+        // All weights but the embedding, of which a token reads a row; the state of a version is read, and written.
+        let embedding = (shape.config.vocab * format.row_bytes(shape.config.hidden)) as u64;
+        let weights_read = gpu.allocated_bytes() - embedding;
+        let forward = Forward::new(&gpu, &shape.config, Arc::new(weights), ForwardOptions::default()).unwrap();
+        let floor = weights_read + forward.state().slot_bytes();
+        let moved = forward.decode_totals(1).bytes;
+        let ratio = moved as f64 / floor as f64;
+        assert!(
+            (0.98..1.02).contains(&ratio),
+            "{}: {moved} bytes a token, weights and state are {floor}",
+            format.name()
+        );
+    }
+}
+
+#[test]
+fn made_up_weights_are_the_same_in_every_format() {
+    if common::no_gpu("made_up_weights_are_the_same_in_every_format") {
+        return;
+    }
+    let shape = shape(64, 2, 300);
+    let tokens = WeightFormat::ALL.map(|format| {
+        let mut forward = forward(&common::gpu(), &shape, format);
+        forward.set_next(0, 7).unwrap();
+        forward.set_decoding(&[0]).unwrap();
+        (0..20).map(|_| step(&mut forward)).collect::<Vec<_>>()
+    });
+    assert_eq!(tokens[0], tokens[1]);
+    assert_eq!(tokens[0], tokens[2]);
+    assert!(tokens[0].iter().any(|id| *id != tokens[0][0]), "the model says something: {:?}", tokens[0]);
+}
+
+#[test]
+fn a_token_at_position_100_000_costs_and_says_what_it_does_at_100() {
+    if common::no_gpu("a_token_at_position_100_000_costs_and_says_what_it_does_at_100") {
+        return;
+    }
+    let gpu = common::gpu();
+    let mut forward = forward(&gpu, &shape(64, 2, 300), WeightFormat::F32);
+    forward.prefill(0, &[5; 100], |_| Ok(())).unwrap();
+    let saved = forward.saved().unwrap();
+    forward.save(0, 0, &saved).unwrap();
+    let mut at = |position: u64| {
+        forward.restore(0, position, &saved).unwrap();
+        forward.set_next(0, 9).unwrap();
+        forward.set_decoding(&[0]).unwrap();
+        let tokens: Vec<u32> = (0..5).map(|_| step(&mut forward)).collect();
+        assert_eq!(forward.position(0), position + 5);
+        (tokens, forward.decode_totals(1), gpu.allocated_bytes())
+    };
+    assert_eq!(at(100), at(100_000));
+}
