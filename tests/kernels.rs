@@ -3,7 +3,11 @@
 mod common;
 
 use peregrine::gpu::Switches;
-use peregrine::kernels::{self, case::Plant};
+use peregrine::kernels;
+use peregrine::kernels::case::{Plant, Reached};
+use peregrine::kernels::matmul::{self, Outcome};
+use peregrine::kernels::variants::{Math, Variants};
+use std::collections::BTreeMap;
 
 fn every_case(switches: Switches) {
     let gpu = common::gpu_with(switches);
@@ -55,5 +59,51 @@ fn every_planted_error_is_found() {
                 assert!(found.is_err(), "{case}: {plant:?} was not found");
             }
         }
+    }
+}
+
+/// Every form by cooperative matrices against its twin, with planted errors, and the trial that decides whether it is used.
+/// `make drivers` brings a driver that has them; with `PEREGRINE_NEED_COOP=1` an adapter without them fails the test.
+#[test]
+fn cooperative_matrices_agree_and_are_tried() {
+    if common::no_gpu("cooperative_matrices_agree_and_are_tried") {
+        return;
+    }
+    let gpu = common::gpu();
+    if gpu.caps().coop.is_none() {
+        assert!(std::env::var_os("PEREGRINE_NEED_COOP").is_none(), "{} has no cooperative matrices", gpu.info());
+        eprintln!("SKIPPED: {} has no cooperative matrices", gpu.info());
+        assert!(matmul::trial(&gpu, Math::Exact).unwrap().is_none());
+        return;
+    }
+    eprintln!("on {}, {:?}", gpu.info(), gpu.caps().coop);
+    let mut failures = Vec::new();
+    let mut found: BTreeMap<String, (usize, Reached)> = BTreeMap::new();
+    let cases: Vec<_> = kernels::all(gpu.caps()).into_iter().flat_map(|(_, cases)| cases).collect();
+    for case in cases.iter().filter(|case| case.shape.starts_with("coop ")) {
+        let form: Vec<&str> = case.shape.split(' ').take(4).collect();
+        let (count, worst) = found.entry(form.join(" ")).or_default();
+        match case.run(&gpu, Plant::Nothing).unwrap_or_else(|e| panic!("{case}: {e}")) {
+            Ok(reached) => (*count, *worst) = (*count + 1, worst.worst(reached)),
+            Err(fault) => failures.push(format!("{case}: {fault}")),
+        }
+        for plant in [Plant::WrongValue, Plant::Unwritten, Plant::Stray] {
+            assert!(case.run(&gpu, plant).unwrap().is_err(), "{case}: {plant:?} was not found");
+        }
+    }
+    for (form, (count, worst)) in &found {
+        let Reached { nmse, share, .. } = worst;
+        eprintln!("{form}: {count} cases, worst {share:.3} of the bound, nmse {nmse:.1e}");
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    assert!(!found.is_empty());
+
+    for math in [Math::Exact, Math::Fast] {
+        let trial = matmul::trial(&gpu, math).unwrap().expect("there are cooperative matrices");
+        eprintln!("{trial}");
+        assert!(matches!(trial.outcome, Outcome::Won | Outcome::Slower), "{trial}");
+        assert_eq!(Variants::tried(&gpu, math).unwrap().matmul, trial.winner());
+        let again = matmul::trial(&gpu, math).unwrap().unwrap();
+        assert_eq!(trial.times, again.times, "a trial is run once");
     }
 }
