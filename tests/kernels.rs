@@ -2,11 +2,13 @@
 
 mod common;
 
-use peregrine::gpu::Switches;
-use peregrine::kernels;
-use peregrine::kernels::case::{Plant, Reached};
+use peregrine::format::{Tensor, WeightFormat};
+use peregrine::gpu::{Plan, Switches, Usage};
+use peregrine::kernels::case::{Plant, Random, Reached};
+use peregrine::kernels::linear::{Epilogue, Linear, Product};
 use peregrine::kernels::matmul::{self, Outcome};
 use peregrine::kernels::variants::{Math, Variants};
+use peregrine::kernels::{self, Activation, Batch};
 use std::collections::BTreeMap;
 
 fn every_case(switches: Switches) {
@@ -105,5 +107,47 @@ fn cooperative_matrices_agree_and_are_tried() {
         assert_eq!(Variants::tried(&gpu, math).unwrap().matmul, trial.winner());
         let again = matmul::trial(&gpu, math).unwrap().unwrap();
         assert_eq!(trial.times, again.times, "a trial is run once");
+    }
+}
+
+#[test]
+fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
+    if common::no_gpu("any_number_of_tokens_gives_the_same_bits_in_every_form") {
+        return;
+    }
+    let gpu = common::gpu();
+    let (rows, columns, most) = (150, 100, 140);
+    let mut random = Random::new(5);
+    let weights = random.uniforms(rows * columns, -1.0, 1.0);
+    let bytes: Vec<u8> = weights.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let tensor = Tensor {
+        name: "W".to_owned(),
+        file: "test",
+        format: WeightFormat::F32,
+        shape: vec![rows, columns],
+        bytes: &bytes,
+    };
+    let linear = Linear::load(&gpu, &tensor, &mut |_| {}).unwrap();
+    let values = random.uniforms(most * columns, -1.0, 1.0);
+    let product = |form, first: usize, tokens: usize| -> Vec<u32> {
+        let x = Activation::new(&gpu, "x", tokens, columns).unwrap();
+        for (t, row) in values.chunks_exact(columns).skip(first).take(tokens).enumerate() {
+            gpu.write(&x.buf, t * x.stride, row).unwrap();
+        }
+        let y = Activation::new(&gpu, "y", tokens, rows).unwrap();
+        let batch = Batch { rows: tokens as u32, ..Default::default() };
+        let batch = gpu.upload("batch", &[batch], Usage::Uniform).unwrap();
+        let mut plan = Plan::new(&gpu, "test");
+        linear.record(&mut plan, "y", (&x, &y), Epilogue::Store, (Product::Matmul(form), &batch)).unwrap();
+        plan.run(tokens).unwrap();
+        let y = pollster::block_on(y.read(&gpu, tokens, 0..rows)).unwrap();
+        y.into_iter().map(f32::to_bits).collect()
+    };
+    for form in matmul::Form::all(gpu.caps()) {
+        let whole = product(form, 0, most);
+        for (first, tokens) in [(0, 1), (3, 17), (63, 2), (100, 40)] {
+            let part = product(form, first, tokens);
+            assert!(part == whole[first * rows..][..tokens * rows], "{form:?}: {tokens} tokens from {first}");
+        }
     }
 }
