@@ -15,7 +15,7 @@ test: setup
 
 ## test-coop: the cooperative matrices, of both sizes, on Mesa's newest software driver; needs root
 test-coop: setup drivers
-	@kernels=$$(cargo test --test kernels --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*/kernels-[^"]*\)".*/\1/p') \
+	@kernels=$$(cargo test --test kernels --no-run --message-format=json | sed -n 's|.*"executable":"\([^"]*/kernels-[^"]*\)".*|\1|p') \
 	  && cp "$$kernels" target/drivers/sid/kernels
 	@for size in 8 16; do \
 	  PEREGRINE_NEED_COOP=1 PEREGRINE_COOP_SIZE=$$size \

@@ -248,7 +248,7 @@ pub(super) fn defs(product: Product) -> Vec<KernelDef> {
 /// drivers: nmse 4.7e-14, 0.34 of the bound.
 const TOLERANCE: Tolerance = Tolerance { nmse: 1e-12, abs: 2e-5, rel: 2e-6 };
 
-/// x and W rounded to f16. Worst measured: nmse 7.1e-8, an absolute error of 4e-3.
+/// x and W rounded to f16. Worst measured on one driver: nmse 7.1e-8, 0.62 of the bound.
 const FAST: Tolerance = Tolerance { nmse: 3e-7, abs: 6e-3, rel: 1e-3 };
 
 fn fast(product: Product) -> bool {
