@@ -3,7 +3,7 @@
 # Mesa's drivers complain on stderr where a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test setup build check report
+.PHONY: chat test test-coop drivers setup build check report
 
 ## chat: chat with the small model that ships with the project
 chat: build
@@ -12,6 +12,19 @@ chat: build
 ## test: all tests, on the GPU if there is one, else on Mesa's software driver
 test: setup
 	cargo test
+
+## test-coop: the cooperative matrices, of both sizes, on Mesa's newest software driver; needs root
+test-coop: setup drivers
+	@kernels=$$(cargo test --test kernels --no-run --message-format=json | sed -n 's|.*"executable":"\([^"]*/kernels-[^"]*\)".*|\1|p') \
+	  && cp "$$kernels" target/drivers/sid/kernels
+	@for size in 8 16; do \
+	  PEREGRINE_NEED_COOP=1 PEREGRINE_COOP_SIZE=$$size \
+	    chroot target/drivers/sid /kernels --nocapture cooperative_matrices any_number_of_tokens || exit 1; \
+	done
+
+## drivers: a software driver that has cooperative matrices, for test-coop
+drivers:
+	@./setup.sh drivers
 
 ## check: what a change must pass besides the tests
 check:

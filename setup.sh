@@ -1,8 +1,38 @@
 #!/bin/sh
 # Installs what is missing to build peregrine and to run it without a GPU; says what to do where it cannot.
+# `setup.sh drivers`: a driver that runs cooperative matrices on the CPU, in target/drivers/sid. No released distribution has
+# one yet, so this is a small Debian sid, to be entered with chroot.
 set -eu
 
 say() { echo "setup: $*" >&2; }
+
+drivers() {
+  root=target/drivers/sid
+  if [ -e "$root/complete" ]; then return; fi
+  [ "$(uname -s)" = Linux ] || { say "the drivers for tests run on Linux only"; exit 1; }
+  [ "$(id -u)" = 0 ] || { say "the drivers for tests are entered with chroot: run this as root"; exit 1; }
+  if ! command -v debootstrap >/dev/null 2>&1; then
+    command -v apt-get >/dev/null 2>&1 || { say "debootstrap is missing"; exit 1; }
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq debootstrap >/dev/null
+  fi
+  say "fetching Debian sid with Mesa's drivers into $root (600 MB, some minutes)"
+  rm -rf "$root"
+  mkdir -p "$root"
+  if ! debootstrap --variant=minbase --include=mesa-vulkan-drivers,libvulkan1 sid "$root" >target/drivers/log 2>&1; then
+    tail -n 20 target/drivers/log >&2
+    say "debootstrap failed; all it said is in target/drivers/log"
+    exit 1
+  fi
+  rm -rf "$root"/var/cache/apt/archives/*.deb
+  touch "$root/complete"
+}
+
+if [ "${1:-}" = drivers ]; then
+  cd "$(dirname "$0")"
+  drivers
+  exit 0
+fi
 
 if ! command -v cargo >/dev/null 2>&1; then
   say "Rust is missing. Install it from https://rustup.rs, then run make again."

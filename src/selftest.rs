@@ -284,7 +284,7 @@ struct Model<'a> {
 
 impl Model<'_> {
     fn forward(&self, chunk: usize, segments: usize) -> Result<Forward> {
-        let options = ForwardOptions { slots: 1, chunk, segments };
+        let options = ForwardOptions { chunk, segments, ..Default::default() };
         Forward::new(self.gpu, self.checkpoint.config(), self.weights.clone(), options)
     }
 

@@ -337,7 +337,7 @@ fn inspect_tells_what_a_model_takes_before_it_is_loaded() {
         let planned = json["memory"]["total"].as_u64().unwrap();
         let gpu = common::gpu();
         let checkpoint = peregrine::runtime::Checkpoint::open(&dir).unwrap();
-        let options = peregrine::runtime::EngineOptions { slots, chunk, segments: 1 };
+        let options = peregrine::runtime::EngineOptions { slots, chunk, ..Default::default() };
         let engine = peregrine::runtime::Engine::load(&gpu, checkpoint, options, &mut |_| {}).unwrap();
         let taken = gpu.allocated_bytes();
         assert!(planned <= taken && taken - planned < 40_000, "planned {planned}, taken {taken}");

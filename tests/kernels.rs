@@ -2,8 +2,14 @@
 
 mod common;
 
-use peregrine::gpu::Switches;
-use peregrine::kernels::{self, case::Plant};
+use peregrine::format::{Tensor, WeightFormat};
+use peregrine::gpu::{Plan, Switches, Usage};
+use peregrine::kernels::case::{Plant, Random, Reached};
+use peregrine::kernels::linear::{Epilogue, Linear, Product, Prologue};
+use peregrine::kernels::matmul::{self, Outcome};
+use peregrine::kernels::variants::{Math, Variants};
+use peregrine::kernels::{self, Activation, Batch};
+use std::collections::BTreeMap;
 
 fn every_case(switches: Switches) {
     let gpu = common::gpu_with(switches);
@@ -42,6 +48,14 @@ fn every_kernel_agrees_without_subgroups_and_in_shards() {
     }
 }
 
+/// As release builds run them: no checks in the shaders, workgroup memory as it was left.
+#[test]
+fn every_kernel_agrees_unchecked() {
+    if !common::no_gpu("every_kernel_agrees_unchecked") {
+        every_case(Switches { checked: Some(false), ..Switches::from_env().unwrap() });
+    }
+}
+
 #[test]
 fn every_planted_error_is_found() {
     if common::no_gpu("every_planted_error_is_found") {
@@ -54,6 +68,96 @@ fn every_planted_error_is_found() {
                 let found = case.run(&gpu, plant).unwrap_or_else(|e| panic!("{case}: {e}"));
                 assert!(found.is_err(), "{case}: {plant:?} was not found");
             }
+        }
+    }
+}
+
+/// Every form by cooperative matrices against its twin, with planted errors, and the trial that decides whether it is used.
+/// `make drivers` brings a driver that has them; with `PEREGRINE_NEED_COOP=1` an adapter without them fails the test.
+#[test]
+fn cooperative_matrices_agree_and_are_tried() {
+    if common::no_gpu("cooperative_matrices_agree_and_are_tried") {
+        return;
+    }
+    let gpu = common::gpu();
+    if gpu.caps().coop.is_none() {
+        assert!(std::env::var_os("PEREGRINE_NEED_COOP").is_none(), "{} has no cooperative matrices", gpu.info());
+        eprintln!("SKIPPED: {} has no cooperative matrices", gpu.info());
+        assert!(matmul::trial(&gpu, Math::Exact).unwrap().is_none());
+        return;
+    }
+    eprintln!("on {}, {:?}", gpu.info(), gpu.caps().coop);
+    let mut failures = Vec::new();
+    let mut found: BTreeMap<String, (usize, Reached)> = BTreeMap::new();
+    let cases: Vec<_> = kernels::all(gpu.caps()).into_iter().flat_map(|(_, cases)| cases).collect();
+    for case in cases.iter().filter(|case| case.shape.starts_with("coop ")) {
+        let form: Vec<&str> = case.shape.split(' ').take(4).collect();
+        let (count, worst) = found.entry(form.join(" ")).or_default();
+        match case.run(&gpu, Plant::Nothing).unwrap_or_else(|e| panic!("{case}: {e}")) {
+            Ok(reached) => (*count, *worst) = (*count + 1, worst.worst(reached)),
+            Err(fault) => failures.push(format!("{case}: {fault}")),
+        }
+        for plant in [Plant::WrongValue, Plant::Unwritten, Plant::Stray] {
+            assert!(case.run(&gpu, plant).unwrap().is_err(), "{case}: {plant:?} was not found");
+        }
+    }
+    for (form, (count, worst)) in &found {
+        let Reached { nmse, share, .. } = worst;
+        eprintln!("{form}: {count} cases, worst {share:.3} of the bound, nmse {nmse:.1e}");
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    assert!(!found.is_empty());
+
+    for math in [Math::Exact, Math::Fast] {
+        let trial = matmul::trial(&gpu, math).unwrap().expect("there are cooperative matrices");
+        eprintln!("{trial}");
+        assert!(matches!(trial.outcome, Outcome::Won | Outcome::Slower), "{trial}");
+        assert_eq!(Variants::tried(&gpu, math, 64, 16).unwrap().matmul, trial.winner());
+        let again = matmul::trial(&gpu, math).unwrap().unwrap();
+        assert_eq!(trial.times, again.times, "a trial is run once");
+    }
+}
+
+#[test]
+fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
+    if common::no_gpu("any_number_of_tokens_gives_the_same_bits_in_every_form") {
+        return;
+    }
+    let gpu = common::gpu();
+    let (rows, columns, most) = (150, 100, 140);
+    let mut random = Random::new(5);
+    let weights = random.uniforms(rows * columns, -1.0, 1.0);
+    let bytes: Vec<u8> = weights.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let tensor = Tensor {
+        name: "W".to_owned(),
+        file: "test",
+        format: WeightFormat::F32,
+        shape: vec![rows, columns],
+        bytes: &bytes,
+    };
+    let linear = Linear::load(&gpu, &tensor, &mut |_| {}).unwrap();
+    let values = random.uniforms(most * columns, -1.0, 1.0);
+    let product = |form, first: usize, tokens: usize| -> Vec<u32> {
+        let x = Activation::new(&gpu, "x", tokens, columns).unwrap();
+        for (t, row) in values.chunks_exact(columns).skip(first).take(tokens).enumerate() {
+            gpu.write(&x.buf, t * x.stride, row).unwrap();
+        }
+        let y = Activation::new(&gpu, "y", tokens, rows).unwrap();
+        let batch = Batch { rows: tokens as u32, ..Default::default() };
+        let batch = gpu.upload("batch", &[batch], Usage::Uniform).unwrap();
+        let mut plan = Plan::new(&gpu, "test");
+        linear
+            .record(&mut plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (Product::Matmul(form), &batch))
+            .unwrap();
+        plan.run(tokens).unwrap();
+        let y = pollster::block_on(y.read(&gpu, tokens, 0..rows)).unwrap();
+        y.into_iter().map(f32::to_bits).collect()
+    };
+    for form in matmul::Form::all(gpu.caps()) {
+        let whole = product(form, 0, most);
+        for (first, tokens) in [(0, 1), (3, 17), (63, 2), (100, 40)] {
+            let part = product(form, first, tokens);
+            assert!(part == whole[first * rows..][..tokens * rows], "{form:?}: {tokens} tokens from {first}");
         }
     }
 }

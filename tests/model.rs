@@ -32,7 +32,7 @@ fn forward(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> Forwa
 }
 
 fn options(chunk: usize, segments: usize) -> ForwardOptions {
-    ForwardOptions { slots: 1, chunk, segments }
+    ForwardOptions { chunk, segments, ..Default::default() }
 }
 
 /// All logits of a prompt.
@@ -356,7 +356,7 @@ fn a_batch_gives_each_row_its_own_bits() {
         }
         rows
     };
-    let mut forward = load(&gpu, &fixture("falcon-tiny"), ForwardOptions { slots, chunk: 16, segments: 1 });
+    let mut forward = load(&gpu, &fixture("falcon-tiny"), ForwardOptions { slots, chunk: 16, ..Default::default() });
     let together = run(&mut forward, &[3, 0, 4, 1, 2]);
     for (row, s) in [3, 0, 4, 1, 2].into_iter().enumerate() {
         let alone = run(&mut forward, &[s]);

@@ -1,17 +1,18 @@
 //! Every declaration against its WGSL, without a GPU: bindings, parameters, constants, and translation for every backend.
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use peregrine::gpu::{Access, Caps, KernelDef, Part, link};
+use peregrine::gpu::{Access, Caps, Coop, KernelDef, Part, link};
 use peregrine::kernels;
 use std::collections::BTreeSet;
 
 fn declared() -> Vec<(KernelDef, Caps)> {
     let mut all = Vec::new();
-    for subgroups in [false, true] {
-        for subgroup_min in [4, 32] {
-            let caps = Caps { subgroups, subgroup_min, ..Caps::portable() };
-            all.extend(kernels::all(&caps).into_iter().flat_map(|(defs, _)| defs).map(|def| (def, caps.clone())));
-        }
+    for (subgroups, subgroup_min, subgroup_max, coop) in
+        [(false, 4, 128, None), (true, 4, 128, None), (true, 8, 8, Some(8)), (true, 32, 32, Some(16))]
+    {
+        let coop = coop.map(|size| Coop { size, lanes: subgroup_min });
+        let caps = Caps { subgroups, subgroup_min, subgroup_max, coop, ..Caps::portable() };
+        all.extend(kernels::all(&caps).into_iter().flat_map(|(defs, _)| defs).map(|def| (def, caps.clone())));
     }
     all
 }
@@ -22,7 +23,10 @@ fn parse(def: &KernelDef, caps: &Caps) -> (naga::Module, naga::valid::ModuleInfo
         let line = e.location(&linked.wgsl).map_or(0, |l| l.line_number as usize);
         panic!("{} at {:?}: {}", def.name, linked.locate(line), e.emit_to_string(&linked.wgsl))
     });
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+    let coop =
+        if def.coop { Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
+    let always = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let info = Validator::new(ValidationFlags::all(), always | coop)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
@@ -93,26 +97,35 @@ fn every_kernel_translates_for_every_backend() {
         let lanes: u32 = module.entry_points[0].workgroup_size.iter().product();
         assert!((1..=256).contains(&lanes), "{}: {lanes} lanes a workgroup", def.name);
 
-        let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+        // Vulkan shows cooperative matrices from SPIR-V 1.6 on, Metal's are of 8x8, and Direct3D has none: wgpu lists the
+        // feature accordingly, so that these forms are never asked for there.
+        let metal_has_it = caps.coop.is_none_or(|coop| coop.size == 8) || !def.coop;
+        let direct3d_has_it = !def.coop;
+        let lang_version = if def.coop { (1, 6) } else { (1, 3) };
+        let options = naga::back::spv::Options { lang_version, ..Default::default() };
         let spirv = naga::back::spv::write_vec(&module, &info, &options, None);
         bytes += 4 * spirv.unwrap_or_else(|e| panic!("{} to SPIR-V: {e}", def.name)).len();
 
-        let options =
-            naga::back::msl::Options { lang_version: (3, 0), fake_missing_bindings: true, ..Default::default() };
-        let (msl, _) = naga::back::msl::write_string(&module, &info, &options, &Default::default())
-            .unwrap_or_else(|e| panic!("{} to MSL: {e}", def.name));
-        bytes += msl.len();
+        if metal_has_it {
+            let options =
+                naga::back::msl::Options { lang_version: (3, 0), fake_missing_bindings: true, ..Default::default() };
+            let (msl, _) = naga::back::msl::write_string(&module, &info, &options, &Default::default())
+                .unwrap_or_else(|e| panic!("{} to MSL: {e}", def.name));
+            bytes += msl.len();
+        }
 
         let options = naga::back::hlsl::Options {
             shader_model: naga::back::hlsl::ShaderModel::V6_6,
             fake_missing_bindings: true,
             ..Default::default()
         };
-        let mut hlsl = String::new();
-        naga::back::hlsl::Writer::new(&mut hlsl, &options, &Default::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|e| panic!("{} to HLSL: {e}", def.name));
-        bytes += hlsl.len();
+        if direct3d_has_it {
+            let mut hlsl = String::new();
+            naga::back::hlsl::Writer::new(&mut hlsl, &options, &Default::default())
+                .write(&module, &info, None)
+                .unwrap_or_else(|e| panic!("{} to HLSL: {e}", def.name));
+            bytes += hlsl.len();
+        }
         modules += 1;
     }
     eprintln!("{modules} modules in three languages, {bytes} bytes");

@@ -1,12 +1,12 @@
 //! `peregrine bench`: how fast a model, or just its shape, runs on this machine.
 
-use super::model::{DeviceArgs, LoadBar};
+use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, run};
 use peregrine::format::WeightFormat;
-use peregrine::model::{Config, Forward, ForwardOptions, SHAPES, Shape, Weights};
+use peregrine::model::{Config, Forward, SHAPES, Shape, Weights};
 use peregrine::runtime::Checkpoint;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,9 +44,8 @@ pub struct Bench {
     /// Tokens of a prompt taken in one step, at most
     #[arg(long, value_name = "N", default_value_t = 512)]
     chunk: usize,
-    /// Segments that the scan cuts a full chunk into
-    #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
-    segments: usize,
+    #[command(flatten)]
+    kernels: KernelArgs,
     /// Time each kernel of a decode step and of a chunk
     #[arg(long)]
     profile: bool,
@@ -104,9 +103,9 @@ impl Bench {
     }
 
     fn load(&self) -> anyhow::Result<(Forward, Subject)> {
-        let layout = ForwardOptions { slots: 1, chunk: self.chunk, segments: self.segments };
+        let layout = self.kernels.options(self.chunk);
         let mut bar = LoadBar::new();
-        let (gpu, name, format, tied, config, weights);
+        let (gpu, name, tied, config, weights);
         if let Some(shape) = &self.shape {
             let shape = named_or_read(shape)?;
             gpu = self.device.open(false)?;
@@ -116,27 +115,26 @@ impl Bench {
                 Format::Bf16 => WeightFormat::Bf16,
             };
             weights = Weights::made_up(&gpu, &shape, made, &mut |progress| bar.show(progress))?;
-            (name, format, tied, config) = (shape.name, made.name().to_owned(), shape.tied, shape.config);
+            (name, tied, config) = (shape.name, shape.tied, shape.config);
         } else {
             let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
-            let mut formats: Vec<_> = tensors.matrices().map(|tensor| tensor.format.name()).collect();
-            formats.sort_unstable();
-            formats.dedup();
             weights = Weights::load(&gpu, &tensors, &mut |progress| bar.show(progress))?;
-            (name, format) = (checkpoint.label().to_owned(), formats.join("+"));
+            name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
         }
         bar.finish();
         let weight_bytes = gpu.allocated_bytes();
+        let format = weights.formats();
         let forward = Forward::new(&gpu, &config, Arc::new(weights), layout)?;
+        keep_pipelines(&gpu, false);
         let subject = Subject {
             model: name,
             weights: format,
             weight_bytes,
             parameters: config.parameters(tied),
-            math: "exact".to_owned(),
+            math: forward.variants().math.to_string(),
             variants: forward.variants().to_string(),
             commit: env!("PEREGRINE_COMMIT").to_owned(),
         };

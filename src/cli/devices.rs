@@ -34,7 +34,7 @@ impl Devices {
             let chosen = json!({
                 "name": info.name, "backend": info.backend, "subgroups": caps.subgroups,
                 "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
-                "timestamps": caps.timestamps, "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
+                "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size), "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
             });
             writeln!(out, "{:#}", json!({ "devices": devices, "chosen": chosen }))?;
             return Ok(());
@@ -55,6 +55,8 @@ impl Devices {
         )?;
         writeln!(out, "  f16            {}", yes(caps.f16))?;
         writeln!(out, "  timestamps     {}", yes(caps.timestamps))?;
+        let coop = caps.coop.map_or("no".to_owned(), |coop| format!("{0}x{0}, f16 to f32", coop.size));
+        writeln!(out, "  matrices       {coop}")?;
         writeln!(out, "  binding limit  {} MiB", megabytes(caps.binding_limit))?;
         writeln!(out, "  buffer limit   {} MiB", megabytes(caps.buffer_limit))?;
         writeln!(out, "\nswitches, from the environment")?;

@@ -1,9 +1,10 @@
 //! Opening the device and the model that the command line names.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::gpu::{AdapterChoice, Gpu};
-use peregrine::model::Progress;
+use peregrine::kernels::variants::Math;
+use peregrine::model::{Progress, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
 use peregrine::text::{CHATML, Template};
 use peregrine::{Error, Result};
@@ -21,12 +22,58 @@ pub struct ModelArgs {
     /// Tokens of a prompt taken in one step, at most
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub chunk: usize,
-    /// Segments that the scan cuts a full chunk into; 0 leaves it to the adapter and the model
-    #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
-    pub segments: usize,
+    #[command(flatten)]
+    pub kernels: KernelArgs,
     /// Say more on stderr
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// How the kernels are chosen.
+#[derive(Args)]
+pub struct KernelArgs {
+    /// Arithmetic of prompts on adapters with matrix units: as f32, or rounded to f16
+    #[arg(long, value_name = "CLASS", default_value = "exact")]
+    math: MathChoice,
+    /// Forms of the kernels: portable ones, by the adapter's type, or measured once on this adapter and kept
+    #[arg(long, value_name = "HOW", default_value = "static")]
+    tune: TuneChoice,
+    /// Segments that the scan cuts a full chunk into; 0 leaves it to the adapter and the model
+    #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
+    segments: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MathChoice {
+    Exact,
+    Fast,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TuneChoice {
+    Off,
+    Static,
+    Auto,
+}
+
+impl KernelArgs {
+    /// For one conversation.
+    pub fn options(&self, chunk: usize) -> EngineOptions {
+        EngineOptions {
+            slots: 1,
+            chunk,
+            segments: self.segments,
+            math: match self.math {
+                MathChoice::Exact => Math::Exact,
+                MathChoice::Fast => Math::Fast,
+            },
+            tune: match self.tune {
+                TuneChoice::Off => Tune::Off,
+                TuneChoice::Static => Tune::Static,
+                TuneChoice::Auto => Tune::Auto,
+            },
+        }
+    }
 }
 
 /// Which chat template.
@@ -67,11 +114,30 @@ pub struct DeviceArgs {
     pub device: Option<String>,
 }
 
+/// Where compiled pipelines and tuning are kept: `PEREGRINE_CACHE`, or the user's cache folder. An empty value keeps nothing.
+fn cache_dir() -> Option<PathBuf> {
+    match std::env::var_os("PEREGRINE_CACHE") {
+        Some(dir) if dir.is_empty() => None,
+        Some(dir) => Some(dir.into()),
+        None => dirs::cache_dir().map(|dir| dir.join("peregrine")),
+    }
+}
+
+/// Keeps what was compiled for the next start. Not to have kept it costs that start a moment, and nothing else.
+pub fn keep_pipelines(gpu: &Gpu, verbose: bool) {
+    if let (Err(error), true) = (gpu.save_pipelines(), verbose) {
+        eprintln!("compiled pipelines are not kept: {error}");
+    }
+}
+
 impl DeviceArgs {
     /// Opens the device. Without a GPU it takes a CPU, and says so.
     pub fn open(&self, verbose: bool) -> Result<Gpu> {
         let choice = self.device.as_deref().map_or(AdapterChoice::Best, AdapterChoice::parse);
         let gpu = Gpu::open(&choice)?;
+        if let Some(dir) = cache_dir() {
+            gpu.keep_in(&dir)?;
+        }
         if gpu.info().cpu && self.device.is_none() && std::env::var_os("PEREGRINE_ADAPTER").is_none() {
             eprintln!("no GPU found, running on the CPU: {}", gpu.info());
         } else if verbose {
@@ -92,7 +158,7 @@ impl ModelArgs {
 
     /// How an engine for one conversation is laid out.
     pub fn options(&self) -> EngineOptions {
-        EngineOptions { slots: 1, chunk: self.chunk, segments: self.segments }
+        self.kernels.options(self.chunk)
     }
 
     /// Loads the model with a bar on a terminal.
@@ -103,6 +169,7 @@ impl ModelArgs {
         let label = checkpoint.label().to_owned();
         let engine = Engine::load(&gpu, checkpoint, self.options(), &mut |progress| bar.show(progress))?;
         bar.finish();
+        keep_pipelines(&gpu, self.verbose);
         if self.verbose {
             let (seconds, bytes) = (started.elapsed().as_secs_f64(), gpu.allocated_bytes());
             eprintln!("loaded {label} in {seconds:.2} s, {:.1} MB on the device", bytes as f64 / 1e6);

@@ -5,9 +5,11 @@ use crate::error::{Error, Result};
 /// The environment switches, each with its meaning; `peregrine devices` lists them.
 pub const SWITCHES: &[(&str, &str)] = &[
     ("PEREGRINE_ADAPTER", "adapter to use, by index or by a part of its name"),
-    ("PEREGRINE_DISABLE", "features to do without, separated by commas: subgroups, f16, timestamps"),
+    ("PEREGRINE_DISABLE", "features to do without, separated by commas: subgroups, f16, timestamps, coop"),
+    ("PEREGRINE_COOP_SIZE", "8 or 16: size of cooperative matrices whether the adapter lists it or not; for tests"),
     ("PEREGRINE_BINDING_LIMIT", "bytes that one binding may span at most; larger weights are cut into shards"),
     ("PEREGRINE_CHECKED", "1: shaders check every index and loop; 0: they do not, as in release builds"),
+    ("PEREGRINE_CACHE", "folder where the program keeps compiled pipelines and tuning; empty: nowhere"),
     ("PEREGRINE_TIMEOUT", "seconds to wait for a piece of work before giving up"),
 ];
 
@@ -22,6 +24,10 @@ pub struct Switches {
     pub without_f16: bool,
     /// `PEREGRINE_DISABLE` names `timestamps`.
     pub without_timestamps: bool,
+    /// `PEREGRINE_DISABLE` names `coop`.
+    pub without_coop: bool,
+    /// `PEREGRINE_COOP_SIZE`.
+    pub coop_size: Option<u32>,
     /// `PEREGRINE_BINDING_LIMIT`, in bytes.
     pub binding_limit: Option<u64>,
     /// `PEREGRINE_CHECKED`.
@@ -43,12 +49,13 @@ impl Switches {
                 "subgroups" => switches.without_subgroups = true,
                 "f16" => switches.without_f16 = true,
                 "timestamps" => switches.without_timestamps = true,
+                "coop" => switches.without_coop = true,
                 "" => {}
                 other => {
                     return Err(Error::BadSwitch {
                         switch: "PEREGRINE_DISABLE",
                         value: other.to_owned(),
-                        problem: "it lists subgroups, f16 or timestamps".to_owned(),
+                        problem: "it lists subgroups, f16, timestamps or coop".to_owned(),
                     });
                 }
             }
@@ -71,8 +78,28 @@ impl Switches {
         };
         switches.binding_limit = number("PEREGRINE_BINDING_LIMIT")?;
         switches.timeout = number("PEREGRINE_TIMEOUT")?;
+        switches.coop_size = match get("PEREGRINE_COOP_SIZE") {
+            None => None,
+            Some(value) => match value.as_str() {
+                "8" => Some(8),
+                "16" => Some(16),
+                _ => {
+                    let problem = "it is 8 or 16".to_owned();
+                    return Err(Error::BadSwitch { switch: "PEREGRINE_COOP_SIZE", value, problem });
+                }
+            },
+        };
         Ok(switches)
     }
+}
+
+/// Cooperative matrices of f16 with sums in f32, as an adapter has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coop {
+    /// Rows and columns of a matrix: 8 or 16.
+    pub size: u32,
+    /// Lanes of a subgroup, which works on a matrix together.
+    pub lanes: u32,
 }
 
 /// Facts about an open adapter that code branches on, after the switches; fixed when the device is opened.
@@ -88,6 +115,11 @@ pub struct Caps {
     pub f16: bool,
     /// Timestamp queries exist.
     pub timestamps: bool,
+    /// Cooperative matrices exist, and every subgroup has the same number of lanes. That they are right and worth it on this
+    /// adapter is not said: a trial finds out.
+    pub coop: Option<Coop>,
+    /// The adapter is a GPU with memory of its own.
+    pub discrete: bool,
     /// Bytes that one binding of weights or activations may span: what the device binds, or less by a switch.
     pub binding_limit: u64,
     /// Bytes that the device binds at most.
@@ -120,7 +152,30 @@ pub(super) fn wanted_features(available: wgpu::Features, switches: &Switches) ->
         wanted |= wgpu::Features::TIMESTAMP_QUERY;
     }
     wanted |= wgpu::Features::PIPELINE_CACHE;
+    if !(switches.without_coop || switches.without_subgroups || switches.without_f16) {
+        wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    }
     wanted & available
+}
+
+/// The token that lets experimental features be asked for, where `wanted` has one.
+pub(super) fn experimental(wanted: wgpu::Features) -> wgpu::ExperimentalFeatures {
+    if wanted.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        // SAFETY: the risk is a shader whose matrices the adapter does not have. The kernels use those that it lists, or one
+        // that a switch for tests names; and a model uses none before a trial on this adapter has been checked.
+        unsafe { wgpu::ExperimentalFeatures::enabled() }
+    } else {
+        wgpu::ExperimentalFeatures::disabled()
+    }
+}
+
+/// The cooperative matrices to use of those that an adapter lists: the larger.
+fn coop_size(listed: &[wgpu::CooperativeMatrixProperties]) -> Option<u32> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    [16, 8].into_iter().find(|size| {
+        let square = |p: &wgpu::CooperativeMatrixProperties| [p.m_size, p.n_size, p.k_size] == [*size; 3];
+        listed.iter().any(|p| square(p) && (p.ab_type, p.cr_type) == (F16, F32) && !p.saturating_accumulation)
+    })
 }
 
 /// Limits to ask for: the defaults, with bindings and buffers as large as the adapter has them.
@@ -148,16 +203,25 @@ pub(super) fn unfit(limits: &wgpu::Limits) -> Option<String> {
 }
 
 impl Caps {
-    pub(super) fn of(device: &wgpu::Device, info: &wgpu::AdapterInfo, switches: &Switches) -> Self {
+    pub(super) fn of(device: &wgpu::Device, adapter: &wgpu::Adapter, switches: &Switches) -> Self {
+        let info = adapter.get_info();
         let features = device.features();
         let limits = device.limits();
         let binding = limits.max_storage_buffer_binding_size;
+        let coop_needs =
+            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
+        let coop_may_be = features.contains(coop_needs)
+            && !(switches.without_coop || switches.without_subgroups || switches.without_f16)
+            && info.subgroup_min_size == info.subgroup_max_size;
+        let coop_size = switches.coop_size.or_else(|| coop_size(&adapter.cooperative_matrix_properties()));
         Caps {
             subgroups: features.contains(wgpu::Features::SUBGROUP) && !switches.without_subgroups,
             subgroup_min: info.subgroup_min_size,
             subgroup_max: info.subgroup_max_size,
             f16: features.contains(wgpu::Features::SHADER_F16) && !switches.without_f16,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY) && !switches.without_timestamps,
+            coop: coop_size.filter(|_| coop_may_be).map(|size| Coop { size, lanes: info.subgroup_min_size }),
+            discrete: info.device_type == wgpu::DeviceType::DiscreteGpu,
             binding_limit: switches.binding_limit.map_or(binding, |limit| limit.min(binding)),
             device_binding_limit: binding,
             buffer_limit: limits.max_buffer_size,
@@ -177,6 +241,8 @@ impl Caps {
             subgroup_max: 128,
             f16: false,
             timestamps: false,
+            coop: None,
+            discrete: false,
             binding_limit: 128 << 20,
             device_binding_limit: 128 << 20,
             buffer_limit: 256 << 20,
@@ -212,6 +278,7 @@ mod tests {
             [("PEREGRINE_BINDING_LIMIT", "big")],
             [("PEREGRINE_TIMEOUT", "0")],
             [("PEREGRINE_CHECKED", "yes")],
+            [("PEREGRINE_COOP_SIZE", "32")],
         ] {
             let e = Switches::parse(|name| bad.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()));
             assert!(matches!(e, Err(Error::BadSwitch { .. })), "{bad:?}");

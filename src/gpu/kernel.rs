@@ -101,12 +101,23 @@ pub struct KernelDef {
     pub consts: Vec<(&'static str, u32)>,
     /// Values of the module's `override`s.
     pub overrides: Vec<(&'static str, u32)>,
+    /// It works with cooperative matrices of f16: [`link`] enables both extensions.
+    pub coop: bool,
 }
 
 impl KernelDef {
     /// A kernel without weights, constants or overrides.
     pub fn new(name: &'static str, parts: Vec<Part>, bindings: Vec<Binding>) -> Self {
-        KernelDef { name, entry: name, parts, bindings, weights: vec![], consts: vec![], overrides: vec![] }
+        KernelDef {
+            name,
+            entry: name,
+            parts,
+            bindings,
+            weights: vec![],
+            consts: vec![],
+            overrides: vec![],
+            coop: false,
+        }
     }
 
     /// With constants to link with.
@@ -118,6 +129,12 @@ impl KernelDef {
     /// With values for overrides.
     pub fn overrides(mut self, overrides: &[(&'static str, u32)]) -> Self {
         self.overrides = overrides.to_vec();
+        self
+    }
+
+    /// With cooperative matrices of f16.
+    pub fn coop(mut self) -> Self {
+        self.coop = true;
         self
     }
 }
@@ -139,9 +156,12 @@ impl Linked {
     }
 }
 
-/// Puts a kernel's module together: its constants, then its parts in order.
+/// Puts a kernel's module together: the extensions it enables, its constants, then its parts in order.
 pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     let mut wgsl = String::new();
+    if def.coop {
+        wgsl += "enable wgpu_cooperative_matrix;\nenable f16;\n";
+    }
     for (name, value) in &def.consts {
         wgsl += &format!("const {name}: u32 = {value}u;\n");
     }

@@ -10,7 +10,7 @@ mod upload;
 
 pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
-pub use caps::{Caps, SWITCHES, Switches};
+pub use caps::{Caps, Coop, SWITCHES, Switches};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
 pub use plan::{Copy, Cost, Count, Plan, Submitted, Totals};
@@ -21,6 +21,7 @@ pub use wgpu;
 
 use crate::error::{Error, Result};
 use cache::Cache;
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -146,6 +147,7 @@ struct Shared {
     /// Names the driver and the device, where compiled pipelines can be kept.
     pipeline_key: Option<String>,
     cache: OnceLock<Cache>,
+    findings: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
 }
 
 /// The first thing that went wrong behind our back: it is reported by every later call.
@@ -164,9 +166,11 @@ impl Gpu {
     /// [`Gpu::open`] with switches of the caller's instead of the environment's.
     pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
         let adapter = pick(choice, &switches)?;
+        let wanted = caps::wanted_features(adapter.features(), &switches);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("peregrine"),
-            required_features: caps::wanted_features(adapter.features(), &switches),
+            required_features: wanted,
+            experimental_features: caps::experimental(wanted),
             required_limits: caps::wanted_limits(&adapter.limits()),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
@@ -196,7 +200,7 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = on_lost.lost.set(format!("{reason:?}: {message}"));
         });
-        let caps = Caps::of(&device, &adapter.get_info(), switches);
+        let caps = Caps::of(&device, adapter, switches);
         Gpu {
             shared: Arc::new(Shared {
                 info: AdapterInfo::of(adapter),
@@ -208,6 +212,7 @@ impl Gpu {
                 kernels: Mutex::new(HashMap::new()),
                 pipeline_key: wgpu::util::pipeline_cache_key(&adapter.get_info()),
                 cache: OnceLock::new(),
+                findings: Mutex::new(HashMap::new()),
             }),
         }
     }
@@ -262,6 +267,18 @@ impl Gpu {
         );
         kernels.insert(key, kernel.clone());
         Ok(kernel)
+    }
+
+    /// What was found out about this device under `name`; `find` is called once for the life of the device. A name always
+    /// goes with the same type.
+    pub fn finding<T: Any + Send + Sync>(&self, name: &str, find: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let known = || self.shared.findings.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(found) = known().get(name) {
+            return Ok(found.clone().downcast().expect("a name always goes with the same type"));
+        }
+        let found = Arc::new(find()?); // not under the lock: it may ask for other findings
+        known().insert(name.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// Runs `make` and turns what wgpu has to say about it into an error that names `what`.

@@ -48,6 +48,25 @@ impl Form {
         if caps.cpu { Self::of(caps) } else { Form { lanes: 256, rows: 4, team_rows: 4, wide: true } }
     }
 
+    /// Every form that any adapter gets, as far as this one can run it, and some between for tuning.
+    pub fn all(caps: &Caps) -> Vec<Self> {
+        let mut forms = Vec::new();
+        for cpu in [true, false] {
+            let caps = Caps { cpu, ..caps.clone() };
+            forms.extend([Form::of(&caps), Form::narrow(&caps)]);
+        }
+        let lanes = if caps.subgroups { (2 * caps.subgroup_min).clamp(16, 64) } else { 64 };
+        forms.push(Form { lanes, rows: 8, team_rows: 4, wide: false });
+        forms.push(Form { lanes: 128, rows: 8, team_rows: 8, wide: true });
+        let mut unlike: Vec<Form> = Vec::new();
+        for form in forms {
+            if !unlike.contains(&form) {
+                unlike.push(form);
+            }
+        }
+        unlike
+    }
+
     pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, normed: bool) -> KernelDef {
         parts.push(file(if normed { wgsl!("lib/prologue_norm.wgsl") } else { wgsl!("lib/prologue_none.wgsl") }));
         parts.extend([if self.wide { WIDE_TEAM } else { TEAM }, file(wgsl!("matvec.wgsl"))]);
@@ -68,23 +87,9 @@ impl std::fmt::Display for Form {
     }
 }
 
-/// Every form that any adapter gets, as far as this one can run it.
-fn forms(caps: &Caps) -> Vec<Form> {
-    let mut forms = Vec::new();
-    for cpu in [true, false] {
-        let caps = Caps { cpu, ..caps.clone() };
-        for form in [Form::of(&caps), Form::narrow(&caps)] {
-            if !forms.contains(&form) {
-                forms.push(form);
-            }
-        }
-    }
-    forms
-}
-
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let mut defs = Vec::new();
-    for form in forms(caps) {
+    for form in Form::all(caps) {
         let product = Product::Matvec(form);
         for format in WeightFormat::ALL {
             for epilogue in [EpilogueKind::Store, EpilogueKind::Residual] {
@@ -100,7 +105,7 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for form in forms(caps) {
+    for form in Form::all(caps) {
         let product = Product::Matvec(form);
         let epilogues = [EpilogueKind::Store, EpilogueKind::Residual];
         cases.extend(linear::cases("matvec", &form.to_string(), product, &epilogues));

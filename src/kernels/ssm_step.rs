@@ -58,6 +58,13 @@ impl Form {
         }
     }
 
+    /// Every form that any adapter gets, as far as this one can run it.
+    pub fn all(caps: &Caps) -> Vec<Self> {
+        let mut forms: Vec<Form> = [true, false].map(|cpu| Form::of(&Caps { cpu, ..caps.clone() })).to_vec();
+        forms.dedup();
+        forms
+    }
+
     fn channels(self) -> u32 {
         self.lanes / if self.quad { 4 } else { 1 }
     }
@@ -165,16 +172,9 @@ impl SsmStep<'_> {
     }
 }
 
-/// Every form that any adapter gets, as far as this one can run it.
-fn forms(caps: &Caps) -> Vec<Form> {
-    let mut forms: Vec<Form> = [true, false].map(|cpu| Form::of(&Caps { cpu, ..caps.clone() })).to_vec();
-    forms.dedup();
-    forms
-}
-
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| [1, 16].map(|n| def(form, format, n)));
-    forms(caps).into_iter().flat_map(of_form).collect()
+    Form::all(caps).into_iter().flat_map(of_form).collect()
 }
 
 /// As [`scan`]'s, for one token after a product of R values.
@@ -182,7 +182,7 @@ const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for form in forms(caps) {
+    for form in Form::all(caps) {
         for format in WeightFormat::ALL {
             for (rows, inner, layout, eps) in [
                 (1, 1, Layout { dt_rank: 1, state: 1 }, Some(1e-6)),

@@ -4,12 +4,13 @@ use super::config::Config;
 use super::layers::{Builder, Decode, Prefill};
 use super::scratch::{Layout, Scratch};
 use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
+use super::tune::{self, Tune};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
 use crate::kernels::scan;
 use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, WINDOW};
-use crate::kernels::variants::Variants;
+use crate::kernels::variants::{Math, Variants};
 use crate::kernels::{Batch, Phase, Row, size};
 use std::sync::Arc;
 
@@ -29,11 +30,15 @@ pub struct ForwardOptions {
     /// Segments that the scan cuts a full chunk into. [`AUTOMATIC`]: as many as suit the adapter and the model's shape, one on
     /// a CPU.
     pub segments: usize,
+    /// Class of arithmetic, where the adapter offers a choice.
+    pub math: Math,
+    /// How the forms of kernels are chosen.
+    pub tune: Tune,
 }
 
 impl Default for ForwardOptions {
     fn default() -> Self {
-        ForwardOptions { slots: 1, chunk: 512, segments: 1 }
+        ForwardOptions { slots: 1, chunk: 512, segments: 1, math: Math::Exact, tune: Tune::Static }
     }
 }
 
@@ -97,7 +102,7 @@ impl Choosing {
 }
 
 impl Forward {
-    /// Records the plans and makes the states, all zero.
+    /// Chooses the forms of the kernels, records the plans and makes the states, all zero.
     pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
         let mut options = options;
         if options.segments == AUTOMATIC {
@@ -108,6 +113,18 @@ impl Forward {
                 return Err(Error::BadSetting { name, value: value.to_string(), problem: "it must be from 1 to 8192" });
             }
         }
+        let variants = tune::variants(gpu, config, &weights, options)?;
+        Self::with_variants(gpu, config, weights, options, variants)
+    }
+
+    /// [`Forward::new`] with forms that were chosen already.
+    pub(super) fn with_variants(
+        gpu: &Gpu,
+        config: &Config,
+        weights: Arc<Weights>,
+        options: ForwardOptions,
+        variants: Variants,
+    ) -> Result<Self> {
         let limit = gpu.caps().span_limit();
         let row = Scratch::widest_row(config).max((config.vocab * size_of::<f32>() * options.slots) as u64);
         if row > limit {
@@ -125,7 +142,6 @@ impl Forward {
         let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
-        let variants = Variants::of(gpu.caps(), config.inner, config.state);
         let build = Builder {
             gpu,
             variants,

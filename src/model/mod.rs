@@ -10,6 +10,7 @@ mod scratch;
 mod shape;
 mod state;
 mod trace;
+mod tune;
 mod weights;
 
 pub use config::{Config, Family, eos_ids};
@@ -18,4 +19,5 @@ pub use memory::MemoryPlan;
 pub use shape::{SHAPES, Shape};
 pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};
 pub use trace::Tap;
+pub use tune::Tune;
 pub use weights::{LayerTensors, ModelTensors, Progress, Weights};

@@ -251,6 +251,16 @@ impl Weights {
         Ok(Weights { embedding, layers: made, norm_f, head })
     }
 
+    /// The formats of its matrices.
+    pub fn formats(&self) -> String {
+        let of_layers = self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
+        let all = of_layers.chain([&*self.embedding, &*self.head]);
+        let mut names: Vec<&str> = all.map(|matrix| matrix.format().name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join("+")
+    }
+
     /// Whether the head is the embedding.
     pub fn tied(&self) -> bool {
         Arc::ptr_eq(&self.embedding, &self.head)

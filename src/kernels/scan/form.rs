@@ -53,7 +53,7 @@ impl Form {
     }
 
     /// Every form that the adapter can run.
-    pub(in crate::kernels) fn all(caps: &Caps) -> Vec<Self> {
+    pub fn all(caps: &Caps) -> Vec<Self> {
         let mut forms = vec![Form::Direct];
         for lanes in [1, 4, 16] {
             forms.push(Form::Tiled(lanes, Sum::Shared));

@@ -1,0 +1,87 @@
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue, by subgroups of 8 lanes. Each lane makes 16 tokens x 4 rows
+// in registers. Lane i reads x for tokens i and i + 8 and hands it to the others: a CPU driver reads lane by lane, even
+// where all lanes read the same. There is no barrier. The sum over k runs in the same order for every token of every chunk.
+const SUBGROUP: u32 = 8u;
+const TOKENS: u32 = 2u * SUBGROUP;
+const LANE_ROWS: u32 = 4u;
+
+@compute @workgroup_size(SUBGROUP)
+fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+  let first_token = group.y * TOKENS;
+  let last_token = batch.rows - 1u;
+  let row = group.x * SUBGROUP * LANE_ROWS + lane;  // and every 8 rows on, so that lanes write side by side
+  let last = params.rows - 1u;
+  let line = min(first_token + lane, last_token) * params.x_stride;
+  let other_line = min(first_token + SUBGROUP + lane, last_token) * params.x_stride;
+
+  var sums: array<vec4<f32>, TOKENS>;
+  for (var unit = 0u; unit < params.units; unit++) {
+    var w0 = unpack_unit(load_unit(min(row, last), unit, params.units));
+    var w1 = unpack_unit(load_unit(min(row + SUBGROUP, last), unit, params.units));
+    var w2 = unpack_unit(load_unit(min(row + 2u * SUBGROUP, last), unit, params.units));
+    var w3 = unpack_unit(load_unit(min(row + 3u * SUBGROUP, last), unit, params.units));
+    let quad = unit * QUADS;
+    multiply(&sums, Quads(w0[0], w1[0], w2[0], w3[0]), x[line + quad], x[other_line + quad]);
+    if (QUADS == 2u) {
+      let next = QUADS - 1u;
+      multiply(&sums, Quads(w0[next], w1[next], w2[next], w3[next]), x[line + quad + 1u], x[other_line + quad + 1u]);
+    }
+  }
+
+  store(first_token + 0u, row, sums[0]);
+  store(first_token + 1u, row, sums[1]);
+  store(first_token + 2u, row, sums[2]);
+  store(first_token + 3u, row, sums[3]);
+  store(first_token + 4u, row, sums[4]);
+  store(first_token + 5u, row, sums[5]);
+  store(first_token + 6u, row, sums[6]);
+  store(first_token + 7u, row, sums[7]);
+  store(first_token + 8u, row, sums[8]);
+  store(first_token + 9u, row, sums[9]);
+  store(first_token + 10u, row, sums[10]);
+  store(first_token + 11u, row, sums[11]);
+  store(first_token + 12u, row, sums[12]);
+  store(first_token + 13u, row, sums[13]);
+  store(first_token + 14u, row, sums[14]);
+  store(first_token + 15u, row, sums[15]);
+}
+
+// One token's values of this lane's rows.
+fn store(token: u32, row: u32, sums: vec4<f32>) {
+  store_one(token, row, sums.x);
+  store_one(token, row + SUBGROUP, sums.y);
+  store_one(token, row + 2u * SUBGROUP, sums.z);
+  store_one(token, row + 3u * SUBGROUP, sums.w);
+}
+
+fn store_one(token: u32, row: u32, sum: f32) {
+  if (token < batch.rows && row < params.rows) {
+    let out = params.first + row;
+    y[token * params.y_stride + out] = finish(token, out, sum);
+  }
+}
+
+// Four values of k of a lane's four rows.
+struct Quads { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
+
+fn dots(w: Quads, v: vec4<f32>) -> vec4<f32> { return vec4<f32>(dot(w.a, v), dot(w.b, v), dot(w.c, v), dot(w.d, v)); }
+
+// Every index is a constant: the sums stay in registers, and a broadcast is from a lane known when the shader is compiled.
+fn multiply(sums: ptr<function, array<vec4<f32>, TOKENS>>, w: Quads, v: vec4<f32>, more: vec4<f32>) {
+  (*sums)[0] += dots(w, subgroupBroadcast(v, 0u));
+  (*sums)[1] += dots(w, subgroupBroadcast(v, 1u));
+  (*sums)[2] += dots(w, subgroupBroadcast(v, 2u));
+  (*sums)[3] += dots(w, subgroupBroadcast(v, 3u));
+  (*sums)[4] += dots(w, subgroupBroadcast(v, 4u));
+  (*sums)[5] += dots(w, subgroupBroadcast(v, 5u));
+  (*sums)[6] += dots(w, subgroupBroadcast(v, 6u));
+  (*sums)[7] += dots(w, subgroupBroadcast(v, 7u));
+  (*sums)[8] += dots(w, subgroupBroadcast(more, 0u));
+  (*sums)[9] += dots(w, subgroupBroadcast(more, 1u));
+  (*sums)[10] += dots(w, subgroupBroadcast(more, 2u));
+  (*sums)[11] += dots(w, subgroupBroadcast(more, 3u));
+  (*sums)[12] += dots(w, subgroupBroadcast(more, 4u));
+  (*sums)[13] += dots(w, subgroupBroadcast(more, 5u));
+  (*sums)[14] += dots(w, subgroupBroadcast(more, 6u));
+  (*sums)[15] += dots(w, subgroupBroadcast(more, 7u));
+}

@@ -1,0 +1,131 @@
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue. A workgroup makes a tile of SIDE x SIDE through workgroup
+// memory, 16 values of k at a time; each lane a part of 4 BLOCKS x 4 BLOCKS in registers, as 4x4 matrices. The next 16
+// are fetched while the present ones are multiplied. The sum over k runs in the same order for every token of every chunk.
+const LANES: u32 = 256u;            // 16 x 16 parts
+const DEPTH: u32 = 16u;             // values of k a step
+const SIDE: u32 = 64u * BLOCKS;     // tokens and rows of a tile
+const QUADS_A_SIDE: u32 = SIDE / 4u;
+const STEP_QUADS: u32 = DEPTH / 4u;
+const STEP_UNITS: u32 = STEP_QUADS / QUADS;
+
+var<workgroup> x_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, tokens / 4]
+var<workgroup> w_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, rows / 4]
+
+// What a lane fetches: 4 lines of a tile, `part` of the step's k. Eight lanes side by side store side by side, and the
+// lanes that follow them read on in the same lines.
+struct Place { line: u32, part: u32 }
+
+fn place(lane: u32, parts: u32) -> Place { return Place(4u * (lane % 8u + 8u * (lane / (8u * parts))), lane / 8u % parts); }
+
+// k-major: column i of `lines` is line i's four values of k.
+fn store_x(quad: u32, line: u32, lines: mat4x4<f32>) {
+  let by_k = transpose(lines);
+  for (var i = 0u; i < 4u; i++) { x_tile[(4u * quad + i) * QUADS_A_SIDE + line / 4u] = by_k[i]; }
+}
+
+fn store_w(quad: u32, line: u32, lines: mat4x4<f32>) {
+  let by_k = transpose(lines);
+  for (var i = 0u; i < 4u; i++) { w_tile[(4u * quad + i) * QUADS_A_SIDE + line / 4u] = by_k[i]; }
+}
+
+// Column i: token i of the part, four rows.
+fn outer(tokens: vec4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
+  return mat4x4<f32>(rows * tokens.x, rows * tokens.y, rows * tokens.z, rows * tokens.w);
+}
+
+fn store_y(first_token: u32, first_row: u32, sums: mat4x4<f32>) {
+  for (var t = 0u; t < 4u; t++) {
+    for (var r = 0u; r < 4u; r++) {
+      let token = first_token + t;
+      if (token < batch.rows && first_row + r < params.rows) {
+        let out = params.first + first_row + r;
+        y[token * params.y_stride + out] = finish(token, out, sums[t][r]);
+      }
+    }
+  }
+}
+
+@compute @workgroup_size(LANES)
+fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  let first_token = group.y * SIDE;
+  let first_row = group.x * SIDE;
+  let last_token = batch.rows - 1u;
+  let last_row = params.rows - 1u;
+
+  // The lower lanes fetch x, the upper ones W.
+  let of_x = place(lane, STEP_QUADS);
+  let fetches_x = lane < QUADS_A_SIDE * STEP_QUADS;
+  let of_w = place(lane % 128u, STEP_UNITS);
+  let fetches_w = lane >= 128u && lane - 128u < QUADS_A_SIDE * STEP_UNITS;
+  var x_next: mat4x4<f32>;
+  var w_next: array<Unit, 4>;
+
+  var c00: mat4x4<f32>;
+  var c01: mat4x4<f32>;
+  var c10: mat4x4<f32>;
+  var c11: mat4x4<f32>;
+  let lane_token = lane / 16u;
+  let lane_row = lane % 16u;
+
+  let steps = (params.units + STEP_UNITS - 1u) / STEP_UNITS;
+  for (var step = 0u; step <= steps; step++) {
+    // Store what the last turn fetched, fetch what the next one needs, multiply what is stored.
+    if (step > 0u) {
+      if (fetches_x) { store_x(of_x.part, of_x.line, x_next); }
+      if (fetches_w) {
+        let w0 = unpack_unit(w_next[0]);
+        let w1 = unpack_unit(w_next[1]);
+        let w2 = unpack_unit(w_next[2]);
+        let w3 = unpack_unit(w_next[3]);
+        for (var q = 0u; q < QUADS; q++) {
+          store_w(of_w.part * QUADS + q, of_w.line, mat4x4<f32>(w0[q], w1[q], w2[q], w3[q]));
+        }
+      }
+    }
+    workgroupBarrier();
+    if (step < steps) {
+      if (fetches_x) {
+        let quad = min(step * STEP_QUADS + of_x.part, params.x_stride - 1u);
+        let token = first_token + of_x.line;
+        x_next = mat4x4<f32>(
+          x[min(token, last_token) * params.x_stride + quad],
+          x[min(token + 1u, last_token) * params.x_stride + quad],
+          x[min(token + 2u, last_token) * params.x_stride + quad],
+          x[min(token + 3u, last_token) * params.x_stride + quad],
+        );
+      }
+      if (fetches_w) {
+        let unit = step * STEP_UNITS + of_w.part;
+        let row = first_row + of_w.line;
+        for (var i = 0u; i < 4u; i++) {
+          w_next[i] = Unit();  // zeros past the end of k
+          if (unit < params.units) { w_next[i] = load_unit(min(row + i, last_row), unit, params.units); }
+        }
+      }
+    }
+    if (step > 0u) {
+      for (var k = 0u; k < DEPTH; k++) {
+        let tokens = x_tile[k * QUADS_A_SIDE + lane_token];
+        let rows = w_tile[k * QUADS_A_SIDE + lane_row];
+        c00 += outer(tokens, rows);
+        if (BLOCKS == 2u) {
+          let more_tokens = x_tile[k * QUADS_A_SIDE + 16u * (BLOCKS - 1u) + lane_token];
+          let more_rows = w_tile[k * QUADS_A_SIDE + 16u * (BLOCKS - 1u) + lane_row];
+          c01 += outer(tokens, more_rows);
+          c10 += outer(more_tokens, rows);
+          c11 += outer(more_tokens, more_rows);
+        }
+      }
+    }
+    workgroupBarrier();
+  }
+
+  let token = first_token + 4u * lane_token;
+  let row = first_row + 4u * lane_row;
+  store_y(token, row, c00);
+  if (BLOCKS == 2u) {
+    store_y(token, row + 64u, c01);
+    store_y(token + 64u, row, c10);
+    store_y(token + 64u, row + 64u, c11);
+  }
+}
