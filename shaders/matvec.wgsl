@@ -10,20 +10,13 @@ fn matvec(lanes: Lanes) {
   let x_first = token * params.x_stride;
   let last = params.rows - 1u;
   let end = min(params.rows, (lanes.group.x + 1u) * ROWS);
+  let scale = norm_scale(token, lanes);
   var row = lanes.group.x * ROWS + team_index(lanes) * TEAM_ROWS;
   for (; row < end; row += team_count(lanes) * TEAM_ROWS) {
     var sums: array<vec4<f32>, FOURS>;
-    var squares = 0.0;
     for (var unit = team_lane(lanes); unit < params.units; unit += team_size(lanes)) {
       var v: array<vec4<f32>, QUADS>;
-      for (var q = 0u; q < QUADS; q++) {
-        let at = unit * QUADS + q;
-        v[q] = x[x_first + at];
-        if (NORMED) {
-          squares += dot(v[q], v[q]);
-          v[q] *= norm_weight(at);
-        }
-      }
+      for (var q = 0u; q < QUADS; q++) { v[q] = x[x_first + unit * QUADS + q]; }
       for (var i = 0u; i < FOURS; i++) {
         var w0 = unpack_unit(load_unit(min(row + 4u * i, last), unit, params.units));
         var w1 = unpack_unit(load_unit(min(row + 4u * i + 1u, last), unit, params.units));
@@ -34,16 +27,22 @@ fn matvec(lanes: Lanes) {
         }
       }
     }
-    var scale = 1.0;
-    if (NORMED) { scale = inverseSqrt(team_sum(vec4<f32>(squares), lanes).x / f32(params.columns) + params.eps); }
     for (var i = 0u; i < FOURS; i++) {
+      let four = row + 4u * i;
       let totals = team_sum(sums[i], lanes) * scale;
+      var squares = 0.0;
       // One lane a row, as far as the team reaches: an epilogue may be long.
       for (var j = team_lane(lanes); j < 4u; j += team_size(lanes)) {
-        if (row + 4u * i + j < end) {
-          let out = params.first + row + 4u * i + j;
-          y[token * params.y_stride + out] = finish(token, out, totals[j]);
+        if (four + j < end) {
+          let out = params.first + four + j;
+          let value = finish(token, out, totals[j]);
+          y[token * params.y_stride + out] = value;
+          squares += value * value;
         }
+      }
+      if (SQUARES) {
+        let sum = team_sum(vec4<f32>(squares, 0.0, 0.0, 0.0), lanes).x;
+        if (team_lane(lanes) == 0u && four < end) { put_squares(token, params.first_square + four / 4u, sum); }
       }
     }
   }

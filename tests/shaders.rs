@@ -11,7 +11,7 @@ fn declared() -> Vec<(KernelDef, Caps)> {
         [(false, 4, 128, None), (true, 4, 128, None), (true, 8, 8, Some(8)), (true, 32, 32, Some(16))]
     {
         let coop = coop.map(|size| Coop { size, lanes: subgroup_min });
-        let caps = Caps { subgroups, subgroup_min, subgroup_max, coop, ..Caps::portable() };
+        let caps = Caps { subgroups, subgroup_min, subgroup_max, coop, int64: subgroups, ..Caps::portable() };
         all.extend(kernels::all(&caps).into_iter().flat_map(|(defs, _)| defs).map(|def| (def, caps.clone())));
     }
     all
@@ -25,7 +25,7 @@ fn parse(def: &KernelDef, caps: &Caps) -> (naga::Module, naga::valid::ModuleInfo
     });
     let coop =
         if def.coop { Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
-    let always = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let always = Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_INT64;
     let info = Validator::new(ValidationFlags::all(), always | coop)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
@@ -139,7 +139,7 @@ fn every_shader_file_is_linked_into_a_kernel() {
         .flat_map(|(def, _)| def.parts)
         .flat_map(|part| match part {
             Part::File(source) => vec![source.file],
-            Part::Subgroups { with, without } => vec![with.file, without.file],
+            Part::Subgroups { with, without } | Part::Longs { with, without } => vec![with.file, without.file],
         })
         .map(str::to_owned)
         .collect();

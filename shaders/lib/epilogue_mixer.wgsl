@@ -24,3 +24,7 @@ fn finish(token: u32, row: u32, sum: f32) -> f32 {
   state[new_at + (K - 2u) * mixer.inner] = sum;
   return silu(total);
 }
+
+const SQUARES: bool = false;
+
+fn put_squares(token: u32, four: u32, sum: f32) {}

@@ -2,3 +2,7 @@
 @group(0) @binding(4) var<storage, read> residual: array<f32>;  // [tokens, out], laid out as y
 
 fn finish(token: u32, row: u32, sum: f32) -> f32 { return residual[token * params.y_stride + row] + sum; }
+
+const SQUARES: bool = false;
+
+fn put_squares(token: u32, four: u32, sum: f32) {}

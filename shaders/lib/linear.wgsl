@@ -6,7 +6,10 @@ struct Params {
   y_stride: u32,  // floats from one token of y to the next
   first: u32,     // row of y that this shard's row 0 makes
   rows: u32,      // rows of this shard
-  eps: f32,       // added to the mean square of x, where its norm is taken
+  squares_in: u32,    // sums of squares that a token of x comes with, where its norm is taken
+  squares_out: u32,   // sums of squares that a token of y leaves, where the next norm is made ready
+  first_square: u32,  // the first of them that is this shard's
+  eps: f32,           // added to the mean square of x
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;

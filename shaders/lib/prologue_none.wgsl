@@ -1,4 +1,2 @@
 // What a product reads: x as it is.
-const NORMED: bool = false;
-
-fn norm_weight(at: u32) -> vec4<f32> { return vec4<f32>(1.0); }
+fn norm_scale(token: u32, lanes: Lanes) -> f32 { return 1.0; }

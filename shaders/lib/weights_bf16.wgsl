@@ -1,11 +1,9 @@
 // Weights in bf16: a unit of 16 bytes is 8 values of one row, each the upper half of an f32.
-@group(1) @binding(0) var<storage, read> weight: array<vec4<u32>>;  // [rows, units a row]
-
 const QUADS: u32 = 2u;  // vec4s in a unit
 
 struct Unit { bits: vec4<u32> }
 
-fn load_unit(row: u32, unit: u32, units: u32) -> Unit { return Unit(weight[row * units + unit]); }
+fn load_unit(row: u32, unit: u32, units: u32) -> Unit { return Unit(load_bits(row * units + unit)); }
 
 fn unpack_unit(unit: Unit) -> array<vec4<f32>, QUADS> {
   let low = bitcast<vec4<f32>>(unit.bits << vec4<u32>(16u));

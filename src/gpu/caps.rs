@@ -113,6 +113,8 @@ pub struct Caps {
     pub subgroup_max: u32,
     /// The shader type f16 exists. Weights in f16 do not need it.
     pub f16: bool,
+    /// The shader type u64 exists.
+    pub int64: bool,
     /// Timestamp queries exist.
     pub timestamps: bool,
     /// Cooperative matrices exist, and every subgroup has the same number of lanes. That they are right and worth it on this
@@ -151,7 +153,7 @@ pub(super) fn wanted_features(available: wgpu::Features, switches: &Switches) ->
     if !switches.without_timestamps {
         wanted |= wgpu::Features::TIMESTAMP_QUERY;
     }
-    wanted |= wgpu::Features::PIPELINE_CACHE;
+    wanted |= wgpu::Features::PIPELINE_CACHE | wgpu::Features::SHADER_INT64;
     if !(switches.without_coop || switches.without_subgroups || switches.without_f16) {
         wanted |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     }
@@ -219,6 +221,7 @@ impl Caps {
             subgroup_min: info.subgroup_min_size,
             subgroup_max: info.subgroup_max_size,
             f16: features.contains(wgpu::Features::SHADER_F16) && !switches.without_f16,
+            int64: features.contains(wgpu::Features::SHADER_INT64),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY) && !switches.without_timestamps,
             coop: coop_size.filter(|_| coop_may_be).map(|size| Coop { size, lanes: info.subgroup_min_size }),
             discrete: info.device_type == wgpu::DeviceType::DiscreteGpu,
@@ -240,6 +243,7 @@ impl Caps {
             subgroup_min: 4,
             subgroup_max: 128,
             f16: false,
+            int64: false,
             timestamps: false,
             coop: None,
             discrete: false,

@@ -1,8 +1,8 @@
 //! The embedding: one row of the table for each row's token.
 
-use super::case::{Case, Tolerance};
-use super::linear::{self, Linear};
-use super::{Activation, ROW, Row, file, floats, size};
+use super::case::{Case, Tolerance, wide};
+use super::linear::{self, Linear, NextNorm};
+use super::{Activation, ROW, Row, TEAM, file, floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -26,30 +26,63 @@ params! {
 fn def(format: WeightFormat) -> KernelDef {
     let mut def = KernelDef::new(
         "embed",
-        vec![ROW, linear::weights_part(format), file(wgsl!("embed.wgsl"))],
+        [&[ROW], linear::weights_parts(format).as_slice(), &[file(wgsl!("embed.wgsl"))]].concat(),
         vec![Params::binding("params"), Binding::read("rows"), Binding::write("x")],
     );
     def.weights = linear::weights_bindings();
     def.overrides(&[("WG", 64)])
 }
 
-/// Records `x[row] = table[rows[row].id]`; each shard of the table writes the rows whose id it holds.
-pub fn record(plan: &mut Plan, table: &Linear, rows: &Buf<Row>, x: &Activation) -> Result<()> {
+fn step_def(format: WeightFormat) -> KernelDef {
+    let bindings = vec![
+        Params::binding("params"),
+        Binding::read("rows"),
+        Binding::read("norm"),
+        Binding::write("x"),
+        Binding::write("normed"),
+        Binding::write("squares"),
+    ];
+    let parts = [&[ROW, TEAM], linear::weights_parts(format).as_slice(), &[file(wgsl!("embed_step.wgsl"))]].concat();
+    let mut def = KernelDef::new("embed_step", parts, bindings);
+    def.weights = linear::weights_bindings();
+    def.overrides(&[("WG", 64)])
+}
+
+/// Records `x[row] = table[rows[row].id]`, and with `next` what the first norm of a decode step reads, its squares in one part;
+/// each shard of the table writes the rows whose id it holds.
+pub fn record(
+    plan: &mut Plan,
+    table: &Linear,
+    rows: &Buf<Row>,
+    x: &Activation,
+    next: Option<NextNorm<'_>>,
+) -> Result<()> {
+    let format = table.format();
     for shard in table.shards() {
         // One shard has the row.
-        let row = (table.format().row_bytes(table.columns()) + floats(table.columns())) as u64;
-        let cost = Cost { row_bytes: if shard.first == 0 { row } else { 0 }, ..Default::default() };
+        let row = format.row_bytes(table.columns()) + floats(table.columns() * if next.is_some() { 2 } else { 1 });
+        let cost = Cost { row_bytes: if shard.first == 0 { row as u64 } else { 0 }, ..Default::default() };
         let params = Params {
-            units: size(table.format().row_units(table.columns())),
+            units: size(format.row_units(table.columns())),
             x_stride: size(x.stride),
             dim: size(table.columns()),
             first: size(shard.first),
             rows: size(shard.rows),
         };
         let params = plan.gpu().upload("embed params", &[params], Usage::Uniform)?;
-        let bound =
-            [("params", params.bind()), ("rows", rows.bind()), ("x", x.buf.bind()), ("weight", shard.weight.bind())];
-        plan.dispatch(&def(table.format()), "embed", &bound, [Count::Rows(1), Count::Fixed(1)], cost)?;
+        let mut bound = vec![
+            ("params", params.bind()),
+            ("rows", rows.bind()),
+            ("x", x.buf.bind()),
+            ("weight", shard.weight.bind()),
+        ];
+        if let Some(next) = next {
+            assert_eq!(x.stride, next.normed.stride, "the normed stream is laid out as x");
+            bound.extend([("norm", next.weight.bind()), ("normed", next.normed.buf.bind())]);
+            bound.push(("squares", next.squares.bind()));
+        }
+        let def = if next.is_some() { step_def(format) } else { def(format) };
+        plan.dispatch(&def, "embed", &bound, [Count::Rows(1), Count::Fixed(1)], cost)?;
     }
     Ok(())
 }
@@ -60,7 +93,7 @@ pub fn cpu(ids: &[u32], table: &[f32], dim: usize) -> Vec<f64> {
 }
 
 pub(super) fn defs() -> Vec<KernelDef> {
-    WeightFormat::ALL.map(def).to_vec()
+    WeightFormat::ALL.into_iter().flat_map(|format| [def(format), step_def(format)]).collect()
 }
 
 pub(super) fn cases() -> Vec<Case> {
@@ -78,7 +111,27 @@ pub(super) fn cases() -> Vec<Case> {
                 let rows = io.input("rows", &rows)?;
                 // A copy: exact.
                 let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
-                record(&mut io.plan, &table, &rows, &x)
+                record(&mut io.plan, &table, &rows, &x, None)
+            }));
+            cases.push(Case::new("embed_step", format!("{} {vocab}x{dim}", format.name()), move |io| {
+                const NORMED: Tolerance = Tolerance { nmse: 1e-12, abs: 1e-6, rel: 2e-6 };
+                let bytes = linear::encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), format);
+                let tensor =
+                    Tensor { name: "E".to_owned(), file: "case", format, shape: vec![vocab, dim], bytes: &bytes };
+                let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+                let ids: Vec<u32> = (0..9).map(|_| size(io.random.below(vocab))).collect();
+                let weight = io.random.uniforms(dim, -1.0, 1.0);
+                let x = cpu(&ids, &tensor.to_f32(), dim);
+                let normed: Vec<f64> = x.iter().zip(wide(&weight).iter().cycle()).map(|(x, w)| x * w).collect();
+                let squares = x.chunks_exact(dim).map(|row| Some(row.iter().map(|x| x * x).sum()));
+                let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+                io.rows = ids.len();
+                let (rows, weight) = (io.input("rows", &rows)?, io.input("norm", &weight)?);
+                let x = io.rows_out("x", &x, dim, Tolerance::EXACT)?;
+                let normed = io.rows_out("normed", &normed, dim, NORMED)?;
+                let squares = io.output("squares", squares.collect(), NORMED)?;
+                let next = NextNorm { weight: &weight, normed: &normed, squares: &squares };
+                record(&mut io.plan, &table, &rows, &x, Some(next))
             }));
         }
     }

@@ -25,7 +25,13 @@ params! {
         first: u32,
         /// Rows of this shard.
         rows: u32,
-        /// Added to the mean square of x, where its norm is taken.
+        /// Sums of squares that a token of x comes with, where its norm is taken.
+        squares_in: u32,
+        /// Sums of squares that a token of y leaves, of all shards, where the next norm is made ready.
+        squares_out: u32,
+        /// The first of them that is this shard's.
+        first_square: u32,
+        /// Added to the mean square of x.
         eps: f32,
     }
 }
@@ -54,13 +60,27 @@ pub enum Product {
 pub enum Prologue<'a> {
     /// x.
     None,
-    /// x / sqrt(mean(x^2) + eps) * weight, in a decode step.
+    /// An RMSNorm, in a decode step: x is multiplied with its weights already and comes with its squares summed up in parts,
+    /// `[tokens, parts]`. The scale is 1 / sqrt(mean of the squares + eps).
     Norm {
-        /// `[columns]`, filled up with zeros as x is.
-        weight: &'a Buf<f32>,
+        /// `[tokens, parts]`.
+        squares: &'a Buf<f32>,
+        /// How many parts.
+        parts: usize,
         /// Added to the mean square.
         eps: f32,
     },
+}
+
+/// Where a decode step makes a residual stream ready for the norm that follows.
+#[derive(Clone, Copy)]
+pub struct NextNorm<'a> {
+    /// `[H]`.
+    pub weight: &'a Buf<f32>,
+    /// The stream times the weights, laid out as it.
+    pub normed: &'a Activation,
+    /// Its squares summed up by fours of rows, `[tokens, parts]`.
+    pub squares: &'a Buf<f32>,
 }
 
 /// What becomes of a product.
@@ -70,19 +90,23 @@ pub enum Epilogue<'a> {
     Store,
     /// y = residual + W x; the residual is laid out as y.
     Residual(&'a Activation),
+    /// [`Epilogue::Residual`], made ready for the next norm, in a decode step.
+    ResidualNorm(&'a Activation, NextNorm<'a>),
     /// y = softplus(W x + bias), in prefill.
     Softplus(&'a Buf<f32>),
     /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step.
     Mixer(Conv<'a>, &'a Buf<Row>),
 }
 
-/// The part that reads weights of a format: it binds them in group 1 and unpacks 16 bytes at a time.
-pub(super) fn weights_part(format: WeightFormat) -> Part {
-    file(match format {
+/// The parts that read weights of a format: they bind them in group 1 and unpack 16 bytes at a time.
+pub(super) fn weights_parts(format: WeightFormat) -> [Part; 2] {
+    let bits = Part::Longs { with: wgsl!("lib/bits_longs.wgsl"), without: wgsl!("lib/bits_words.wgsl") };
+    let unpack = match format {
         WeightFormat::F32 => wgsl!("lib/weights_f32.wgsl"),
         WeightFormat::F16 => wgsl!("lib/weights_f16.wgsl"),
         WeightFormat::Bf16 => wgsl!("lib/weights_bf16.wgsl"),
-    })
+    };
+    [bits, file(unpack)]
 }
 
 pub(super) fn weights_bindings() -> Vec<Binding> {
@@ -94,6 +118,7 @@ pub(super) fn weights_bindings() -> Vec<Binding> {
 pub(super) enum EpilogueKind {
     Store,
     Residual,
+    ResidualNorm,
     Softplus,
     /// With the taps of its convolution.
     Mixer(usize),
@@ -104,6 +129,7 @@ impl Epilogue<'_> {
         match self {
             Epilogue::Store => EpilogueKind::Store,
             Epilogue::Residual(_) => EpilogueKind::Residual,
+            Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,
             Epilogue::Softplus(_) => EpilogueKind::Softplus,
             Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
         }
@@ -113,13 +139,19 @@ impl Epilogue<'_> {
 pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue: EpilogueKind) -> KernelDef {
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
-    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), weights_part(format)];
+    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl"))];
+    parts.extend(weights_parts(format));
     let mut consts = vec![];
     match epilogue {
         EpilogueKind::Store => parts.push(file(wgsl!("lib/epilogue_store.wgsl"))),
         EpilogueKind::Residual => {
             parts.push(file(wgsl!("lib/epilogue_residual.wgsl")));
             bindings.push(Binding::read("residual"));
+        }
+        EpilogueKind::ResidualNorm => {
+            parts.push(file(wgsl!("lib/epilogue_residual_norm.wgsl")));
+            bindings.extend([Binding::read("residual"), Binding::read("next_norm")]);
+            bindings.extend([Binding::write("normed"), Binding::write("next_squares")]);
         }
         EpilogueKind::Softplus => {
             parts.push(file(wgsl!("lib/epilogue_softplus.wgsl")));
@@ -139,7 +171,7 @@ pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue
     def.consts.extend(consts);
     def.weights = weights_bindings();
     if normed {
-        def.weights.push(Binding::read("norm"));
+        def.weights.push(Binding::read("squares"));
     }
     def
 }
@@ -233,6 +265,11 @@ impl Linear {
         self.rows
     }
 
+    /// Parts in which [`Epilogue::ResidualNorm`] leaves the sum of squares of a token: one for four rows of a shard.
+    pub fn square_parts(&self) -> usize {
+        self.shards.iter().map(|shard| shard.rows.div_ceil(4)).sum()
+    }
+
     /// Columns of the matrix: values of x.
     pub fn columns(&self) -> usize {
         self.columns
@@ -266,11 +303,12 @@ impl Linear {
             Product::Matmul(form) => Product::Matmul(form.for_rows(self.rows)),
             matvec => matvec,
         };
-        let (norm, eps) = match prologue {
-            Prologue::None => (None, 0.0),
-            Prologue::Norm { weight, eps } => (Some(weight), eps),
+        let (squares, squares_in, eps) = match prologue {
+            Prologue::None => (None, 0, 0.0),
+            Prologue::Norm { squares, parts, eps } => (Some(squares), parts, eps),
         };
-        let def = def(product, self.format, norm.is_some(), epilogue.kind());
+        let def = def(product, self.format, squares.is_some(), epilogue.kind());
+        let mut first_square = 0;
         for shard in &self.shards {
             let params = Params {
                 units: size(self.format.row_units(self.columns)),
@@ -279,8 +317,12 @@ impl Linear {
                 y_stride: size(y.stride),
                 first: size(shard.first),
                 rows: size(shard.rows),
+                squares_in: size(squares_in),
+                squares_out: size(self.square_parts()),
+                first_square: size(first_square),
                 eps,
             };
+            first_square += shard.rows.div_ceil(4);
             let params = plan.gpu().upload("linear params", &[params], Usage::Uniform)?;
             let mut bound = vec![
                 ("params", params.bind()),
@@ -289,8 +331,8 @@ impl Linear {
                 ("y", y.buf.bind()),
                 ("weight", shard.weight.bind()),
             ];
-            bound.extend(norm.map(|norm| ("norm", norm.bind())));
-            let mut row_bytes = floats(self.columns + shard.rows);
+            bound.extend(squares.map(|squares| ("squares", squares.bind())));
+            let mut row_bytes = floats(self.columns + shard.rows + squares_in);
             let mut bytes = shard.rows * self.format.row_bytes(self.columns);
             match epilogue {
                 Epilogue::Store => {}
@@ -298,6 +340,14 @@ impl Linear {
                     assert_eq!(residual.stride, y.stride, "{}: the residual is laid out as y", self.name);
                     bound.push(("residual", residual.buf.bind()));
                     row_bytes += floats(shard.rows);
+                }
+                Epilogue::ResidualNorm(residual, next) => {
+                    let alike = residual.stride == y.stride && next.normed.stride == y.stride;
+                    assert!(alike, "{}: the residual and the normed stream are laid out as y", self.name);
+                    bound.extend([("residual", residual.buf.bind()), ("next_norm", next.weight.bind())]);
+                    bound.extend([("normed", next.normed.buf.bind()), ("next_squares", next.squares.bind())]);
+                    row_bytes += floats(2 * shard.rows + shard.rows.div_ceil(4));
+                    bytes += floats(shard.rows);
                 }
                 Epilogue::Softplus(bias) => bound.push(("bias", bias.bind())),
                 Epilogue::Mixer(conv, rows) => {
@@ -432,7 +482,7 @@ fn build(
             EpilogueKind::Store => *y,
             EpilogueKind::Residual => *y + f64::from(residual[i]),
             EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
-            EpilogueKind::Mixer(_) => unreachable!("the mixer's cases are matvec's own"),
+            EpilogueKind::Mixer(_) | EpilogueKind::ResidualNorm => unreachable!("matvec has cases of its own for it"),
         };
     }
     io.rows = tokens;
@@ -445,7 +495,7 @@ fn build(
         EpilogueKind::Store => Epilogue::Store,
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
-        EpilogueKind::Mixer(_) => unreachable!("the mixer's cases are matvec's own"),
+        EpilogueKind::Mixer(_) | EpilogueKind::ResidualNorm => unreachable!("matvec has cases of its own for it"),
     };
     linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
 }

@@ -2,8 +2,8 @@
 
 use super::case::{Case, Io, wide};
 use super::conv::{self, Conv};
-use super::linear::{self, Epilogue, EpilogueKind, Linear, Product, Prologue, TOLERANCE};
-use super::{Batch, Part, ROW_ALIGN, Row, TEAM, file, rms_norm, silu, size};
+use super::linear::{self, Epilogue, EpilogueKind, Linear, NextNorm, Product, Prologue, TOLERANCE};
+use super::{Batch, Part, Row, TEAM, file, silu, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
@@ -92,7 +92,7 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     for form in Form::all(caps) {
         let product = Product::Matvec(form);
         for format in WeightFormat::ALL {
-            for epilogue in [EpilogueKind::Store, EpilogueKind::Residual] {
+            for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
                 defs.push(linear::def(product, format, false, epilogue));
             }
             for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4)] {
@@ -107,12 +107,16 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for form in Form::all(caps) {
         let product = Product::Matvec(form);
-        let epilogues = [EpilogueKind::Store, EpilogueKind::Residual];
-        cases.extend(linear::cases("matvec", &form.to_string(), product, &epilogues));
+        cases.extend(linear::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store]));
         for format in WeightFormat::ALL {
             for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129)] {
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), None);
+                cases.push(Case::new("matvec", shape, build));
+            }
+            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 301, 129)] {
+                let shape = format!("{form} {} residual {tokens}x{rows}x{columns}", format.name());
+                let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
                 cases.push(Case::new("matvec", shape, build));
             }
             for (tokens, inner, columns, kernel) in [(1, 1, 1, 2), (3, 35, 70, 4), (2, 128, 33, 3)] {
@@ -138,16 +142,26 @@ fn build_normed(
     let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: &bytes };
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
-    let weight = io.random.uniforms(columns, -1.0, 1.0);
-    let product_of_norm = linear::cpu(&rms_norm::cpu(&wide(&x), &weight, 1e-5), &tensor.to_f32(), columns);
-    let mut padded = weight;
-    padded.resize(columns.next_multiple_of(ROW_ALIGN), 0.0);
+    // The squares are those of x before the norm's weights: any will do.
+    let parts = 3;
+    let squares = io.random.uniforms(tokens * parts, 0.1, 1.0);
+    let scales = squares.chunks_exact(parts).map(|parts| {
+        let sum: f64 = parts.iter().map(|v| f64::from(*v)).sum();
+        1.0 / (sum / columns as f64 + 1e-5).sqrt()
+    });
+    let product_of_norm: Vec<f64> = linear::cpu(&wide(&x), &tensor.to_f32(), columns)
+        .chunks_exact(rows)
+        .zip(scales)
+        .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
+        .collect();
     io.rows = tokens;
-    let (x, weight) = (io.rows_in("x", &x, columns)?, io.input("norm", &padded)?);
+    let (x, squares) = (io.rows_in("x", &x, columns)?, io.input("squares", &squares)?);
     let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
-    let prologue = Prologue::Norm { weight: &weight, eps: 1e-5 };
+    let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
+    // The scale multiplies what the sum is off by.
+    let tolerance = super::case::Tolerance { abs: 16.0 * TOLERANCE.abs, ..TOLERANCE };
     let Some(kernel) = kernel else {
-        let y = io.rows_out("y", &product_of_norm, rows, TOLERANCE)?;
+        let y = io.rows_out("y", &product_of_norm, rows, tolerance)?;
         return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch));
     };
 
@@ -165,13 +179,50 @@ fn build_normed(
         y.extend(row[inner..].iter().map(|v| silu(*v)));
         after[at(r + 1)..][..size_of_state].copy_from_slice(&state);
     }
-    // What goes into the convolution is a product: its bound, times the sum of the taps.
-    let tolerance = super::case::Tolerance { abs: 4.0 * TOLERANCE.abs, ..TOLERANCE };
     let y = io.rows_out("y", &y, rows, tolerance)?;
-    let state = io.in_out("state", &before, &after, TOLERANCE)?;
+    let state = io.in_out("state", &before, &after, tolerance)?;
     let taps = io.input("taps", &taps)?;
     let table: Vec<Row> = (0..size(tokens)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
     let table = io.input("rows", &table)?;
     let conv = Conv { taps: &taps, state: &state, inner, kernel, versions };
     matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Mixer(conv, &table)), (product, &batch))
+}
+
+/// A product added to the residual stream, which is made ready for the next norm.
+fn build_residual(
+    io: &mut Io,
+    product: Product,
+    format: WeightFormat,
+    (tokens, rows, columns): (usize, usize, usize),
+) -> Result<()> {
+    let bytes = linear::encode(&io.random.uniforms(rows * columns, -1.0, 1.0), format);
+    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: &bytes };
+    let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
+    let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
+    let weight = io.random.uniforms(rows, -1.0, 1.0);
+    let mut y = linear::cpu(&wide(&x), &tensor.to_f32(), columns);
+    y.iter_mut().zip(&residual).for_each(|(y, residual)| *y += f64::from(*residual));
+    let normed: Vec<f64> = y.iter().zip(wide(&weight).iter().cycle()).map(|(y, weight)| y * weight).collect();
+    let mut squares = Vec::new();
+    for row in y.chunks_exact(rows) {
+        let mut first = 0;
+        for shard in matrix.shards() {
+            let fours = row[first..first + shard.rows].chunks(4);
+            squares.extend(fours.map(|four| Some(four.iter().map(|v| v * v).sum::<f64>())));
+            first += shard.rows;
+        }
+    }
+    io.rows = tokens;
+    let (x, residual) = (io.rows_in("x", &x, columns)?, io.rows_in("residual", &residual, rows)?);
+    let y = io.rows_out("y", &y, rows, TOLERANCE)?;
+    let normed = io.rows_out("normed", &normed, rows, TOLERANCE)?;
+    // A square is off by twice what its root is, times the root: up to about 20 here.
+    let tolerance = super::case::Tolerance { abs: 40.0 * TOLERANCE.abs, rel: 1e-5, ..TOLERANCE };
+    let squares = io.output("squares", squares, tolerance)?;
+    let weight = io.input("next_norm", &weight)?;
+    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
+    let next = NextNorm { weight: &weight, normed: &normed, squares: &squares };
+    let epilogue = Epilogue::ResidualNorm(&residual, next);
+    matrix.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
 }

@@ -87,11 +87,13 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
         Binding::write("state"),
         Binding::write("y"),
     ];
+    let [bits, unpack] = linear::weights_parts(format);
     let parts = vec![
         MATH,
         ROW,
         file(wgsl!("lib/recurrence.wgsl")),
-        linear::weights_part(format),
+        bits,
+        unpack,
         TEAM,
         Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
         file(wgsl!("ssm_step.wgsl")),

@@ -7,7 +7,7 @@ use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
-use crate::kernels::linear::{Epilogue, Linear, Prologue};
+use crate::kernels::linear::{Epilogue, Linear, NextNorm, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
 use crate::kernels::select::{Rules, Select};
 use crate::kernels::ssm_step::SsmStep;
@@ -83,7 +83,7 @@ impl Builder<'_> {
         let product = (self.variants.prefill(), batch);
         let store = (Prologue::None, Epilogue::Store);
         let layout = layout(config);
-        embed::record(plan, &self.weights.embedding, rows, &on.x[0])?;
+        embed::record(plan, &self.weights.embedding, rows, &on.x[0], None)?;
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let at = |name: &str| format!("layer.{i}.{name}");
             let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
@@ -114,13 +114,20 @@ impl Builder<'_> {
     fn step(&self, plan: &mut Plan, on: &StepScratch, logits: &Activation, batch: &Buf<Batch>) -> Result<()> {
         let config = self.config;
         let product = |matrix: &Linear| (self.variants.decode(matrix.rows()), batch);
-        let normed = |weight| Prologue::Norm { weight, eps: config.norm_eps };
-        embed::record(plan, &self.weights.embedding, self.table, &on.x[0])?;
+        let weights = self.weights;
+        let normed = |parts| Prologue::Norm { squares: &on.squares, parts, eps: config.norm_eps };
+        // What comes before a norm makes the stream ready for it.
+        let before = |layer: usize| {
+            let weight = weights.layers.get(layer).map_or(&weights.norm_f, |layer| &layer.norm);
+            NextNorm { weight, normed: &on.normed, squares: &on.squares }
+        };
+        embed::record(plan, &weights.embedding, self.table, &on.x[0], Some(before(0)))?;
+        let mut parts = 1;
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let at = |name: &str| format!("layer.{i}.{name}");
             let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
-            let mixer = (normed(&layer.norm), Epilogue::Mixer(self.conv(i), self.table));
-            layer.in_proj.record(plan, &at("in_proj"), (x, &on.xg), mixer, product(&layer.in_proj))?;
+            let mixer = (normed(parts), Epilogue::Mixer(self.conv(i), self.table));
+            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xg), mixer, product(&layer.in_proj))?;
             let store = (Prologue::None, Epilogue::Store);
             layer.x_proj.record(plan, &at("x_proj"), (&on.xg, &on.projected), store, product(&layer.x_proj))?;
             let step = SsmStep {
@@ -134,12 +141,12 @@ impl Builder<'_> {
             };
             let operands = (&on.projected, &on.xg, &on.gated);
             step.record(plan, &at("ssm_step"), operands, self.variants.step, self.table)?;
-            let residual = (Prologue::None, Epilogue::Residual(x));
+            let residual = (Prologue::None, Epilogue::ResidualNorm(x, before(i + 1)));
             layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, product(&layer.out_proj))?;
+            parts = layer.out_proj.square_parts();
         }
-        let x = &on.x[config.layers % 2];
-        let head = &self.weights.head;
-        head.record(plan, "logits", (x, logits), (normed(&self.weights.norm_f), Epilogue::Store), product(head))
+        let head = &weights.head;
+        head.record(plan, "logits", (&on.normed, logits), (normed(parts), Epilogue::Store), product(head))
     }
 
     fn select(&self, plan: &mut Plan, logits: &Activation, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
@@ -175,7 +182,8 @@ impl Builder<'_> {
     pub(super) fn decode(&self, slots: usize) -> Result<Decode> {
         let (gpu, config) = (self.gpu, self.config);
         let batch = gpu.buffer("decode batch", 1, Usage::Uniform)?;
-        let scratch = StepScratch::new(gpu, config, slots)?;
+        let parts = self.weights.layers.iter().map(|layer| layer.out_proj.square_parts()).max().unwrap_or(1);
+        let scratch = StepScratch::new(gpu, config, slots, parts)?;
         let logits = Activation::dense(gpu, "decode logits", slots, config.vocab)?;
         let chosen = gpu.buffer("chosen", slots, Usage::Storage)?;
         let mut plan = Plan::new(gpu, "decode");

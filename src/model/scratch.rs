@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::forward::{AUTOMATIC, ForwardOptions};
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Buf, Gpu, Usage};
 use crate::kernels::scan::MOST_SEGMENTS;
 use crate::kernels::select::{Rules, WINDOW};
 use crate::kernels::{Activation, ROW_ALIGN, Row, dbc_norm};
@@ -15,6 +15,10 @@ const LOGITS_BYTES: usize = 32 << 20;
 pub(super) struct StepScratch {
     /// The residual stream; each layer reads one and writes the other.
     pub(super) x: [Activation; 2],
+    /// The stream times the weights of the next norm.
+    pub(super) normed: Activation,
+    /// Its squares, summed up in parts.
+    pub(super) squares: Buf<f32>,
     /// After the convolution, and the gate; both after SiLU.
     pub(super) xg: Activation,
     pub(super) projected: Activation,
@@ -22,10 +26,13 @@ pub(super) struct StepScratch {
 }
 
 impl StepScratch {
-    pub(super) fn new(gpu: &Gpu, config: &Config, rows: usize) -> Result<Self> {
+    /// With sums of squares in so many parts.
+    pub(super) fn new(gpu: &Gpu, config: &Config, rows: usize, parts: usize) -> Result<Self> {
         let new = |label, width| Activation::new(gpu, label, rows, width);
         Ok(StepScratch {
             x: [new("step x even", config.hidden)?, new("step x odd", config.hidden)?],
+            normed: new("step normed", config.hidden)?,
+            squares: gpu.buffer("step squares", rows * parts, Usage::Storage)?,
             xg: new("step xg", 2 * config.inner)?,
             projected: new("step projected", config.dt_rank + 2 * config.state)?,
             gated: new("step gated", config.inner)?,
@@ -35,7 +42,8 @@ impl StepScratch {
     /// Bytes of a row of all of them.
     fn row_bytes(config: &Config) -> usize {
         let (h, d) = (config.hidden, config.inner);
-        bytes(&[h, h, 2 * d, config.dt_rank + 2 * config.state, d])
+        // The squares are a part for four rows, or somewhat more where out_proj is cut into shards.
+        bytes(&[h, h, h, 2 * d, config.dt_rank + 2 * config.state, d]) + h.div_ceil(4) * size_of::<f32>()
     }
 }
 

@@ -1,0 +1,38 @@
+// x[row] = E[id of the row], made ready for the first norm: multiplied with its weights, and its squares summed up. A shard of
+// the table writes only the rows whose id it holds.
+struct Params {
+  units: u32,     // 16-byte units in a row of E
+  x_stride: u32,  // floats from one row of x to the next
+  dim: u32,       // hidden size
+  first: u32,     // first id of this shard
+  rows: u32,      // ids in this shard
+}
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> rows: array<Row>;           // [rows]
+@group(0) @binding(2) var<storage, read> norm: array<f32>;           // [hidden]
+@group(0) @binding(3) var<storage, read_write> x: array<f32>;        // [rows, hidden]
+@group(0) @binding(4) var<storage, read_write> normed: array<f32>;   // [rows, hidden], laid out as x
+@group(0) @binding(5) var<storage, read_write> squares: array<f32>;  // [rows]
+
+@compute @workgroup_size(WG)
+fn embed_step(lanes: Lanes) {
+  let row = lanes.group.x;
+  let id = rows[row].id - params.first;  // wraps past the shard's rows for an id below it
+  var sum = 0.0;
+  for (var unit = lanes.index; unit < params.units && id < params.rows; unit += WG) {
+    var values = unpack_unit(load_unit(id, unit, params.units));
+    for (var q = 0u; q < QUADS; q++) {
+      for (var i = 0u; i < 4u; i++) {
+        let column = (unit * QUADS + q) * 4u + i;
+        if (column < params.dim) {
+          let at = row * params.x_stride + column;
+          x[at] = values[q][i];
+          normed[at] = values[q][i] * norm[column];
+          sum += values[q][i] * values[q][i];
+        }
+      }
+    }
+  }
+  let total = workgroup_sum(sum, lanes);
+  if (lanes.index == 0u && id < params.rows) { squares[row] = total; }
+}
