@@ -16,7 +16,7 @@ fn matvec(lanes: Lanes) {
     var sums: array<vec4<f32>, FOURS>;
     for (var unit = team_lane(lanes); unit < params.units; unit += team_size(lanes)) {
       var v: array<vec4<f32>, QUADS>;
-      for (var q = 0u; q < QUADS; q++) { v[q] = x[x_first + unit * QUADS + q]; }
+      for (var q = 0u; q < QUADS; q++) { v[q] = load_x(x_first + unit * QUADS + q); }
       for (var i = 0u; i < FOURS; i++) {
         var w0 = unpack_unit(load_unit(min(row + 4u * i, last), unit, params.units));
         var w1 = unpack_unit(load_unit(min(row + 4u * i + 1u, last), unit, params.units));

@@ -28,7 +28,7 @@
 //! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
 //! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
 //! | [`runtime`] | checkpoints, engines that advance slots, sampling, sessions |
-//! | [`bench`] | how fast it is on any adapter, beside what the adapter allows |
+//! | [`bench`](mod@bench) | how fast it is on any adapter, beside what the adapter allows |
 //! | [`selftest`] | shows on any adapter that its numbers are right |
 //!
 //! A token's way: [`runtime::Session::send`] renders the conversation and encodes it; the engine feeds the ids chunk by

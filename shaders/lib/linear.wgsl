@@ -13,5 +13,4 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;        // [tokens, k], padded with zeros to whole units
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;        // [tokens, out]

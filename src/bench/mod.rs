@@ -127,7 +127,7 @@ impl Bench<'_> {
             let step = self.forward.decode_totals(1);
             (1..n).fold(step, |sum, _| sum.and(step))
         };
-        Ok(Row { test, prompt, tokens: n, depth, samples, totals })
+        Ok(Row { test, prompt, tokens: n, depth, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
     }
 
     /// Reads a prompt and chooses the token after it.
@@ -140,7 +140,7 @@ impl Bench<'_> {
         self.forward.prefill(0, &ids, |fed| {
             left -= fed;
             // A few chunks under way are enough; a long prompt would fill the queue.
-            if left > 0 && (left / chunk) % 4 == 0 {
+            if left > 0 && (left / chunk).is_multiple_of(4) {
                 let waiting = Instant::now();
                 gpu.flush()?;
                 waited += waiting.elapsed();
@@ -181,10 +181,9 @@ impl Bench<'_> {
         let tokens = self.options.prompt.iter().copied().max().unwrap_or(0).clamp(1, self.forward.chunk());
         let ids = self.ids(tokens);
         let mut profiles = Vec::new();
-        for round in 0..2 {
+        // The first round compiles and warms up.
+        for _ in 0..2 {
             profiles.clear();
-            // The first round compiles and warms up.
-            let _ = round;
             self.forward.reset(0)?;
             let timed = pollster::block_on(self.forward.profile_feed(0, &ids))?;
             profiles.push((format!("a chunk of {tokens} tokens"), by_kernel(&timed)));

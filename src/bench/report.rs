@@ -45,6 +45,8 @@ pub struct Row {
     pub samples: Vec<Sample>,
     /// What one run takes.
     pub totals: Totals,
+    /// Bytes of buffers on the device after it.
+    pub gpu_bytes: u64,
 }
 
 /// Time of all dispatches of one kind.
@@ -158,7 +160,7 @@ impl Report {
             "gflop_s": 2.0 * per_token(row.totals.macs) * speed / 1e9,
             "dispatches_per_token": row.totals.dispatches as f64 / n,
             "barriers_per_token": row.totals.barriers as f64 / n, "submits_per_token": row.totals.submits as f64 / n,
-            "cpu_ms_per_token": row.mean(|sample| sample.host_seconds) * 1e3 / n, "gpu_bytes": self.gpu_bytes,
+            "cpu_ms_per_token": row.mean(|sample| sample.host_seconds) * 1e3 / n, "gpu_bytes": row.gpu_bytes,
             "host_peak_bytes": self.host_peak_bytes, "schema": 1,
         })
     }

@@ -3,6 +3,8 @@
 use super::model::DeviceArgs;
 use clap::Args;
 use peregrine::gpu::{SWITCHES, adapters};
+use peregrine::kernels::matmul;
+use peregrine::kernels::variants::{Math, Variants};
 use serde_json::json;
 use std::io::Write;
 
@@ -34,7 +36,9 @@ impl Devices {
             let chosen = json!({
                 "name": info.name, "backend": info.backend, "subgroups": caps.subgroups,
                 "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
-                "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size), "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
+                "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size),
+                "kernels": Variants::tried(&gpu, Math::Exact, 8192, 16)?.to_string(),
+                "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
             });
             writeln!(out, "{:#}", json!({ "devices": devices, "chosen": chosen }))?;
             return Ok(());
@@ -59,6 +63,17 @@ impl Devices {
         writeln!(out, "  matrices       {coop}")?;
         writeln!(out, "  binding limit  {} MiB", megabytes(caps.binding_limit))?;
         writeln!(out, "  buffer limit   {} MiB", megabytes(caps.buffer_limit))?;
+        // Of the 7B's shape; the forms follow the adapter, those of the scan the shape as well.
+        let forms = Variants::tried(&gpu, Math::Exact, 8192, 16)?.to_string();
+        writeln!(out, "\nkernels for the 7B's shape")?;
+        for form in forms.split(" · ") {
+            writeln!(out, "  {form}")?;
+        }
+        for math in [Math::Exact, Math::Fast] {
+            if let Some(trial) = matmul::trial(&gpu, math)? {
+                writeln!(out, "  trial, {math}: {trial}")?;
+            }
+        }
         writeln!(out, "\nswitches, from the environment")?;
         for (name, meaning) in SWITCHES {
             let value = std::env::var(name).map_or_else(|_| String::new(), |value| format!(" (now {value})"));

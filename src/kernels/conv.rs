@@ -1,5 +1,5 @@
 //! The causal depthwise convolution with bias and SiLU, over the tokens of a chunk. A decode step has it in the epilogue of
-//! in_proj ([`super::linear::Epilogue::Mixer`]).
+//! in_proj ([`super::product::Epilogue::Mixer`]).
 
 use super::case::{Case, Tolerance, wide};
 use super::{Activation, BATCH, Batch, MATH, file, floats, silu, size};

@@ -1,7 +1,8 @@
 //! The embedding: one row of the table for each row's token.
 
 use super::case::{Case, Tolerance, wide};
-use super::linear::{self, Linear, NextNorm};
+use super::linear::{self, Linear};
+use super::product::NextNorm;
 use super::{Activation, ROW, Row, TEAM, file, floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};

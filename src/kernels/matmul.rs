@@ -1,7 +1,8 @@
 //! `matmul`: products of a weight matrix with the tokens of a prefill chunk, bound by arithmetic.
 
 use super::case::{Case, Io, Random, wide};
-use super::linear::{self, Epilogue, EpilogueKind, Linear, Product, Prologue};
+use super::linear::{self, Linear};
+use super::product::{self, Epilogue, EpilogueKind, Product, Prologue};
 use super::variants::Math;
 use super::{Activation, Batch, file, size};
 use crate::error::{Error, Result};
@@ -132,7 +133,7 @@ const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residua
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_form = |form| {
-        let def = move |format| EPILOGUES.map(|epilogue| linear::def(Product::Matmul(form), format, false, epilogue));
+        let def = move |format| EPILOGUES.map(|epilogue| product::def(Product::Matmul(form), format, false, epilogue));
         WeightFormat::ALL.into_iter().flat_map(def)
     };
     Form::all(caps).into_iter().flat_map(of_form).collect()
@@ -142,8 +143,8 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for form in Form::all(caps) {
         let product = Product::Matmul(form);
-        cases.extend(linear::cases("matmul", &form.to_string(), product, &EPILOGUES));
-        let softplus = move |io: &mut Io| linear::build_softplus(io, product);
+        cases.extend(product::cases("matmul", &form.to_string(), product, &EPILOGUES));
+        let softplus = move |io: &mut Io| product::build_softplus(io, product);
         cases.push(Case::new("matmul", format!("{form} softplus over its range"), softplus));
     }
     cases
@@ -263,7 +264,7 @@ impl Race {
             x,
             y: Activation::new(gpu, "trial y", Self::TOKENS, Self::ROWS)?,
             batch: gpu.upload("trial", &[Batch { rows: size(Self::TOKENS), ..Default::default() }], Usage::Uniform)?,
-            expected: linear::cpu(&wide(&judged), &tensor.to_f32(), Self::COLUMNS),
+            expected: product::cpu(&wide(&judged), &tensor.to_f32(), Self::COLUMNS),
         })
     }
 
@@ -276,7 +277,7 @@ impl Race {
 
     /// What is wrong with a form's y, if anything.
     fn wrong(&self, form: Form, plan: &Plan) -> Result<Option<String>> {
-        let tolerance = linear::tolerance(Product::Matmul(form));
+        let tolerance = product::tolerance(Product::Matmul(form));
         plan.run(Self::TOKENS)?;
         let y = pollster::block_on(self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS))?;
         let judged: Vec<f32> = y.chunks_exact(Self::ROWS).step_by(Self::JUDGED).flatten().copied().collect();

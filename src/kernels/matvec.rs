@@ -2,7 +2,8 @@
 
 use super::case::{Case, Io, wide};
 use super::conv::{self, Conv};
-use super::linear::{self, Epilogue, EpilogueKind, Linear, NextNorm, Product, Prologue, TOLERANCE};
+use super::linear::{self, Linear};
+use super::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
 use super::{Batch, Part, Row, TEAM, file, silu, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
@@ -93,10 +94,10 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
         let product = Product::Matvec(form);
         for format in WeightFormat::ALL {
             for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
-                defs.push(linear::def(product, format, false, epilogue));
+                defs.push(product::def(product, format, false, epilogue));
             }
             for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4)] {
-                defs.push(linear::def(product, format, true, epilogue));
+                defs.push(product::def(product, format, true, epilogue));
             }
         }
     }
@@ -107,7 +108,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for form in Form::all(caps) {
         let product = Product::Matvec(form);
-        cases.extend(linear::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store]));
+        cases.extend(product::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store]));
         for format in WeightFormat::ALL {
             for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129)] {
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
@@ -149,7 +150,7 @@ fn build_normed(
         let sum: f64 = parts.iter().map(|v| f64::from(*v)).sum();
         1.0 / (sum / columns as f64 + 1e-5).sqrt()
     });
-    let product_of_norm: Vec<f64> = linear::cpu(&wide(&x), &tensor.to_f32(), columns)
+    let product_of_norm: Vec<f64> = product::cpu(&wide(&x), &tensor.to_f32(), columns)
         .chunks_exact(rows)
         .zip(scales)
         .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
@@ -201,7 +202,7 @@ fn build_residual(
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
     let weight = io.random.uniforms(rows, -1.0, 1.0);
-    let mut y = linear::cpu(&wide(&x), &tensor.to_f32(), columns);
+    let mut y = product::cpu(&wide(&x), &tensor.to_f32(), columns);
     y.iter_mut().zip(&residual).for_each(|(y, residual)| *y += f64::from(*residual));
     let normed: Vec<f64> = y.iter().zip(wide(&weight).iter().cycle()).map(|(y, weight)| y * weight).collect();
     let mut squares = Vec::new();

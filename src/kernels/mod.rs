@@ -8,6 +8,7 @@ pub mod fill;
 pub mod linear;
 pub mod matmul;
 pub mod matvec;
+pub mod product;
 pub mod rms_norm;
 pub mod scan;
 pub mod select;

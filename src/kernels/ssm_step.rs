@@ -4,6 +4,7 @@
 use super::case::{Case, Io, Tolerance, wide};
 use super::dbc_norm::{self, Layout};
 use super::linear::{self, Linear};
+use super::product;
 use super::scan::{self, CpuOperands};
 use super::{Activation, MATH, Part, ROW, Row, TEAM, file, floats, size, softplus};
 use crate::error::Result;
@@ -226,7 +227,7 @@ fn build(
     // Row r is slot r, its version r to version r + 1.
     let mut after = wide(&before);
     let [dt, b, c] = dbc_norm::cpu(&wide(&projected), layout, eps);
-    let dt = linear::cpu(&dt, &tensor.to_f32(), dt_rank);
+    let dt = product::cpu(&dt, &tensor.to_f32(), dt_rank);
     let mut y = Vec::new();
     for (r, xg) in wide(&xg).chunks_exact(2 * inner).enumerate() {
         let dt = dt[r * inner..][..inner].iter().zip(&dt_bias).map(|(dt, bias)| softplus(dt + f64::from(*bias)));

@@ -1,6 +1,6 @@
 //! Which form of each kernel family is recorded: by what the adapter is and can do, or as it was measured.
 
-use super::linear::Product;
+use super::product::Product;
 use super::{matmul, matvec, scan, ssm_step};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};

@@ -1,5 +1,7 @@
 //! `peregrine bench`: how fast a model, or just its shape, runs on this machine.
 
+mod picture;
+
 use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
@@ -49,6 +51,9 @@ pub struct Bench {
     /// Time each kernel of a decode step and of a chunk
     #[arg(long)]
     profile: bool,
+    /// Draw speed and memory against the depths of -d into this SVG file
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// How to print the results
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Output,
@@ -93,6 +98,9 @@ impl Bench {
         spinner.enable_steady_tick(Duration::from_millis(200));
         let report = run(&mut forward, subject, &options, &mut |what| spinner.set_message(what.to_owned()))?;
         spinner.finish_and_clear();
+        if let Some(path) = &self.picture {
+            picture::draw(&report, path).with_context(|| format!("cannot draw {}", path.display()))?;
+        }
         let mut stdout = std::io::stdout().lock();
         match self.output {
             Output::Md => write!(stdout, "{}", report.markdown())?,

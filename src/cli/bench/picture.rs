@@ -1,0 +1,58 @@
+//! Speed and memory against position, as an SVG picture.
+
+use peregrine::bench::Report;
+use plotters::prelude::*;
+use plotters::style::FontStyle;
+use std::path::Path;
+
+/// A line for each size of test: tokens a second by tokens consumed before; and the memory on the device below.
+pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+    for row in &report.rows {
+        let name = row.test.split(" @ ").next().unwrap_or(&row.test).to_owned();
+        let point = (row.depth as f64, row.tokens_per_s());
+        match lines.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, points)) => points.push(point),
+            None => lines.push((name, vec![point])),
+        }
+    }
+    let deepest = report.rows.iter().map(|row| row.depth).max().unwrap_or(0).max(1) as f64;
+    let fastest = report.rows.iter().map(|row| row.tokens_per_s()).fold(1.0, f64::max);
+    let bytes = report.gpu_bytes as f64 / 1e6;
+
+    let area = SVGBackend::new(path, (900, 620)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let font = ("sans-serif", 15).into_font();
+    let title = format!("{} {} · {}", report.subject.model, report.subject.weights, report.adapter.name);
+    area.draw(&Text::new(title, (20, 12), ("sans-serif", 18, FontStyle::Bold).into_font()))?;
+    let (_, area) = area.split_vertically(36);
+    let (speed, memory) = area.split_vertically(360);
+    let mut chart = ChartBuilder::on(&speed)
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(80)
+        .build_cartesian_2d(0.0..deepest, 0.0..fastest * 1.1)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc("tokens consumed before").y_desc("tokens/s").label_style(font.clone()).draw()?;
+    for (i, (name, points)) in lines.into_iter().enumerate() {
+        let color = Palette99::pick(i).to_rgba();
+        let line = LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3);
+        let legend = move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2));
+        chart.draw_series(line)?.label(name).legend(legend);
+    }
+    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).label_font(font.clone()).draw()?;
+
+    let mut chart = ChartBuilder::on(&memory)
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(80)
+        .build_cartesian_2d(0.0..deepest, 0.0..bytes * 1.2)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc("tokens consumed before").y_desc("MB on the device").label_style(font).draw()?;
+    let depths = report.rows.iter().map(|row| (row.depth as f64, row.gpu_bytes as f64 / 1e6));
+    let mut depths: Vec<_> = depths.collect();
+    depths.sort_by(|a, b| a.0.total_cmp(&b.0));
+    chart.draw_series(LineSeries::new(depths, BLUE.stroke_width(2)).point_size(3))?;
+    area.present()?;
+    Ok(())
+}

@@ -1,0 +1,378 @@
+//! Products `y = W x` between a prologue and an epilogue: [`super::matvec`] for the rows of a decode step, [`super::matmul`] for
+//! the tokens of a prefill chunk. Both sum over k in an order that nothing but the phase decides.
+
+use super::case::{Case, Io, Tolerance, wide};
+use super::conv::Conv;
+use super::linear::{Linear, encode, weights_bindings, weights_parts};
+use super::variants::Math;
+use super::{Activation, BATCH, Batch, MATH, Part, ROW, Row, file, floats, matmul, matvec, size, softplus};
+use crate::error::Result;
+use crate::format::{Tensor, WeightFormat};
+use crate::gpu::{Binding, Buf, Cost, KernelDef, Plan, Usage, params, wgsl};
+
+params! {
+    /// Parameters of one shard's product.
+    pub struct Params {
+        /// 16-byte units in a row of W.
+        units: u32,
+        /// Values in a row of W.
+        columns: u32,
+        /// vec4s from one token of x to the next.
+        x_stride: u32,
+        /// Floats from one token of y to the next.
+        y_stride: u32,
+        /// Row of y that this shard's row 0 makes.
+        first: u32,
+        /// Rows of this shard.
+        rows: u32,
+        /// Sums of squares that a token of x comes with, where its norm is taken.
+        squares_in: u32,
+        /// Sums of squares that a token of y leaves, of all shards, where the next norm is made ready.
+        squares_out: u32,
+        /// The first of them that is this shard's.
+        first_square: u32,
+        /// Added to the mean square of x.
+        eps: f32,
+    }
+}
+
+params! {
+    /// Parameters of the mixer's epilogue.
+    pub struct MixerParams {
+        /// Channels, D.
+        inner: u32,
+        /// Versions of a slot's state.
+        versions: u32,
+    }
+}
+
+/// Which kernel makes a product, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Product {
+    /// One row for each decoding slot.
+    Matvec(matvec::Form),
+    /// The tokens of one slot's chunk.
+    Matmul(matmul::Form),
+}
+
+/// What a product reads of x.
+#[derive(Clone, Copy)]
+pub enum Prologue<'a> {
+    /// x.
+    None,
+    /// An RMSNorm, in a decode step: x is multiplied with its weights already and comes with its squares summed up in parts,
+    /// `[tokens, parts]`. The scale is 1 / sqrt(mean of the squares + eps).
+    Norm {
+        /// `[tokens, parts]`.
+        squares: &'a Buf<f32>,
+        /// How many parts.
+        parts: usize,
+        /// Added to the mean square.
+        eps: f32,
+    },
+}
+
+/// Where a decode step makes a residual stream ready for the norm that follows.
+#[derive(Clone, Copy)]
+pub struct NextNorm<'a> {
+    /// `[H]`.
+    pub weight: &'a Buf<f32>,
+    /// The stream times the weights, laid out as it.
+    pub normed: &'a Activation,
+    /// Its squares summed up by fours of rows, `[tokens, parts]`.
+    pub squares: &'a Buf<f32>,
+}
+
+/// What becomes of a product.
+#[derive(Clone, Copy)]
+pub enum Epilogue<'a> {
+    /// y = W x.
+    Store,
+    /// y = residual + W x; the residual is laid out as y.
+    Residual(&'a Activation),
+    /// [`Epilogue::Residual`], made ready for the next norm, in a decode step.
+    ResidualNorm(&'a Activation, NextNorm<'a>),
+    /// y = softplus(W x + bias), in prefill.
+    Softplus(&'a Buf<f32>),
+    /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step.
+    Mixer(Conv<'a>, &'a Buf<Row>),
+}
+
+/// An [`Epilogue`] without its operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EpilogueKind {
+    Store,
+    Residual,
+    ResidualNorm,
+    Softplus,
+    /// With the taps of its convolution.
+    Mixer(usize),
+}
+
+impl Epilogue<'_> {
+    fn kind(&self) -> EpilogueKind {
+        match self {
+            Epilogue::Store => EpilogueKind::Store,
+            Epilogue::Residual(_) => EpilogueKind::Residual,
+            Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,
+            Epilogue::Softplus(_) => EpilogueKind::Softplus,
+            Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
+        }
+    }
+}
+
+pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue: EpilogueKind) -> KernelDef {
+    let mut bindings =
+        vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
+    let x = match product {
+        Product::Matvec(_) => Part::Longs { with: wgsl!("lib/x_longs.wgsl"), without: wgsl!("lib/x_words.wgsl") },
+        Product::Matmul(_) => file(wgsl!("lib/x_words.wgsl")),
+    };
+    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), x];
+    parts.extend(weights_parts(format));
+    let mut consts = vec![];
+    match epilogue {
+        EpilogueKind::Store => parts.push(file(wgsl!("lib/epilogue_store.wgsl"))),
+        EpilogueKind::Residual => {
+            parts.push(file(wgsl!("lib/epilogue_residual.wgsl")));
+            bindings.push(Binding::read("residual"));
+        }
+        EpilogueKind::ResidualNorm => {
+            parts.push(file(wgsl!("lib/epilogue_residual_norm.wgsl")));
+            bindings.extend([Binding::read("residual"), Binding::read("next_norm")]);
+            bindings.extend([Binding::write("normed"), Binding::write("next_squares")]);
+        }
+        EpilogueKind::Softplus => {
+            parts.push(file(wgsl!("lib/epilogue_softplus.wgsl")));
+            bindings.push(Binding::read("bias"));
+        }
+        EpilogueKind::Mixer(kernel) => {
+            parts.extend([ROW, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
+            bindings.extend([MixerParams::binding("mixer"), Binding::read("rows"), Binding::read("taps")]);
+            bindings.push(Binding::write("state"));
+            consts.push(("K", size(kernel)));
+        }
+    }
+    let mut def = match product {
+        Product::Matvec(form) => form.def(parts, bindings, normed),
+        Product::Matmul(form) => form.def(format, parts, bindings),
+    };
+    def.consts.extend(consts);
+    def.weights = weights_bindings();
+    if normed {
+        def.weights.push(Binding::read("squares"));
+    }
+    def
+}
+
+impl Linear {
+    /// Records prologue, `y = W x` and epilogue for every row of the plan's run.
+    pub fn record(
+        &self,
+        plan: &mut Plan,
+        label: &str,
+        (x, y): (&Activation, &Activation),
+        (prologue, epilogue): (Prologue<'_>, Epilogue<'_>),
+        (product, batch): (Product, &Buf<Batch>),
+    ) -> Result<()> {
+        assert!(x.width >= self.columns() && y.width >= self.rows(), "{}: x or y is too narrow", self.name);
+        let product = match product {
+            Product::Matmul(form) => Product::Matmul(form.for_rows(self.rows())),
+            matvec => matvec,
+        };
+        let (squares, squares_in, eps) = match prologue {
+            Prologue::None => (None, 0, 0.0),
+            Prologue::Norm { squares, parts, eps } => (Some(squares), parts, eps),
+        };
+        let def = def(product, self.format(), squares.is_some(), epilogue.kind());
+        let mut first_square = 0;
+        for shard in self.shards() {
+            let params = Params {
+                units: size(self.format().row_units(self.columns())),
+                columns: size(self.columns()),
+                x_stride: size(x.stride / 4),
+                y_stride: size(y.stride),
+                first: size(shard.first),
+                rows: size(shard.rows),
+                squares_in: size(squares_in),
+                squares_out: size(self.square_parts()),
+                first_square: size(first_square),
+                eps,
+            };
+            first_square += shard.rows.div_ceil(4);
+            let params = plan.gpu().upload("linear params", &[params], Usage::Uniform)?;
+            let mut bound = vec![
+                ("params", params.bind()),
+                ("batch", batch.bind()),
+                ("x", x.buf.bind()),
+                ("y", y.buf.bind()),
+                ("weight", shard.weight.bind()),
+            ];
+            bound.extend(squares.map(|squares| ("squares", squares.bind())));
+            let mut row_bytes = floats(self.columns() + shard.rows + squares_in);
+            let mut bytes = shard.rows * self.format().row_bytes(self.columns());
+            match epilogue {
+                Epilogue::Store => {}
+                Epilogue::Residual(residual) => {
+                    assert_eq!(residual.stride, y.stride, "{}: the residual is laid out as y", self.name);
+                    bound.push(("residual", residual.buf.bind()));
+                    row_bytes += floats(shard.rows);
+                }
+                Epilogue::ResidualNorm(residual, next) => {
+                    let alike = residual.stride == y.stride && next.normed.stride == y.stride;
+                    assert!(alike, "{}: the residual and the normed stream are laid out as y", self.name);
+                    bound.extend([("residual", residual.buf.bind()), ("next_norm", next.weight.bind())]);
+                    bound.extend([("normed", next.normed.buf.bind()), ("next_squares", next.squares.bind())]);
+                    row_bytes += floats(2 * shard.rows + shard.rows.div_ceil(4));
+                    bytes += floats(shard.rows);
+                }
+                Epilogue::Softplus(bias) => bound.push(("bias", bias.bind())),
+                Epilogue::Mixer(conv, rows) => {
+                    let mixer = MixerParams { inner: size(conv.inner), versions: size(conv.versions) };
+                    let mixer = plan.gpu().upload("mixer params", &[mixer], Usage::Uniform)?;
+                    bound.extend([("mixer", mixer.bind()), ("rows", rows.bind())]);
+                    bound.extend([("taps", conv.taps.bind()), ("state", conv.state.bind())]);
+                    let channels = conv.inner.saturating_sub(shard.first).min(shard.rows);
+                    bytes += floats((conv.kernel + 1) * channels);
+                    row_bytes += floats(2 * (conv.kernel - 1) * channels);
+                }
+            }
+            let grid = match product {
+                Product::Matvec(form) => form.grid(shard.rows),
+                Product::Matmul(form) => form.grid(shard.rows),
+            };
+            let macs = (shard.rows * self.columns()) as u64;
+            plan.dispatch(&def, label, &bound, grid, Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 })?;
+        }
+        Ok(())
+    }
+}
+
+/// The twin: `[tokens, rows]` from x `[tokens, columns]` and W `[rows, columns]`.
+pub fn cpu(x: &[f64], w: &[f32], columns: usize) -> Vec<f64> {
+    x.chunks_exact(columns)
+        .flat_map(|x| {
+            w.chunks_exact(columns).map(move |w| w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>())
+        })
+        .collect()
+}
+
+/// f32 sums of a few thousand products of order 1, also by cooperative matrices of cut values. Worst measured on four
+/// drivers: nmse 4.7e-14, 0.34 of the bound.
+pub(super) const TOLERANCE: Tolerance = Tolerance { nmse: 1e-12, abs: 2e-5, rel: 2e-6 };
+
+/// x and W rounded to f16. Worst measured on one driver: nmse 7.1e-8, 0.62 of the bound.
+const FAST: Tolerance = Tolerance { nmse: 3e-7, abs: 6e-3, rel: 1e-3 };
+
+fn fast(product: Product) -> bool {
+    matches!(product, Product::Matmul(matmul::Form::Coop(_, Math::Fast)))
+}
+
+/// How far a product's form may be from the twin.
+pub(super) fn tolerance(product: Product) -> Tolerance {
+    if fast(product) { FAST } else { TOLERANCE }
+}
+
+/// Cases of a product with some epilogues, in every format.
+pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogues: &[EpilogueKind]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for format in WeightFormat::ALL {
+        for epilogue in epilogues.iter().copied() {
+            // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
+            let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 4 };
+            for (tokens, rows, columns) in
+                [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129), (more_tokens, 135, 40)]
+            {
+                let shape = format!("{form} {} {epilogue:?} {tokens}x{rows}x{columns}", format.name()).to_lowercase();
+                let build = move |io: &mut Io| build(io, product, format, epilogue, (tokens, rows, columns));
+                cases.push(Case::new(kernel, shape, build));
+            }
+        }
+    }
+    for format in WeightFormat::ALL {
+        let range = move |io: &mut Io| build_range(io, product, format);
+        cases.push(Case::new(kernel, format!("{form} {} large and small values", format.name()), range));
+    }
+    cases
+}
+
+/// Tokens and rows of W whose values are far apart, from 2^-40 to 2^40: beyond f16 at both ends. All values are positive, so
+/// that every y is right in the relative sense.
+fn build_range(io: &mut Io, product: Product, format: WeightFormat) -> Result<()> {
+    const EXACT: Tolerance = Tolerance { nmse: 1e-12, abs: 0.0, rel: 2e-6 };
+    const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 1e-3 };
+    let (tokens, rows, columns) = (11, 37, 45);
+    let steps = if format == WeightFormat::F16 { 4 } else { 20 };
+    let of_row = |step: i32, i: usize| 2f32.powi(step * (i as i32 % 5 - 2));
+    let mut values = |n, step| -> Vec<f32> {
+        (0..n * columns).map(|i| io.random.uniform(0.5, 1.0) * of_row(step, i / columns)).collect()
+    };
+    let (x, weights) = (values(tokens, 20), values(rows, steps));
+    let bytes = encode(&weights, format);
+    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: &bytes };
+    let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let y = cpu(&wide(&x), &tensor.to_f32(), columns);
+    io.rows = tokens;
+    let x = io.rows_in("x", &x, columns)?;
+    let y = io.rows_out("y", &y, rows, if fast(product) { FAST } else { EXACT })?;
+    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
+    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (product, &batch))
+}
+
+/// softplus alone, right in the relative sense: time steps of 1e-26 count as much as those of 10.
+pub(super) fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
+    const EXACT: Tolerance = Tolerance { nmse: 1e-10, abs: 0.0, rel: 1e-5 };
+    /// x = -60 is wrong by up to 60 / 2^12 after rounding to f16, and so is the logarithm of y.
+    const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 2e-2 };
+    let values: Vec<f32> = (0..=800).map(|i| -60.0 + 0.1 * i as f32).collect();
+    let one = 1.0f32.to_le_bytes();
+    let tensor =
+        Tensor { name: "W".to_owned(), file: "case", format: WeightFormat::F32, shape: vec![1, 1], bytes: &one };
+    let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let y: Vec<f64> = values.iter().map(|v| softplus(f64::from(*v))).collect();
+    io.rows = values.len();
+    let x = io.rows_in("x", &values, 1)?;
+    let y = io.rows_out("y", &y, 1, if fast(product) { FAST } else { EXACT })?;
+    let bias = io.input("bias", &[0.0f32])?;
+    let batch = io.uniform(Batch { rows: size(values.len()), ..Default::default() })?;
+    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Softplus(&bias)), (product, &batch))
+}
+
+fn build(
+    io: &mut Io,
+    product: Product,
+    format: WeightFormat,
+    epilogue: EpilogueKind,
+    (tokens, rows, columns): (usize, usize, usize),
+) -> Result<()> {
+    let weights = io.random.uniforms(rows * columns, -1.0, 1.0);
+    let bytes = encode(&weights, format);
+    let tensor =
+        Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: bytes.as_slice() };
+    let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
+    let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
+    let bias = io.random.uniforms(rows, -8.0, 8.0);
+    let mut y = cpu(&wide(&x), &tensor.to_f32(), columns);
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = match epilogue {
+            EpilogueKind::Store => *y,
+            EpilogueKind::Residual => *y + f64::from(residual[i]),
+            EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
+            EpilogueKind::Mixer(_) | EpilogueKind::ResidualNorm => unreachable!("matvec has cases of its own for it"),
+        };
+    }
+    io.rows = tokens;
+    let x = io.rows_in("x", &x, columns)?;
+    let y = io.rows_out("y", &y, rows, tolerance(product))?;
+    let residual = io.rows_in("residual", &residual, rows)?;
+    let bias = io.input("bias", &bias)?;
+    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
+    let epilogue = match epilogue {
+        EpilogueKind::Store => Epilogue::Store,
+        EpilogueKind::Residual => Epilogue::Residual(&residual),
+        EpilogueKind::Softplus => Epilogue::Softplus(&bias),
+        EpilogueKind::Mixer(_) | EpilogueKind::ResidualNorm => unreachable!("matvec has cases of its own for it"),
+    };
+    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
+}

@@ -1,0 +1,87 @@
+//! The choice of kernel forms: every way gives the same text, and what was measured is kept.
+
+mod common;
+
+use common::{made_up_shape, step};
+use peregrine::format::WeightFormat;
+use peregrine::gpu::Gpu;
+use peregrine::model::{Forward, ForwardOptions, Tune, Weights};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The forms, and the tokens after a prompt.
+fn run(gpu: &Gpu, tune: Tune) -> (String, Vec<u32>) {
+    let shape = made_up_shape(64, 2, 300);
+    let weights = Weights::made_up(gpu, &shape, WeightFormat::Bf16, &mut |_| {}).unwrap();
+    let options = ForwardOptions { chunk: 32, tune, ..Default::default() };
+    let mut forward = Forward::new(gpu, &shape.config, Arc::new(weights), options).unwrap();
+    forward.prefill(0, &[3, 1, 4, 1, 5, 9, 2, 6], |_| Ok(())).unwrap();
+    let first = forward.choose_after(0).unwrap();
+    let mut tokens = pollster::block_on(forward.chosen(first)).unwrap();
+    forward.set_decoding(&[0]).unwrap();
+    tokens.extend((0..12).map(|_| step(&mut forward)));
+    (forward.variants().to_string(), tokens)
+}
+
+fn kept(dir: &Path) -> Vec<std::path::PathBuf> {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect()
+}
+
+#[test]
+fn every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept() {
+    if common::no_gpu("every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let gpu = common::gpu();
+    gpu.keep_in(dir.path()).unwrap();
+    let (portable, text) = run(&gpu, Tune::Off);
+    let (by_table, same) = run(&gpu, Tune::Static);
+    assert_eq!(text, same);
+    assert!(kept(dir.path()).is_empty(), "only what was measured is kept");
+    eprintln!("off: {portable}\nstatic: {by_table}");
+
+    let (tuned, same) = run(&gpu, Tune::Auto);
+    eprintln!("auto: {tuned}");
+    assert_eq!(text, same);
+    let files = kept(dir.path());
+    assert_eq!(files.len(), 1);
+
+    // What is kept is taken, whatever a measurement would say now.
+    let written = std::fs::read_to_string(&files[0]).unwrap();
+    let changed = written.replace(&tuned, &by_table);
+    std::fs::write(&files[0], &changed).unwrap();
+    assert_eq!(run(&gpu, Tune::Auto).0, by_table);
+    // What is damaged, or names what is not there, is measured again.
+    for damaged in ["{", "{}", &written.replace("matmul", "matmul of old")] {
+        std::fs::write(&files[0], damaged).unwrap();
+        assert_eq!(run(&gpu, Tune::Auto).1, text);
+        assert_ne!(std::fs::read_to_string(&files[0]).unwrap(), damaged);
+    }
+}
+
+#[test]
+fn compiled_pipelines_are_kept_where_the_backend_hands_them_out() {
+    if common::no_gpu("compiled_pipelines_are_kept_where_the_backend_hands_them_out") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let text = |damage: Option<&[u8]>| {
+        let gpu = common::gpu();
+        let file = || std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).next();
+        if let (Some(damage), Some(file)) = (damage, file()) {
+            std::fs::write(file, damage).unwrap();
+        }
+        gpu.keep_in(dir.path()).unwrap();
+        let (_, text) = run(&gpu, Tune::Static);
+        gpu.save_pipelines().unwrap();
+        if gpu.info().backend == "Vulkan" {
+            assert!(file().is_some_and(|file| std::fs::metadata(file).unwrap().len() > 0), "the cache was written");
+        }
+        text
+    };
+    let first = text(None);
+    assert_eq!(first, text(None), "with the pipelines of the first run");
+    assert_eq!(first, text(Some(b"not a cache")), "with a damaged file");
+}
