@@ -165,6 +165,9 @@ impl ModelArgs {
     pub fn load(&self, checkpoint: Checkpoint) -> Result<Engine> {
         let gpu = self.device.open(self.verbose)?;
         let started = std::time::Instant::now();
+        if matches!(self.kernels.tune, TuneChoice::Auto) {
+            eprintln!("kernels are measured on this adapter, unless they were before");
+        }
         let mut bar = LoadBar::new();
         let label = checkpoint.label().to_owned();
         let engine = Engine::load(&gpu, checkpoint, self.options(), &mut |progress| bar.show(progress))?;

@@ -143,9 +143,15 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for form in Form::all(caps) {
         let product = Product::Matmul(form);
-        cases.extend(product::cases("matmul", &form.to_string(), product, &EPILOGUES));
+        // Classes of arithmetic are reported apart: each has an error of its own.
+        let kernel = match form {
+            Form::Coop(_, Math::Exact) => "matmul_coop",
+            Form::Coop(_, Math::Fast) => "matmul_coop_fast",
+            _ => "matmul",
+        };
+        cases.extend(product::cases(kernel, &form.to_string(), product, &EPILOGUES));
         let softplus = move |io: &mut Io| product::build_softplus(io, product);
-        cases.push(Case::new("matmul", format!("{form} softplus over its range"), softplus));
+        cases.push(Case::new(kernel, format!("{form} softplus over its range"), softplus));
     }
     cases
 }

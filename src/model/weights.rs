@@ -224,10 +224,11 @@ impl Weights {
         let vector = |name: &str, values: &[f32]| gpu.upload(name, &padded(values.to_vec()), Usage::Storage);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);
+        let total = shape.config.parameters(shape.tied) * format.value_bytes() as u64;
         let embedding = Arc::new(matrix("embedding", vocab, h)?);
         let mut made = Vec::with_capacity(layers);
         for i in 0..layers {
-            progress(Progress { done: i as u64, total: layers as u64 });
+            progress(Progress { done: total * i as u64 / layers as u64, total });
             let name = |what: &str| format!("layer.{i}.{what}");
             // softplus(bias) is log-uniform from 0.001 to 0.1.
             let bias = |random: &mut Random| random.uniform(0.001f32.ln(), 0.1f32.ln()).exp().exp_m1().ln();
@@ -247,7 +248,7 @@ impl Weights {
         let norm_f = vector("norm_f", &vec![1.0; h])?;
         let head = if shape.tied { embedding.clone() } else { Arc::new(matrix("head", vocab, h)?) };
         gpu.flush()?;
-        progress(Progress { done: layers as u64, total: layers as u64 });
+        progress(Progress { done: total, total });
         Ok(Weights { embedding, layers: made, norm_f, head })
     }
 
