@@ -1,4 +1,5 @@
-//! The way of large data to the device: threads fill a ring of mapped staging buffers while those filled before are copied.
+//! The way of large data to the device: threads fill memory while what was filled before goes through a ring of mapped staging
+//! buffers. The threads never see mapped memory: a device that is lost takes it away at once.
 
 use super::{Buf, Gpu};
 use crate::error::{Error, Result};
@@ -23,7 +24,8 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// Host memory that [`Uploads::run`] takes at most, if no piece is larger than `largest` bytes.
 pub fn staging_bytes(largest: usize) -> usize {
-    STAGES * largest.max(UPLOAD_PIECE)
+    // Each staging buffer with the memory that is filled for it.
+    2 * STAGES * largest.max(UPLOAD_PIECE)
 }
 
 /// Data to be written to buffers, as a list of pieces.
@@ -43,7 +45,7 @@ struct Piece<'a> {
 
 /// A piece's staging memory, written from its start on; what is not written is zero.
 pub struct Stage<'s> {
-    memory: wgpu::WriteOnly<'s, [u8]>,
+    memory: &'s mut [u8],
     filled: usize,
 }
 
@@ -51,14 +53,14 @@ impl Stage<'_> {
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
         let end = self.filled + bytes.len();
-        self.memory.slice(self.filled..end).copy_from_slice(bytes);
+        self.memory[self.filled..end].copy_from_slice(bytes);
         self.filled = end;
     }
 
     /// Appends zeros.
     pub fn skip(&mut self, bytes: usize) {
         let end = self.filled + bytes;
-        self.memory.slice(self.filled..end).fill(0);
+        self.memory[self.filled..end].fill(0);
         self.filled = end;
     }
 }
@@ -93,6 +95,7 @@ impl<'a> Uploads<'a> {
             stages: (0..stages).map(|_| stage(gpu, bytes)).collect::<Result<_>>()?,
             idle: (0..stages).collect(),
             copying: VecDeque::new(),
+            memory: (0..stages).map(|_| vec![0; bytes]).collect(),
             mapped: mpsc::channel(),
         };
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).clamp(1, READERS.min(stages));
@@ -140,11 +143,11 @@ impl<'a> Load<'a> {
     }
 
     /// Writes the pieces' data, and says where each is to be copied to.
-    fn fill(self, view: &mut wgpu::BufferViewMut, spent: &dyn Fn(&[u8])) -> Filled {
+    fn fill(self, memory: &mut [u8], spent: &dyn Fn(&[u8])) -> Filled {
         let mut filled = Filled { copies: Vec::with_capacity(self.pieces.len()), counts: 0 };
         let mut at = 0;
         for Piece { to, offset, bytes, from, fill } in self.pieces {
-            let mut stage = Stage { memory: view.slice(at..at + bytes), filled: 0 };
+            let mut stage = Stage { memory: &mut memory[at..at + bytes], filled: 0 };
             fill(&mut stage);
             stage.skip(bytes - stage.filled);
             filled.copies.push(Copy { from: at as u64, to, offset, bytes: bytes as u64 });
@@ -169,24 +172,23 @@ struct Copy {
     bytes: u64,
 }
 
-/// A load for a reader, and the memory of the staging buffer that it is for.
+/// A load for a reader, the memory that it fills, and the staging buffer that this goes into.
 struct Work<'a> {
     stage: usize,
-    view: wgpu::BufferViewMut,
+    memory: Vec<u8>,
     load: Load<'a>,
 }
 
-/// A staging buffer that a reader is done with; an error is its panic.
-type Filling = (usize, std::thread::Result<Filled>);
+/// What a reader is done with, and for which staging buffer; an error is its panic.
+type Filling = (usize, Vec<u8>, std::thread::Result<Filled>);
 
 /// A reader: fills what it is given until there is no more.
 fn read(work: &Mutex<mpsc::Receiver<Work<'_>>>, filled: &mpsc::Sender<Filling>, spent: &dyn Fn(&[u8])) {
     loop {
         let next = work.lock().unwrap_or_else(|e| e.into_inner()).recv();
-        let Ok(Work { stage, mut view, load }) = next else { return };
-        let outcome = catch_unwind(AssertUnwindSafe(|| load.fill(&mut view, spent)));
-        drop(view);
-        if filled.send((stage, outcome)).is_err() {
+        let Ok(Work { stage, mut memory, load }) = next else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| load.fill(&mut memory, spent)));
+        if filled.send((stage, memory, outcome)).is_err() {
             return;
         }
     }
@@ -198,6 +200,8 @@ type Mapped = (usize, usize, Result<(), wgpu::BufferAsyncError>);
 struct Ring<'g> {
     gpu: &'g Gpu,
     stages: Vec<wgpu::Buffer>,
+    /// What no reader has.
+    memory: Vec<Vec<u8>>,
     /// Mapped, and with no reader.
     idle: Vec<usize>,
     /// Copies under way, oldest first.
@@ -219,8 +223,8 @@ impl Ring<'_> {
         loop {
             while let Some(stage) = self.idle.pop() {
                 let Some(load) = loads.next() else { break };
-                let view = self.stages[stage].get_mapped_range_mut(..).map_err(|e| self.refused(e))?;
-                give.send(Work { stage, view, load }).expect("the receiver outlives the ring");
+                let memory = self.memory.pop().expect("as many as staging buffers");
+                give.send(Work { stage, memory, load }).expect("the receiver outlives the ring");
                 reading += 1;
             }
             // The readers wait for work as long as `give` is there: one that has some answers.
@@ -236,9 +240,10 @@ impl Ring<'_> {
                 (_, None) => fillings.recv().ok(),
                 (_, Some(_)) => fillings.recv_timeout(LOOK).ok(),
             };
-            if let Some((stage, outcome)) = filling {
+            if let Some((stage, memory, outcome)) = filling {
                 reading -= 1;
-                self.copy(stage, outcome.unwrap_or_else(|panic| resume_unwind(panic)));
+                self.copy(stage, &memory, outcome.unwrap_or_else(|panic| resume_unwind(panic)))?;
+                self.memory.push(memory);
             }
             let _ = self.gpu.shared.device.poll(wgpu::PollType::Poll);
             self.gpu.check()?;
@@ -248,10 +253,15 @@ impl Ring<'_> {
         }
     }
 
-    /// Submits the copies out of a staging buffer, and asks for it to be mapped again behind them.
-    fn copy(&mut self, stage: usize, filled: Filled) {
+    /// Puts what was filled into its staging buffer, submits the copies out of it, and asks for it to be mapped again behind
+    /// them.
+    fn copy(&mut self, stage: usize, memory: &[u8], filled: Filled) -> Result<()> {
         let Filled { copies, counts } = filled;
         let buffer = &self.stages[stage];
+        let bytes = copies.iter().map(|copy| copy.from + copy.bytes).max().unwrap_or(0) as usize;
+        let mut view = buffer.get_mapped_range_mut(..).map_err(|e| self.refused(e))?;
+        view.slice(..bytes).copy_from_slice(&memory[..bytes]);
+        drop(view);
         buffer.unmap();
         let mut encoder = self.gpu.shared.device.create_command_encoder(&Default::default());
         for Copy { from, to, offset, bytes } in copies {
@@ -262,6 +272,7 @@ impl Ring<'_> {
         buffer.map_async(wgpu::MapMode::Write, .., move |outcome| {
             let _ = mapped.send((stage, counts, outcome));
         });
+        Ok(())
     }
 
     /// Takes back a staging buffer whose copy is done. Copies end in the order in which they were submitted.
@@ -274,7 +285,10 @@ impl Ring<'_> {
         Ok(())
     }
 
+    /// Why memory could not be mapped: mostly that the device is lost, which it says only once it has been waited for.
     fn refused(&self, problem: impl std::fmt::Display) -> Error {
+        let timeout = Some(Duration::from_secs(self.gpu.caps().timeout));
+        let _ = self.gpu.shared.device.poll(wgpu::PollType::Wait { submission_index: None, timeout });
         self.gpu
             .check()
             .err()
