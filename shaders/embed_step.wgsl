@@ -1,14 +1,5 @@
 // x[row] = E[id of the row], made ready for the first norm: multiplied with its weights, and its squares summed up. A shard of
 // the table writes only the rows whose id it holds.
-struct Params {
-  units: u32,     // 16-byte units in a row of E
-  x_stride: u32,  // floats from one row of x to the next
-  dim: u32,       // hidden size
-  first: u32,     // first id of this shard
-  rows: u32,      // ids in this shard
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> rows: array<Row>;           // [rows]
 @group(0) @binding(2) var<storage, read> norm: array<f32>;           // [hidden]
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;        // [rows, hidden]
 @group(0) @binding(4) var<storage, read_write> normed: array<f32>;   // [rows, hidden], laid out as x

@@ -1,14 +1,5 @@
 // The selective scan of a chunk: y_t = (C_t . h_t + D x_t) silu(z_t) with h carried from the slot's state (first segment)
 // or from the carry pass (the others). The segment that holds the last row leaves its h as the state's next version.
-@group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
-@group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution
-@group(0) @binding(4) var<storage, read> z: array<f32>;              // [rows, u | z]
-@group(0) @binding(5) var<storage, read> dbc: array<f32>;            // [rows, dt | B | C]
-@group(0) @binding(6) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A log2(e), then the skip D
-@group(0) @binding(7) var<storage, read> carry: array<f32>;          // [segments, N, D]: the h a segment starts from
-@group(0) @binding(8) var<storage, read_write> state: array<f32>;    // [slot][version][N][D]
-@group(0) @binding(9) var<storage, read_write> y: array<f32>;        // [rows, D]
 
 @compute @workgroup_size(WG)
 fn scan(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -3,7 +3,7 @@
 use super::case::{Case, Tolerance, wide};
 use super::linear::{self, Linear};
 use super::product::NextNorm;
-use super::{Activation, ROW, Row, TEAM, file, floats, size};
+use super::{Activation, Part, ROW, Row, TEAM, file, floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -24,29 +24,24 @@ params! {
     }
 }
 
-fn def(format: WeightFormat) -> KernelDef {
-    let mut def = KernelDef::new(
-        "embed",
-        [&[ROW], linear::weights_parts(format).as_slice(), &[file(wgsl!("embed.wgsl"))]].concat(),
-        vec![Params::binding("params"), Binding::read("rows"), Binding::write("x")],
-    );
+/// The declaration of one of the two, from what it adds to the other.
+fn declare(name: &'static str, own: &[Part], bindings: &[Binding], format: WeightFormat) -> KernelDef {
+    let shared = [ROW, file(wgsl!("lib/embed_params.wgsl"))];
+    let parts = [&shared, linear::weights_parts(format).as_slice(), own].concat();
+    let bindings = [&[Params::binding("params"), Binding::read("rows")], bindings].concat();
+    let mut def = KernelDef::new(name, parts, bindings);
     def.weights = linear::weights_bindings();
     def.overrides(&[("WG", 64)])
 }
 
+fn def(format: WeightFormat) -> KernelDef {
+    declare("embed", &[file(wgsl!("embed.wgsl"))], &[Binding::write("x")], format)
+}
+
 fn step_def(format: WeightFormat) -> KernelDef {
-    let bindings = vec![
-        Params::binding("params"),
-        Binding::read("rows"),
-        Binding::read("norm"),
-        Binding::write("x"),
-        Binding::write("normed"),
-        Binding::write("squares"),
-    ];
-    let parts = [&[ROW, TEAM], linear::weights_parts(format).as_slice(), &[file(wgsl!("embed_step.wgsl"))]].concat();
-    let mut def = KernelDef::new("embed_step", parts, bindings);
-    def.weights = linear::weights_bindings();
-    def.overrides(&[("WG", 64)])
+    let written = ["x", "normed", "squares"].map(Binding::write);
+    let bindings = [&[Binding::read("norm")], written.as_slice()].concat();
+    declare("embed_step", &[TEAM, file(wgsl!("embed_step.wgsl"))], &bindings, format)
 }
 
 /// Records `x[row] = table[rows[row].id]`, and with `next` what the first norm of a decode step reads, its squares in one part;

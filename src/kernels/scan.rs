@@ -17,7 +17,7 @@ use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params,
 use std::f64::consts::LOG2_E;
 
 params! {
-    /// Parameters of the scan, over a chunk or of one token.
+    /// Parameters of the scan.
     pub struct Params {
         /// Channels, D.
         inner: u32,
@@ -31,7 +31,7 @@ params! {
         dbc_stride: u32,
         /// Column of dbc where B begins.
         b_first: u32,
-        /// Tokens in a segment; a step takes one.
+        /// Tokens in a segment.
         segment: u32,
         /// Versions of a slot's state.
         versions: u32,
@@ -70,6 +70,7 @@ params! {
 
 const LANES: u32 = 64;
 const PARAMS: super::Part = file(wgsl!("lib/scan_params.wgsl"));
+const LOCAL_PARAMS: super::Part = file(wgsl!("lib/scan_local_params.wgsl"));
 const RECURRENCE: super::Part = file(wgsl!("lib/recurrence.wgsl"));
 const RECURRENCE4: super::Part = file(wgsl!("lib/recurrence4.wgsl"));
 const TILE: super::Part = file(wgsl!("lib/scan_tile.wgsl"));
@@ -89,7 +90,7 @@ fn local_def(form: Form, state: usize) -> KernelDef {
     ];
     // Nothing is summed over lanes: one variant of the part that would is enough.
     let form = form.shared();
-    let def = KernelDef::new("scan_local", vec![BATCH], bindings);
+    let def = KernelDef::new("scan_local", vec![BATCH, LOCAL_PARAMS], bindings);
     form.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
 }
 
