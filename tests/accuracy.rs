@@ -3,7 +3,7 @@
 mod common;
 
 use common::{gpu, no_gpu, shipped};
-use peregrine::model::{Forward, ForwardOptions, Weights};
+use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
 use peregrine::text::Specials;
 use pollster::block_on;
@@ -19,7 +19,7 @@ fn held_out_accuracy_is_that_of_the_card() {
     let gpu = gpu();
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let tokenizer = checkpoint.tokenizer().unwrap();
-    let weights = Weights::load(&gpu, &checkpoint.tensors().unwrap(), &mut |_| {}).unwrap();
+    let weights = Weights::load(&gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
     let options = ForwardOptions { slots: SLOTS, ..Default::default() };
     let mut forward = Forward::new(&gpu, checkpoint.config(), Arc::new(weights), options).unwrap();
     let text = std::fs::read_to_string(shipped("tiny-chat").join("eval.jsonl")).unwrap();

@@ -129,13 +129,7 @@ fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
     let mut random = Random::new(5);
     let weights = random.uniforms(rows * columns, -1.0, 1.0);
     let bytes: Vec<u8> = weights.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let tensor = Tensor {
-        name: "W".to_owned(),
-        file: "test",
-        format: WeightFormat::F32,
-        shape: vec![rows, columns],
-        bytes: &bytes,
-    };
+    let tensor = Tensor::of_blocks("W", "test", WeightFormat::F32, &[rows, columns], &bytes);
     let linear = Linear::load(&gpu, &tensor, &mut |_| {}).unwrap();
     let values = random.uniforms(most * columns, -1.0, 1.0);
     let product = |form, first: usize, tokens: usize| -> Vec<u32> {

@@ -5,7 +5,7 @@ mod common;
 use common::{gpu, no_gpu};
 use peregrine::Error;
 use peregrine::gpu::{Buf, Gpu, UPLOAD_PIECE, Uploads, Usage};
-use peregrine::model::{Progress, Weights};
+use peregrine::model::{Progress, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -126,8 +126,9 @@ fn load_as_a_child() {
             held.extend(tensors.matrices().map(|tensor| tensor.bytes.to_vec()));
         }
         let started = Instant::now();
-        let weights =
-            Weights::load(&gpu, &tensors, &mut |Progress { done, .. }| arrived.store(done, Ordering::Release));
+        let weights = Weights::load(&gpu, &tensors, Recipe::AsStored, &mut |Progress { done, .. }| {
+            arrived.store(done, Ordering::Release)
+        });
         let seconds = started.elapsed().as_secs_f64();
         std::thread::sleep(Duration::from_millis(10));
         ended.store(true, Ordering::Release);

@@ -6,7 +6,7 @@ use common::{Expected, close, fixture, gpu, gpu_with, no_gpu, shipped};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
 use peregrine::model::reference::Reference;
-use peregrine::model::{Forward, ForwardOptions, Logits, Weights};
+use peregrine::model::{Forward, ForwardOptions, Logits, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn load(gpu: &Gpu, dir: &Path, options: ForwardOptions) -> Forward {
 }
 
 fn forward(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> Forward {
-    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), &mut |_| {}).unwrap();
+    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
     Forward::new(gpu, checkpoint.config(), Arc::new(weights), options).unwrap()
 }
 

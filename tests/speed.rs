@@ -31,7 +31,7 @@ fn a_token_moves_the_weights_and_the_state_and_little_else() {
         let shape = shape(512, 4, 4096);
         let weights = Weights::made_up(&gpu, &shape, format, &mut |_| {}).unwrap();
         // All weights but the embedding, of which a token reads a row; the state of a version is read, and written.
-        let embedding = (shape.config.vocab * format.row_bytes(shape.config.hidden)) as u64;
+        let embedding = (shape.config.vocab * format.device_row_bytes(shape.config.hidden)) as u64;
         let weights_read = gpu.allocated_bytes() - embedding;
         let forward = Forward::new(&gpu, &shape.config, Arc::new(weights), ForwardOptions::default()).unwrap();
         let floor = weights_read + forward.state().slot_bytes();

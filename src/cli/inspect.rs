@@ -102,7 +102,7 @@ fn family(family: Family) -> &'static str {
 fn types(tensors: &ModelTensors<'_>) -> Vec<(&'static str, u64)> {
     let mut types: BTreeMap<&str, u64> = BTreeMap::new();
     for tensor in tensors.matrices() {
-        *types.entry(tensor.format.name()).or_default() += tensor.bytes.len() as u64;
+        *types.entry(tensor.held_as().name()).or_default() += tensor.bytes.len() as u64;
     }
     types.into_iter().collect()
 }

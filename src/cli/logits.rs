@@ -40,10 +40,11 @@ impl Logits {
             return Err(Error::IdOutOfRange { id: *id, at, vocab: config.vocab }.into());
         }
         let gpu = self.model.device.open(self.model.verbose)?;
+        let options = self.model.options();
         let mut bar = LoadBar::new();
-        let weights = Weights::load(&gpu, &checkpoint.tensors()?, &mut |progress| bar.show(progress))?;
+        let weights = Weights::load(&gpu, &checkpoint.tensors()?, options.weights, &mut |progress| bar.show(progress))?;
         bar.finish();
-        let mut forward = Forward::new(&gpu, &config, Arc::new(weights), self.model.options())?;
+        let mut forward = Forward::new(&gpu, &config, Arc::new(weights), options)?;
 
         let (before, d) = (config.conv_kernel - 1, config.inner);
         let mut tensors = vec![("logits".to_owned(), [ids.len(), config.vocab])];

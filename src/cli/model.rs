@@ -2,9 +2,10 @@
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::kernels::variants::Math;
-use peregrine::model::{Progress, Tune};
+use peregrine::model::{Progress, Recipe, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
 use peregrine::text::{CHATML, Template};
 use peregrine::{Error, Result};
@@ -38,6 +39,10 @@ pub struct KernelArgs {
     /// Forms of the kernels: portable ones, by the adapter's type, or measured once on this adapter and kept
     #[arg(long, value_name = "HOW", default_value = "static")]
     tune: TuneChoice,
+    /// Format of the matrices on the device (f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, nf4, fp4, int8); without it they
+    /// stay as they are stored
+    #[arg(short, long, value_name = "FORMAT", value_parser = weight_format)]
+    pub weights: Option<WeightFormat>,
     /// Segments that the scan cuts a full chunk into; 0 leaves it to the adapter and the model
     #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
     segments: usize,
@@ -56,6 +61,14 @@ enum TuneChoice {
     Auto,
 }
 
+/// A weight format by its name.
+pub fn weight_format(text: &str) -> Result<WeightFormat, String> {
+    WeightFormat::parse(text).ok_or_else(|| {
+        let names: Vec<&str> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
+        format!("there are {}", names.join(", "))
+    })
+}
+
 impl KernelArgs {
     /// For one conversation.
     pub fn options(&self, chunk: usize) -> EngineOptions {
@@ -63,6 +76,7 @@ impl KernelArgs {
             slots: 1,
             chunk,
             segments: self.segments,
+            weights: self.weights.map_or(Recipe::AsStored, Recipe::To),
             math: match self.math {
                 MathChoice::Exact => Math::Exact,
                 MathChoice::Fast => Math::Fast,

@@ -1,7 +1,7 @@
 //! Tensors of safetensors files: one, or several named by an index.
 //! Format: <https://github.com/huggingface/safetensors#format>. The files are mapped, never read as a whole.
 
-use super::{Tensor, WeightFormat};
+use super::{Encoding, Tensor, WeightFormat};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -151,7 +151,7 @@ impl TensorSource {
         let tensor = Tensor {
             name: name.to_owned(),
             file: &file.label,
-            format,
+            encoding: Encoding::Blocks(format),
             shape: place.shape.clone(),
             bytes: &file.bytes[place.range.clone()],
         };

@@ -52,16 +52,19 @@ pub struct Stage<'s> {
 impl Stage<'_> {
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
-        let end = self.filled + bytes.len();
-        self.memory[self.filled..end].copy_from_slice(bytes);
-        self.filled = end;
+        self.take(bytes.len()).copy_from_slice(bytes);
+    }
+
+    /// Room for the next bytes, to be written; all of it.
+    pub fn take(&mut self, bytes: usize) -> &mut [u8] {
+        let first = self.filled;
+        self.filled += bytes;
+        &mut self.memory[first..self.filled]
     }
 
     /// Appends zeros.
     pub fn skip(&mut self, bytes: usize) {
-        let end = self.filled + bytes;
-        self.memory[self.filled..end].fill(0);
-        self.filled = end;
+        self.take(bytes).fill(0);
     }
 }
 

@@ -56,7 +56,8 @@ pub fn record(
     let format = table.format();
     for shard in table.shards() {
         // One shard has the row.
-        let row = format.row_bytes(table.columns()) + floats(table.columns() * if next.is_some() { 2 } else { 1 });
+        let row =
+            format.device_row_bytes(table.columns()) + floats(table.columns() * if next.is_some() { 2 } else { 1 });
         let cost = Cost { row_bytes: if shard.first == 0 { row as u64 } else { 0 }, ..Default::default() };
         let params = Params {
             units: size(format.row_units(table.columns())),
@@ -97,9 +98,8 @@ pub(super) fn cases() -> Vec<Case> {
     for format in WeightFormat::ALL {
         for (vocab, dim) in [(1, 1), (40, 70), (301, 64)] {
             cases.push(Case::new("embed", format!("{} {vocab}x{dim}", format.name()), move |io| {
-                let bytes = linear::encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), format);
-                let tensor =
-                    Tensor { name: "E".to_owned(), file: "case", format, shape: vec![vocab, dim], bytes: &bytes };
+                let bytes = format.encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), dim);
+                let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
                 let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
                 let ids: Vec<u32> = (0..9).map(|_| size(io.random.below(vocab))).collect();
                 let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
@@ -111,9 +111,8 @@ pub(super) fn cases() -> Vec<Case> {
             }));
             cases.push(Case::new("embed_step", format!("{} {vocab}x{dim}", format.name()), move |io| {
                 const NORMED: Tolerance = Tolerance { nmse: 1e-12, abs: 1e-6, rel: 2e-6 };
-                let bytes = linear::encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), format);
-                let tensor =
-                    Tensor { name: "E".to_owned(), file: "case", format, shape: vec![vocab, dim], bytes: &bytes };
+                let bytes = format.encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), dim);
+                let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
                 let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
                 let ids: Vec<u32> = (0..9).map(|_| size(io.random.below(vocab))).collect();
                 let weight = io.random.uniforms(dim, -1.0, 1.0);

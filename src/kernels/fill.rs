@@ -33,6 +33,7 @@ fn def(format: WeightFormat) -> KernelDef {
         WeightFormat::F32 => wgsl!("lib/pack_f32.wgsl"),
         WeightFormat::F16 => wgsl!("lib/pack_f16.wgsl"),
         WeightFormat::Bf16 => wgsl!("lib/pack_bf16.wgsl"),
+        _ => todo!(),
     };
     let bindings = vec![Params::binding("params"), Binding::write("weight")];
     KernelDef::new("fill", vec![file(pack), file(wgsl!("fill.wgsl"))], bindings).overrides(&[("WG", LANES)])
@@ -61,7 +62,7 @@ impl MadeUp {
 
     /// Records the writing of rows `first..first + rows` into `weight`, laid out as products read them.
     pub fn record(&self, plan: &mut Plan, (first, rows): (usize, usize), weight: &Buf<u8>) -> Result<()> {
-        let words = self.format.row_bytes(self.columns) / size_of::<u32>();
+        let words = self.format.device_row_bytes(self.columns) / size_of::<u32>();
         let params = Params {
             words: size(words),
             columns: size(self.columns),
@@ -108,13 +109,13 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::new("fill", format!("{} {rows}x{columns} from {first}", format.name()), move |io| {
                 let made_up = MadeUp::new(format, columns, 42);
                 let expected = made_up.cpu(first, rows);
-                let row_words = format.row_bytes(columns) / size_of::<u32>();
+                let row_words = format.device_row_bytes(columns) / size_of::<u32>();
                 let judge = move |words: &[u32]| -> Result<Reached, Fault> {
                     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-                    let shape = vec![rows, format.row_bytes(columns) / format.value_bytes()];
-                    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape, bytes: &bytes };
+                    let shape = vec![rows, format.device_row_bytes(columns) / format.block_bytes()];
+                    let tensor = Tensor::of_blocks("W", "case", format, &shape, &bytes);
                     let padded = expected.chunks_exact(columns).flat_map(|row| {
-                        let filling = format.row_bytes(columns) / format.value_bytes() - columns;
+                        let filling = format.device_row_bytes(columns) / format.block_bytes() - columns;
                         row.iter().copied().chain(std::iter::repeat_n(0.0, filling))
                     });
                     let twin: Vec<_> = padded.map(|v| Some(f64::from(v))).collect();

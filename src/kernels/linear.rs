@@ -13,6 +13,7 @@ pub(super) fn weights_parts(format: WeightFormat) -> [Part; 2] {
         WeightFormat::F32 => wgsl!("lib/weights_f32.wgsl"),
         WeightFormat::F16 => wgsl!("lib/weights_f16.wgsl"),
         WeightFormat::Bf16 => wgsl!("lib/weights_bf16.wgsl"),
+        _ => todo!(),
     };
     [bits, file(unpack)]
 }
@@ -40,7 +41,7 @@ pub(super) struct Shard {
 
 /// Rows of a shard: as many as the adapter binds, and dispatches, at a time.
 fn shard_rows(gpu: &Gpu, name: &str, format: WeightFormat, (rows, columns): (usize, usize)) -> Result<usize> {
-    let row_bytes = format.row_bytes(columns) as u64;
+    let row_bytes = format.device_row_bytes(columns) as u64;
     let limit = gpu.caps().span_limit();
     let most_groups = gpu.caps().max_groups as usize * matvec::MIN_ROWS as usize;
     match rows.min(usize::try_from(limit / row_bytes).unwrap_or(usize::MAX)).min(most_groups) {
@@ -50,40 +51,38 @@ fn shard_rows(gpu: &Gpu, name: &str, format: WeightFormat, (rows, columns): (usi
 }
 
 impl Linear {
-    /// Uploads a matrix, calling `uploaded` with the number of bytes of the file as they arrive.
+    /// Uploads a matrix as it is, calling `uploaded` with the number of bytes of the file as they arrive.
     pub fn load(gpu: &Gpu, tensor: &Tensor<'_>, uploaded: &mut dyn FnMut(usize)) -> Result<Self> {
         let mut uploads = Uploads::default();
-        let linear = Self::prepare(gpu, tensor, &mut uploads)?;
+        let linear = Self::prepare(gpu, tensor, tensor.held_as(), &mut uploads)?;
         uploads.run(gpu, &|_| {}, uploaded)?;
         Ok(linear)
     }
 
-    /// A matrix whose weights are there once `uploads` have run.
-    pub fn prepare<'a>(gpu: &Gpu, tensor: &Tensor<'a>, uploads: &mut Uploads<'a>) -> Result<Self> {
+    /// A matrix whose weights are there once `uploads` have run, in `format`: converted on the way if the tensor has another.
+    pub fn prepare<'a>(
+        gpu: &Gpu,
+        tensor: &'a Tensor<'a>,
+        format: WeightFormat,
+        uploads: &mut Uploads<'a>,
+    ) -> Result<Self> {
         let [rows, columns] = *tensor.shape.as_slice() else { panic!("{}: a matrix was asked for", tensor.name) };
-        let format = tensor.format;
-        let row_bytes = format.row_bytes(columns);
+        let row_bytes = format.device_row_bytes(columns);
         let shard_rows = shard_rows(gpu, &tensor.name, format, (rows, columns))?;
-        let file_row = columns * format.value_bytes();
         let piece_rows = (UPLOAD_PIECE / row_bytes).max(1);
-        let padding = row_bytes - file_row;
         let mut shards = Vec::new();
         for first in (0..rows).step_by(shard_rows) {
             let rows = shard_rows.min(rows - first);
             let weight = gpu.buffer(format!("{}[{first}..]", tensor.name), rows * row_bytes, Usage::Storage)?;
             for at in (0..rows).step_by(piece_rows) {
                 let count = piece_rows.min(rows - at);
-                let source = &tensor.bytes[(first + at) * file_row..][..count * file_row];
-                uploads.add(&weight, at * row_bytes..(at + count) * row_bytes, vec![source], move |stage| {
-                    if padding == 0 {
-                        stage.put(source);
-                    } else {
-                        source.chunks_exact(file_row).for_each(|row| {
-                            stage.put(row);
-                            stage.skip(padding);
-                        });
-                    }
-                });
+                let of_tensor = first + at..first + at + count;
+                uploads.add(
+                    &weight,
+                    at * row_bytes..(at + count) * row_bytes,
+                    tensor.parts(of_tensor.clone()),
+                    move |stage| tensor.pack_rows(of_tensor, format, stage.take(count * row_bytes)),
+                );
             }
             shards.push(Shard { weight, first, rows });
         }
@@ -98,7 +97,8 @@ impl Linear {
         let mut shards = Vec::new();
         for first in (0..rows).step_by(shard_rows) {
             let rows = shard_rows.min(rows - first);
-            let weight = gpu.buffer(format!("{name}[{first}..]"), rows * format.row_bytes(columns), Usage::Storage)?;
+            let weight =
+                gpu.buffer(format!("{name}[{first}..]"), rows * format.device_row_bytes(columns), Usage::Storage)?;
             made_up.write(gpu, (first, rows), &weight)?;
             shards.push(Shard { weight, first, rows });
         }
@@ -133,16 +133,4 @@ impl Linear {
     pub(super) fn shards(&self) -> &[Shard] {
         &self.shards
     }
-}
-
-/// Values in a format, rounded to nearest.
-pub(super) fn encode(values: &[f32], format: WeightFormat) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|v| match format {
-            WeightFormat::F32 => v.to_le_bytes().to_vec(),
-            WeightFormat::F16 => half::f16::from_f32(*v).to_le_bytes().to_vec(),
-            WeightFormat::Bf16 => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
-        })
-        .collect()
 }

@@ -1,7 +1,7 @@
 //! `matmul`: products of a weight matrix with the tokens of a prefill chunk, bound by arithmetic.
 
 use super::case::{Case, Io, Random, wide};
-use super::linear::{self, Linear};
+use super::linear::Linear;
 use super::product::{self, Epilogue, EpilogueKind, Product, Prologue};
 use super::variants::Math;
 use super::{Activation, Batch, file, size};
@@ -252,14 +252,8 @@ impl Race {
 
     fn new(gpu: &Gpu) -> Result<Self> {
         let mut random = Random::new(1);
-        let bytes = linear::encode(&random.uniforms(Self::ROWS * Self::COLUMNS, -1.0, 1.0), WeightFormat::Bf16);
-        let tensor = Tensor {
-            name: "W".to_owned(),
-            file: "trial",
-            format: WeightFormat::Bf16,
-            shape: vec![Self::ROWS, Self::COLUMNS],
-            bytes: &bytes,
-        };
+        let bytes = WeightFormat::Bf16.encode(&random.uniforms(Self::ROWS * Self::COLUMNS, -1.0, 1.0), Self::COLUMNS);
+        let tensor = Tensor::of_blocks("W", "trial", WeightFormat::Bf16, &[Self::ROWS, Self::COLUMNS], &bytes);
         let values = random.uniforms(Self::TOKENS * Self::COLUMNS, -1.0, 1.0);
         let x = Activation::new(gpu, "trial x", Self::TOKENS, Self::COLUMNS)?;
         gpu.write(&x.buf, 0, &values)?;

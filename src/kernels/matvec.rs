@@ -2,7 +2,7 @@
 
 use super::case::{Case, Io, wide};
 use super::conv::{self, Conv};
-use super::linear::{self, Linear};
+use super::linear::Linear;
 use super::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
 use super::{Batch, Part, Row, TEAM, file, silu, size};
 use crate::error::Result;
@@ -139,8 +139,8 @@ fn build_normed(
     (tokens, rows, columns): (usize, usize, usize),
     kernel: Option<usize>,
 ) -> Result<()> {
-    let bytes = linear::encode(&io.random.uniforms(rows * columns, -1.0, 1.0), format);
-    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: &bytes };
+    let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
+    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     // The squares are those of x before the norm's weights: any will do.
@@ -196,8 +196,8 @@ fn build_residual(
     format: WeightFormat,
     (tokens, rows, columns): (usize, usize, usize),
 ) -> Result<()> {
-    let bytes = linear::encode(&io.random.uniforms(rows * columns, -1.0, 1.0), format);
-    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: &bytes };
+    let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
+    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);

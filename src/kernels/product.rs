@@ -3,7 +3,7 @@
 
 use super::case::{Case, Io, Tolerance, wide};
 use super::conv::Conv;
-use super::linear::{Linear, encode, weights_bindings, weights_parts};
+use super::linear::{Linear, weights_bindings, weights_parts};
 use super::variants::Math;
 use super::{Activation, BATCH, Batch, MATH, Part, ROW, Row, file, floats, matmul, matvec, size, softplus};
 use crate::error::Result;
@@ -210,7 +210,7 @@ impl Linear {
             ];
             bound.extend(squares.map(|squares| ("squares", squares.bind())));
             let mut row_bytes = floats(self.columns() + shard.rows + squares_in);
-            let mut bytes = shard.rows * self.format().row_bytes(self.columns());
+            let mut bytes = shard.rows * self.format().device_row_bytes(self.columns());
             match epilogue {
                 Epilogue::Store => {}
                 Epilogue::Residual(residual) => {
@@ -308,8 +308,8 @@ fn build_range(io: &mut Io, product: Product, format: WeightFormat) -> Result<()
         (0..n * columns).map(|i| io.random.uniform(0.5, 1.0) * of_row(step, i / columns)).collect()
     };
     let (x, weights) = (values(tokens, 20), values(rows, steps));
-    let bytes = encode(&weights, format);
-    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: &bytes };
+    let bytes = format.encode(&weights, columns);
+    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let y = cpu(&wide(&x), &tensor.to_f32(), columns);
     io.rows = tokens;
@@ -326,8 +326,7 @@ pub(super) fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
     const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 2e-2 };
     let values: Vec<f32> = (0..=800).map(|i| -60.0 + 0.1 * i as f32).collect();
     let one = 1.0f32.to_le_bytes();
-    let tensor =
-        Tensor { name: "W".to_owned(), file: "case", format: WeightFormat::F32, shape: vec![1, 1], bytes: &one };
+    let tensor = Tensor::of_blocks("W", "case", WeightFormat::F32, &[1, 1], &one);
     let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let y: Vec<f64> = values.iter().map(|v| softplus(f64::from(*v))).collect();
     io.rows = values.len();
@@ -346,9 +345,8 @@ fn build(
     (tokens, rows, columns): (usize, usize, usize),
 ) -> Result<()> {
     let weights = io.random.uniforms(rows * columns, -1.0, 1.0);
-    let bytes = encode(&weights, format);
-    let tensor =
-        Tensor { name: "W".to_owned(), file: "case", format, shape: vec![rows, columns], bytes: bytes.as_slice() };
+    let bytes = format.encode(&weights, columns);
+    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], bytes.as_slice());
     let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);

@@ -165,7 +165,7 @@ impl SsmStep<'_> {
             let states = shard.rows * state;
             let cost = Cost {
                 macs: (shard.rows * dt_rank + 2 * states) as u64,
-                bytes: (shard.rows * format.row_bytes(dt_rank) + floats(states + 2 * shard.rows)) as u64,
+                bytes: (shard.rows * format.device_row_bytes(dt_rank) + floats(states + 2 * shard.rows)) as u64,
                 row_bytes: floats(dt_rank + 2 * state + 3 * shard.rows + 2 * states) as u64,
             };
             let grid = [Count::of(shard.rows, form.channels()), Count::Rows(1)];
@@ -213,9 +213,9 @@ fn build(
     let Layout { dt_rank, state } = layout;
     let versions = 2;
     let random = &mut io.random;
-    let bytes = linear::encode(&random.uniforms(inner * dt_rank, -1.0, 1.0), format);
+    let bytes = format.encode(&random.uniforms(inner * dt_rank, -1.0, 1.0), dt_rank);
     let shape = vec![inner, dt_rank];
-    let tensor = Tensor { name: "W".to_owned(), file: "case", format, shape, bytes: &bytes };
+    let tensor = Tensor::of_blocks("W", "case", format, &shape, &bytes);
     // Time steps over many sizes, decays from slow to so fast that they underflow.
     let dt_bias = random.uniforms(inner, -9.0, 3.0);
     let a_log = random.uniforms(inner * state, -3.0, 3.5);

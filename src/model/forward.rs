@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::layers::{Builder, Decode, Prefill};
+use super::recipe::Recipe;
 use super::scratch::{Layout, Scratch};
 use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
 use super::tune::{self, Tune};
@@ -34,11 +35,20 @@ pub struct ForwardOptions {
     pub math: Math,
     /// How the forms of kernels are chosen.
     pub tune: Tune,
+    /// Which format each matrix of a checkpoint gets.
+    pub weights: Recipe,
 }
 
 impl Default for ForwardOptions {
     fn default() -> Self {
-        ForwardOptions { slots: 1, chunk: 512, segments: 1, math: Math::Exact, tune: Tune::Static }
+        ForwardOptions {
+            slots: 1,
+            chunk: 512,
+            segments: 1,
+            math: Math::Exact,
+            tune: Tune::Static,
+            weights: Recipe::AsStored,
+        }
     }
 }
 

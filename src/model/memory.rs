@@ -28,13 +28,14 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Of a model with these tensors, laid out by `options` on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
-        let matrix = |tensor: &Tensor| (tensor.shape[0] * tensor.format.row_bytes(tensor.shape[1])) as u64;
+        let matrix = |tensor: &Tensor| (tensor.shape[0] * tensor.held_as().device_row_bytes(tensor.shape[1])) as u64;
         let matrices: Vec<u64> = tensors.matrices().map(matrix).collect();
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
         // Norms, taps with bias, dt bias, A with the skip: f32.
         let vectors = (hidden + (conv_kernel + 1) * inner + inner + (state + 1) * inner) * layers + hidden;
         // Matrices go up by some rows at a time, the rest as a whole.
-        let largest_row = tensors.matrices().map(|tensor| tensor.format.row_bytes(tensor.shape[1])).max().unwrap_or(0);
+        let largest_row =
+            tensors.matrices().map(|tensor| tensor.held_as().device_row_bytes(tensor.shape[1])).max().unwrap_or(0);
         let largest_piece = largest_row.max(inner * size_of::<f32>() * (state.max(conv_kernel) + 1));
         MemoryPlan {
             weights: matrices.iter().sum::<u64>() + (vectors * size_of::<f32>()) as u64,

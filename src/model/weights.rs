@@ -1,6 +1,7 @@
 //! A model's tensors: each name and shape is asked for in one place, here.
 
 use super::config::Config;
+use super::recipe::{Recipe, Role};
 use super::shape::Shape;
 use crate::error::Result;
 use crate::format::{Tensor, TensorSource, WeightFormat};
@@ -73,7 +74,7 @@ impl<'a> ModelTensors<'a> {
         let norm_f = source.get("backbone.norm_f.weight", &[h])?;
         // Tied or not is decided by what is there. mamba_ssm stores a tied head as well: the same bytes are not stored twice.
         let head = source.has("lm_head.weight").then(|| source.get("lm_head.weight", &[vocab, h])).transpose()?;
-        let head = head.filter(|head| head.format != embedding.format || head.bytes != embedding.bytes);
+        let head = head.filter(|head| head.held_as() != embedding.held_as() || head.bytes != embedding.bytes);
         Ok(ModelTensors { embedding, layers, norm_f, head, source })
     }
 
@@ -182,29 +183,45 @@ fn a_skip<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, layer: &'a LayerTensors<'a>)
     Ok(buf)
 }
 
+/// A matrix, in the format that the recipe gives it.
+fn matrix<'a>(
+    gpu: &Gpu,
+    uploads: &mut Uploads<'a>,
+    recipe: Recipe,
+    role: Role,
+    tensor: &'a Tensor<'a>,
+) -> Result<Linear> {
+    Linear::prepare(gpu, tensor, recipe.format(role, tensor.held_as(), tensor.columns()), uploads)
+}
+
 impl Weights {
     /// Uploads a checkpoint piece by piece; `progress` is called as they arrive. All buffers are made before anything is
     /// read: a model that does not fit is refused at once.
-    pub fn load(gpu: &Gpu, tensors: &ModelTensors<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+    pub fn load(
+        gpu: &Gpu,
+        tensors: &ModelTensors<'_>,
+        recipe: Recipe,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         let mut uploads = Uploads::default();
         let up = &mut uploads;
-        let embedding = Arc::new(Linear::prepare(gpu, &tensors.embedding, up)?);
+        let embedding = Arc::new(matrix(gpu, up, recipe, Role::Embedding, &tensors.embedding)?);
         let mut layers = Vec::with_capacity(tensors.layers.len());
         for layer in &tensors.layers {
             layers.push(Layer {
                 norm: vector(gpu, up, &layer.norm)?,
-                in_proj: Linear::prepare(gpu, &layer.in_proj, up)?,
+                in_proj: matrix(gpu, up, recipe, Role::InProj, &layer.in_proj)?,
                 conv_taps: taps(gpu, up, layer)?,
-                x_proj: Linear::prepare(gpu, &layer.x_proj, up)?,
-                dt_proj: Linear::prepare(gpu, &layer.dt_proj, up)?,
+                x_proj: matrix(gpu, up, recipe, Role::XProj, &layer.x_proj)?,
+                dt_proj: matrix(gpu, up, recipe, Role::DtProj, &layer.dt_proj)?,
                 dt_bias: vector(gpu, up, &layer.dt_bias)?,
                 a_skip: a_skip(gpu, up, layer)?,
-                out_proj: Linear::prepare(gpu, &layer.out_proj, up)?,
+                out_proj: matrix(gpu, up, recipe, Role::OutProj, &layer.out_proj)?,
             });
         }
         let norm_f = vector(gpu, up, &tensors.norm_f)?;
         let head = match &tensors.head {
-            Some(head) => Arc::new(Linear::prepare(gpu, head, up)?),
+            Some(head) => Arc::new(matrix(gpu, up, recipe, Role::Head, head)?),
             None => embedding.clone(),
         };
         let (mut done, total) = (0, tensors.bytes());
@@ -224,7 +241,7 @@ impl Weights {
         let vector = |name: &str, values: &[f32]| gpu.upload(name, &padded(values.to_vec()), Usage::Storage);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);
-        let total = shape.config.parameters(shape.tied) * format.value_bytes() as u64;
+        let total = shape.config.parameters(shape.tied) * format.row_bytes(1) as u64;
         let embedding = Arc::new(matrix("embedding", vocab, h)?);
         let mut made = Vec::with_capacity(layers);
         for i in 0..layers {

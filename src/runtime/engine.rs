@@ -44,7 +44,7 @@ impl Engine {
         options: EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let weights = Weights::load(gpu, &checkpoint.tensors()?, progress)?;
+        let weights = Weights::load(gpu, &checkpoint.tensors()?, options.weights, progress)?;
         let forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), options)?;
         let mut bias = vec![0.0; checkpoint.config().vocab];
         for id in checkpoint.ids_without_token() {

@@ -237,11 +237,12 @@ impl Shape {
     pub fn safetensors_of(&self, tensors: Vec<(String, Vec<usize>, Vec<f32>)>) -> Vec<u8> {
         use safetensors::{Dtype, tensor::TensorView};
         let encoded: Vec<(String, Vec<usize>, Vec<u8>)> =
-            tensors.into_iter().map(|(name, shape, values)| (name, shape, encode(&values, self.format))).collect();
+            tensors.into_iter().map(|(name, shape, values)| (name, shape, self.format.encode(&values, 1))).collect();
         let dtype = match self.format {
             WeightFormat::F32 => Dtype::F32,
             WeightFormat::F16 => Dtype::F16,
             WeightFormat::Bf16 => Dtype::BF16,
+            other => panic!("safetensors files have no {other}"),
         };
         let views =
             encoded.iter().map(|(name, shape, data)| (name, TensorView::new(dtype, shape.clone(), data).unwrap()));
@@ -253,15 +254,6 @@ impl Shape {
         std::fs::write(dir.join("config.json"), self.config().to_string()).unwrap();
         std::fs::write(dir.join("model.safetensors"), self.safetensors()).unwrap();
     }
-}
-
-fn encode(values: &[f32], format: WeightFormat) -> Vec<u8> {
-    let bytes = values.iter().map(|v| match format {
-        WeightFormat::F32 => v.to_le_bytes().to_vec(),
-        WeightFormat::F16 => half::f16::from_f32(*v).to_le_bytes().to_vec(),
-        WeightFormat::Bf16 => half::bf16::from_f32(*v).to_le_bytes().to_vec(),
-    });
-    bytes.flatten().collect()
 }
 
 /// A shape of no published model.

@@ -23,9 +23,6 @@ pub struct Bench {
     /// Made-up weights of this shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b) or a config.json
     #[arg(long, value_name = "SHAPE")]
     shape: Option<String>,
-    /// How the made-up weights are stored
-    #[arg(long, value_name = "FORMAT", default_value = "bf16", requires = "shape")]
-    weights: Format,
     #[command(flatten)]
     device: DeviceArgs,
     /// Tokens of prompts to read; 0 for none
@@ -57,13 +54,6 @@ pub struct Bench {
     /// How to print the results
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Output,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Format {
-    F32,
-    F16,
-    Bf16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,18 +107,14 @@ impl Bench {
         if let Some(shape) = &self.shape {
             let shape = named_or_read(shape)?;
             gpu = self.device.open(false)?;
-            let made = match self.weights {
-                Format::F32 => WeightFormat::F32,
-                Format::F16 => WeightFormat::F16,
-                Format::Bf16 => WeightFormat::Bf16,
-            };
-            weights = Weights::made_up(&gpu, &shape, made, &mut |progress| bar.show(progress))?;
+            let format = self.kernels.weights.unwrap_or(WeightFormat::Bf16);
+            weights = Weights::made_up(&gpu, &shape, format, &mut |progress| bar.show(progress))?;
             (name, tied, config) = (shape.name, shape.tied, shape.config);
         } else {
             let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
-            weights = Weights::load(&gpu, &tensors, &mut |progress| bar.show(progress))?;
+            weights = Weights::load(&gpu, &tensors, layout.weights, &mut |progress| bar.show(progress))?;
             name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
         }
