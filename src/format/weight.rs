@@ -33,7 +33,19 @@ pub enum WeightFormat {
 
 impl WeightFormat {
     /// All formats, for tests and tables.
-    pub const ALL: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16];
+    pub const ALL: [WeightFormat; 11] = [
+        WeightFormat::F32,
+        WeightFormat::F16,
+        WeightFormat::Bf16,
+        WeightFormat::Q8_0,
+        WeightFormat::Q4_0,
+        WeightFormat::Q4K,
+        WeightFormat::Q5K,
+        WeightFormat::Q6K,
+        WeightFormat::Nf4,
+        WeightFormat::Fp4,
+        WeightFormat::Int8,
+    ];
 
     /// Its usual name.
     pub fn name(self) -> &'static str {

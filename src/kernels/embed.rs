@@ -11,7 +11,7 @@ use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl
 params! {
     /// Parameters of one shard of the table.
     pub struct Params {
-        /// 16-byte units in a row of E.
+        /// Units in a row of E.
         units: u32,
         /// Floats from one row of x to the next.
         x_stride: u32,

@@ -13,7 +13,7 @@ use crate::gpu::{Binding, Buf, Cost, KernelDef, Plan, Usage, params, wgsl};
 params! {
     /// Parameters of one shard's product.
     pub struct Params {
-        /// 16-byte units in a row of W.
+        /// Units in a row of W.
         units: u32,
         /// Values in a row of W.
         columns: u32,

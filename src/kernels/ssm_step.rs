@@ -20,7 +20,7 @@ params! {
         first: u32,
         /// Channels of this shard.
         rows: u32,
-        /// 16-byte units in a row of dt_proj.
+        /// Units in a row of dt_proj.
         units: u32,
         /// Width of dt before dt_proj, R.
         dt_rank: u32,
@@ -88,17 +88,15 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
         Binding::write("state"),
         Binding::write("y"),
     ];
-    let [bits, unpack] = linear::weights_parts(format);
-    let parts = vec![
+    let mut parts = linear::weights_parts(format);
+    parts.extend([
         MATH,
         ROW,
         file(wgsl!("lib/recurrence.wgsl")),
-        bits,
-        unpack,
         TEAM,
         Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
         file(wgsl!("ssm_step.wgsl")),
-    ];
+    ]);
     let mut def =
         KernelDef::new("ssm_step", parts, bindings).consts(&[("N", size(state))]).overrides(&[("WG", form.lanes)]);
     def.weights = linear::weights_bindings();
