@@ -108,12 +108,12 @@ impl<'a> Tensor<'a> {
     pub fn pack_rows(&self, rows: Range<usize>, format: WeightFormat, packed: &mut [u8]) {
         let columns = self.columns();
         let (bytes, packed_bytes) = (format.row_bytes(columns), format.device_row_bytes(columns));
-        if format.block_values() == 1 && bytes == packed_bytes {
+        if format.is_plain() && bytes == packed_bytes {
             return self.encode_rows(rows, format, packed);
         }
         let mut blocks = vec![0; bytes];
         for (packed, row) in packed.chunks_exact_mut(packed_bytes).zip(rows) {
-            if format.block_values() == 1 {
+            if format.is_plain() {
                 let (values, filling) = packed.split_at_mut(bytes);
                 self.encode_rows(row..row + 1, format, values);
                 filling.fill(0);

@@ -73,6 +73,11 @@ impl WeightFormat {
         }
     }
 
+    /// Whether it is made of values as they are, without scales.
+    pub const fn is_plain(self) -> bool {
+        self.block_values() == 1
+    }
+
     /// Values in a block.
     pub const fn block_values(self) -> usize {
         match self {

@@ -63,7 +63,7 @@ fn scale_words(format: WeightFormat, columns: usize) -> [[u32; 4]; 2] {
     let groups = |deviation: f32, times: f32, minimum: u32| {
         let scale = scale(32.0 * deviation);
         let low = 0x1111_1111 * (minimum & 15);
-        [halves(scale, times * scale), 0, low, 0xaaaa | 0x5555 * (minimum >> 4) << 16]
+        [halves(scale, times * scale), 0, low, 0xaaaa | (0x5555 * (minimum >> 4)) << 16]
     };
     match format {
         WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16 => [[0; 4]; 2],
@@ -141,7 +141,7 @@ impl MadeUp {
 
     /// The twin: `rows` rows from `first` on, as they lie in GPU memory.
     pub fn cpu(&self, first: usize, rows: usize) -> Vec<u8> {
-        if self.format.block_values() == 1 {
+        if self.format.is_plain() {
             let value = |at: usize| hash(size(first * self.columns + at).wrapping_add(hash(self.seed)));
             let values = (0..rows * self.columns).map(|at| ((value(at) >> 24) as f32 - 128.0) * self.scale);
             let blocks = self.format.encode(&values.collect::<Vec<f32>>(), self.columns);

@@ -185,12 +185,14 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for form in Form::all(caps) {
         for format in WeightFormat::ALL {
-            for (rows, inner, layout, eps) in [
+            let of_values = [
                 (1, 1, Layout { dt_rank: 1, state: 1 }, Some(1e-6)),
                 (1, 70, Layout { dt_rank: 12, state: 16 }, Some(1e-6)),
                 (3, 40, Layout { dt_rank: 33, state: 10 }, Some(1e-5)),
                 (5, 64, Layout { dt_rank: 48, state: 32 }, None),
-            ] {
+            ];
+            let of_codes = [(3, 40, Layout { dt_rank: 100, state: 10 }, Some(1e-5))];
+            for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
                 let Layout { dt_rank, state } = layout;
                 let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
                 let build = move |io: &mut Io| build(io, (form, format), (rows, inner), layout, eps);
