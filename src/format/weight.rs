@@ -27,7 +27,8 @@ pub enum WeightFormat {
     Nf4,
     /// As [`WeightFormat::Nf4`], with the map of 4-bit floats. bitsandbytes' FP4.
     Fp4,
-    /// 64 values: f32 scale, 64 × i8; a value is `(q * scale) / 127`. bitsandbytes' int8, whose scale is one for the whole row.
+    /// 64 values: f32 scale, 64 × i8; a value is `q * scale`. bitsandbytes' int8, which has one scale for the whole row: a
+    /// 127th of it is the scale here.
     Int8,
 }
 
