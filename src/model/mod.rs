@@ -3,20 +3,24 @@
 mod config;
 mod forward;
 mod layers;
+mod load;
 mod memory;
+mod options;
 mod profile;
 mod recipe;
 pub mod reference;
 mod scratch;
 mod shape;
+mod slots;
 mod state;
 mod trace;
 mod tune;
 mod weights;
 
 pub use config::{Config, Family, eos_ids};
-pub use forward::{AUTOMATIC, Choosing, Forward, ForwardOptions, Logits};
-pub use memory::MemoryPlan;
+pub use forward::{Choosing, Forward, Logits};
+pub use memory::{Bytes, MemoryPlan, Room};
+pub use options::{AUTOMATIC, ForwardOptions};
 pub use recipe::{Recipe, Role};
 pub use shape::{SHAPES, Shape};
 pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};

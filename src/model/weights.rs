@@ -80,8 +80,21 @@ impl<'a> ModelTensors<'a> {
 
     /// The matrices: what products and the embedding read.
     pub fn matrices(&self) -> impl Iterator<Item = &Tensor<'a>> {
-        let outer = [Some(&self.embedding), self.head.as_ref()].into_iter().flatten();
-        outer.chain(self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]))
+        self.roles().map(|(_, tensor)| tensor)
+    }
+
+    /// The matrices, each with what it is for.
+    pub fn roles(&self) -> impl Iterator<Item = (Role, &Tensor<'a>)> {
+        let head = self.head.as_ref().map(|head| (Role::Head, head));
+        let outer = std::iter::once((Role::Embedding, &self.embedding)).chain(head);
+        outer.chain(self.layers.iter().flat_map(|l| {
+            [
+                (Role::InProj, &l.in_proj),
+                (Role::XProj, &l.x_proj),
+                (Role::DtProj, &l.dt_proj),
+                (Role::OutProj, &l.out_proj),
+            ]
+        }))
     }
 
     /// Bytes of all tensors in their files.

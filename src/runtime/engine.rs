@@ -5,7 +5,7 @@ use super::sampler::Sampling;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{Choosing, Forward, ForwardOptions, Progress, RUN_AHEAD, Saved, Weights};
+use crate::model::{Choosing, Forward, ForwardOptions, Progress, RUN_AHEAD, Saved};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -44,8 +44,7 @@ impl Engine {
         options: EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let weights = Weights::load(gpu, &checkpoint.tensors()?, options.weights, progress)?;
-        let forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), options)?;
+        let forward = Forward::load(gpu, checkpoint.config(), &checkpoint.tensors()?, options, progress)?;
         let mut bias = vec![0.0; checkpoint.config().vocab];
         for id in checkpoint.ids_without_token() {
             bias[id as usize] = f32::NEG_INFINITY;
