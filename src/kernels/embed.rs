@@ -1,6 +1,6 @@
 //! The embedding: one row of the table for each row's token.
 
-use super::case::{Case, Tolerance, wide};
+use super::case::{Case, Random, Tolerance, wide};
 use super::linear::{self, Linear};
 use super::product::NextNorm;
 use super::{Activation, Part, ROW, Row, TEAM, file, floats, size};
@@ -11,7 +11,7 @@ use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl
 params! {
     /// Parameters of one shard of the table.
     pub struct Params {
-        /// 16-byte units in a row of E.
+        /// Units in a row of E.
         units: u32,
         /// Floats from one row of x to the next.
         x_stride: u32,
@@ -93,10 +93,40 @@ pub(super) fn defs() -> Vec<KernelDef> {
     WeightFormat::ALL.into_iter().flat_map(|format| [def(format), step_def(format)]).collect()
 }
 
+/// Blocks of any bits, with scales that are finite, some of them subnormal where they are f16.
+fn any_blocks(random: &mut Random, format: WeightFormat, blocks: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..blocks * format.block_bytes()).map(|_| random.below(256) as u8).collect();
+    for block in bytes.chunks_exact_mut(format.block_bytes()) {
+        // The upper bytes of scales, or of values.
+        let (halves, wide): (&[usize], &[usize]) = match format {
+            WeightFormat::F16 | WeightFormat::Q8_0 | WeightFormat::Q4_0 => (&[1], &[]),
+            WeightFormat::Q4K | WeightFormat::Q5K => (&[1, 3], &[]),
+            WeightFormat::Q6K => (&[209], &[]),
+            WeightFormat::Bf16 => (&[], &[1]),
+            WeightFormat::F32 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8 => (&[], &[3]),
+        };
+        halves.iter().for_each(|at| block[*at] &= 0xbf);
+        wide.iter().for_each(|at| block[*at] = block[*at] & 0xbf | 0x30);
+    }
+    bytes
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
-        for (vocab, dim) in [(1, 1), (40, 70), (301, 64)] {
+        cases.push(Case::new("embed", format!("{} blocks of any bits", format.name()), move |io| {
+            let (vocab, dim) = (40, 768);
+            let bytes = any_blocks(&mut io.random, format, vocab * format.row_blocks(dim));
+            let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
+            let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+            let ids: Vec<u32> = (0..size(vocab)).collect();
+            let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+            io.rows = ids.len();
+            let rows = io.input("rows", &rows)?;
+            let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
+            record(&mut io.plan, &table, &rows, &x, None)
+        }));
+        for (vocab, dim) in [(1, 1), (40, 70), (31, 600)] {
             cases.push(Case::new("embed", format!("{} {vocab}x{dim}", format.name()), move |io| {
                 let bytes = format.encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), dim);
                 let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);

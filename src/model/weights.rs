@@ -250,12 +250,15 @@ impl Weights {
     pub fn made_up(gpu: &Gpu, shape: &Shape, format: WeightFormat, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         let Config { vocab, hidden: h, inner: d, state: n, dt_rank: r, conv_kernel: k, layers, .. } = shape.config;
         let mut random = Random::new(1);
-        let matrix = |name: &str, rows, columns| Linear::made_up(gpu, name, (format, rows, columns));
+        let recipe = Recipe::To(format);
+        let matrix = |name: &str, role, rows, columns| {
+            Linear::made_up(gpu, name, (recipe.format(role, format, columns), rows, columns))
+        };
         let vector = |name: &str, values: &[f32]| gpu.upload(name, &padded(values.to_vec()), Usage::Storage);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);
-        let total = shape.config.parameters(shape.tied) * format.row_bytes(1) as u64;
-        let embedding = Arc::new(matrix("embedding", vocab, h)?);
+        let total = shape.config.parameters(shape.tied) * format.block_bytes() as u64 / format.block_values() as u64;
+        let embedding = Arc::new(matrix("embedding", Role::Embedding, vocab, h)?);
         let mut made = Vec::with_capacity(layers);
         for i in 0..layers {
             progress(Progress { done: total * i as u64 / layers as u64, total });
@@ -266,17 +269,17 @@ impl Weights {
             let taps = conv::pack(&random.uniforms(d * k, -0.5, 0.5), &vec![0.0; d]);
             made.push(Layer {
                 norm: vector(&name("norm"), &vec![1.0; h])?,
-                in_proj: matrix(&name("in_proj"), 2 * d, h)?,
+                in_proj: matrix(&name("in_proj"), Role::InProj, 2 * d, h)?,
                 conv_taps: vector(&name("conv"), &taps)?,
-                x_proj: matrix(&name("x_proj"), r + 2 * n, d)?,
-                dt_proj: matrix(&name("dt_proj"), d, r)?,
+                x_proj: matrix(&name("x_proj"), Role::XProj, r + 2 * n, d)?,
+                dt_proj: matrix(&name("dt_proj"), Role::DtProj, d, r)?,
                 dt_bias: vector(&name("dt_bias"), &dt_bias)?,
                 a_skip: vector(&name("A"), &a_skip)?,
-                out_proj: matrix(&name("out_proj"), h, d)?,
+                out_proj: matrix(&name("out_proj"), Role::OutProj, h, d)?,
             });
         }
         let norm_f = vector("norm_f", &vec![1.0; h])?;
-        let head = if shape.tied { embedding.clone() } else { Arc::new(matrix("head", vocab, h)?) };
+        let head = if shape.tied { embedding.clone() } else { Arc::new(matrix("head", Role::Head, vocab, h)?) };
         gpu.flush()?;
         progress(Progress { done: total, total });
         Ok(Weights { embedding, layers: made, norm_f, head })
