@@ -2,7 +2,7 @@
 
 use super::model::ModelArgs;
 use clap::Args;
-use peregrine::model::{Bytes, Family, MemoryPlan, ModelTensors, Room};
+use peregrine::model::{Bytes, Embeddings, Family, MemoryPlan, ModelTensors, Room};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -52,7 +52,7 @@ impl Inspect {
                     "memory": {
                         "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
                         "total": plan.total(), "host_staging": plan.staging, "largest_matrix": plan.largest_matrix,
-                        "most_shards": shards, "room": room.map(Room::bytes), "fits": room.map(|room| room.holds(&plan)),
+                        "most_shards": shards, "embeddings_on_host": plan.embeddings == Embeddings::Host, "room": room.map(Room::bytes), "fits": room.map(|room| room.holds(&plan)),
                         "formats": each.collect::<Vec<_>>(),
                     },
                 })
@@ -81,6 +81,12 @@ impl Inspect {
         writeln!(out, "text         {chat}; ends at ids {:?}", checkpoint.eos())?;
         writeln!(out, "memory       {} on the device:", Bytes(plan.total()))?;
         writeln!(out, "  weights      {}", Bytes(plan.weights))?;
+        if plan.embeddings == Embeddings::Host {
+            let bytes = Bytes(tensors.embedding.bytes.len() as u64);
+            writeln!(out, "  embeddings   {bytes} stay on the host: each step waits for the token of the one before")?;
+        } else if options.embeddings == Embeddings::Host {
+            writeln!(out, "  embeddings   stay on the device, as the table is the head as well")?;
+        }
         writeln!(out, "  state        {} a conversation, at any length", Bytes(plan.state_per_slot))?;
         writeln!(out, "  activations  {}, for chunks of {} tokens", Bytes(plan.activations), self.model.chunk)?;
         writeln!(out, "  staging      {} on the host, at most", Bytes(plan.staging))?;

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::kernels::variants::Math;
-use peregrine::model::{Forward, MemoryPlan, Progress, Recipe, Room, Tune};
+use peregrine::model::{Embeddings, Forward, MemoryPlan, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
 use peregrine::text::{CHATML, Template};
 use peregrine::{Error, Result};
@@ -47,6 +47,9 @@ pub struct KernelArgs {
     /// driver says is free, where it says so
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<u64>,
+    /// Where the table of embeddings lies: `host` saves the device its memory, and costs speed, as no step can run ahead
+    #[arg(long, value_name = "WHERE", default_value = "device")]
+    embeddings: EmbeddingsChoice,
     /// Segments that the scan cuts a full chunk into; 0 leaves it to the adapter and the model
     #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
     segments: usize,
@@ -56,6 +59,12 @@ pub struct KernelArgs {
 enum MathChoice {
     Exact,
     Fast,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EmbeddingsChoice {
+    Device,
+    Host,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -101,6 +110,10 @@ impl KernelArgs {
             segments: self.segments,
             weights: self.weights.map_or(Recipe::AsStored, Recipe::To),
             memory: self.memory,
+            embeddings: match self.embeddings {
+                EmbeddingsChoice::Device => Embeddings::Device,
+                EmbeddingsChoice::Host => Embeddings::Host,
+            },
             math: match self.math {
                 MathChoice::Exact => Math::Exact,
                 MathChoice::Fast => Math::Fast,
@@ -206,9 +219,7 @@ impl ModelArgs {
         if matches!(self.kernels.tune, TuneChoice::Auto) {
             eprintln!("kernels are measured on this adapter, unless they were before");
         }
-        if self.verbose {
-            say_plan(&gpu, &checkpoint, self.options())?;
-        }
+        say_plan(&gpu, &checkpoint, self.options(), self.verbose)?;
         let mut bar = LoadBar::new();
         let label = checkpoint.label().to_owned();
         let engine = Engine::load(&gpu, checkpoint, self.options(), &mut |progress| bar.show(progress))?;
@@ -222,9 +233,15 @@ impl ModelArgs {
     }
 }
 
-/// Says what a model is going to take, and what there is.
-fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions) -> Result<()> {
+/// Says what is not as it was asked for; with `verbose`, what a model is going to take, and what there is.
+pub fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
     let plan = MemoryPlan::of(checkpoint.config(), &checkpoint.tensors()?, options, gpu.caps().span_limit());
+    if plan.embeddings != options.embeddings {
+        eprintln!("--embeddings host: the table of embeddings is the head as well, and stays on the device");
+    }
+    if !verbose {
+        return Ok(());
+    }
     let room =
         Room::of(gpu, &options).map_or_else(|| "how much is free is not known".to_owned(), |room| room.to_string());
     eprintln!("the model takes {plan}; {room}");
@@ -233,9 +250,7 @@ fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions) -> Resul
 
 /// Loads a model without an engine around it, with a bar on a terminal.
 pub fn load_forward(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<Forward> {
-    if verbose {
-        say_plan(gpu, checkpoint, options)?;
-    }
+    say_plan(gpu, checkpoint, options, verbose)?;
     let mut bar = LoadBar::new();
     let tensors = checkpoint.tensors()?;
     let forward = Forward::load(gpu, checkpoint.config(), &tensors, options, &mut |progress| bar.show(progress))?;

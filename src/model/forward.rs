@@ -4,12 +4,13 @@ use super::config::Config;
 use super::layers::{Builder, Decode, Prefill};
 use super::options::{AUTOMATIC, ForwardOptions};
 use super::scratch::{Layout, Scratch};
-use super::slots::Slot;
+use super::slots::{Slot, UNKNOWN};
 use super::state::{RUN_AHEAD, StateBank, VERSIONS};
 use super::tune;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
+use crate::kernels::embed::GivenRows;
 use crate::kernels::scan;
 use crate::kernels::select::{ALL_BANNED, NOT_FINITE, Rules, WINDOW};
 use crate::kernels::variants::Variants;
@@ -192,6 +193,7 @@ impl Forward {
         assert!(ids.len() <= self.chunk, "a chunk is at most {} tokens", self.chunk);
         let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
         self.gpu.write(&self.prefill.rows, 0, &rows)?;
+        self.give(&self.prefill.given, ids)?;
         let now = &mut self.slots[slot];
         let version = |v: u32| v % size(VERSIONS);
         let batch = Batch {
@@ -206,6 +208,20 @@ impl Forward {
         self.fed_rows = ids.len();
         self.decoding.clear();
         self.gpu.write(&self.prefill.batch, 0, &[batch])
+    }
+
+    /// Sends the rows of these tokens where the table of embeddings is on the host.
+    fn give(&self, given: &Option<GivenRows>, ids: &[u32]) -> Result<()> {
+        match (given, self.weights.embedding.on_host()) {
+            (Some(given), Some(table)) => given.set(&self.gpu, &table.rows(ids)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Steps that may be submitted before the tokens of the one before them have arrived: [`RUN_AHEAD`], or none where the
+    /// table of embeddings is on the host.
+    pub fn run_ahead(&self) -> usize {
+        if self.decode.given.is_some() { 0 } else { RUN_AHEAD }
     }
 
     /// Feeds any number of tokens in chunks; `fed` is told after each chunk and may stop by an error.
@@ -270,12 +286,17 @@ impl Forward {
         Ok(Choosing { pending: to.after(submitted), slots: vec![slot], positions: vec![now.position], decode: false })
     }
 
-    /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`RUN_AHEAD`] steps may
+    /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`Forward::run_ahead`] steps may
     /// be under way beside it.
     pub fn step(&mut self) -> Result<Choosing> {
         let count = self.decoding.len();
         if count == 0 {
             return Err(Error::NoTokens);
+        }
+        if self.decode.given.is_some() {
+            let ids: Vec<u32> = self.decoding.iter().map(|slot| self.slots[*slot].next).collect();
+            assert!(!ids.contains(&UNKNOWN), "a step needs the tokens that the one before it chose");
+            self.give(&self.decode.given, &ids)?;
         }
         let to = match self.decode.readbacks.pop() {
             Some(readback) => readback,
@@ -287,6 +308,9 @@ impl Forward {
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
             now.position += 1;
+            if self.decode.given.is_some() {
+                now.next = UNKNOWN;
+            }
             now.version = now.version.wrapping_add(1);
         }
         Ok(Choosing {

@@ -22,7 +22,7 @@ impl Forward {
     ) -> Result<Self> {
         let plan = MemoryPlan::checked(gpu, config, tensors, options)?;
         let mut load = || {
-            let weights = Weights::load(gpu, tensors, options.weights, progress)?;
+            let weights = Weights::load_with(gpu, tensors, (options.weights, options.embeddings), progress)?;
             Forward::new(gpu, config, Arc::new(weights), options)
         };
         load().map_err(|error| {
@@ -61,13 +61,22 @@ impl MemoryPlan {
 mod tests {
     use super::*;
     use crate::gpu::FreeMemory;
+    use crate::model::Embeddings;
 
     const MB: u64 = 1_000_000;
 
     fn plan(weights: u64) -> MemoryPlan {
         let weights = weights * MB;
         let (state_per_slot, activations, staging) = (10 * MB, 5 * MB, 64 * MB);
-        MemoryPlan { weights, state_per_slot, activations, staging, slots: 2, largest_matrix: weights }
+        MemoryPlan {
+            weights,
+            state_per_slot,
+            activations,
+            staging,
+            slots: 2,
+            largest_matrix: weights,
+            embeddings: Embeddings::Device,
+        }
     }
 
     fn others() -> Vec<(WeightFormat, MemoryPlan)> {

@@ -2,13 +2,15 @@
 
 use super::config::Config;
 use super::options::ForwardOptions;
-use super::recipe::Recipe;
+use super::recipe::{Recipe, Role};
 use super::scratch::Layout;
 use super::state::VERSIONS;
+use super::table::Embeddings;
 use super::weights::ModelTensors;
 use crate::error::Error;
 use crate::format::WeightFormat;
 use crate::gpu::{FreeMemory, Gpu, staging_bytes};
+use crate::kernels::embed::GivenRows;
 use crate::kernels::{ROW_ALIGN, floats};
 use std::fmt;
 
@@ -40,6 +42,8 @@ pub struct MemoryPlan {
     pub slots: u64,
     /// Bytes of the largest matrix: more than the adapter binds is cut into shards.
     pub largest_matrix: u64,
+    /// Where the table of embeddings lies, which may not be where it was wanted.
+    pub embeddings: Embeddings,
 }
 
 impl MemoryPlan {
@@ -47,7 +51,9 @@ impl MemoryPlan {
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
         let (mut matrices, mut largest_matrix, mut largest_row) = (0, 0, 0);
-        for (role, tensor) in tensors.roles() {
+        let embeddings = tensors.place(options.embeddings);
+        let on_device = |role| role != Role::Embedding || embeddings == Embeddings::Device;
+        for (role, tensor) in tensors.roles().filter(|(role, _)| on_device(*role)) {
             let format = options.weights.format(role, tensor.held_as(), tensor.columns());
             let row = format.device_row_bytes(tensor.columns());
             let bytes = (tensor.rows() * row) as u64;
@@ -61,13 +67,19 @@ impl MemoryPlan {
         let vectors = (vector(hidden) + vector(inner) + packed(conv_kernel + 1) + packed(state + 1)) * layers;
         // Matrices go up by some rows at a time, the rest as a whole.
         let largest_piece = largest_row.max(packed(state.max(conv_kernel) + 1));
+        let layout = Layout::of(config, options, span_limit);
+        let given = match embeddings {
+            Embeddings::Device => 0,
+            Embeddings::Host => GivenRows::bytes(layout.chunk + layout.slots, hidden) as u64,
+        };
         MemoryPlan {
             weights: matrices + (vectors + vector(hidden)) as u64,
             state_per_slot: (floats((conv_kernel - 1 + state) * inner) * VERSIONS * layers) as u64,
-            activations: Layout::of(config, options, span_limit).bytes(config),
+            activations: layout.bytes(config) + given,
             staging: staging_bytes(largest_piece) as u64,
             slots: options.slots as u64,
             largest_matrix,
+            embeddings,
         }
     }
 

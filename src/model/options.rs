@@ -1,6 +1,7 @@
 //! How a model is laid out on the device.
 
 use super::recipe::Recipe;
+use super::table::Embeddings;
 use super::tune::Tune;
 use crate::kernels::variants::Math;
 
@@ -26,6 +27,8 @@ pub struct ForwardOptions {
     /// Bytes that the model may take of the device's memory. Without it: what [`Gpu::free_memory`](crate::gpu::Gpu::free_memory)
     /// tells, and where that tells nothing, as much as the device gives.
     pub memory: Option<u64>,
+    /// Where the table of embeddings lies.
+    pub embeddings: Embeddings,
 }
 
 impl Default for ForwardOptions {
@@ -38,6 +41,7 @@ impl Default for ForwardOptions {
             tune: Tune::Static,
             weights: Recipe::AsStored,
             memory: None,
+            embeddings: Embeddings::Device,
         }
     }
 }

@@ -6,6 +6,9 @@ use crate::error::Result;
 use crate::kernels::select::{self, Rules, WINDOW};
 use crate::kernels::{Batch, Row, size};
 
+/// No token: no vocabulary is that large.
+pub(super) const UNKNOWN: u32 = u32::MAX;
+
 /// What the host knows of a slot.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Slot {
@@ -13,7 +16,7 @@ pub(super) struct Slot {
     pub(super) position: u64,
     /// Steps taken.
     pub(super) version: u32,
-    /// The token to feed next, once chosen.
+    /// The token to feed next, once chosen; [`UNKNOWN`] while it is on its way from the device.
     pub(super) next: u32,
 }
 
