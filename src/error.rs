@@ -193,6 +193,18 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
+    /// A model does not fit into the device's memory.
+    #[error("the model takes {plan}, but {why}; {advice}")]
+    DoesNotFit {
+        /// Bytes that it takes.
+        needed: u64,
+        /// The same, by what they are for.
+        plan: String,
+        /// How much there is, or what there was no room for.
+        why: String,
+        /// What would fit.
+        advice: String,
+    },
     /// Work that was submitted did not finish.
     #[error("the GPU did not finish within {seconds} s; a smaller --chunk makes each piece of work shorter")]
     Timeout {
@@ -222,6 +234,22 @@ pub enum Error {
     /// Nothing was given to run.
     #[error("no tokens to run: the prompt is empty")]
     NoTokens,
+    /// A text is too short for a model to predict anything of it.
+    #[error("the text has {tokens} tokens; it takes two at least, as nothing predicts the first")]
+    TextTooShort {
+        /// Its tokens.
+        tokens: usize,
+    },
+    /// Two models whose predictions cannot be held against each other.
+    #[error(
+        "the model has {model} tokens and the reference {reference}: only models of one vocabulary can be compared"
+    )]
+    VocabulariesDiffer {
+        /// Tokens of the model.
+        model: usize,
+        /// Tokens of the reference.
+        reference: usize,
+    },
     /// A setting lies outside of what it may be.
     #[error("{name} is {value}: {problem}")]
     BadSetting {

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod devices;
+mod eval;
 mod inspect;
 mod logits;
 mod model;
@@ -48,6 +49,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Write the logits of given token ids to a file
     Logits(logits::Logits),
+    /// Score a model on a text, or questions, also against another model or format
+    Eval(eval::Eval),
     /// Show on this machine that the numbers are right
     Selftest(selftest::Selftest),
     /// Print a script that completes commands in a shell
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Logits(logits) => logits.run(),
+        Command::Eval(eval) => eval.run(),
         Command::Selftest(selftest) => selftest.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -118,7 +122,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::Template { .. },
         ) => 3,
         Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
-        Some(Error::OutOfMemory { .. }) => 5,
+        Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,
         Some(Error::Cancelled) => 130,
         Some(Error::BadSwitch { .. } | Error::BadSetting { .. }) => 2,
         _ => 1,

@@ -6,7 +6,7 @@ use super::product::NextNorm;
 use super::{Activation, Part, ROW, Row, TEAM, file, floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of the table.
@@ -82,6 +82,48 @@ pub fn record(
         plan.dispatch(&def, "embed", &bound, [Count::Rows(1), Count::Fixed(1)], cost)?;
     }
     Ok(())
+}
+
+/// Rows that the host gives in place of a table: row i is what row i of a step reads.
+pub struct GivenRows {
+    table: Linear,
+    rows: Buf<Row>,
+}
+
+impl GivenRows {
+    /// Room for so many rows of `dim` values.
+    pub fn new(gpu: &Gpu, count: usize, dim: usize) -> Result<Self> {
+        let zeros = vec![0; WeightFormat::F32.row_bytes(dim) * count];
+        let tensor = Tensor::of_blocks("given rows", "the host", WeightFormat::F32, &[count, dim], &zeros);
+        let table = Linear::load(gpu, &tensor, &mut |_| {})?;
+        let rows: Vec<Row> = (0..size(count)).map(|id| Row { id, ..Default::default() }).collect();
+        Ok(GivenRows { table, rows: gpu.upload("rows of given rows", &rows, Usage::Storage)? })
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(count: usize, dim: usize) -> usize {
+        count * (WeightFormat::F32.device_row_bytes(dim) + size_of::<Row>())
+    }
+
+    /// The rows as a table, and the ids that go with it.
+    pub fn as_table(&self) -> (&Linear, &Buf<Row>) {
+        (&self.table, &self.rows)
+    }
+
+    /// Sets the first rows, before anything submitted later runs.
+    pub fn set(&self, gpu: &Gpu, values: &[f32]) -> Result<()> {
+        let dim = self.table.columns();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let count = values.len() / dim;
+        let tensor = Tensor::of_blocks("given rows", "the host", WeightFormat::F32, &[count, dim], &bytes);
+        for shard in self.table.shards().iter().filter(|shard| shard.first < count) {
+            let rows = shard.first..count.min(shard.first + shard.rows);
+            let mut packed = vec![0; rows.len() * WeightFormat::F32.device_row_bytes(dim)];
+            tensor.pack_rows(rows, WeightFormat::F32, &mut packed);
+            gpu.write(&shard.weight, 0, &packed)?;
+        }
+        Ok(())
+    }
 }
 
 /// The twin: the rows of the table `[ids, dim]` for `ids`.

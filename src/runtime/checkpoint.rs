@@ -7,11 +7,12 @@ use crate::model::{Config, ModelTensors, eos_ids};
 use crate::text::{Message, Span, Specials, Template, Tokenizer};
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A model as it was published. Opening maps its files and reads the small ones; weights stay where they are.
 pub struct Checkpoint {
     label: String,
-    source: TensorSource,
+    source: Arc<TensorSource>,
     config: Config,
     tokenizer: Option<Tokenizer>,
     template: Option<Template>,
@@ -86,7 +87,8 @@ impl Checkpoint {
             &own,
         )?;
         let defaults = SamplingDefaults::from_generation_config(&generation);
-        let mut checkpoint = Checkpoint { label: label.to_owned(), source, config, tokenizer, template, eos, defaults };
+        let mut checkpoint =
+            Checkpoint { label: label.to_owned(), source: source.into(), config, tokenizer, template, eos, defaults };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
