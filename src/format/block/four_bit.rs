@@ -119,7 +119,7 @@ impl FourBit {
             }
             let inverse = 1.0 / best;
             unit.iter_mut().for_each(|v| *v *= inverse);
-            self.write(values, &unit, best * largest, block);
+            self.write(values, &unit, (best * largest).min(f32::MAX), block);
         }
     }
 

@@ -1,6 +1,6 @@
 //! 64 values with one f32 scale.
 
-use super::fit::{self, Codes};
+use super::fit;
 
 /// Values in a block.
 const N: usize = 64;
@@ -13,17 +13,15 @@ pub fn decode(block: &[u8; 68], values: &mut [f32; N]) {
 }
 
 pub fn encode(values: &[f32; N], block: &mut [u8; 68]) {
-    const CODES: Codes = Codes { low: -127.0, high: 127.0 };
-    let largest = fit::extreme(values).abs();
     let mut write = |scale: f32| {
-        let codes = CODES.nearest(values, fit::inverse(scale), 0.0);
+        let codes = fit::BYTES.nearest(values, fit::inverse(scale), 0.0);
         block[..4].copy_from_slice(&scale.to_le_bytes());
         block[4..].iter_mut().zip(codes).for_each(|(byte, code)| *byte = (code as i8).cast_unsigned());
         codes.iter().zip(values).all(|(code, value)| code * scale == *value)
     };
     // Values that come from such a block become it again. 127 scales are rounded, so the scale is one of three.
-    let plain = largest / 127.0;
+    let plain = fit::extreme(values).abs() / 127.0;
     if ![plain, plain.next_up(), plain.next_down()].into_iter().any(&mut write) {
-        write(CODES.scale(values, largest, &[127.0, 126.6, 126.8, 127.2, 127.4]));
+        write(fit::scale_of_bytes(values));
     }
 }

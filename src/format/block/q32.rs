@@ -22,10 +22,8 @@ pub fn decode_q4_0(block: &[u8; 18], values: &mut [f32; N]) {
 }
 
 pub fn encode_q8_0(values: &[f32; N], block: &mut [u8; 34]) {
-    const CODES: Codes = Codes { low: -127.0, high: 127.0 };
-    let extreme = fit::extreme(values);
-    let d = to_f16(CODES.scale(values, extreme.abs(), &[127.0, 126.6, 126.8, 127.2, 127.4]));
-    let codes = CODES.nearest(values, fit::inverse(d.to_f32()), 0.0);
+    let d = to_f16(fit::scale_of_bytes(values));
+    let codes = fit::BYTES.nearest(values, fit::inverse(d.to_f32()), 0.0);
     block[..2].copy_from_slice(&d.to_le_bytes());
     block[2..].iter_mut().zip(codes).for_each(|(byte, code)| *byte = (code as i8).cast_unsigned());
 }
