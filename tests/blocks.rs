@@ -366,6 +366,46 @@ fn a_quant_state_that_lies_is_refused() {
 }
 
 #[test]
+fn spoilt_checkpoints_of_bitsandbytes_never_panic() {
+    let random = &mut Random::new(20_261_122);
+    for dir in ["falcon-tiny-nf4", "falcon-tiny-fp4", "falcon-tiny-int8"] {
+        let mut good = parts(dir);
+        good.retain(|name, (dtype, ..)| name.contains("layers.0.mixer") && *dtype != Dtype::F16);
+        let weights: Vec<String> = good.keys().filter(|name| name.ends_with("proj.weight")).cloned().collect();
+        let all: Vec<String> = good.keys().cloned().collect();
+        let (mut opened, mut refused) = (0, 0);
+        for _ in 0..300 {
+            let mut parts = good.clone();
+            let name = &all[random.below(all.len())];
+            match random.below(6) {
+                0 => shorter(&mut parts, name),
+                1 => longer(&mut parts, name),
+                2 => of_another_type(&mut parts, name),
+                3 => drop(parts.remove(name)),
+                _ => {
+                    let bytes = &mut parts.get_mut(name).unwrap().2;
+                    let at = random.below(bytes.len());
+                    bytes[at] = b"0129[]{}\",-eE "[random.below(14)];
+                }
+            }
+            let source = source(&parts);
+            for name in &weights {
+                let Some(shape) = source.shape(name) else { continue };
+                match source.get(name, &shape) {
+                    Ok(tensor) => {
+                        assert_eq!(tensor.to_f32().len(), shape.iter().product::<usize>());
+                        opened += 1;
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+        eprintln!("{dir}: {opened} opened, {refused} refused");
+        assert!(opened > 100 && refused > 100, "{dir}: {opened} opened, {refused} refused");
+    }
+}
+
+#[test]
 fn int8_in_an_order_of_some_gpu_is_refused() {
     let name = IN_PROJ.replace(".weight", ".weight_format");
     let error = refused("falcon-tiny-int8", &name, |parts, name| parts.get_mut(name).unwrap().2 = vec![2]);

@@ -17,7 +17,7 @@ pub struct FourBit {
     pub map: [f32; 16],
     /// The code of zero.
     pub zero: u8,
-    /// The codes in the order of their values, but for the second of two zeros.
+    /// The codes in the order of their values. Of two codes for zero one is left out, and the last fills its place.
     order: [u8; 16],
     /// What is larger than one of these gets the next code in that order.
     limits: [f32; 15],

@@ -1,6 +1,6 @@
 //! Blocks of values, as files store them: what each means, and how values become blocks.
 //! Formats: <https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h> and bitsandbytes' functional.py.
-//! Bits are decoded in f32, in the order of operations of those two: the values are theirs bit for bit.
+//! Values are computed in f32 and in the order of operations that those two have, so that they are theirs bit for bit.
 
 mod fit;
 mod four_bit;
