@@ -70,7 +70,10 @@ impl MemoryPlan {
         let layout = Layout::of(config, options, span_limit);
         let given = match embeddings {
             Embeddings::Device => 0,
-            Embeddings::Host => GivenRows::bytes(layout.chunk + layout.slots, hidden) as u64,
+            Embeddings::Host => {
+                let format = options.weights.format(Role::Embedding, tensors.embedding.held_as(), hidden);
+                GivenRows::bytes(format, layout.chunk + layout.slots, hidden) as u64
+            }
         };
         MemoryPlan {
             weights: matrices + (vectors + vector(hidden)) as u64,
