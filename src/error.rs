@@ -119,6 +119,16 @@ pub enum Error {
         /// The type in the file.
         found: String,
     },
+    /// What belongs to a tensor of a quantized checkpoint is missing or does not fit it.
+    #[error("{tensor}: {file}: {problem}; the checkpoint is damaged: download it again")]
+    BadQuantization {
+        /// The tensor.
+        tensor: String,
+        /// Its file.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The tokenizer cannot be loaded or used.
     #[error("{file}: {problem}")]
     Tokenizer {

@@ -228,7 +228,7 @@ fn released_bytes_can_be_read_again() {
     let held = peregrine::format::TensorSource::from_bytes("held", bytes).unwrap();
     for source in [&mapped, &held] {
         for name in source.names() {
-            let tensor = source.get(name, source.shape(name).unwrap()).unwrap();
+            let tensor = source.get(name, &source.shape(name).unwrap()).unwrap();
             let before = tensor.bytes.to_vec();
             source.release(tensor.bytes);
             assert!(tensor.bytes == before, "{name}");

@@ -6,7 +6,7 @@ use common::{Expected, close, fixture, gpu, gpu_with, greedy, logits, no_gpu, sh
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
 use peregrine::model::reference::Reference;
-use peregrine::model::{Forward, ForwardOptions, Logits, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
 use std::path::Path;

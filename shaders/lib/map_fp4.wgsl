@@ -7,8 +7,8 @@ fn either(bits: vec4<u32>, bit: u32, low: vec4<f32>, high: vec4<f32>) -> vec4<f3
 fn pair(codes: vec4<u32>, low: f32, high: f32) -> vec4<f32> { return either(codes, 1u, vec4<f32>(low), vec4<f32>(high)); }
 
 fn mapped(codes: vec4<u32>) -> vec4<f32> {
-  let a = either(codes, 2u, pair(codes, 0.0, 0.0052083335), pair(codes, 0.6666667, 1.0));
-  let b = either(codes, 2u, pair(codes, 0.33333334, 0.5), pair(codes, 0.16666667, 0.25));
+  let a = either(codes, 2u, pair(codes, 0.0, 0.0052083334885537624), pair(codes, 0.6666666865348816, 1.0));
+  let b = either(codes, 2u, pair(codes, 0.3333333432674408, 0.5), pair(codes, 0.1666666716337204, 0.25));
   let size = either(codes, 4u, a, b);
   return either(codes, 8u, size, -size);
 }

@@ -6,10 +6,11 @@ fn either(bits: vec4<u32>, bit: u32, low: vec4<f32>, high: vec4<f32>) -> vec4<f3
 
 fn pair(codes: vec4<u32>, low: f32, high: f32) -> vec4<f32> { return either(codes, 1u, vec4<f32>(low), vec4<f32>(high)); }
 
+// Values with all the digits that their f32 has.
 fn mapped(codes: vec4<u32>) -> vec4<f32> {
-  let a = either(codes, 2u, pair(codes, -1.0, -0.6961928), pair(codes, -0.52507305, -0.3949175));
-  let b = either(codes, 2u, pair(codes, -0.28444138, -0.18477343), pair(codes, -0.09105004, 0.0));
-  let c = either(codes, 2u, pair(codes, 0.0795803, 0.1609302), pair(codes, 0.2461123, 0.33791524));
-  let d = either(codes, 2u, pair(codes, 0.44070983, 0.562617), pair(codes, 0.72295684, 1.0));
+  let a = either(codes, 2u, pair(codes, -1.0, -0.6961928009986877), pair(codes, -0.5250730514526367, -0.39491748809814453));
+  let b = either(codes, 2u, pair(codes, -0.28444138169288635, -0.18477343022823334), pair(codes, -0.09105003625154495, 0.0));
+  let c = either(codes, 2u, pair(codes, 0.07958029955625534, 0.16093020141124725), pair(codes, 0.24611230194568634, 0.33791524171829224));
+  let d = either(codes, 2u, pair(codes, 0.44070982933044434, 0.5626170039176941), pair(codes, 0.7229568362236023, 1.0));
   return either(codes, 8u, either(codes, 4u, a, b), either(codes, 4u, c, d));
 }

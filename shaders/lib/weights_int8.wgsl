@@ -8,5 +8,4 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
   return Unit(load_codes(first + 2u * unit), scale);
 }
 
-// Two roundings, in this order.
-fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> { return (code_quad(unit.codes, quad) * unit.scale) / 127.0; }
+fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> { return unit.scale * code_quad(unit.codes, quad); }

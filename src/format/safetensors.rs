@@ -1,7 +1,7 @@
 //! Tensors of safetensors files: one, or several named by an index.
 //! Format: <https://github.com/huggingface/safetensors#format>. The files are mapped, never read as a whole.
 
-use super::{Encoding, Tensor, WeightFormat};
+use super::{Tensor, WeightFormat, bnb};
 use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,9 +105,18 @@ impl TensorSource {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Dimensions of a tensor.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|place| place.shape.as_slice())
+    /// Dimensions of a tensor; of a quantized one, those that its values have.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let stored = self.stored(name)?;
+        let quantized = bnb::find(name, stored, &|name| self.stored(name)).ok().flatten();
+        Some(quantized.map_or_else(|| stored.shape.to_vec(), |tensor| tensor.shape))
+    }
+
+    fn stored(&self, name: &str) -> Option<bnb::Stored<'_>> {
+        let place = self.tensors.get(name)?;
+        let file = &self.files[place.file];
+        let bytes = &file.bytes[place.range.clone()];
+        Some(bnb::Stored { file: &file.label, dtype: place.dtype, shape: &place.shape, bytes })
     }
 
     /// Lets go of the memory that `bytes` take, a part of a tensor, where they lie in a file: the next who reads them reads
@@ -131,31 +140,24 @@ impl TensorSource {
 
     /// The tensor of this name and these dimensions.
     pub fn get(&self, name: &str, dims: &[usize]) -> Result<Tensor<'_>> {
-        let place = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| Error::MissingTensor { tensor: name.to_owned(), file: self.label.clone() })?;
-        let file = &self.files[place.file];
-        let format = match place.dtype {
+        let missing = || Error::MissingTensor { tensor: name.to_owned(), file: self.label.clone() };
+        let stored = self.stored(name).ok_or_else(missing)?;
+        if let Some(tensor) = bnb::find(name, stored, &|name| self.stored(name))? {
+            return tensor.shaped(dims);
+        }
+        let format = match stored.dtype {
             safetensors::Dtype::F32 => WeightFormat::F32,
             safetensors::Dtype::F16 => WeightFormat::F16,
             safetensors::Dtype::BF16 => WeightFormat::Bf16,
             other => {
                 return Err(Error::WrongDtype {
                     tensor: name.to_owned(),
-                    file: file.label.clone(),
+                    file: stored.file.to_owned(),
                     found: format!("{other:?}"),
                 });
             }
         };
-        let tensor = Tensor {
-            name: name.to_owned(),
-            file: &file.label,
-            encoding: Encoding::Blocks(format),
-            shape: place.shape.clone(),
-            bytes: &file.bytes[place.range.clone()],
-        };
-        tensor.shaped(dims)
+        Tensor::of_blocks(name, stored.file, format, stored.shape, stored.bytes).shaped(dims)
     }
 }
 

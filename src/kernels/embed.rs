@@ -154,7 +154,7 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
         cases.push(Case::new("embed", format!("{} blocks of any bits", format.name()), move |io| {
-            let (vocab, dim) = (40, 768);
+            let (vocab, dim) = (40, 512);
             let bytes = any_blocks(&mut io.random, format, vocab * format.row_blocks(dim));
             let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
             let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
@@ -165,7 +165,7 @@ pub(super) fn cases() -> Vec<Case> {
             let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
             record(&mut io.plan, &table, &rows, &x, None)
         }));
-        for (vocab, dim) in [(1, 1), (40, 70), (31, 600)] {
+        for (vocab, dim) in [(1, 1), (40, 70), (31, 300)] {
             cases.push(Case::new("embed", format!("{} {vocab}x{dim}", format.name()), move |io| {
                 let bytes = format.encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), dim);
                 let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);

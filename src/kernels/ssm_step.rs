@@ -191,7 +191,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
                 (3, 40, Layout { dt_rank: 33, state: 10 }, Some(1e-5)),
                 (5, 64, Layout { dt_rank: 48, state: 32 }, None),
             ];
-            let of_codes = [(3, 40, Layout { dt_rank: 100, state: 10 }, Some(1e-5))];
+            let of_codes = [(3, 40, Layout { dt_rank: 256, state: 10 }, Some(1e-5))];
             for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
                 let Layout { dt_rank, state } = layout;
                 let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
