@@ -206,9 +206,11 @@ fn the_program_says_the_plan_and_refuses_by_it() {
     for line in ["--weights f32 ", "does not fit", "--weights q8_0", "it may take"] {
         assert!(table.contains(line), "{line} is not in:\n{table}");
     }
-    for command in
-        [&["run", "-p", "x"][..], &["eval", "--questions", "models/tiny-chat/eval.jsonl"], &["bench", "-r", "1"]]
-    {
+    for command in [
+        &["run", "-p", "x"][..],
+        &["eval", "--slots", "1", "--questions", "models/tiny-chat/eval.jsonl"],
+        &["bench", "-r", "1"],
+    ] {
         refused(
             &run(&[command, &["--memory", &less]].concat()),
             5,
