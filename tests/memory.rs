@@ -217,6 +217,13 @@ fn the_program_says_the_plan_and_refuses_by_it() {
             &["the model takes", "weights", "state", "--weights "],
         );
     }
+    // Numbers out of range are what is wrong, before any memory is.
+    refused(
+        &run(&["eval", "--questions", "models/tiny-chat/eval.jsonl", "--slots", "18446744073709551615"]),
+        2,
+        &["slots"],
+    );
+    refused(&run(&["inspect", "--slots", "0"]), 2, &["slots is 0"]);
     refused(&run(&["run", "-p", "x", "--memory", "1MB"]), 5, &["it may take 1.0 MB", "no format"]);
     refused(&run(&["run", "-p", "x", "--memory", "much"]), 2, &["much", "8G"]);
     let told = run(&["run", "-p", "x", "-n", "1", "--memory", &stored.to_string(), "-v"]);

@@ -47,7 +47,7 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Of a model with these tensors, laid out by `options` on an adapter that binds `span_limit` bytes.
+    /// Of a model with these tensors, laid out by `options`, which have been checked, on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
         let (mut matrices, mut largest_matrix, mut largest_row) = (0, 0, 0);
