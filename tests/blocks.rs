@@ -3,8 +3,10 @@
 mod common;
 
 use common::{Expected, fixture};
+use half::f16;
 use peregrine::Error;
 use peregrine::format::{RareBlock, TensorSource, WeightFormat};
+use peregrine::kernels::case::Random;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -172,16 +174,17 @@ fn plain(rows: usize, columns: usize, map: &[f32; 16]) -> Parts {
     ])
 }
 
-fn nf4_map() -> [f32; 16] {
+/// What the codes of NF4 or FP4 mean.
+fn map_of(format: WeightFormat) -> [f32; 16] {
     let mut block = [0; 36];
     block[..4].copy_from_slice(&1.0f32.to_le_bytes());
     block[4..12].copy_from_slice(&[0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]);
-    decoded(WeightFormat::Nf4, &block, 16).try_into().unwrap()
+    decoded(format, &block, 16).try_into().unwrap()
 }
 
 #[test]
 fn any_shape_and_any_map_of_bitsandbytes_is_held_without_loss() {
-    let map = nf4_map();
+    let map = map_of(WeightFormat::Nf4);
     let mut other = map;
     other[3] = f32::from_bits(other[3].to_bits() + 1);
     use WeightFormat::{F32, Nf4};
@@ -370,4 +373,208 @@ fn int8_in_an_order_of_some_gpu_is_refused() {
     let mut parts = parts("falcon-tiny-int8");
     parts.remove(&name).unwrap();
     source(&parts).get(IN_PROJ, &[256, 64]).unwrap();
+}
+
+/// What plain rounding to the nearest makes of values: the scale is that which just reaches the largest of them.
+fn rounded(format: WeightFormat, values: &[f32]) -> Vec<f32> {
+    let short = |scale: f32| f16::from_f32(scale).to_f32();
+    let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
+    let symmetric = |values: &[f32], scale: f32, low: f32, high: f32| -> Vec<f32> {
+        values.iter().map(|v| (v / scale).round().clamp(low, high) * scale).collect()
+    };
+    match format {
+        WeightFormat::Q8_0 => {
+            values.chunks(32).flat_map(|v| symmetric(v, short(largest(v).abs() / 127.0), -127.0, 127.0)).collect()
+        }
+        WeightFormat::Q4_0 => {
+            values.chunks(32).flat_map(|v| symmetric(v, short(largest(v) / -8.0), -8.0, 7.0)).collect()
+        }
+        WeightFormat::Int8 => {
+            values.chunks(64).flat_map(|v| symmetric(v, largest(v).abs() / 127.0, -127.0, 127.0)).collect()
+        }
+        WeightFormat::Q6K => {
+            let block = |values: &[f32]| -> Vec<f32> {
+                let scales: Vec<f32> = values.chunks(16).map(|v| largest(v) / -32.0).collect();
+                let unit = short(largest(&scales).abs() / 127.0);
+                let groups = values.chunks(16).zip(scales);
+                groups.flat_map(|(v, scale)| symmetric(v, (scale / unit).round() * unit, -32.0, 31.0)).collect()
+            };
+            values.chunks(256).flat_map(block).collect()
+        }
+        WeightFormat::Q4K | WeightFormat::Q5K => {
+            let top = if format == WeightFormat::Q4K { 15.0 } else { 31.0 };
+            let block = |values: &[f32]| -> Vec<f32> {
+                let bounds =
+                    values.chunks(32).map(|v| v.iter().fold((0.0f32, 0.0f32), |m, v| (m.0.min(*v), m.1.max(*v))));
+                let fits: Vec<(f32, f32)> = bounds.map(|(low, high)| ((high - low) / top, -low)).collect();
+                let unit = short(fits.iter().fold(0.0f32, |m, fit| m.max(fit.0)) / 63.0);
+                let unit_of_minima = short(fits.iter().fold(0.0f32, |m, fit| m.max(fit.1)) / 63.0);
+                let groups = values.chunks(32).zip(fits);
+                groups
+                    .flat_map(|(v, (scale, minimum))| {
+                        let scale = (scale / unit).round() * unit;
+                        let minimum = (minimum / unit_of_minima).round() * unit_of_minima;
+                        v.iter().map(move |v| ((v + minimum) / scale).round().clamp(0.0, top) * scale - minimum)
+                    })
+                    .collect()
+            };
+            values.chunks(256).flat_map(block).collect()
+        }
+        WeightFormat::Nf4 | WeightFormat::Fp4 => {
+            let map = map_of(format);
+            let nearest = |v: f32| map.into_iter().min_by(|a, b| (a - v).abs().total_cmp(&(b - v).abs())).unwrap();
+            let block = |values: &[f32]| -> Vec<f32> {
+                let scale = largest(values).abs();
+                values.iter().map(|v| nearest(v / scale) * scale).collect()
+            };
+            values.chunks(64).flat_map(block).collect()
+        }
+        other => panic!("{other} has no scales"),
+    }
+}
+
+fn squared_error(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum()
+}
+
+fn normal(random: &mut Random) -> f32 {
+    (-2.0 * random.uniform(1e-7, 1.0).ln()).sqrt() * random.uniform(0.0, std::f32::consts::TAU).cos()
+}
+
+/// Values as those of weights: of the normal distribution, or of Student's with three degrees of freedom.
+fn weights(count: usize, heavy: bool) -> Vec<f32> {
+    let random = &mut Random::new(20_261_122);
+    let one = |random: &mut Random| {
+        let spread = if heavy { (0..3).map(|_| normal(random).powi(2)).sum::<f32>() / 3.0 } else { 1.0 };
+        0.02 * normal(random) / spread.sqrt()
+    };
+    (0..count).map(|_| one(random)).collect()
+}
+
+#[test]
+fn searched_scales_leave_less_error_than_plain_rounding() {
+    // Parts of the error of plain rounding that may be left, for normal and for heavy-tailed values.
+    for (format, limits) in [
+        (WeightFormat::Q8_0, [0.95, 0.99]),
+        (WeightFormat::Q4_0, [0.92, 0.96]),
+        (WeightFormat::Q4K, [0.85, 0.85]),
+        (WeightFormat::Q5K, [0.88, 0.89]),
+        (WeightFormat::Q6K, [0.88, 0.95]),
+        (WeightFormat::Nf4, [0.89, 0.95]),
+        (WeightFormat::Fp4, [0.89, 0.92]),
+        (WeightFormat::Int8, [0.96, 0.99]),
+    ] {
+        for (heavy, limit) in [false, true].into_iter().zip(limits) {
+            let values = weights(1 << 16, heavy);
+            let row = format.encode(&values, values.len());
+            let searched = squared_error(&values, &decoded(format, &row, values.len()));
+            let plain = squared_error(&values, &rounded(format, &values));
+            let ratio = searched / plain;
+            eprintln!("{format}, heavy {heavy}: {ratio:.3} of the error of plain rounding");
+            assert!(
+                ratio < limit,
+                "{format}, heavy {heavy}: {ratio:.3} of the error of plain rounding, allowed {limit}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_grid_of_values_is_found_again() {
+    for format in [WeightFormat::Q8_0, WeightFormat::Q4_0, WeightFormat::Int8, WeightFormat::Nf4, WeightFormat::Fp4] {
+        // Blocks as plain rounding leaves them: the largest value has the largest code.
+        for heavy in [false, true] {
+            let values = rounded(format, &weights(1 << 14, heavy));
+            let again = decoded(format, &format.encode(&values, values.len()), values.len());
+            assert!(values == again, "{format}: {:?}", values.iter().zip(&again).find(|(a, b)| a != b));
+        }
+        // And what an encoder wrote, whatever it chose.
+        let values = weights(1 << 14, false);
+        let once = decoded(format, &format.encode(&values, values.len()), values.len());
+        let twice = decoded(format, &format.encode(&once, once.len()), once.len());
+        let moved = once.iter().zip(&twice).filter(|(a, b)| a != b).count();
+        assert!(moved == 0, "{format}: {moved} values of {} moved", once.len());
+    }
+    // Not only the values: the bits of the blocks.
+    for dir in ["falcon-tiny-nf4", "falcon-tiny-fp4"] {
+        let source = TensorSource::open(&fixture(dir)).unwrap();
+        let tensor = source.get(IN_PROJ, &[256, 64]).unwrap();
+        let format = tensor.held_as();
+        let mut blocks = vec![0; 256 * format.row_bytes(64)];
+        tensor.encode_rows(0..256, format, &mut blocks);
+        // FP4 has two codes for zero, of which one is taken.
+        let one_zero = |byte: &u8| -> u8 {
+            let code = |code: u8| if code == 8 && format == WeightFormat::Fp4 { 0 } else { code };
+            code(byte >> 4) << 4 | code(byte & 15)
+        };
+        let again = format.encode(&tensor.to_f32(), 64);
+        for (block, again) in blocks.chunks(36).zip(again.chunks(36)) {
+            let codes: Vec<u8> = block[4..].iter().map(one_zero).collect();
+            assert!(block[..4] == again[..4] && codes == again[4..], "{dir}: {block:x?} became {again:x?}");
+        }
+    }
+}
+
+#[test]
+fn a_row_that_ends_within_a_block_is_filled_with_zeros() {
+    let values = weights(1024, false);
+    for format in QUANTIZED {
+        let block = format.block_values();
+        for columns in [1, 2, 7, 16, 31, 32, 33, 48, 63, 65, 100, 160, 255, 257, 300, 511, 700] {
+            let row = format.encode(&values[..columns], columns);
+            assert_eq!(row.len(), format.row_bytes(columns));
+            let whole = decoded(format, &row, columns.next_multiple_of(block));
+            assert!(whole[columns..].iter().all(|v| *v == 0.0), "{format}, {columns} columns: {:?}", &whole[columns..]);
+            assert_eq!(bits(&decoded(format, &row, columns)), bits(&whole[..columns]), "{format}, {columns} columns");
+            let error = squared_error(&values[..columns], &whole);
+            let all: f64 = values[..columns].iter().map(|v| f64::from(*v).powi(2)).sum();
+            assert!(error < 0.03 * all, "{format}, {columns} columns: {:.4} of the values is error", error / all);
+        }
+    }
+}
+
+#[test]
+fn values_of_every_size_keep_their_precision_where_the_format_can() {
+    let values = weights(1024, false);
+    for format in QUANTIZED {
+        let wide = matches!(format, WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8);
+        let scales: &[f32] = if wide { &[1e-30, 1e-12, 1.0, 1e12, 1e30] } else { &[1e-2, 1.0, 1e3] };
+        for scale in scales {
+            let values: Vec<f32> = values.iter().map(|v| v * scale).collect();
+            let again = decoded(format, &format.encode(&values, 1024), 1024);
+            let [error, all] = [&again, &vec![0.0; 1024]].map(|other| squared_error(&values, other));
+            assert!(error < 0.03 * all, "{format}, times {scale:e}: {:.4} of the values is error", error / all);
+        }
+    }
+}
+
+#[test]
+fn no_value_whatever_makes_an_encoder_panic() {
+    let random = &mut Random::new(5);
+    let odd =
+        [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, -1e-45, -0.0, 0.0];
+    for format in QUANTIZED {
+        for value in odd {
+            for columns in [256, 100] {
+                let row = format.encode(&vec![value; columns], columns);
+                let values = decoded(format, &row, columns);
+                if value.abs() <= f32::MIN_POSITIVE {
+                    assert!(values.iter().all(|v| v.abs() <= 1e-7), "{format} of {value:e}: {:?}", &values[..4]);
+                }
+            }
+        }
+        for _ in 0..200 {
+            let values: Vec<f32> = (0..300)
+                .map(|_| {
+                    if random.below(8) == 0 {
+                        odd[random.below(odd.len())]
+                    } else {
+                        f32::from_bits(random.bits() as u32)
+                    }
+                })
+                .collect();
+            let row = format.encode(&values, 300);
+            decoded(format, &row, 300);
+        }
+    }
 }

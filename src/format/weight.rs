@@ -104,6 +104,11 @@ impl WeightFormat {
         }
     }
 
+    /// Bits that a value takes, its share of the scales included.
+    pub const fn bits(self) -> f64 {
+        (8 * self.block_bytes()) as f64 / self.block_values() as f64
+    }
+
     /// Blocks of a row of `columns` values.
     pub const fn row_blocks(self, columns: usize) -> usize {
         columns.div_ceil(self.block_values())

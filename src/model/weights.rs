@@ -87,7 +87,8 @@ impl<'a> ModelTensors<'a> {
     /// The matrices, each with what it is for.
     pub fn roles(&self) -> impl Iterator<Item = (Role, &Tensor<'a>)> {
         let head = self.head.as_ref().map(|head| (Role::Head, head));
-        let outer = std::iter::once((Role::Embedding, &self.embedding)).chain(head);
+        let table = if head.is_some() { Role::Embedding } else { Role::TiedEmbedding };
+        let outer = std::iter::once((table, &self.embedding)).chain(head);
         outer.chain(self.layers.iter().flat_map(|l| {
             [
                 (Role::InProj, &l.in_proj),
@@ -261,7 +262,8 @@ impl Weights {
         let mut total = tensors.bytes();
         let embedding = match tensors.place(embeddings) {
             Embeddings::Device => {
-                Table::Device(Arc::new(matrix(gpu, up, recipe, Role::Embedding, &tensors.embedding)?))
+                let role = if tensors.head.is_some() { Role::Embedding } else { Role::TiedEmbedding };
+                Table::Device(Arc::new(matrix(gpu, up, recipe, role, &tensors.embedding)?))
             }
             Embeddings::Host => {
                 let table = &tensors.embedding;
@@ -303,13 +305,14 @@ impl Weights {
         let mut random = Random::new(1);
         let recipe = Recipe::To(format);
         let matrix = |name: &str, role, rows, columns| {
-            Linear::made_up(gpu, name, (recipe.format(role, format, columns), rows, columns))
+            Linear::made_up(gpu, name, (recipe.format(role, WeightFormat::F32, columns), rows, columns))
         };
         let vector = |name: &str, values: &[f32]| gpu.upload(name, &padded(values.to_vec()), Usage::Storage);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);
         let total = shape.config.parameters(shape.tied) * format.block_bytes() as u64 / format.block_values() as u64;
-        let table = Arc::new(matrix("embedding", Role::Embedding, vocab, h)?);
+        let role = if shape.tied { Role::TiedEmbedding } else { Role::Embedding };
+        let table = Arc::new(matrix("embedding", role, vocab, h)?);
         let mut made = Vec::with_capacity(layers);
         for i in 0..layers {
             progress(Progress { done: total * i as u64 / layers as u64, total });

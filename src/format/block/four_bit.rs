@@ -1,21 +1,51 @@
 //! NF4 and FP4: 64 values with one f32 scale, and 4-bit codes into a map of 16 values from -1 to 1.
 
+use super::fit;
+
 /// Values in a block.
 const N: usize = 64;
 
+/// Scales that are tried, in parts of the largest value.
+const TRIED: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 1.05, 1.1];
+
+/// The largest of them: the code of the largest value stays that of 1.
+const MOST: f32 = 1.15;
+
 /// What the codes of a format mean.
-#[derive(Debug, PartialEq)]
 pub struct FourBit {
     /// The value of each code.
     pub map: [f32; 16],
     /// The code of zero.
     pub zero: u8,
+    /// The codes in the order of their values, but for the second of two zeros.
+    order: [u8; 16],
+    /// What is larger than one of these gets the next code in that order.
+    limits: [f32; 15],
+    /// From a value to the next.
+    steps: [f32; 15],
+}
+
+impl FourBit {
+    const fn new(map: [f32; 16], order: [u8; 16]) -> Self {
+        let (mut limits, mut steps) = ([f32::INFINITY; 15], [0.0; 15]);
+        let mut i = 0;
+        while i < 15 {
+            let (this, next) = (map[order[i] as usize], map[order[i + 1] as usize]);
+            // The same value once more is never reached.
+            if next > this {
+                limits[i] = (this + next) / 2.0;
+                steps[i] = next - this;
+            }
+            i += 1;
+        }
+        FourBit { map, zero: order[7], order, limits, steps }
+    }
 }
 
 /// The 4-bit normal float: quantiles of the normal distribution. QLoRA, arXiv:2305.14314, appendix E.
 #[expect(clippy::excessive_precision, reason = "as published")]
-pub const NF4: FourBit = FourBit {
-    map: [
+pub static NF4: FourBit = FourBit::new(
+    [
         -1.0,
         -0.696_192_800_998_687_7,
         -0.525_073_051_452_636_7,
@@ -33,12 +63,12 @@ pub const NF4: FourBit = FourBit {
         0.722_956_836_223_602_3,
         1.0,
     ],
-    zero: 7,
-};
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+);
 
 /// The 4-bit float of bitsandbytes, over 12: a sign, two bits of exponent, one of mantissa.
-pub const FP4: FourBit = FourBit {
-    map: [
+pub static FP4: FourBit = FourBit::new(
+    [
         0.0,
         0.0625 / 12.0,
         8.0 / 12.0,
@@ -56,8 +86,8 @@ pub const FP4: FourBit = FourBit {
         -2.0 / 12.0,
         -3.0 / 12.0,
     ],
-    zero: 0,
-};
+    [11, 10, 13, 12, 15, 14, 9, 0, 1, 6, 7, 4, 5, 2, 3, 3],
+);
 
 impl FourBit {
     /// w = map[code] scale; of two codes in a byte the first is the high one.
@@ -69,22 +99,51 @@ impl FourBit {
         }
     }
 
+    /// The scale is near the largest value, which gets the code of 1 or -1: values of such a block become it again.
     pub fn encode(&self, values: &[f32; N], block: &mut [u8; 36]) {
-        let scale = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-        let nearest = |v: f32| -> u8 {
-            let mut best = self.zero;
-            for code in 0..16u8 {
-                let off = |code: u8| (v * inverse - self.map[usize::from(code)]).abs();
-                if off(code) < off(best) {
-                    best = code;
+        let largest = fit::extreme(values).abs();
+        let mut unit = *values;
+        unit.iter_mut().for_each(|v| *v /= largest);
+        if largest == 0.0 {
+            unit.fill(0.0);
+        }
+        if !self.write(values, &unit, largest, block) {
+            let (mut best, mut most) = (1.0, 0.0);
+            for scale in TRIED {
+                let (xv, vv) = self.products(&unit, 1.0 / scale);
+                // The least error of these codes is the sum of x^2 less this.
+                let explained = xv * xv / vv;
+                if explained > most && xv <= MOST * vv {
+                    (best, most) = (xv / vv, explained);
                 }
             }
-            best
-        };
-        block[..4].copy_from_slice(&scale.to_le_bytes());
-        for (byte, pair) in block[4..].iter_mut().zip(values.as_chunks::<2>().0) {
-            *byte = nearest(pair[0]) << 4 | nearest(pair[1]);
+            let inverse = 1.0 / best;
+            unit.iter_mut().for_each(|v| *v *= inverse);
+            self.write(values, &unit, (best * largest).min(f32::MAX), block);
         }
+    }
+
+    /// A block with the codes of `unit`, the values over the scale; whether it has the values exactly.
+    fn write(&self, values: &[f32; N], unit: &[f32; N], scale: f32, block: &mut [u8; 36]) -> bool {
+        let mut ranks = [0u32; N];
+        for (rank, v) in ranks.iter_mut().zip(unit) {
+            self.limits.iter().for_each(|limit| *rank += u32::from(v > limit));
+        }
+        let codes = ranks.map(|rank| self.order[rank as usize]);
+        block[..4].copy_from_slice(&scale.to_le_bytes());
+        for (byte, pair) in block[4..].iter_mut().zip(codes.as_chunks::<2>().0) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        codes.iter().zip(values).all(|(code, value)| self.map[usize::from(*code)] * scale == *value)
+    }
+
+    /// The sums of x v and of v^2, v being what the nearest code of x times `inverse` means.
+    fn products(&self, unit: &[f32; N], inverse: f32) -> (f32, f32) {
+        let mut means = [self.map[usize::from(self.order[0])]; N];
+        for (v, x) in means.iter_mut().zip(unit) {
+            let x = x * inverse;
+            self.limits.iter().zip(&self.steps).for_each(|(limit, step)| *v += if x > *limit { *step } else { 0.0 });
+        }
+        (fit::dot(unit, &means), fit::dot(&means, &means))
     }
 }

@@ -1,5 +1,7 @@
 //! 64 values with one f32 scale.
 
+use super::fit;
+
 /// Values in a block.
 const N: usize = 64;
 
@@ -11,8 +13,15 @@ pub fn decode(block: &[u8; 68], values: &mut [f32; N]) {
 }
 
 pub fn encode(values: &[f32; N], block: &mut [u8; 68]) {
-    let scale = values.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0;
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    block[..4].copy_from_slice(&scale.to_le_bytes());
-    block[4..].iter_mut().zip(values).for_each(|(q, v)| *q = ((v * inverse).round() as i8).cast_unsigned());
+    let mut write = |scale: f32| {
+        let codes = fit::BYTES.nearest(values, fit::inverse(scale), 0.0);
+        block[..4].copy_from_slice(&scale.to_le_bytes());
+        block[4..].iter_mut().zip(codes).for_each(|(byte, code)| *byte = (code as i8).cast_unsigned());
+        codes.iter().zip(values).all(|(code, value)| code * scale == *value)
+    };
+    // Values that come from such a block become it again. 127 scales are rounded, so the scale is one of three.
+    let plain = fit::extreme(values).abs() / 127.0;
+    if ![plain, plain.next_up(), plain.next_down()].into_iter().any(&mut write) {
+        write(fit::scale_of_bytes(values));
+    }
 }

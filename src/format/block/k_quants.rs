@@ -1,6 +1,6 @@
 //! Q4_K, Q5_K and Q6_K: 256 values in groups with whole numbers for scales, which have an f16 scale themselves.
 
-use super::{f16_at, to_f16};
+use super::{f16_at, k_search};
 
 /// Values in a block.
 const N: usize = 256;
@@ -63,18 +63,28 @@ pub fn decode_q6(block: &[u8; 210], values: &mut [f32; N]) {
     }
 }
 
-pub fn encode_q4(values: &[f32; N], _used: usize, block: &mut [u8; 144]) {
-    let codes = encode_affine::<15>(values, block);
-    pack_nibbles(&codes, &mut block[16..]);
+/// The first `used` values are the row's.
+pub fn encode_q4(values: &[f32; N], used: usize, block: &mut [u8; 144]) {
+    let parts = k_search::affine(values, used, 15.0);
+    write_head(&parts, block);
+    pack_nibbles(&parts.codes, &mut block[16..]);
 }
 
-pub fn encode_q5(values: &[f32; N], _used: usize, block: &mut [u8; 176]) {
-    let codes = encode_affine::<31>(values, block);
+/// The first `used` values are the row's.
+pub fn encode_q5(values: &[f32; N], used: usize, block: &mut [u8; 176]) {
+    let parts = k_search::affine(values, used, 31.0);
+    write_head(&parts, block);
     block[16..48].fill(0);
-    for (group, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+    for (group, codes) in parts.codes.as_chunks::<32>().0.iter().enumerate() {
         block[16..48].iter_mut().zip(codes).for_each(|(byte, code)| *byte |= code >> 4 << group);
     }
-    pack_nibbles(&codes, &mut block[48..]);
+    pack_nibbles(&parts.codes, &mut block[48..]);
+}
+
+fn write_head(parts: &k_search::Affine, block: &mut [u8]) {
+    block[..2].copy_from_slice(&parts.d.to_le_bytes());
+    block[2..4].copy_from_slice(&parts.dmin.to_le_bytes());
+    pack_scales(&parts.scales, &parts.minima, &mut block[4..16]);
 }
 
 fn pack_nibbles(codes: &[u8; N], packed: &mut [u8]) {
@@ -83,45 +93,9 @@ fn pack_nibbles(codes: &[u8; N], packed: &mut [u8]) {
     }
 }
 
-/// The head of the block, and the codes.
-fn encode_affine<const TOP: u8>(values: &[f32; N], block: &mut [u8]) -> [u8; N] {
-    let top = f32::from(TOP);
-    let mut fits = [(0.0f32, 0.0f32); 8];
-    for (fit, values) in fits.iter_mut().zip(values.as_chunks::<32>().0) {
-        let low = values.iter().fold(0.0f32, |m, v| m.min(*v));
-        let high = values.iter().fold(0.0f32, |m, v| m.max(*v));
-        *fit = ((high - low) / top, -low);
-    }
-    let d = to_f16(fits.iter().fold(0.0f32, |m, fit| m.max(fit.0)) / 63.0);
-    let dmin = to_f16(fits.iter().fold(0.0f32, |m, fit| m.max(fit.1)) / 63.0);
-    let whole = |value: f32, unit: f32| if unit > 0.0 { (value / unit).round().min(63.0) as u8 } else { 0 };
-    let scales = fits.map(|fit| whole(fit.0, d.to_f32()));
-    let minima = fits.map(|fit| whole(fit.1, dmin.to_f32()));
-    block[..2].copy_from_slice(&d.to_le_bytes());
-    block[2..4].copy_from_slice(&dmin.to_le_bytes());
-    pack_scales(&scales, &minima, &mut block[4..16]);
-    let mut codes = [0; N];
-    for (i, (code, value)) in codes.iter_mut().zip(values).enumerate() {
-        let scale = d.to_f32() * f32::from(scales[i / 32]);
-        let minimum = dmin.to_f32() * f32::from(minima[i / 32]);
-        *code = if scale > 0.0 { ((value + minimum) / scale).round().min(top) as u8 } else { 0 };
-    }
-    codes
-}
-
 pub fn encode_q6(values: &[f32; N], block: &mut [u8; 210]) {
-    let mut fits = [0.0f32; 16];
-    for (fit, values) in fits.iter_mut().zip(values.as_chunks::<16>().0) {
-        *fit = values.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m }) / -32.0;
-    }
-    let d = to_f16(fits.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0);
-    let scales = fits.map(|fit| if d.to_f32() > 0.0 { (fit / d.to_f32()).round() as i8 } else { 0 });
-    let mut codes = [0; N];
-    for (i, (code, value)) in codes.iter_mut().zip(values).enumerate() {
-        let scale = d.to_f32() * f32::from(scales[i / 16]);
-        *code = if scale == 0.0 { 32 } else { ((value / scale).round() + 32.0).clamp(0.0, 63.0) as u8 };
-    }
-    write_q6(d.to_le_bytes(), &scales, &codes, block);
+    let parts = k_search::symmetric(values);
+    write_q6(parts.d.to_le_bytes(), &parts.scales, &parts.codes, block);
 }
 
 /// A block of Q6_K of its parts: d as f16, sc, and q from 0 to 63.

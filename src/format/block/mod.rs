@@ -2,9 +2,11 @@
 //! Formats: <https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h> and bitsandbytes' functional.py.
 //! Bits are decoded in f32, in the order of operations of those two: the values are theirs bit for bit.
 
+mod fit;
 mod four_bit;
 mod int8;
 mod k_quants;
+mod k_search;
 mod q32;
 
 pub(super) use four_bit::{FP4, NF4};

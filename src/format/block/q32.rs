@@ -1,5 +1,6 @@
 //! Q8_0 and Q4_0: 32 values with one f16 scale.
 
+use super::fit::{self, Codes};
 use super::{f16_at, to_f16};
 
 /// Values in a block.
@@ -21,17 +22,18 @@ pub fn decode_q4_0(block: &[u8; 18], values: &mut [f32; N]) {
 }
 
 pub fn encode_q8_0(values: &[f32; N], block: &mut [u8; 34]) {
-    let d = to_f16(values.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0);
-    let inverse = if d.to_f32() == 0.0 { 0.0 } else { 1.0 / d.to_f32() };
+    let d = to_f16(fit::scale_of_bytes(values));
+    let codes = fit::BYTES.nearest(values, fit::inverse(d.to_f32()), 0.0);
     block[..2].copy_from_slice(&d.to_le_bytes());
-    block[2..].iter_mut().zip(values).for_each(|(q, v)| *q = ((v * inverse).round() as i8).cast_unsigned());
+    block[2..].iter_mut().zip(codes).for_each(|(byte, code)| *byte = (code as i8).cast_unsigned());
 }
 
+/// d may be negative: the largest value may get the code -8, which has no positive partner.
 pub fn encode_q4_0(values: &[f32; N], block: &mut [u8; 18]) {
-    let extreme = values.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
-    let d = to_f16(extreme / -8.0);
-    let inverse = if d.to_f32() == 0.0 { 0.0 } else { 1.0 / d.to_f32() };
-    let code = |v: f32| (v * inverse + 8.0).round().clamp(0.0, 15.0) as u8;
+    const CODES: Codes = Codes { low: -8.0, high: 7.0 };
+    let tried = [-8.0, -7.0, 7.0, -7.5, -8.5, -9.0, 7.5, 8.0];
+    let d = to_f16(CODES.scale(values, fit::extreme(values), &tried));
+    let codes = CODES.nearest(values, fit::inverse(d.to_f32()), 0.0).map(|code| (code + 8.0) as u8);
     block[..2].copy_from_slice(&d.to_le_bytes());
-    (0..16).for_each(|i| block[2 + i] = code(values[i]) | code(values[i + 16]) << 4);
+    (0..16).for_each(|i| block[2 + i] = codes[i] | codes[i + 16] << 4);
 }
