@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Expected, fixture, gpu, no_gpu, shipped};
+use common::{Expected, fixture, gpu, no_gpu};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::Gpu;
 use peregrine::model::{Embeddings, Forward, ForwardOptions, Logits, MemoryPlan, Recipe};
@@ -138,7 +138,7 @@ fn the_device_is_saved_the_table_unless_it_is_the_head() {
         return;
     }
     let gpu = gpu();
-    for (dir, tied) in [(fixture("falcon-tiny"), false), (shipped("tiny-chat"), true)] {
+    for (dir, tied) in [(fixture("falcon-tiny"), false), (fixture("mamba-tiny"), true)] {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let tensors = checkpoint.tensors().unwrap();
         assert_eq!(tensors.head.is_none(), tied, "{}", dir.display());

@@ -2,6 +2,7 @@
 //! the process's.
 
 mod common;
+mod program;
 mod sparse;
 
 use common::{TINY, gpu, no_gpu};
@@ -10,6 +11,7 @@ use peregrine::format::WeightFormat;
 use peregrine::gpu::{FreeMemory, Gpu};
 use peregrine::model::{Forward, ForwardOptions, MemoryPlan, Recipe, Room, Weights};
 use peregrine::runtime::{Checkpoint, Engine};
+use program::{refused, run, stderr, stdout};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -181,4 +183,71 @@ fn converting_weights_holds_no_more_than_staging() {
         assert!(most > plan.staging, "a copy that is held is noticed");
         drop(copies);
     }
+}
+
+#[test]
+fn the_program_says_the_plan_and_refuses_by_it() {
+    if no_gpu("the_program_says_the_plan_and_refuses_by_it") {
+        return;
+    }
+    let inspect = |more: &[&str]| stdout(&run(&[&["inspect"], more].concat()));
+    let json =
+        |more: &[&str]| serde_json::from_str::<serde_json::Value>(&inspect(&[&["--json"], more].concat())).unwrap();
+    let [stored, narrow] = [&[][..], &["-w", "q8_0"]].map(|more| json(more)["memory"]["total"].as_u64().unwrap());
+    assert!(narrow < stored, "{narrow} {stored}");
+    let formats = json(&[])["memory"]["formats"].clone();
+    let of = |name: &str| formats.as_array().unwrap().iter().find(|format| format["weights"] == name).unwrap().clone();
+    assert_eq!(formats.as_array().unwrap().len(), WeightFormat::ALL.len());
+    assert_eq!((of("bf16")["total"].as_u64(), of("q8_0")["total"].as_u64()), (Some(stored), Some(narrow)));
+
+    // A byte less than it needs: inspect says so, whoever loads is refused and told what fits.
+    let less = (stored - 1).to_string();
+    let table = inspect(&["--memory", &less]);
+    for line in ["--weights f32 ", "does not fit", "--weights q8_0", "it may take"] {
+        assert!(table.contains(line), "{line} is not in:\n{table}");
+    }
+    for command in [
+        &["run", "-p", "x"][..],
+        &["eval", "--slots", "1", "--questions", "models/tiny-chat/eval.jsonl"],
+        &["bench", "-r", "1"],
+    ] {
+        refused(
+            &run(&[command, &["--memory", &less]].concat()),
+            5,
+            &["the model takes", "weights", "state", "--weights "],
+        );
+    }
+    // Numbers out of range are what is wrong, before any memory is.
+    refused(
+        &run(&["eval", "--questions", "models/tiny-chat/eval.jsonl", "--slots", "18446744073709551615"]),
+        2,
+        &["slots"],
+    );
+    refused(&run(&["inspect", "--slots", "0"]), 2, &["slots is 0"]);
+    refused(&run(&["run", "-p", "x", "--memory", "1MB"]), 5, &["it may take 1.0 MB", "no format"]);
+    refused(&run(&["run", "-p", "x", "--memory", "much"]), 2, &["much", "8G"]);
+    let told = run(&["run", "-p", "x", "-n", "1", "--memory", &stored.to_string(), "-v"]);
+    assert!(stdout(&told).len() < 20);
+    assert!(stderr(&told).contains("the model takes") && stderr(&told).contains("it may take"), "{}", stderr(&told));
+}
+
+#[test]
+fn the_program_leaves_the_embeddings_on_the_host() {
+    if no_gpu("the_program_leaves_the_embeddings_on_the_host") {
+        return;
+    }
+    let answer = ["run", "-p", "Once upon a time", "-n", "20"];
+    let host = run(&[&answer[..], &["--embeddings", "host"]].concat());
+    assert_eq!(stdout(&host), stdout(&run(&answer)));
+    assert!(!stderr(&host).contains("--embeddings"), "{}", stderr(&host));
+    assert!(stdout(&run(&["inspect", "--embeddings", "host"])).contains("stay on the host"));
+    let tied = common::fixture("mamba-tiny");
+    let tied = tied.to_str().unwrap();
+    assert!(stdout(&run(&["inspect", "-m", tied, "--embeddings", "host"])).contains("stay on the device"));
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.safetensors");
+    let logits = ["logits", "-m", tied, "--ids", "1", "--embeddings", "host", "-o", out.to_str().unwrap()];
+    assert!(stderr(&run(&logits)).contains("stays on the device"));
+    let bench = ["bench", "-p", "8", "-n", "4", "-r", "1", "--embeddings", "host"];
+    assert!(stdout(&run(&bench)).contains("| tg4 |"));
 }

@@ -64,6 +64,8 @@ impl Eval {
         let gpu = self.model.device.open(self.model.verbose)?;
         let mut options = self.model.options();
         let mut against = if ids.is_some() { self.reference(&gpu, &checkpoint, options)? } else { None };
+        // What the reference has taken is not there for the model.
+        options.memory = options.memory.map(|bytes| bytes.saturating_sub(gpu.allocated_bytes()));
         if questions.is_some() {
             options.slots = self.slots;
         }

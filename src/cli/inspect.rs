@@ -24,6 +24,7 @@ impl Inspect {
         let checkpoint = self.model.checkpoint()?;
         let (config, tensors) = (checkpoint.config(), checkpoint.tensors()?);
         let options = peregrine::model::ForwardOptions { slots: self.slots, ..self.model.options() };
+        options.check()?;
         // Without a device the plan is that of the least that WebGPU promises.
         let gpu = self.model.device.open(false);
         let caps = gpu.as_ref().map_or_else(|_| peregrine::gpu::Caps::portable(), |gpu| gpu.caps().clone());

@@ -235,6 +235,7 @@ impl ModelArgs {
 
 /// Says what is not as it was asked for; with `verbose`, what a model is going to take, and what there is.
 pub fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
+    options.check()?;
     let plan = MemoryPlan::of(checkpoint.config(), &checkpoint.tensors()?, options, gpu.caps().span_limit());
     if plan.embeddings != options.embeddings {
         eprintln!("--embeddings host: the table of embeddings is the head as well, and stays on the device");

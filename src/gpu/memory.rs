@@ -75,6 +75,19 @@ fn available(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::available;
+    use crate::gpu::{AdapterChoice, Gpu};
+
+    #[test]
+    fn a_budget_is_plausible_or_not_told() {
+        if std::env::var_os("PEREGRINE_NO_GPU").is_some_and(|v| v == "1") {
+            return eprintln!("SKIPPED a_budget_is_plausible_or_not_told: PEREGRINE_NO_GPU=1");
+        }
+        let gpu = Gpu::open(&AdapterChoice::Best).expect("these tests need an adapter: `make setup` installs one");
+        // Of a CPU too, where the system is asked in its place.
+        let budget = gpu.budget();
+        eprintln!("budget of {}: {budget:?}", gpu.info());
+        assert!(budget.is_none_or(|bytes| (1 << 20..1 << 44).contains(&bytes)), "{budget:?}");
+    }
 
     #[test]
     fn what_linux_has_available_is_read() {

@@ -84,7 +84,7 @@ pub fn record(
     Ok(())
 }
 
-/// Rows that the host gives in place of a table: row i is what row i of a step reads.
+/// Rows that the host gives in place of a table, in the table's format: row i is what row i of a step reads.
 pub struct GivenRows {
     table: Linear,
     rows: Buf<Row>,
@@ -92,17 +92,17 @@ pub struct GivenRows {
 
 impl GivenRows {
     /// Room for so many rows of `dim` values.
-    pub fn new(gpu: &Gpu, count: usize, dim: usize) -> Result<Self> {
-        let zeros = vec![0; WeightFormat::F32.row_bytes(dim) * count];
-        let tensor = Tensor::of_blocks("given rows", "the host", WeightFormat::F32, &[count, dim], &zeros);
+    pub fn new(gpu: &Gpu, format: WeightFormat, count: usize, dim: usize) -> Result<Self> {
+        let zeros = vec![0; format.row_bytes(dim) * count];
+        let tensor = Tensor::of_blocks("given rows", "the host", format, &[count, dim], &zeros);
         let table = Linear::load(gpu, &tensor, &mut |_| {})?;
         let rows: Vec<Row> = (0..size(count)).map(|id| Row { id, ..Default::default() }).collect();
         Ok(GivenRows { table, rows: gpu.upload("rows of given rows", &rows, Usage::Storage)? })
     }
 
     /// Bytes that it takes.
-    pub fn bytes(count: usize, dim: usize) -> usize {
-        count * (WeightFormat::F32.device_row_bytes(dim) + size_of::<Row>())
+    pub fn bytes(format: WeightFormat, count: usize, dim: usize) -> usize {
+        count * (format.device_row_bytes(dim) + size_of::<Row>())
     }
 
     /// The rows as a table, and the ids that go with it.
@@ -110,17 +110,14 @@ impl GivenRows {
         (&self.table, &self.rows)
     }
 
-    /// Sets the first rows, before anything submitted later runs.
-    pub fn set(&self, gpu: &Gpu, values: &[f32]) -> Result<()> {
-        let dim = self.table.columns();
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let count = values.len() / dim;
-        let tensor = Tensor::of_blocks("given rows", "the host", WeightFormat::F32, &[count, dim], &bytes);
-        for shard in self.table.shards().iter().filter(|shard| shard.first < count) {
-            let rows = shard.first..count.min(shard.first + shard.rows);
-            let mut packed = vec![0; rows.len() * WeightFormat::F32.device_row_bytes(dim)];
-            tensor.pack_rows(rows, WeightFormat::F32, &mut packed);
-            gpu.write(&shard.weight, 0, &packed)?;
+    /// Sets the first rows, packed as [`Tensor::pack_rows`] does, before anything submitted later runs.
+    pub fn set(&self, gpu: &Gpu, packed: &[u8]) -> Result<()> {
+        let row_bytes = self.table.format().device_row_bytes(self.table.columns());
+        let mut rest = packed;
+        for shard in self.table.shards() {
+            let (rows, others) = rest.split_at(rest.len().min(shard.rows * row_bytes));
+            gpu.write(&shard.weight, 0, rows)?;
+            rest = others;
         }
         Ok(())
     }

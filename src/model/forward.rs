@@ -17,9 +17,6 @@ use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, Phase, Row, size};
 use std::sync::Arc;
 
-/// Tokens of a chunk, at most.
-const MAX_CHUNK: usize = 8192;
-
 /// Which logits a prefill is to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logits {
@@ -75,11 +72,7 @@ impl Forward {
         if options.segments == AUTOMATIC {
             options.segments = scan::segments_for(gpu.caps(), config.inner, config.state, options.chunk);
         }
-        for (name, value) in [("slots", options.slots), ("chunk", options.chunk), ("segments", options.segments)] {
-            if !(1..=MAX_CHUNK).contains(&value) {
-                return Err(Error::BadSetting { name, value: value.to_string(), problem: "it must be from 1 to 8192" });
-            }
-        }
+        options.check()?;
         let variants = tune::variants(gpu, config, &weights, options)?;
         Self::with_variants(gpu, config, weights, options, variants)
     }

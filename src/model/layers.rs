@@ -79,7 +79,7 @@ impl Builder<'_> {
     /// Room for rows of the embedding, where its table is on the host.
     fn given(&self, rows: usize) -> Result<Option<GivenRows>> {
         let on_host = self.weights.embedding.on_host();
-        on_host.map(|_| GivenRows::new(self.gpu, rows, self.config.hidden)).transpose()
+        on_host.map(|table| GivenRows::new(self.gpu, table.format(), rows, self.config.hidden)).transpose()
     }
 
     /// What a token's row is looked up in, and by: its id in the table, or its place among the rows given.

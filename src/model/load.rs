@@ -45,6 +45,7 @@ impl MemoryPlan {
 
     /// The plan of a model on this device; [`Error::DoesNotFit`] where it is known not to fit.
     pub fn checked(gpu: &Gpu, config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions) -> Result<Self> {
+        options.check()?;
         let span_limit = gpu.caps().span_limit();
         let plan = MemoryPlan::of(config, tensors, options, span_limit);
         match Room::of(gpu, &options) {

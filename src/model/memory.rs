@@ -47,7 +47,7 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Of a model with these tensors, laid out by `options` on an adapter that binds `span_limit` bytes.
+    /// Of a model with these tensors, laid out by `options`, which have been checked, on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
         let (mut matrices, mut largest_matrix, mut largest_row) = (0, 0, 0);
@@ -70,7 +70,10 @@ impl MemoryPlan {
         let layout = Layout::of(config, options, span_limit);
         let given = match embeddings {
             Embeddings::Device => 0,
-            Embeddings::Host => GivenRows::bytes(layout.chunk + layout.slots, hidden) as u64,
+            Embeddings::Host => {
+                let format = options.weights.format(Role::Embedding, tensors.embedding.held_as(), hidden);
+                GivenRows::bytes(format, layout.chunk + layout.slots, hidden) as u64
+            }
         };
         MemoryPlan {
             weights: matrices + (vectors + vector(hidden)) as u64,

@@ -3,7 +3,11 @@
 use super::recipe::Recipe;
 use super::table::Embeddings;
 use super::tune::Tune;
+use crate::error::{Error, Result};
 use crate::kernels::variants::Math;
+
+/// Tokens of a chunk, slots and segments, at most.
+const MOST: usize = 8192;
 
 /// Leaves the number of segments to the adapter and the model's shape.
 pub const AUTOMATIC: usize = 0;
@@ -43,5 +47,18 @@ impl Default for ForwardOptions {
             memory: None,
             embeddings: Embeddings::Device,
         }
+    }
+}
+
+impl ForwardOptions {
+    /// That its numbers are in their range.
+    pub fn check(&self) -> Result<()> {
+        let segments = if self.segments == AUTOMATIC { 1 } else { self.segments };
+        for (name, value) in [("slots", self.slots), ("chunk", self.chunk), ("segments", segments)] {
+            if !(1..=MOST).contains(&value) {
+                return Err(Error::BadSetting { name, value: value.to_string(), problem: "it must be from 1 to 8192" });
+            }
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The table of embeddings where it stays on the host: rows are decoded when tokens need them.
+//! The table of embeddings where it stays on the host: rows go up when tokens need them.
 
 use crate::error::Result;
 use crate::format::{Tensor, TensorSource, WeightFormat};
@@ -31,17 +31,19 @@ impl HostTable {
         HostTable { source: source.clone(), name: tensor.name.clone(), shape, format }
     }
 
-    /// The rows of these ids, one after the other.
-    pub(super) fn rows(&self, ids: &[u32]) -> Result<Vec<f32>> {
+    /// The format of its rows.
+    pub(super) fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// The rows of these ids as the device would have them, one after the other.
+    pub(super) fn rows(&self, ids: &[u32]) -> Result<Vec<u8>> {
         let table = self.source.get(&self.name, &self.shape)?;
-        let columns = self.shape[1];
-        let mut values = vec![0.0; ids.len() * columns];
-        let mut blocks = vec![0; self.format.row_bytes(columns)];
-        for (values, id) in values.chunks_exact_mut(columns).zip(ids) {
-            let row = *id as usize;
-            table.encode_rows(row..row + 1, self.format, &mut blocks);
-            self.format.decode_row(&blocks, values);
+        let row_bytes = self.format.device_row_bytes(self.shape[1]);
+        let mut packed = vec![0; ids.len() * row_bytes];
+        for (packed, id) in packed.chunks_exact_mut(row_bytes).zip(ids) {
+            table.pack_rows(*id as usize..*id as usize + 1, self.format, packed);
         }
-        Ok(values)
+        Ok(packed)
     }
 }
