@@ -110,6 +110,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::BadConfig { .. }
             | Error::Unsupported { .. }
             | Error::BadSafetensors { .. }
+            | Error::BadGguf { .. }
             | Error::UnsafeShard { .. }
             | Error::MissingTensor { .. }
             | Error::WrongShape { .. }
