@@ -1,12 +1,15 @@
-// Made-up weights: whole numbers from -128 to 127 times a power of two. Every format holds them exactly, so that one seed
-// makes one model, whatever its format.
+// Made-up weights, a word at a time. One seed makes one matrix of f32, f16 and bf16; of formats with scales each makes its own.
 struct Params {
-  words: u32,     // in a row of W
-  columns: u32,   // values in a row of W; the words past them are zero
-  first: u32,     // row of the matrix that this shard begins with
-  rows: u32,      // of this shard
+  words: u32,           // in a row of W
+  columns: u32,         // values in a row of W
+  first: u32,           // row of the matrix that this shard begins with
+  rows: u32,            // of this shard
   seed: u32,
-  scale: f32,     // a power of two
+  scale: f32,           // a power of two
+  codes: u32,           // formats with scales: words of a row that are codes
+  scales: u32,          // words up to the end of the scales; what follows are scales of scales
+  pattern: vec4<u32>,   // the words of the scales, over and over
+  tops: vec4<u32>,      // the words of the scales of scales
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> weight: array<u32>;   // [rows, words]
@@ -20,12 +23,6 @@ fn hash(v: u32) -> u32 {
   return (word >> 22u) ^ word;
 }
 
-fn value(row: u32, column: u32) -> f32 {
-  if (column >= params.columns) { return 0.0; }
-  let bits = hash((params.first + row) * params.columns + column + hash(params.seed));
-  return (f32(bits >> 24u) - 128.0) * params.scale;
-}
-
 @compute @workgroup_size(WG)
 fn fill(
   @builtin(workgroup_id) group: vec3<u32>,
@@ -33,8 +30,6 @@ fn fill(
   @builtin(local_invocation_index) lane: u32,
 ) {
   for (var at = group.x * WG + lane; at < params.rows * params.words; at += groups.x * WG) {
-    let row = at / params.words;
-    let column = at % params.words * WORD_VALUES;
-    weight[at] = pack(vec2<f32>(value(row, column), value(row, column + 1u)));
+    weight[at] = made_up(params.first + at / params.words, at % params.words);
   }
 }

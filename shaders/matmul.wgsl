@@ -13,14 +13,18 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
 
   var sums: array<vec4<f32>, TOKENS>;
   for (var unit = 0u; unit < params.units; unit++) {
-    var w0 = unpack_unit(load_unit(min(row, last), unit, params.units));
-    var w1 = unpack_unit(load_unit(min(row + WG, last), unit, params.units));
-    var w2 = unpack_unit(load_unit(min(row + 2u * WG, last), unit, params.units));
-    var w3 = unpack_unit(load_unit(min(row + 3u * WG, last), unit, params.units));
+    let u0 = load_unit(min(row, last), unit, params.units);
+    let u1 = load_unit(min(row + WG, last), unit, params.units);
+    let u2 = load_unit(min(row + 2u * WG, last), unit, params.units);
+    let u3 = load_unit(min(row + 3u * WG, last), unit, params.units);
     for (var q = 0u; q < QUADS; q++) {
+      let w0 = unpack_quad(u0, q);
+      let w1 = unpack_quad(u1, q);
+      let w2 = unpack_quad(u2, q);
+      let w3 = unpack_quad(u3, q);
       for (var t = 0u; t < TOKENS; t++) {
         let v = x[min(first_token + t, last_token) * params.x_stride + unit * QUADS + q];
-        sums[t] += vec4<f32>(dot(w0[q], v), dot(w1[q], v), dot(w2[q], v), dot(w3[q], v));
+        sums[t] += vec4<f32>(dot(w0, v), dot(w1, v), dot(w2, v), dot(w3, v));
       }
     }
   }

@@ -6,7 +6,10 @@
 const SIDE: u32 = 4u * SIZE;
 const DEPTH: u32 = 16u;               // values of k a step
 const STEP_QUADS: u32 = DEPTH / 4u;
-const STEP_UNITS: u32 = STEP_QUADS / QUADS;
+// Quads that a lane unpacks of a unit at a time: all of a small one. What is left of a large one is another lane's, and its
+// bytes are loaded more than once.
+const PART_QUADS: u32 = select(QUADS, 1u, QUADS > STEP_QUADS);
+const STEP_PARTS: u32 = STEP_QUADS / PART_QUADS;
 const TOP: i32 = 14;                  // exponent of the largest value after scaling; f16 ends at 15
 
 var<workgroup> x_high: array<f16, SIDE * DEPTH>;  // [token, k]
@@ -54,14 +57,14 @@ fn matmul(
     atomicMax(&x_top[i / STEP_QUADS], top);
   }
   if (SCALE_W == 1u) {
-    for (var i = lane; i < SIDE * STEP_UNITS; i += WG) {
-      let row = min(first_row + i / STEP_UNITS, last_row);
+    for (var i = lane; i < SIDE * STEP_PARTS; i += WG) {
+      let row = min(first_row + i / STEP_PARTS, last_row);
       var top = 0u;
-      for (var unit = i % STEP_UNITS; unit < params.units; unit += STEP_UNITS) {
-        var w = unpack_unit(load_unit(row, unit, params.units));
-        for (var q = 0u; q < QUADS; q++) { top = max(top, exponent(w[q])); }
+      for (var unit = i % STEP_PARTS; unit < params.units; unit += STEP_PARTS) {
+        let bits = load_unit(row, unit, params.units);
+        for (var q = 0u; q < QUADS; q++) { top = max(top, exponent(unpack_quad(bits, q))); }
       }
-      atomicMax(&w_top[i / STEP_UNITS], top);
+      atomicMax(&w_top[i / STEP_PARTS], top);
     }
   }
   workgroupBarrier();
@@ -75,10 +78,10 @@ fn matmul(
   var c10 = coopLoad<Sums>(&sums[own], SIZE);
   var c11 = coopLoad<Sums>(&sums[own], SIZE);
 
-  for (var first = 0u; first < params.units; first += STEP_UNITS) {
+  for (var first = 0u; first < params.units * QUADS; first += STEP_QUADS) {
     for (var i = lane; i < SIDE * STEP_QUADS; i += WG) {
       let line = i / STEP_QUADS;
-      let quad = min(first * QUADS + i % STEP_QUADS, params.x_stride - 1u);
+      let quad = min(first + i % STEP_QUADS, params.x_stride - 1u);
       let v = x[min(first_token + line, last_token) * params.x_stride + quad];
       let s = scaled(v, shift(atomicLoad(&x_top[line])));
       let wide = rounded(s);
@@ -89,18 +92,18 @@ fn matmul(
         for (var j = 0u; j < 4u; j++) { x_low[4u * i + j] = low[j]; }
       }
     }
-    for (var i = lane; i < SIDE * STEP_UNITS; i += WG) {
-      let line = i / STEP_UNITS;
-      let unit = first + i % STEP_UNITS;
+    for (var i = lane; i < SIDE * STEP_PARTS; i += WG) {
+      let line = i / STEP_PARTS;
+      let first_quad = first + i % STEP_PARTS * PART_QUADS;
+      let unit = first_quad / QUADS;
       var bits = Unit();  // zeros past the end of k
       if (unit < params.units) { bits = load_unit(min(first_row + line, last_row), unit, params.units); }
-      var w = unpack_unit(bits);
-      for (var q = 0u; q < QUADS; q++) {
-        var s = w[q];
+      for (var q = 0u; q < PART_QUADS; q++) {
+        var s = unpack_quad(bits, (first_quad + q) % QUADS);
         if (SCALE_W == 1u) { s = scaled(s, shift(atomicLoad(&w_top[line]))); }
         let wide = rounded(s);
         let high = vec4<f16>(wide);
-        let at = 4u * (i * QUADS + q);
+        let at = 4u * (i * PART_QUADS + q);
         for (var j = 0u; j < 4u; j++) { w_high[at + j] = high[j]; }
         if (SPLIT_W == 1u) {
           let low = vec4<f16>(s - wide);

@@ -16,15 +16,13 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_
 
   var sums: array<vec4<f32>, TOKENS>;
   for (var unit = 0u; unit < params.units; unit++) {
-    var w0 = unpack_unit(load_unit(min(row, last), unit, params.units));
-    var w1 = unpack_unit(load_unit(min(row + SUBGROUP, last), unit, params.units));
-    var w2 = unpack_unit(load_unit(min(row + 2u * SUBGROUP, last), unit, params.units));
-    var w3 = unpack_unit(load_unit(min(row + 3u * SUBGROUP, last), unit, params.units));
-    let quad = unit * QUADS;
-    multiply(&sums, Quads(w0[0], w1[0], w2[0], w3[0]), x[line + quad], x[other_line + quad]);
-    if (QUADS == 2u) {
-      let next = QUADS - 1u;
-      multiply(&sums, Quads(w0[next], w1[next], w2[next], w3[next]), x[line + quad + 1u], x[other_line + quad + 1u]);
+    let u0 = load_unit(min(row, last), unit, params.units);
+    let u1 = load_unit(min(row + SUBGROUP, last), unit, params.units);
+    let u2 = load_unit(min(row + 2u * SUBGROUP, last), unit, params.units);
+    let u3 = load_unit(min(row + 3u * SUBGROUP, last), unit, params.units);
+    for (var q = 0u; q < QUADS; q++) {
+      let w = Quads(unpack_quad(u0, q), unpack_quad(u1, q), unpack_quad(u2, q), unpack_quad(u3, q));
+      multiply(&sums, w, x[line + unit * QUADS + q], x[other_line + unit * QUADS + q]);
     }
   }
 

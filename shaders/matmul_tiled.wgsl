@@ -6,7 +6,10 @@ const DEPTH: u32 = 16u;             // values of k a step
 const SIDE: u32 = 64u * BLOCKS;     // tokens and rows of a tile
 const QUADS_A_SIDE: u32 = SIDE / 4u;
 const STEP_QUADS: u32 = DEPTH / 4u;
-const STEP_UNITS: u32 = STEP_QUADS / QUADS;
+// Quads that a lane unpacks of a unit at a time: all of a small one. What is left of a large one is another lane's, and its
+// bytes are loaded more than once.
+const PART_QUADS: u32 = select(QUADS, 1u, QUADS > STEP_QUADS);
+const STEP_PARTS: u32 = STEP_QUADS / PART_QUADS;
 
 var<workgroup> x_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, tokens / 4]
 var<workgroup> w_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, rows / 4]
@@ -55,8 +58,8 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   // The lower lanes fetch x, the upper ones W.
   let of_x = place(lane, STEP_QUADS);
   let fetches_x = lane < QUADS_A_SIDE * STEP_QUADS;
-  let of_w = place(lane % 128u, STEP_UNITS);
-  let fetches_w = lane >= 128u && lane - 128u < QUADS_A_SIDE * STEP_UNITS;
+  let of_w = place(lane % 128u, STEP_PARTS);
+  let fetches_w = lane >= 128u && lane - 128u < QUADS_A_SIDE * STEP_PARTS;
   var x_next: mat4x4<f32>;
   var w_next: array<Unit, 4>;
 
@@ -67,18 +70,21 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   let lane_token = lane / 16u;
   let lane_row = lane % 16u;
 
-  let steps = (params.units + STEP_UNITS - 1u) / STEP_UNITS;
+  let steps = (params.units * QUADS + STEP_QUADS - 1u) / STEP_QUADS;
   for (var step = 0u; step <= steps; step++) {
     // Store what the last turn fetched, fetch what the next one needs, multiply what is stored.
     if (step > 0u) {
       if (fetches_x) { store_x(of_x.part, of_x.line, x_next); }
       if (fetches_w) {
-        let w0 = unpack_unit(w_next[0]);
-        let w1 = unpack_unit(w_next[1]);
-        let w2 = unpack_unit(w_next[2]);
-        let w3 = unpack_unit(w_next[3]);
-        for (var q = 0u; q < QUADS; q++) {
-          store_w(of_w.part * QUADS + q, of_w.line, mat4x4<f32>(w0[q], w1[q], w2[q], w3[q]));
+        let first = of_w.part * PART_QUADS;
+        for (var i = 0u; i < PART_QUADS; i++) {
+          let q = ((step - 1u) * STEP_QUADS + first + i) % QUADS;
+          store_w(first + i, of_w.line, mat4x4<f32>(
+            unpack_quad(w_next[0], q),
+            unpack_quad(w_next[1], q),
+            unpack_quad(w_next[2], q),
+            unpack_quad(w_next[3], q),
+          ));
         }
       }
     }
@@ -95,7 +101,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         );
       }
       if (fetches_w) {
-        let unit = step * STEP_UNITS + of_w.part;
+        let unit = (step * STEP_QUADS + of_w.part * PART_QUADS) / QUADS;
         let row = first_row + of_w.line;
         for (var i = 0u; i < 4u; i++) {
           w_next[i] = Unit();  // zeros past the end of k

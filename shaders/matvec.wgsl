@@ -18,13 +18,13 @@ fn matvec(lanes: Lanes) {
       var v: array<vec4<f32>, QUADS>;
       for (var q = 0u; q < QUADS; q++) { v[q] = load_x(x_first + unit * QUADS + q); }
       for (var i = 0u; i < FOURS; i++) {
-        var w0 = unpack_unit(load_unit(min(row + 4u * i, last), unit, params.units));
-        var w1 = unpack_unit(load_unit(min(row + 4u * i + 1u, last), unit, params.units));
-        var w2 = unpack_unit(load_unit(min(row + 4u * i + 2u, last), unit, params.units));
-        var w3 = unpack_unit(load_unit(min(row + 4u * i + 3u, last), unit, params.units));
-        for (var q = 0u; q < QUADS; q++) {
-          sums[i] += vec4<f32>(dot(w0[q], v[q]), dot(w1[q], v[q]), dot(w2[q], v[q]), dot(w3[q], v[q]));
-        }
+        let four = row + 4u * i;
+        sums[i] += vec4<f32>(
+          dot_unit(load_unit(min(four, last), unit, params.units), v),
+          dot_unit(load_unit(min(four + 1u, last), unit, params.units), v),
+          dot_unit(load_unit(min(four + 2u, last), unit, params.units), v),
+          dot_unit(load_unit(min(four + 3u, last), unit, params.units), v),
+        );
       }
     }
     for (var i = 0u; i < FOURS; i++) {

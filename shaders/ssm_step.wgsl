@@ -5,7 +5,7 @@ struct Params {
   inner: u32,      // D
   first: u32,      // channel that this shard of dt_proj begins with
   rows: u32,       // channels of this shard
-  units: u32,      // 16-byte units in a row of dt_proj
+  units: u32,      // units in a row of dt_proj
   dt_rank: u32,    // R
   p_stride: u32,   // floats from one row of projected to the next
   xg_stride: u32,
@@ -51,8 +51,9 @@ fn ssm_step(lanes: Lanes) {
 
   var sum = 0.0;
   for (var unit = part; unit < params.units; unit += LANES) {
-    var w = unpack_unit(load_unit(own, unit, params.units));
-    for (var q = 0u; q < QUADS; q++) { sum += dot(w[q], projected[p / 4u + unit * QUADS + q]); }
+    var v: array<vec4<f32>, QUADS>;
+    for (var q = 0u; q < QUADS; q++) { v[q] = projected[p / 4u + unit * QUADS + q]; }
+    sum += dot_unit(load_unit(own, unit, params.units), v);
   }
   let dt = softplus(channel_sum(sum) * scale.x + dt_bias[d]);
 

@@ -79,6 +79,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An output may not be written there, or cannot hold what it is to hold.
+    #[error("cannot write {}: {problem}", path.display())]
+    BadOutput {
+        /// The output.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
     /// A GGUF file is damaged, not one, or says what cannot be.
     #[error("{file} is not a GGUF file that can be read: {problem}")]
     BadGguf {
@@ -129,6 +137,16 @@ pub enum Error {
         file: String,
         /// The type in the file.
         found: String,
+    },
+    /// What belongs to a tensor of a quantized checkpoint is missing or does not fit it.
+    #[error("{tensor}: {file}: {problem}; the checkpoint is damaged: download it again")]
+    BadQuantization {
+        /// The tensor.
+        tensor: String,
+        /// Its file.
+        file: String,
+        /// What is wrong.
+        problem: String,
     },
     /// The tokenizer cannot be loaded or used.
     #[error("{file}: {problem}")]
@@ -194,6 +212,18 @@ pub enum Error {
         /// Its size.
         bytes: u64,
     },
+    /// A model does not fit into the device's memory.
+    #[error("the model takes {plan}, but {why}; {advice}")]
+    DoesNotFit {
+        /// Bytes that it takes.
+        needed: u64,
+        /// The same, by what they are for.
+        plan: String,
+        /// How much there is, or what there was no room for.
+        why: String,
+        /// What would fit.
+        advice: String,
+    },
     /// Work that was submitted did not finish.
     #[error("the GPU did not finish within {seconds} s; a smaller --chunk makes each piece of work shorter")]
     Timeout {
@@ -223,6 +253,22 @@ pub enum Error {
     /// Nothing was given to run.
     #[error("no tokens to run: the prompt is empty")]
     NoTokens,
+    /// A text is too short for a model to predict anything of it.
+    #[error("the text has {tokens} tokens; it takes two at least, as nothing predicts the first")]
+    TextTooShort {
+        /// Its tokens.
+        tokens: usize,
+    },
+    /// Two models whose predictions cannot be held against each other.
+    #[error(
+        "the model has {model} tokens and the reference {reference}: only models of one vocabulary can be compared"
+    )]
+    VocabulariesDiffer {
+        /// Tokens of the model.
+        model: usize,
+        /// Tokens of the reference.
+        reference: usize,
+    },
     /// A setting lies outside of what it may be.
     #[error("{name} is {value}: {problem}")]
     BadSetting {

@@ -28,6 +28,7 @@
 //! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
 //! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
 //! | [`runtime`] | checkpoints, engines that advance slots, sampling, sessions |
+//! | [`eval`] | how well a model predicts a text, and how far from another model |
 //! | [`bench`](mod@bench) | how fast it is on any adapter, beside what the adapter allows |
 //! | [`selftest`] | shows on any adapter that its numbers are right |
 //!
@@ -44,6 +45,7 @@
 
 pub mod bench;
 pub mod error;
+pub mod eval;
 pub mod format;
 pub mod gpu;
 pub mod kernels;

@@ -1,49 +1,12 @@
 //! The program as people use it: what goes to stdout, what to stderr, and how it ends.
 
 mod common;
+mod program;
 
 use common::{Expected, TINY, close, fixture, no_gpu, shipped};
-use std::io::Write;
+use program::{peregrine, piped, refused, run, stderr, stdout};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-
-fn peregrine() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_peregrine"));
-    command.env_remove("PEREGRINE_MODEL").stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    peregrine().args(arguments).output().unwrap()
-}
-
-fn piped(arguments: &[&str], input: &[u8]) -> Output {
-    let mut command = peregrine();
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    assert!(output.status.success(), "{}", stderr(output));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Ends with `code` after one sentence that says all of `said`, and nothing on stdout.
-fn refused(output: &Output, code: i32, said: &[&str]) {
-    let text = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert!(!text.contains("panicked"), "{text}");
-    for word in said {
-        assert!(text.contains(word), "{word:?} is not said in: {text}");
-    }
-    assert!(output.stdout.is_empty());
-}
+use std::process::Stdio;
 
 const STORY: &str = ", there was a kind boy called Ravi. Ravi liked to play near the pond.";
 
@@ -411,7 +374,9 @@ fn bench_measures_a_shape_without_its_weights() {
     assert_eq!(tests, ["pp40", "tg6", "pp40 @ d1024", "tg6 @ d1024"]);
     for row in rows.as_array().unwrap() {
         assert_eq!(row["samples"].as_array().unwrap().len(), 2);
-        for field in ["tokens_per_s", "bytes_per_token", "read_gb_s", "stream_gb_s", "share_of_stream", "gflop_s"] {
+        for field in
+            ["tokens_per_s", "bytes_per_token", "read_gb_s", "weight_gb_s", "stream_gb_s", "share_of_stream", "gflop_s"]
+        {
             assert!(row[field].as_f64().unwrap() > 0.0, "{field}: {row}");
         }
         for field in ["cpu_ms_per_token", "gpu_bytes", "barriers_per_token", "submits_per_token"] {

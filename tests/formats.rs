@@ -41,7 +41,9 @@ fn with_config(change: impl FnOnce(&mut Value)) -> TempDir {
 
 #[test]
 fn sound_checkpoints_open() {
-    for dir in ["falcon-tiny", "falcon-tiny-bf16", "falcon-tiny-f16", "mamba-tiny"].map(fixture) {
+    let plain = ["falcon-tiny", "falcon-tiny-bf16", "falcon-tiny-f16", "mamba-tiny"];
+    let quantized = ["falcon-tiny-nf4", "falcon-tiny-fp4", "falcon-tiny-int8", "falcon-wide-nf4"];
+    for dir in plain.into_iter().chain(quantized).map(fixture) {
         open(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     }
     for dir in ["tiny-chat", "induction-heads"].map(shipped) {

@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{Expected, close, fixture, gpu, gpu_with, no_gpu, shipped};
+use common::{Expected, close, fixture, gpu, gpu_with, greedy, logits, no_gpu, shipped};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
 use peregrine::model::reference::Reference;
-use peregrine::model::{Forward, ForwardOptions, Logits, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
 use std::path::Path;
@@ -33,17 +33,6 @@ fn forward(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> Forwa
 
 fn options(chunk: usize, segments: usize) -> ForwardOptions {
     ForwardOptions { chunk, segments, ..Default::default() }
-}
-
-/// All logits of a prompt.
-fn logits(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
-    let mut all = Vec::new();
-    let each = |rows: &[f32]| {
-        all.extend_from_slice(rows);
-        Ok(())
-    };
-    block_on(forward.prefill_logits(0, ids, Logits::All, each)).unwrap();
-    all
 }
 
 /// All logits of a prompt, decoded token by token.
@@ -234,16 +223,7 @@ fn greedy_continuations_equal_the_golden_ones() {
         let expected = Expected::read(&fixture(name).join("expected.safetensors"));
         let mut forward = load(&gpu, &fixture(name), options(16, 1));
         for length in ["5", "64"].into_iter().filter(|l| expected.has(&format!("greedy.{l}"))) {
-            forward.reset(0).unwrap();
-            let ids = expected.ids(&format!("ids.{length}"));
-            forward.prefill(0, &ids, |_| Ok(())).unwrap();
-            let first = forward.choose_after(0).unwrap();
-            let mut got = block_on(forward.chosen(first)).unwrap();
-            forward.set_decoding(&[0]).unwrap();
-            while got.len() < 32 {
-                let step = forward.step().unwrap();
-                got.extend(block_on(forward.chosen(step)).unwrap());
-            }
+            let got = greedy(&mut forward, &expected.ids(&format!("ids.{length}")), 32);
             assert_eq!(got, expected.ids(&format!("greedy.{length}")), "{name} after {length}");
         }
     }

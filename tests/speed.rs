@@ -46,12 +46,12 @@ fn a_token_moves_the_weights_and_the_state_and_little_else() {
 }
 
 #[test]
-fn made_up_weights_are_the_same_in_every_format() {
-    if common::no_gpu("made_up_weights_are_the_same_in_every_format") {
+fn made_up_weights_are_the_same_in_every_format_of_plain_values() {
+    if common::no_gpu("made_up_weights_are_the_same_in_every_format_of_plain_values") {
         return;
     }
     let shape = shape(64, 2, 300);
-    let tokens = WeightFormat::ALL.map(|format| {
+    let tokens = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16].map(|format| {
         let mut forward = forward(&common::gpu(), &shape, format);
         forward.set_next(0, 7).unwrap();
         forward.set_decoding(&[0]).unwrap();

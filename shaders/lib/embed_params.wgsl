@@ -1,6 +1,6 @@
 // Where an embedding finds its shard of the table, and which ids it looks up.
 struct Params {
-  units: u32,     // 16-byte units in a row of E
+  units: u32,     // units in a row of E
   x_stride: u32,  // floats from one row of x to the next
   dim: u32,       // hidden size
   first: u32,     // first id of this shard

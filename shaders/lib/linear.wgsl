@@ -1,6 +1,6 @@
 // What both products share: the shard of W they make, x and y.
 struct Params {
-  units: u32,     // 16-byte units in a row of W
+  units: u32,     // units in a row of W
   columns: u32,   // values in a row of W
   x_stride: u32,  // vec4s from one token of x to the next
   y_stride: u32,  // floats from one token of y to the next

@@ -8,7 +8,7 @@ pub use report::{KernelTime, Report, Row, Subject};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Timed};
 use crate::kernels::stream;
-use crate::model::{Forward, RUN_AHEAD};
+use crate::model::Forward;
 use report::Sample;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ impl Bench<'_> {
             let submitting = Instant::now();
             under_way.push_back(self.forward.step()?);
             host += submitting.elapsed();
-            if under_way.len() > RUN_AHEAD {
+            if under_way.len() > self.forward.run_ahead() {
                 let first = under_way.pop_front().expect("a step is under way");
                 pollster::block_on(self.forward.chosen(first))?;
             }

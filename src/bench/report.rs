@@ -108,7 +108,7 @@ impl Row {
 }
 
 /// Columns of a row as programs get it.
-const COLUMNS: [&str; 30] = [
+const COLUMNS: [&str; 31] = [
     "model",
     "weights",
     "math",
@@ -129,6 +129,7 @@ const COLUMNS: [&str; 30] = [
     "ttft_ms",
     "bytes_per_token",
     "read_gb_s",
+    "weight_gb_s",
     "stream_gb_s",
     "share_of_stream",
     "gflop_s",
@@ -156,6 +157,7 @@ impl Report {
             "n_gen": generated, "depth": row.depth, "tokens_per_s": speed, "tokens_per_s_sd": row.deviation(),
             "samples": row.speeds(), "ttft_ms": row.prompt.then(|| row.mean(|sample| sample.seconds) * 1e3),
             "bytes_per_token": per_token(row.totals.bytes), "read_gb_s": read / 1e9,
+            "weight_gb_s": per_token(row.totals.weight_bytes) * speed / 1e9,
             "stream_gb_s": self.stream_bytes_per_s / 1e9, "share_of_stream": read / self.stream_bytes_per_s,
             "gflop_s": 2.0 * per_token(row.totals.macs) * speed / 1e9,
             "dispatches_per_token": row.totals.dispatches as f64 / n,
@@ -202,17 +204,18 @@ impl Report {
                 row.deviation()
             );
         }
-        text += "\n| test | MB/token | GB/s | of stream | GFLOP/s | first token ms | dispatches | barriers | submits | host ms/token |\n\
-                 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        text += "\n| test | MB/token | GB/s | weights GB/s | of stream | GFLOP/s | first token ms | dispatches | barriers | submits | host ms/token |\n\
+                 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
         for row in &self.rows {
             let fields = self.fields(row);
             let number = |name: &str| fields[name].as_f64().unwrap_or(f64::NAN);
             let first = fields["ttft_ms"].as_f64().map_or_else(String::new, |ms| format!("{ms:.1}"));
             text += &format!(
-                "| {} | {:.2} | {:.2} | {:.0} % | {:.1} | {first} | {:.1} | {:.1} | {:.2} | {:.3} |\n",
+                "| {} | {:.2} | {:.2} | {:.2} | {:.0} % | {:.1} | {first} | {:.1} | {:.1} | {:.2} | {:.3} |\n",
                 row.test,
                 number("bytes_per_token") / 1e6,
                 number("read_gb_s"),
+                number("weight_gb_s"),
                 100.0 * number("share_of_stream"),
                 number("gflop_s"),
                 number("dispatches_per_token"),

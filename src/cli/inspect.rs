@@ -2,7 +2,8 @@
 
 use super::model::ModelArgs;
 use clap::Args;
-use peregrine::model::{Family, MemoryPlan, ModelTensors};
+use peregrine::format::{Encoding, Tensor};
+use peregrine::model::{Bytes, Embeddings, Family, MemoryPlan, ModelTensors, Room};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -28,11 +29,17 @@ impl Inspect {
         let gpu = self.model.device.open(false);
         let caps = gpu.as_ref().map_or_else(|_| peregrine::gpu::Caps::portable(), |gpu| gpu.caps().clone());
         let plan = MemoryPlan::of(config, &tensors, options, caps.span_limit());
+        let each = MemoryPlan::of_each_format(config, &tensors, options, caps.span_limit());
+        let room = gpu.as_ref().map_or_else(|_| options.memory.map(Room::Allowed), |gpu| Room::of(gpu, &options));
         let parameters = config.parameters(tensors.head.is_none());
         let shards = plan.largest_matrix.div_ceil(caps.span_limit());
         let mut out = std::io::stdout().lock();
         if self.json {
             let types: BTreeMap<_, _> = types(&tensors).into_iter().collect();
+            let each = each.iter().map(|(format, plan)| {
+                let fits = room.map(|room| room.holds(plan));
+                json!({ "weights": format.name(), "weight_bytes": plan.weights, "total": plan.total(), "fits": fits })
+            });
             let device = gpu.as_ref().ok().map(|gpu| gpu.info().to_string());
             writeln!(
                 out,
@@ -46,13 +53,13 @@ impl Inspect {
                     "memory": {
                         "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
                         "total": plan.total(), "host_staging": plan.staging, "largest_matrix": plan.largest_matrix,
-                        "most_shards": shards,
+                        "most_shards": shards, "embeddings_on_host": plan.embeddings == Embeddings::Host, "room": room.map(Room::bytes), "fits": room.map(|room| room.holds(&plan)),
+                        "formats": each.collect::<Vec<_>>(),
                     },
                 })
             )?;
             return Ok(());
         }
-        let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
         writeln!(out, "model        {}", checkpoint.label())?;
         writeln!(
             out,
@@ -69,26 +76,47 @@ impl Inspect {
         )?;
         writeln!(out, "parameters   {parameters}")?;
         let types: Vec<String> =
-            types(&tensors).into_iter().map(|(name, bytes)| format!("{name} {}", mb(bytes))).collect();
-        writeln!(out, "checkpoint   {}: {}", mb(tensors.bytes()), types.join(", "))?;
+            types(&tensors).into_iter().map(|(name, bytes)| format!("{name} {}", Bytes(bytes))).collect();
+        writeln!(out, "checkpoint   {}: {}", Bytes(tensors.bytes()), types.join(", "))?;
+        let rare = rare(&tensors);
+        if !rare.is_empty() {
+            writeln!(out, "  types        {}", rare.join("; "))?;
+        }
         let chat = if checkpoint.has_template() { "chats, by its template" } else { "continues text, has no template" };
         writeln!(out, "text         {chat}; ends at ids {:?}", checkpoint.eos())?;
-        writeln!(out, "memory       {} on the device:", mb(plan.total()))?;
-        writeln!(out, "  weights      {}", mb(plan.weights))?;
-        writeln!(out, "  state        {} a conversation, at any length", mb(plan.state_per_slot))?;
-        writeln!(out, "  activations  {}, for chunks of {} tokens", mb(plan.activations), self.model.chunk)?;
-        writeln!(out, "  staging      {} on the host, at most", mb(plan.staging))?;
+        writeln!(out, "memory       {} on the device:", Bytes(plan.total()))?;
+        writeln!(out, "  weights      {}", Bytes(plan.weights))?;
+        if plan.embeddings == Embeddings::Host {
+            let bytes = Bytes(tensors.embedding.bytes.len() as u64);
+            writeln!(out, "  embeddings   {bytes} stay on the host: each step waits for the token of the one before")?;
+        } else if options.embeddings == Embeddings::Host {
+            writeln!(out, "  embeddings   stay on the device, as the table is the head as well")?;
+        }
+        writeln!(out, "  state        {} a conversation, at any length", Bytes(plan.state_per_slot))?;
+        writeln!(out, "  activations  {}, for chunks of {} tokens", Bytes(plan.activations), self.model.chunk)?;
+        writeln!(out, "  staging      {} on the host, at most", Bytes(plan.staging))?;
+        writeln!(out, "formats      what all of it would take:")?;
+        for (format, other) in &each {
+            let fits = room.map_or("", |room| if room.holds(other) { ", fits" } else { ", does not fit" });
+            writeln!(out, "  --weights {:<8} {}{fits}", format.name(), Bytes(other.total()))?;
+        }
         match gpu {
-            Ok(gpu) => writeln!(out, "device       {}{}", gpu.info(), fits(shards, &plan))?,
+            Ok(gpu) => writeln!(out, "device       {}{}", gpu.info(), fits(shards, &plan, room))?,
             Err(error) => writeln!(out, "device       none: {error}")?,
         }
         Ok(())
     }
 }
 
-fn fits(shards: u64, plan: &MemoryPlan) -> String {
+fn fits(shards: u64, plan: &MemoryPlan, room: Option<Room>) -> String {
     let cut = if shards > 1 { format!("; its largest matrix is cut into {shards} shards") } else { String::new() };
-    format!("{cut}; the interface does not tell how much memory is free, {:.1} MB must be", plan.total() as f64 / 1e6)
+    match room {
+        Some(room) if room.holds(plan) => format!("{cut}; it fits: {room}"),
+        Some(room) => format!("{cut}; it does not fit: {room}"),
+        None => {
+            format!("{cut}; the driver does not tell how much of its memory is free, {} must be", Bytes(plan.total()))
+        }
+    }
 }
 
 fn family(family: Family) -> &'static str {
@@ -99,10 +127,26 @@ fn family(family: Family) -> &'static str {
 }
 
 /// Bytes of each type of the matrices.
-fn types(tensors: &ModelTensors<'_>) -> Vec<(&'static str, u64)> {
-    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
+fn types(tensors: &ModelTensors<'_>) -> Vec<(String, u64)> {
+    let mut types: BTreeMap<String, u64> = BTreeMap::new();
     for tensor in tensors.matrices() {
-        *types.entry(tensor.held_as().name()).or_default() += tensor.bytes.len() as u64;
+        *types.entry(tensor.stored_as()).or_default() += tensor.bytes.len() as u64;
     }
     types.into_iter().collect()
+}
+
+/// What the types that the device does not have become on it.
+fn rare(tensors: &ModelTensors<'_>) -> Vec<String> {
+    let become_another = |tensor: &Tensor<'_>| match &tensor.encoding {
+        Encoding::Rare(block) => {
+            let held = tensor.held_as();
+            let loss = if block.becomes(held) { "without loss" } else { "rounded" };
+            Some(format!("{} becomes {held}, {loss}", tensor.stored_as()))
+        }
+        _ => None,
+    };
+    let mut said: Vec<String> = tensors.matrices().filter_map(become_another).collect();
+    said.sort();
+    said.dedup();
+    said
 }

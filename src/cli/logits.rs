@@ -1,14 +1,12 @@
 //! `peregrine logits`: what the model makes of given ids, as a safetensors file. It is how anyone holds peregrine against
 //! another runtime.
 
-use super::model::{LoadBar, ModelArgs};
+use super::model::{ModelArgs, load_forward};
 use super::output::WholeFile;
 use anyhow::{Context, bail};
 use clap::Args;
-use peregrine::model::{Forward, Weights};
 use peregrine::{Error, model};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["ids", "ids_file"])))]
@@ -40,11 +38,7 @@ impl Logits {
             return Err(Error::IdOutOfRange { id: *id, at, vocab: config.vocab }.into());
         }
         let gpu = self.model.device.open(self.model.verbose)?;
-        let options = self.model.options();
-        let mut bar = LoadBar::new();
-        let weights = Weights::load(&gpu, &checkpoint.tensors()?, options.weights, &mut |progress| bar.show(progress))?;
-        bar.finish();
-        let mut forward = Forward::new(&gpu, &config, Arc::new(weights), options)?;
+        let mut forward = load_forward(&gpu, &checkpoint, self.model.options(), self.model.verbose)?;
 
         let (before, d) = (config.conv_kernel - 1, config.inner);
         let mut tensors = vec![("logits".to_owned(), [ids.len(), config.vocab])];

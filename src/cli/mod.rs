@@ -3,10 +3,12 @@
 mod bench;
 mod chat;
 mod devices;
+mod eval;
 mod inspect;
 mod logits;
 mod model;
 mod output;
+mod quantize;
 mod run;
 mod sampling;
 mod selftest;
@@ -46,8 +48,12 @@ enum Command {
     Devices(devices::Devices),
     /// Show what is in a checkpoint and what memory it needs
     Inspect(inspect::Inspect),
+    /// Write a checkpoint anew, its matrices in another format: a .gguf file or a folder
+    Quantize(quantize::Quantize),
     /// Write the logits of given token ids to a file
     Logits(logits::Logits),
+    /// Score a model on a text, or questions, also against another model or format
+    Eval(eval::Eval),
     /// Show on this machine that the numbers are right
     Selftest(selftest::Selftest),
     /// Print a script that completes commands in a shell
@@ -73,7 +79,9 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Quantize(quantize) => quantize.run(),
         Command::Logits(logits) => logits.run(),
+        Command::Eval(eval) => eval.run(),
         Command::Selftest(selftest) => selftest.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -119,9 +127,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::Template { .. },
         ) => 3,
         Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
-        Some(Error::OutOfMemory { .. }) => 5,
+        Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,
         Some(Error::Cancelled) => 130,
-        Some(Error::BadSwitch { .. } | Error::BadSetting { .. }) => 2,
+        Some(Error::BadSwitch { .. } | Error::BadSetting { .. } | Error::BadOutput { .. }) => 2,
         _ => 1,
     }
 }

@@ -5,7 +5,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::kernels::variants::Math;
-use peregrine::model::{Progress, Recipe, Tune};
+use peregrine::model::{Embeddings, Forward, MemoryPlan, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
 use peregrine::text::{CHATML, Template, Tokenizer};
 use peregrine::{Error, Result};
@@ -76,6 +76,13 @@ pub struct KernelArgs {
     /// stay as they are stored
     #[arg(short, long, value_name = "FORMAT", value_parser = weight_format)]
     pub weights: Option<WeightFormat>,
+    /// Memory of the device that the model may take, such as 8G, 6.5GiB or 8GB (G and GiB are 1024^3); without it what the
+    /// driver says is free, where it says so
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    memory: Option<u64>,
+    /// Where the table of embeddings lies: `host` saves the device its memory, and costs speed, as no step can run ahead
+    #[arg(long, value_name = "WHERE", default_value = "device")]
+    embeddings: EmbeddingsChoice,
     /// Segments that the scan cuts a full chunk into; 0 leaves it to the adapter and the model
     #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
     segments: usize,
@@ -85,6 +92,12 @@ pub struct KernelArgs {
 enum MathChoice {
     Exact,
     Fast,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EmbeddingsChoice {
+    Device,
+    Host,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,6 +115,25 @@ pub fn weight_format(text: &str) -> Result<WeightFormat, String> {
     })
 }
 
+/// A number of bytes with a unit: K, M, G and T as powers of 1024, also with `iB`; with `B` alone powers of 1000.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text[digits.len()..].to_ascii_lowercase();
+    let (base, prefix) = match unit.strip_suffix("ib") {
+        Some(prefix) if !prefix.is_empty() => (1024f64, prefix),
+        _ => match unit.strip_suffix('b') {
+            Some(prefix) => (1000f64, prefix),
+            None => (1024f64, unit.as_str()),
+        },
+    };
+    let power = ["", "k", "m", "g", "t"].iter().position(|known| *known == prefix);
+    let number = digits.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
+    match (number, power) {
+        (Some(number), Some(power)) => Ok((number * base.powi(power as i32)) as u64),
+        _ => Err("it is a number of bytes, such as 8G, 6.5GiB, 500MB or 4000000000".to_owned()),
+    }
+}
+
 impl KernelArgs {
     /// For one conversation.
     pub fn options(&self, chunk: usize) -> EngineOptions {
@@ -110,6 +142,11 @@ impl KernelArgs {
             chunk,
             segments: self.segments,
             weights: self.weights.map_or(Recipe::AsStored, Recipe::To),
+            memory: self.memory,
+            embeddings: match self.embeddings {
+                EmbeddingsChoice::Device => Embeddings::Device,
+                EmbeddingsChoice::Host => Embeddings::Host,
+            },
             math: match self.math {
                 MathChoice::Exact => Math::Exact,
                 MathChoice::Fast => Math::Fast,
@@ -212,6 +249,7 @@ impl ModelArgs {
         if matches!(self.kernels.tune, TuneChoice::Auto) {
             eprintln!("kernels are measured on this adapter, unless they were before");
         }
+        say_plan(&gpu, &checkpoint, self.options(), self.verbose)?;
         let mut bar = LoadBar::new();
         let label = checkpoint.label().to_owned();
         let engine = Engine::load(&gpu, checkpoint, self.options(), &mut |progress| bar.show(progress))?;
@@ -225,15 +263,45 @@ impl ModelArgs {
     }
 }
 
+/// Says what is not as it was asked for; with `verbose`, what a model is going to take, and what there is.
+pub fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
+    let plan = MemoryPlan::of(checkpoint.config(), &checkpoint.tensors()?, options, gpu.caps().span_limit());
+    if plan.embeddings != options.embeddings {
+        eprintln!("--embeddings host: the table of embeddings is the head as well, and stays on the device");
+    }
+    if !verbose {
+        return Ok(());
+    }
+    let room =
+        Room::of(gpu, &options).map_or_else(|| "how much is free is not known".to_owned(), |room| room.to_string());
+    eprintln!("the model takes {plan}; {room}");
+    Ok(())
+}
+
+/// Loads a model without an engine around it, with a bar on a terminal.
+pub fn load_forward(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<Forward> {
+    say_plan(gpu, checkpoint, options, verbose)?;
+    let mut bar = LoadBar::new();
+    let tensors = checkpoint.tensors()?;
+    let forward = Forward::load(gpu, checkpoint.config(), &tensors, options, &mut |progress| bar.show(progress))?;
+    bar.finish();
+    Ok(forward)
+}
+
 /// Bytes, rate and time left of a load, on a terminal.
 pub struct LoadBar(Option<ProgressBar>);
 
 impl LoadBar {
     pub fn new() -> Self {
+        Self::of("loading")
+    }
+
+    /// Of other work than loading.
+    pub fn of(work: &'static str) -> Self {
         LoadBar(std::io::stderr().is_terminal().then(|| {
-            let style = "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
+            let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
             let style = ProgressStyle::with_template(style).expect("the template is sound");
-            ProgressBar::new(0).with_style(style)
+            ProgressBar::new(0).with_style(style).with_message(work)
         }))
     }
 
@@ -249,6 +317,30 @@ impl LoadBar {
     pub fn finish(self) {
         if let Some(bar) = self.0 {
             bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn numbers_of_bytes_are_read_with_their_units() {
+        for (text, expected) in [
+            ("4000000000", 4_000_000_000),
+            ("4000B", 4000),
+            ("8G", 8 << 30),
+            ("6.5GiB", 13 << 29),
+            ("500MB", 500_000_000),
+            ("2k", 2048),
+            ("1TB", 1_000_000_000_000),
+            ("0.5gb", 500_000_000),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for text in ["", "G", "0", "-1G", "1X", "8 G", "nan", "inf", "1iB", "1GG"] {
+            assert!(bytes(text).is_err(), "{text}");
         }
     }
 }

@@ -43,14 +43,13 @@ pub(super) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorSource> {
 
 fn add(source: &mut TensorSource, label: String, bytes: Bytes) -> Result<()> {
     let bad = |problem: String| Error::BadSafetensors { file: label.clone(), problem };
-    let (header, metadata) =
-        safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
     let data = header + size_of::<u64>();
     let file = source.add_file(label.clone(), bytes);
     for (name, info) in metadata.tensors() {
         let (start, end) = info.data_offsets;
         let range = data + start..data + end;
-        let mut place = Place { file, kind: kind(info.dtype), shape: info.shape.clone(), range };
+        let mut place = Place { file, kind: Kind::Dtype(info.dtype), shape: info.shape.clone(), range };
         let said = metadata.metadata().as_ref().and_then(|said| said.get(&format!("{BLOCKS}{name}")));
         if let Some(said) = said {
             blocks(&mut place, said).ok_or_else(|| {
@@ -60,15 +59,6 @@ fn add(source: &mut TensorSource, label: String, bytes: Bytes) -> Result<()> {
         source.add_tensor(name, place);
     }
     Ok(())
-}
-
-fn kind(dtype: safetensors::Dtype) -> Kind {
-    match dtype {
-        safetensors::Dtype::F32 => Kind::Blocks(WeightFormat::F32),
-        safetensors::Dtype::F16 => Kind::Blocks(WeightFormat::F16),
-        safetensors::Dtype::BF16 => Kind::Blocks(WeightFormat::Bf16),
-        other => Kind::Other(format!("{other:?}")),
-    }
 }
 
 /// Key of the metadata that says what the bytes of a matrix are, before its name; see [`said_of_blocks`].
@@ -85,7 +75,7 @@ fn blocks(place: &mut Place, said: &str) -> Option<()> {
     let format = KEPT_AS_BYTES.into_iter().find(|format| format.name() == name)?;
     let columns: usize = columns.parse().ok().filter(|columns| (1..=1 << 32).contains(columns))?;
     let [rows, row_bytes] = place.shape[..] else { return None };
-    if !matches!(&place.kind, Kind::Other(dtype) if dtype == "U8") || row_bytes != format.row_bytes(columns) {
+    if !matches!(place.kind, Kind::Dtype(safetensors::Dtype::U8)) || row_bytes != format.row_bytes(columns) {
         return None;
     }
     place.kind = Kind::Blocks(format);

@@ -1,8 +1,9 @@
 //! The tensors of a checkpoint, whatever files hold them.
 
 use super::gguf::Metadata;
-use super::{Encoding, RareBlock, Tensor, WeightFormat};
+use super::{Encoding, RareBlock, Tensor, WeightFormat, bnb};
 use crate::error::{Error, Result};
+use safetensors::Dtype;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -49,14 +50,18 @@ impl Bytes {
 
 /// What the bytes of a tensor are, by the word of its container.
 pub(super) enum Kind {
+    /// A type of safetensors: a weight, or a part of one that bitsandbytes quantized.
+    Dtype(Dtype),
+    /// Rows of blocks.
     Blocks(WeightFormat),
+    /// Rows of blocks of a type that becomes another.
     Rare(RareBlock),
-    /// A type of no use as a weight by itself: its name, and whether its bytes are known to be in the file.
-    Other(String),
+    /// A type that is not read, by its name.
+    Unread(String),
 }
 
 /// Where a tensor lies. Whoever makes one has checked that the file has those bytes, and that they are as many as the shape
-/// asks for; but for [`Kind::Other`], whose bytes nobody may take for values.
+/// asks for; but for [`Kind::Unread`], of which nothing is known.
 pub(super) struct Place {
     /// Its file, in the order of [`TensorSource::add_file`].
     pub(super) file: usize,
@@ -110,9 +115,26 @@ impl TensorSource {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Dimensions of a tensor.
-    pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|place| place.shape.as_slice())
+    /// Dimensions of a tensor; of a quantized one, those that its values have.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        let place = self.tensors.get(name)?;
+        let quantized = self.quantized(name).ok().flatten();
+        Some(quantized.map_or_else(|| place.shape.clone(), |tensor| tensor.shape))
+    }
+
+    /// The tensor of this name, if bitsandbytes quantized it.
+    fn quantized(&self, name: &str) -> Result<Option<Tensor<'_>>> {
+        let Some(stored) = self.stored(name) else { return Ok(None) };
+        bnb::find(name, stored, &|name| self.stored(name))
+    }
+
+    /// A tensor as a safetensors file has it.
+    fn stored(&self, name: &str) -> Option<bnb::Stored<'_>> {
+        let place = self.tensors.get(name)?;
+        let Kind::Dtype(dtype) = place.kind else { return None };
+        let file = &self.files[place.file];
+        let bytes = &file.bytes[place.range.clone()];
+        Some(bnb::Stored { file: &file.label, dtype, shape: &place.shape, bytes })
     }
 
     /// Lets go of the memory that `bytes` take, a part of a tensor, where they lie in a file: the next who reads them reads
@@ -140,17 +162,19 @@ impl TensorSource {
             .tensors
             .get(name)
             .ok_or_else(|| Error::MissingTensor { tensor: name.to_owned(), file: self.label.clone() })?;
+        if let Some(quantized) = self.quantized(name)? {
+            return quantized.shaped(dims);
+        }
         let file = &self.files[place.file];
+        let unread = |found: String| Error::WrongDtype { tensor: name.to_owned(), file: file.label.clone(), found };
         let encoding = match &place.kind {
+            Kind::Dtype(Dtype::F32) => Encoding::Blocks(WeightFormat::F32),
+            Kind::Dtype(Dtype::F16) => Encoding::Blocks(WeightFormat::F16),
+            Kind::Dtype(Dtype::BF16) => Encoding::Blocks(WeightFormat::Bf16),
+            Kind::Dtype(other) => return Err(unread(format!("{other:?}"))),
             Kind::Blocks(format) => Encoding::Blocks(*format),
             Kind::Rare(block) => Encoding::Rare(*block),
-            Kind::Other(found) => {
-                return Err(Error::WrongDtype {
-                    tensor: name.to_owned(),
-                    file: file.label.clone(),
-                    found: found.clone(),
-                });
-            }
+            Kind::Unread(name) => return Err(unread(name.clone())),
         };
         let tensor = Tensor {
             name: name.to_owned(),

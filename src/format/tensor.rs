@@ -60,6 +60,14 @@ impl<'a> Tensor<'a> {
         }
     }
 
+    /// The name of what it is in the file, where that is a type of blocks; of bitsandbytes' codes, of what holds them.
+    pub fn stored_as(&self) -> String {
+        match &self.encoding {
+            Encoding::Rare(block) => super::gguf::TensorType::of_rare(*block).name(),
+            _ => self.held_as().name().to_owned(),
+        }
+    }
+
     /// The values of some rows; exact.
     pub fn decode_rows(&self, rows: Range<usize>, values: &mut [f32]) {
         let columns = self.columns();
@@ -107,10 +115,20 @@ impl<'a> Tensor<'a> {
     /// Some rows in a format, as they lie in GPU memory: [`WeightFormat::device_row_bytes`] each.
     pub fn pack_rows(&self, rows: Range<usize>, format: WeightFormat, packed: &mut [u8]) {
         let columns = self.columns();
-        let mut blocks = vec![0; format.row_bytes(columns)];
-        for (packed, row) in packed.chunks_exact_mut(format.device_row_bytes(columns)).zip(rows) {
-            self.encode_rows(row..row + 1, format, &mut blocks);
-            format.pack_row(&blocks, columns, packed);
+        let (bytes, packed_bytes) = (format.row_bytes(columns), format.device_row_bytes(columns));
+        if format.is_plain() && bytes == packed_bytes {
+            return self.encode_rows(rows, format, packed);
+        }
+        let mut blocks = vec![0; bytes];
+        for (packed, row) in packed.chunks_exact_mut(packed_bytes).zip(rows) {
+            if format.is_plain() {
+                let (values, filling) = packed.split_at_mut(bytes);
+                self.encode_rows(row..row + 1, format, values);
+                filling.fill(0);
+            } else {
+                self.encode_rows(row..row + 1, format, &mut blocks);
+                format.pack_row(&blocks, columns, packed);
+            }
         }
     }
 

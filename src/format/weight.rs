@@ -27,13 +27,26 @@ pub enum WeightFormat {
     Nf4,
     /// As [`WeightFormat::Nf4`], with the map of 4-bit floats. bitsandbytes' FP4.
     Fp4,
-    /// 64 values: f32 scale, 64 × i8; a value is `(q * scale) / 127`. bitsandbytes' int8, whose scale is one for the whole row.
+    /// 64 values: f32 scale, 64 × i8; a value is `q * scale`. bitsandbytes' int8, which has one scale for the whole row: a
+    /// 127th of it is the scale here.
     Int8,
 }
 
 impl WeightFormat {
     /// All formats, for tests and tables.
-    pub const ALL: [WeightFormat; 3] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16];
+    pub const ALL: [WeightFormat; 11] = [
+        WeightFormat::F32,
+        WeightFormat::F16,
+        WeightFormat::Bf16,
+        WeightFormat::Q8_0,
+        WeightFormat::Q4_0,
+        WeightFormat::Q4K,
+        WeightFormat::Q5K,
+        WeightFormat::Q6K,
+        WeightFormat::Nf4,
+        WeightFormat::Fp4,
+        WeightFormat::Int8,
+    ];
 
     /// Its usual name.
     pub fn name(self) -> &'static str {
@@ -59,6 +72,11 @@ impl WeightFormat {
             "q4" => Some(WeightFormat::Q4K),
             lower => Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(lower)),
         }
+    }
+
+    /// Whether it is made of values as they are, without scales.
+    pub const fn is_plain(self) -> bool {
+        self.block_values() == 1
     }
 
     /// Values in a block.

@@ -62,6 +62,8 @@ pub struct Totals {
     pub macs: u64,
     /// Bytes that must be moved, at the least.
     pub bytes: u64,
+    /// Of these, weights.
+    pub weight_bytes: u64,
 }
 
 impl Totals {
@@ -74,6 +76,7 @@ impl Totals {
             submits: self.submits + other.submits,
             macs: self.macs + other.macs,
             bytes: self.bytes + other.bytes,
+            weight_bytes: self.weight_bytes + other.weight_bytes,
         }
     }
 }
@@ -199,6 +202,7 @@ impl Plan {
                 totals.dispatches += 1;
                 totals.macs += dispatch.cost.macs * rows as u64;
                 totals.bytes += dispatch.cost.bytes + dispatch.cost.row_bytes * rows as u64;
+                totals.weight_bytes += dispatch.cost.bytes;
             }
         }
         totals

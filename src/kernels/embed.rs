@@ -1,17 +1,17 @@
 //! The embedding: one row of the table for each row's token.
 
-use super::case::{Case, Tolerance, wide};
+use super::case::{Case, Random, Tolerance, wide};
 use super::linear::{self, Linear};
 use super::product::NextNorm;
 use super::{Activation, Part, ROW, Row, TEAM, file, floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of the table.
     pub struct Params {
-        /// 16-byte units in a row of E.
+        /// Units in a row of E.
         units: u32,
         /// Floats from one row of x to the next.
         x_stride: u32,
@@ -84,6 +84,48 @@ pub fn record(
     Ok(())
 }
 
+/// Rows that the host gives in place of a table: row i is what row i of a step reads.
+pub struct GivenRows {
+    table: Linear,
+    rows: Buf<Row>,
+}
+
+impl GivenRows {
+    /// Room for so many rows of `dim` values.
+    pub fn new(gpu: &Gpu, count: usize, dim: usize) -> Result<Self> {
+        let zeros = vec![0; WeightFormat::F32.row_bytes(dim) * count];
+        let tensor = Tensor::of_blocks("given rows", "the host", WeightFormat::F32, &[count, dim], &zeros);
+        let table = Linear::load(gpu, &tensor, &mut |_| {})?;
+        let rows: Vec<Row> = (0..size(count)).map(|id| Row { id, ..Default::default() }).collect();
+        Ok(GivenRows { table, rows: gpu.upload("rows of given rows", &rows, Usage::Storage)? })
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(count: usize, dim: usize) -> usize {
+        count * (WeightFormat::F32.device_row_bytes(dim) + size_of::<Row>())
+    }
+
+    /// The rows as a table, and the ids that go with it.
+    pub fn as_table(&self) -> (&Linear, &Buf<Row>) {
+        (&self.table, &self.rows)
+    }
+
+    /// Sets the first rows, before anything submitted later runs.
+    pub fn set(&self, gpu: &Gpu, values: &[f32]) -> Result<()> {
+        let dim = self.table.columns();
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let count = values.len() / dim;
+        let tensor = Tensor::of_blocks("given rows", "the host", WeightFormat::F32, &[count, dim], &bytes);
+        for shard in self.table.shards().iter().filter(|shard| shard.first < count) {
+            let rows = shard.first..count.min(shard.first + shard.rows);
+            let mut packed = vec![0; rows.len() * WeightFormat::F32.device_row_bytes(dim)];
+            tensor.pack_rows(rows, WeightFormat::F32, &mut packed);
+            gpu.write(&shard.weight, 0, &packed)?;
+        }
+        Ok(())
+    }
+}
+
 /// The twin: the rows of the table `[ids, dim]` for `ids`.
 pub fn cpu(ids: &[u32], table: &[f32], dim: usize) -> Vec<f64> {
     ids.iter().flat_map(|id| &table[*id as usize * dim..][..dim]).map(|v| f64::from(*v)).collect()
@@ -93,10 +135,40 @@ pub(super) fn defs() -> Vec<KernelDef> {
     WeightFormat::ALL.into_iter().flat_map(|format| [def(format), step_def(format)]).collect()
 }
 
+/// Blocks of any bits, with scales that are finite, some of them subnormal where they are f16.
+fn any_blocks(random: &mut Random, format: WeightFormat, blocks: usize) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..blocks * format.block_bytes()).map(|_| random.below(256) as u8).collect();
+    for block in bytes.chunks_exact_mut(format.block_bytes()) {
+        // The upper bytes of scales, or of values.
+        let (halves, wide): (&[usize], &[usize]) = match format {
+            WeightFormat::F16 | WeightFormat::Q8_0 | WeightFormat::Q4_0 => (&[1], &[]),
+            WeightFormat::Q4K | WeightFormat::Q5K => (&[1, 3], &[]),
+            WeightFormat::Q6K => (&[209], &[]),
+            WeightFormat::Bf16 => (&[], &[1]),
+            WeightFormat::F32 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8 => (&[], &[3]),
+        };
+        halves.iter().for_each(|at| block[*at] &= 0xbf);
+        wide.iter().for_each(|at| block[*at] = block[*at] & 0xbf | 0x30);
+    }
+    bytes
+}
+
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
-        for (vocab, dim) in [(1, 1), (40, 70), (301, 64)] {
+        cases.push(Case::new("embed", format!("{} blocks of any bits", format.name()), move |io| {
+            let (vocab, dim) = (40, 512);
+            let bytes = any_blocks(&mut io.random, format, vocab * format.row_blocks(dim));
+            let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
+            let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+            let ids: Vec<u32> = (0..size(vocab)).collect();
+            let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+            io.rows = ids.len();
+            let rows = io.input("rows", &rows)?;
+            let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
+            record(&mut io.plan, &table, &rows, &x, None)
+        }));
+        for (vocab, dim) in [(1, 1), (40, 70), (31, 300)] {
             cases.push(Case::new("embed", format!("{} {vocab}x{dim}", format.name()), move |io| {
                 let bytes = format.encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), dim);
                 let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);

@@ -6,16 +6,36 @@ use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Gpu, UPLOAD_PIECE, Uploads, Usage, wgsl};
 
-/// The parts that read weights of a format: they bind them in group 1 and unpack 16 bytes at a time.
-pub(super) fn weights_parts(format: WeightFormat) -> [Part; 2] {
+/// The parts that read weights of a format: they bind them in group 1 and unpack a unit at a time.
+pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
     let bits = Part::Longs { with: wgsl!("lib/bits_longs.wgsl"), without: wgsl!("lib/bits_words.wgsl") };
     let unpack = match format {
-        WeightFormat::F32 => wgsl!("lib/weights_f32.wgsl"),
-        WeightFormat::F16 => wgsl!("lib/weights_f16.wgsl"),
-        WeightFormat::Bf16 => wgsl!("lib/weights_bf16.wgsl"),
-        _ => todo!(),
+        WeightFormat::F32 => vec![wgsl!("lib/weights_f32.wgsl")],
+        WeightFormat::F16 => vec![wgsl!("lib/weights_f16.wgsl")],
+        WeightFormat::Bf16 => vec![wgsl!("lib/weights_bf16.wgsl")],
+        WeightFormat::Q8_0 => vec![wgsl!("lib/codes_8.wgsl"), wgsl!("lib/weights_q8_0.wgsl")],
+        WeightFormat::Int8 => vec![wgsl!("lib/codes_8.wgsl"), wgsl!("lib/weights_int8.wgsl")],
+        WeightFormat::Q4_0 => vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/weights_q4_0.wgsl")],
+        WeightFormat::Q4K => {
+            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/scales_k.wgsl"), wgsl!("lib/weights_q4_k.wgsl")]
+        }
+        WeightFormat::Q5K => {
+            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/scales_k.wgsl"), wgsl!("lib/weights_q5_k.wgsl")]
+        }
+        WeightFormat::Q6K => vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/weights_q6_k.wgsl")],
+        WeightFormat::Nf4 => {
+            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_nf4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
+        }
+        WeightFormat::Fp4 => {
+            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_fp4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
+        }
     };
-    [bits, file(unpack)]
+    let quads = match format.unit_values() {
+        4 => wgsl!("lib/quads_1.wgsl"),
+        8 => wgsl!("lib/quads_2.wgsl"),
+        _ => wgsl!("lib/quads_8.wgsl"),
+    };
+    [bits].into_iter().chain(unpack.into_iter().chain([quads]).map(file)).collect()
 }
 
 pub(super) fn weights_bindings() -> Vec<Binding> {

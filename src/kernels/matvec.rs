@@ -109,7 +109,8 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     for form in Form::all(caps) {
         let product = Product::Matvec(form);
         cases.extend(product::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store]));
-        for format in WeightFormat::ALL {
+        // One format with scales: prologues and epilogues are the same for all.
+        for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0] {
             for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129)] {
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), None);

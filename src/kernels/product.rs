@@ -13,7 +13,7 @@ use crate::gpu::{Binding, Buf, Cost, KernelDef, Plan, Usage, params, wgsl};
 params! {
     /// Parameters of one shard's product.
     pub struct Params {
-        /// 16-byte units in a row of W.
+        /// Units in a row of W.
         units: u32,
         /// Values in a row of W.
         columns: u32,
@@ -276,13 +276,15 @@ pub(super) fn tolerance(product: Product) -> Tolerance {
 /// Cases of a product with some epilogues, in every format.
 pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogues: &[EpilogueKind]) -> Vec<Case> {
     let mut cases = Vec::new();
+    // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
+    let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 4 };
+    let of_values = [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129), (more_tokens, 135, 40)];
+    // No multiple of a block, and several blocks. What follows the sum is the same for all formats.
+    let of_codes = [(9, 137, 70), (more_tokens, 47, 540)];
     for format in WeightFormat::ALL {
-        for epilogue in epilogues.iter().copied() {
-            // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
-            let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 4 };
-            for (tokens, rows, columns) in
-                [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129), (more_tokens, 135, 40)]
-            {
+        let plain = format.is_plain();
+        for epilogue in epilogues.iter().copied().take(if plain { epilogues.len() } else { 1 }) {
+            for &(tokens, rows, columns) in if plain { &of_values[..] } else { &of_codes } {
                 let shape = format!("{form} {} {epilogue:?} {tokens}x{rows}x{columns}", format.name()).to_lowercase();
                 let build = move |io: &mut Io| build(io, product, format, epilogue, (tokens, rows, columns));
                 cases.push(Case::new(kernel, shape, build));
@@ -302,7 +304,12 @@ fn build_range(io: &mut Io, product: Product, format: WeightFormat) -> Result<()
     const EXACT: Tolerance = Tolerance { nmse: 1e-12, abs: 0.0, rel: 2e-6 };
     const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 1e-3 };
     let (tokens, rows, columns) = (11, 37, 45);
-    let steps = if format == WeightFormat::F16 { 4 } else { 20 };
+    // Where values or scales are f16.
+    let narrow = !matches!(
+        format,
+        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8
+    );
+    let steps = if narrow { 4 } else { 20 };
     let of_row = |step: i32, i: usize| 2f32.powi(step * (i as i32 % 5 - 2));
     let mut values = |n, step| -> Vec<f32> {
         (0..n * columns).map(|i| io.random.uniform(0.5, 1.0) * of_row(step, i / columns)).collect()

@@ -20,7 +20,7 @@ params! {
         first: u32,
         /// Channels of this shard.
         rows: u32,
-        /// 16-byte units in a row of dt_proj.
+        /// Units in a row of dt_proj.
         units: u32,
         /// Width of dt before dt_proj, R.
         dt_rank: u32,
@@ -88,17 +88,15 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
         Binding::write("state"),
         Binding::write("y"),
     ];
-    let [bits, unpack] = linear::weights_parts(format);
-    let parts = vec![
+    let mut parts = linear::weights_parts(format);
+    parts.extend([
         MATH,
         ROW,
         file(wgsl!("lib/recurrence.wgsl")),
-        bits,
-        unpack,
         TEAM,
         Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
         file(wgsl!("ssm_step.wgsl")),
-    ];
+    ]);
     let mut def =
         KernelDef::new("ssm_step", parts, bindings).consts(&[("N", size(state))]).overrides(&[("WG", form.lanes)]);
     def.weights = linear::weights_bindings();
@@ -187,12 +185,14 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for form in Form::all(caps) {
         for format in WeightFormat::ALL {
-            for (rows, inner, layout, eps) in [
+            let of_values = [
                 (1, 1, Layout { dt_rank: 1, state: 1 }, Some(1e-6)),
                 (1, 70, Layout { dt_rank: 12, state: 16 }, Some(1e-6)),
                 (3, 40, Layout { dt_rank: 33, state: 10 }, Some(1e-5)),
                 (5, 64, Layout { dt_rank: 48, state: 32 }, None),
-            ] {
+            ];
+            let of_codes = [(3, 40, Layout { dt_rank: 256, state: 10 }, Some(1e-5))];
+            for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
                 let Layout { dt_rank, state } = layout;
                 let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
                 let build = move |io: &mut Io| build(io, (form, format), (rows, inner), layout, eps);

@@ -1,56 +1,24 @@
-//! The model on the device: runs the plans of prefill and decode, and keeps what the host knows of each slot.
+//! The model on the device: runs the plans of prefill and decode.
 
 use super::config::Config;
 use super::layers::{Builder, Decode, Prefill};
-use super::recipe::Recipe;
+use super::options::{AUTOMATIC, ForwardOptions};
 use super::scratch::{Layout, Scratch};
-use super::state::{RUN_AHEAD, Saved, StateBank, VERSIONS};
-use super::tune::{self, Tune};
+use super::slots::{Slot, UNKNOWN};
+use super::state::{RUN_AHEAD, StateBank, VERSIONS};
+use super::tune;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
+use crate::kernels::embed::GivenRows;
 use crate::kernels::scan;
-use crate::kernels::select::{self, ALL_BANNED, NOT_FINITE, Rules, WINDOW};
-use crate::kernels::variants::{Math, Variants};
+use crate::kernels::select::{ALL_BANNED, NOT_FINITE, Rules, WINDOW};
+use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, Phase, Row, size};
 use std::sync::Arc;
 
 /// Tokens of a chunk, at most.
 const MAX_CHUNK: usize = 8192;
-
-/// Leaves the number of segments to the adapter and the model's shape.
-pub const AUTOMATIC: usize = 0;
-
-/// How a [`Forward`] is laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ForwardOptions {
-    /// Conversations held at once.
-    pub slots: usize,
-    /// Tokens that a prefill step takes, at most; less where the adapter's bindings are small.
-    pub chunk: usize,
-    /// Segments that the scan cuts a full chunk into. [`AUTOMATIC`]: as many as suit the adapter and the model's shape, one on
-    /// a CPU.
-    pub segments: usize,
-    /// Class of arithmetic, where the adapter offers a choice.
-    pub math: Math,
-    /// How the forms of kernels are chosen.
-    pub tune: Tune,
-    /// Which format each matrix of a checkpoint gets.
-    pub weights: Recipe,
-}
-
-impl Default for ForwardOptions {
-    fn default() -> Self {
-        ForwardOptions {
-            slots: 1,
-            chunk: 512,
-            segments: 1,
-            math: Math::Exact,
-            tune: Tune::Static,
-            weights: Recipe::AsStored,
-        }
-    }
-}
 
 /// Which logits a prefill is to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,32 +29,21 @@ pub enum Logits {
     All,
 }
 
-/// What the host knows of a slot.
-#[derive(Debug, Clone, Copy, Default)]
-struct Slot {
-    /// Tokens consumed.
-    position: u64,
-    /// Steps taken.
-    version: u32,
-    /// The token to feed next, once chosen.
-    next: u32,
-}
-
 /// A model ready to run, with the states of its slots.
 pub struct Forward {
     pub(super) gpu: Gpu,
     pub(super) config: Config,
     variants: Variants,
     weights: Arc<Weights>,
-    state: StateBank,
-    slots: Vec<Slot>,
+    pub(super) state: StateBank,
+    pub(super) slots: Vec<Slot>,
     /// Slots of the rows of a decode step, in order.
     pub(super) decoding: Vec<usize>,
     /// The row table: a row for each slot, and one more for the choice after a prefill.
-    table: Buf<Row>,
-    rules: Buf<Rules>,
-    bias: Buf<f32>,
-    recent: Buf<u32>,
+    pub(super) table: Buf<Row>,
+    pub(super) rules: Buf<Rules>,
+    pub(super) bias: Buf<f32>,
+    pub(super) recent: Buf<u32>,
     chunk: usize,
     /// Rows of the last chunk.
     fed_rows: usize,
@@ -215,42 +172,7 @@ impl Forward {
         self.chunk
     }
 
-    /// Tokens that a slot has consumed.
-    pub fn position(&self, slot: usize) -> u64 {
-        self.slots[slot].position
-    }
-
-    /// Version of a slot's state that holds what it has consumed, for [`StateBank::read`].
-    pub fn version(&self, slot: usize) -> usize {
-        self.slots[slot].version as usize % VERSIONS
-    }
-
-    /// Puts a slot back to before its first token.
-    pub fn reset(&mut self, slot: usize) -> Result<()> {
-        self.slots[slot] = Slot::default();
-        self.decoding.clear();
-        self.state.reset(slot, 0)
-    }
-
-    /// Sets how a slot's tokens are chosen.
-    pub fn set_rules(&mut self, slot: usize, rules: Rules) -> Result<()> {
-        self.gpu.write(&self.rules, slot, &[rules])
-    }
-
-    /// Sets what is added to a slot's logits `[V]` before each choice; -inf bans a token.
-    pub fn set_bias(&mut self, slot: usize, bias: &[f32]) -> Result<()> {
-        self.gpu.write(&self.bias, slot * self.config.vocab, bias)
-    }
-
-    /// Sets what a slot's penalties look at: the last `window` of `tokens`, which are all tokens up to position `end` of the
-    /// slot's text or the last of them.
-    pub fn set_recent(&mut self, slot: usize, (tokens, end): (&[u32], u64), window: usize) -> Result<()> {
-        let vocab = self.config.vocab;
-        let recent = select::recent(tokens, end, window, vocab);
-        self.gpu.write(&self.recent, slot * (WINDOW + vocab), &recent)
-    }
-
-    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+    pub(super) fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.config.vocab;
         match ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
             Some((at, id)) => Err(Error::IdOutOfRange { id: *id, at, vocab }),
@@ -271,6 +193,7 @@ impl Forward {
         assert!(ids.len() <= self.chunk, "a chunk is at most {} tokens", self.chunk);
         let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
         self.gpu.write(&self.prefill.rows, 0, &rows)?;
+        self.give(&self.prefill.given, ids)?;
         let now = &mut self.slots[slot];
         let version = |v: u32| v % size(VERSIONS);
         let batch = Batch {
@@ -285,6 +208,20 @@ impl Forward {
         self.fed_rows = ids.len();
         self.decoding.clear();
         self.gpu.write(&self.prefill.batch, 0, &[batch])
+    }
+
+    /// Sends the rows of these tokens where the table of embeddings is on the host.
+    fn give(&self, given: &Option<GivenRows>, ids: &[u32]) -> Result<()> {
+        match (given, self.weights.embedding.on_host()) {
+            (Some(given), Some(table)) => given.set(&self.gpu, &table.rows(ids)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Steps that may be submitted before the tokens of the one before them have arrived: [`RUN_AHEAD`], or none where the
+    /// table of embeddings is on the host.
+    pub fn run_ahead(&self) -> usize {
+        if self.decode.given.is_some() { 0 } else { RUN_AHEAD }
     }
 
     /// Feeds any number of tokens in chunks; `fed` is told after each chunk and may stop by an error.
@@ -349,31 +286,17 @@ impl Forward {
         Ok(Choosing { pending: to.after(submitted), slots: vec![slot], positions: vec![now.position], decode: false })
     }
 
-    /// Which slots the next decode steps advance, in the order of their rows. Nothing may be under way.
-    pub fn set_decoding(&mut self, slots: &[usize]) -> Result<()> {
-        if self.decoding == slots {
-            return Ok(());
-        }
-        let rows: Vec<Row> = slots
-            .iter()
-            .map(|slot| {
-                let now = self.slots[*slot];
-                Row { slot: size(*slot), id: now.next, position: now.position as u32, version: now.version }
-            })
-            .collect();
-        self.gpu.write(&self.table, 0, &rows)?;
-        let batch = Batch { rows: size(slots.len()), advance: 1, ..Default::default() };
-        self.gpu.write(&self.decode.batch, 0, &[batch])?;
-        self.decoding = slots.to_vec();
-        Ok(())
-    }
-
-    /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`RUN_AHEAD`] steps may
+    /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`Forward::run_ahead`] steps may
     /// be under way beside it.
     pub fn step(&mut self) -> Result<Choosing> {
         let count = self.decoding.len();
         if count == 0 {
             return Err(Error::NoTokens);
+        }
+        if self.decode.given.is_some() {
+            let ids: Vec<u32> = self.decoding.iter().map(|slot| self.slots[*slot].next).collect();
+            assert!(!ids.contains(&UNKNOWN), "a step needs the tokens that the one before it chose");
+            self.give(&self.decode.given, &ids)?;
         }
         let to = match self.decode.readbacks.pop() {
             Some(readback) => readback,
@@ -385,6 +308,9 @@ impl Forward {
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
             now.position += 1;
+            if self.decode.given.is_some() {
+                now.next = UNKNOWN;
+            }
             now.version = now.version.wrapping_add(1);
         }
         Ok(Choosing {
@@ -410,42 +336,6 @@ impl Forward {
             }
         }
         Ok(ids)
-    }
-
-    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]), whose results have arrived: the slot has
-    /// not consumed those tokens.
-    pub fn take_back(&mut self, slot: usize, steps: usize) {
-        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps can be taken back");
-        let now = &mut self.slots[slot];
-        now.position -= steps as u64;
-        now.version = now.version.wrapping_sub(size(steps));
-        self.decoding.clear();
-    }
-
-    /// Keeps a slot's state as it was `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be under way.
-    pub fn save(&self, slot: usize, steps: usize, to: &Saved) -> Result<()> {
-        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
-        self.state.save(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize, to)
-    }
-
-    /// Puts a slot back to a state kept when it had consumed `position` tokens. Nothing may be under way.
-    pub fn restore(&mut self, slot: usize, position: u64, from: &Saved) -> Result<()> {
-        self.decoding.clear();
-        self.slots[slot].position = position;
-        self.state.restore(slot, self.slots[slot].version as usize, from)
-    }
-
-    /// Memory for [`Forward::save`].
-    pub fn saved(&self) -> Result<Saved> {
-        self.state.saved()
-    }
-
-    /// Sets the token that a slot is fed next, in place of the one chosen.
-    pub fn set_next(&mut self, slot: usize, id: u32) -> Result<()> {
-        self.check_ids(&[id])?;
-        self.slots[slot].next = id;
-        self.decoding.clear();
-        Ok(())
     }
 
     /// Logits `[V]` that the last choice was made from, of its first row.

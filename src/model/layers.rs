@@ -3,10 +3,11 @@
 use super::config::{Config, Family};
 use super::scratch::{Layout, Scratch, StepScratch, layout};
 use super::state::{StateBank, VERSIONS};
-use super::weights::Weights;
+use super::weights::{Table, Weights};
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
+use crate::kernels::embed::GivenRows;
 use crate::kernels::linear::Linear;
 use crate::kernels::product::{Epilogue, NextNorm, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
@@ -19,6 +20,8 @@ use crate::kernels::{Activation, Batch, Row, dbc_norm, embed, rms_norm};
 pub(super) struct Prefill {
     pub(super) batch: Buf<Batch>,
     pub(super) rows: Buf<Row>,
+    /// What the rows of the tokens go through where the table of embeddings is on the host.
+    pub(super) given: Option<GivenRows>,
     pub(super) scratch: Scratch,
     pub(super) body: Plan,
     pub(super) head_batch: Buf<Batch>,
@@ -32,6 +35,8 @@ pub(super) struct Prefill {
 /// Decode: one token of each slot in the row table.
 pub(super) struct Decode {
     pub(super) batch: Buf<Batch>,
+    /// As in [`Prefill`].
+    pub(super) given: Option<GivenRows>,
     pub(super) plan: Plan,
     pub(super) logits: Activation,
     pub(super) chosen: Buf<u32>,
@@ -71,12 +76,26 @@ impl Builder<'_> {
         }
     }
 
+    /// Room for rows of the embedding, where its table is on the host.
+    fn given(&self, rows: usize) -> Result<Option<GivenRows>> {
+        let on_host = self.weights.embedding.on_host();
+        on_host.map(|_| GivenRows::new(self.gpu, rows, self.config.hidden)).transpose()
+    }
+
+    /// What a token's row is looked up in, and by: its id in the table, or its place among the rows given.
+    fn embedding<'s>(&'s self, given: &'s Option<GivenRows>, rows: &'s Buf<Row>) -> (&'s Linear, &'s Buf<Row>) {
+        match (&self.weights.embedding, given) {
+            (Table::Device(table), _) => (table, rows),
+            (Table::Host(_), given) => given.as_ref().expect("there is room where the table is on the host").as_table(),
+        }
+    }
+
     /// Embedding and layers for a chunk of tokens; gives where the residual stream ends up.
     fn chunk<'s>(
         &self,
         plan: &mut Plan,
         on: &'s Scratch,
-        rows: &Buf<Row>,
+        (table, rows): (&Linear, &Buf<Row>),
         batch: &Buf<Batch>,
         segments: &Segments,
     ) -> Result<&'s Activation> {
@@ -84,7 +103,7 @@ impl Builder<'_> {
         let product = (self.variants.prefill(), batch);
         let store = (Prologue::None, Epilogue::Store);
         let layout = layout(config);
-        embed::record(plan, &self.weights.embedding, rows, &on.x[0], None)?;
+        embed::record(plan, table, rows, &on.x[0], None)?;
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let at = |name: &str| format!("layer.{i}.{name}");
             let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
@@ -112,7 +131,14 @@ impl Builder<'_> {
     }
 
     /// Embedding, layers and head for one token of each row: four dispatches a layer, each of which needs the one before.
-    fn step(&self, plan: &mut Plan, on: &StepScratch, logits: &Activation, batch: &Buf<Batch>) -> Result<()> {
+    fn step(
+        &self,
+        plan: &mut Plan,
+        on: &StepScratch,
+        (table, rows): (&Linear, &Buf<Row>),
+        logits: &Activation,
+        batch: &Buf<Batch>,
+    ) -> Result<()> {
         let config = self.config;
         let product = |matrix: &Linear| (self.variants.decode(matrix.rows()), batch);
         let weights = self.weights;
@@ -122,7 +148,7 @@ impl Builder<'_> {
             let weight = weights.layers.get(layer).map_or(&weights.norm_f, |layer| &layer.norm);
             NextNorm { weight, normed: &on.normed, squares: &on.squares }
         };
-        embed::record(plan, &weights.embedding, self.table, &on.x[0], Some(before(0)))?;
+        embed::record(plan, table, rows, &on.x[0], Some(before(0)))?;
         let mut parts = 1;
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let at = |name: &str| format!("layer.{i}.{name}");
@@ -164,7 +190,8 @@ impl Builder<'_> {
         let scratch = Scratch::new(gpu, config, chunk)?;
         let segments = Segments::new(gpu, chunk, segments, config.inner, config.state)?;
         let mut body = Plan::new(gpu, "prefill");
-        let x = self.chunk(&mut body, &scratch, &rows, &batch, &segments)?;
+        let given = self.given(chunk)?;
+        let x = self.chunk(&mut body, &scratch, self.embedding(&given, &rows), &batch, &segments)?;
 
         let head_batch = gpu.buffer("head batch", 1, Usage::Uniform)?;
         let normed = Activation::new(gpu, "head normed", head_rows, config.hidden)?;
@@ -177,7 +204,7 @@ impl Builder<'_> {
         let chosen = gpu.buffer("chosen first", 1, Usage::Storage)?;
         let mut select = Plan::new(gpu, "select");
         self.select(&mut select, &logits, &chosen, &head_batch)?;
-        Ok(Prefill { batch, rows, scratch, body, head_batch, head, head_rows, logits, select, chosen })
+        Ok(Prefill { batch, rows, given, scratch, body, head_batch, head, head_rows, logits, select, chosen })
     }
 
     pub(super) fn decode(&self, slots: usize) -> Result<Decode> {
@@ -188,8 +215,9 @@ impl Builder<'_> {
         let logits = Activation::dense(gpu, "decode logits", slots, config.vocab)?;
         let chosen = gpu.buffer("chosen", slots, Usage::Storage)?;
         let mut plan = Plan::new(gpu, "decode");
-        self.step(&mut plan, &scratch, &logits, &batch)?;
+        let given = self.given(slots)?;
+        self.step(&mut plan, &scratch, self.embedding(&given, self.table), &logits, &batch)?;
         self.select(&mut plan, &logits, &chosen, &batch)?;
-        Ok(Decode { batch, plan, logits, chosen, readbacks: vec![] })
+        Ok(Decode { batch, given, plan, logits, chosen, readbacks: vec![] })
     }
 }

@@ -1,17 +1,36 @@
-//! What a model takes of the device's memory, before anything is uploaded.
+//! What a model takes of the device's memory, said before anything is uploaded, and whether that is there.
 
 use super::config::Config;
-use super::forward::ForwardOptions;
+use super::options::ForwardOptions;
+use super::recipe::{Recipe, Role};
 use super::scratch::Layout;
 use super::state::VERSIONS;
+use super::table::Embeddings;
 use super::weights::ModelTensors;
-use crate::format::Tensor;
-use crate::gpu::staging_bytes;
+use crate::error::Error;
+use crate::format::WeightFormat;
+use crate::gpu::{FreeMemory, Gpu, staging_bytes};
+use crate::kernels::embed::GivenRows;
+use crate::kernels::{ROW_ALIGN, floats};
+use std::fmt;
+
+/// A number of bytes, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 as f64 {
+            bytes if bytes < 1e9 => write!(f, "{:.1} MB", bytes / 1e6),
+            bytes => write!(f, "{:.2} GB", bytes / 1e9),
+        }
+    }
+}
 
 /// Bytes on the device, by what they are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Weights, in the types of the checkpoint.
+    /// Weights, in the formats that the recipe gives them.
     pub weights: u64,
     /// Recurrent state of one slot, all versions.
     pub state_per_slot: u64,
@@ -23,32 +42,127 @@ pub struct MemoryPlan {
     pub slots: u64,
     /// Bytes of the largest matrix: more than the adapter binds is cut into shards.
     pub largest_matrix: u64,
+    /// Where the table of embeddings lies, which may not be where it was wanted.
+    pub embeddings: Embeddings,
 }
 
 impl MemoryPlan {
     /// Of a model with these tensors, laid out by `options` on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
-        let matrix = |tensor: &Tensor| (tensor.shape[0] * tensor.held_as().device_row_bytes(tensor.shape[1])) as u64;
-        let matrices: Vec<u64> = tensors.matrices().map(matrix).collect();
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
-        // Norms, taps with bias, dt bias, A with the skip: f32.
-        let vectors = (hidden + (conv_kernel + 1) * inner + inner + (state + 1) * inner) * layers + hidden;
+        let (mut matrices, mut largest_matrix, mut largest_row) = (0, 0, 0);
+        let embeddings = tensors.place(options.embeddings);
+        let on_device = |role| role != Role::Embedding || embeddings == Embeddings::Device;
+        for (role, tensor) in tensors.roles().filter(|(role, _)| on_device(*role)) {
+            let format = options.weights.format(role, tensor.held_as(), tensor.columns());
+            let row = format.device_row_bytes(tensor.columns());
+            let bytes = (tensor.rows() * row) as u64;
+            matrices += bytes;
+            largest_matrix = bytes.max(largest_matrix);
+            largest_row = row.max(largest_row);
+        }
+        // Norms and dt bias, then taps with bias, and A with the skip.
+        let vector = |len: usize| floats(len.next_multiple_of(ROW_ALIGN));
+        let packed = |rows: usize| floats(rows * inner).next_multiple_of(16);
+        let vectors = (vector(hidden) + vector(inner) + packed(conv_kernel + 1) + packed(state + 1)) * layers;
         // Matrices go up by some rows at a time, the rest as a whole.
-        let largest_row =
-            tensors.matrices().map(|tensor| tensor.held_as().device_row_bytes(tensor.shape[1])).max().unwrap_or(0);
-        let largest_piece = largest_row.max(inner * size_of::<f32>() * (state.max(conv_kernel) + 1));
+        let largest_piece = largest_row.max(packed(state.max(conv_kernel) + 1));
+        let layout = Layout::of(config, options, span_limit);
+        let given = match embeddings {
+            Embeddings::Device => 0,
+            Embeddings::Host => GivenRows::bytes(layout.chunk + layout.slots, hidden) as u64,
+        };
         MemoryPlan {
-            weights: matrices.iter().sum::<u64>() + (vectors * size_of::<f32>()) as u64,
-            state_per_slot: ((conv_kernel - 1 + state) * inner * size_of::<f32>() * VERSIONS * layers) as u64,
-            activations: Layout::of(config, options, span_limit).bytes(config),
+            weights: matrices + (vectors + vector(hidden)) as u64,
+            state_per_slot: (floats((conv_kernel - 1 + state) * inner) * VERSIONS * layers) as u64,
+            activations: layout.bytes(config) + given,
             staging: staging_bytes(largest_piece) as u64,
             slots: options.slots as u64,
-            largest_matrix: matrices.iter().copied().max().unwrap_or(0),
+            largest_matrix,
+            embeddings,
         }
+    }
+
+    /// The plan for each format that matrices can be given, in the order of [`WeightFormat::ALL`].
+    pub fn of_each_format(
+        config: &Config,
+        tensors: &ModelTensors<'_>,
+        options: ForwardOptions,
+        span_limit: u64,
+    ) -> Vec<(WeightFormat, Self)> {
+        let plan =
+            |format| Self::of(config, tensors, ForwardOptions { weights: Recipe::To(format), ..options }, span_limit);
+        WeightFormat::ALL.into_iter().map(|format| (format, plan(format))).collect()
     }
 
     /// All that lies on the device.
     pub fn total(&self) -> u64 {
         self.weights + self.slots * self.state_per_slot + self.activations
+    }
+
+    /// That it does not fit, with the widest of the narrower formats that does, or would at least be less.
+    pub(super) fn refused(&self, room: Option<Room>, why: String, others: &[(WeightFormat, Self)]) -> Error {
+        let fitting = others.iter().filter(|(_, other)| other.total() < self.total());
+        let fitting = fitting.filter(|(_, other)| room.is_none_or(|room| room.holds(other)));
+        // The first of those that take the same.
+        let widest = fitting.rev().max_by_key(|(_, other)| other.total());
+        let advice = match (widest, room) {
+            (Some((format, other)), Some(_)) => format!("with --weights {format} it takes {other}, and fits"),
+            (Some((format, other)), None) => format!("with --weights {format} it takes {other}"),
+            (None, _) => {
+                "no format of its weights takes less that fits: try a smaller --chunk, fewer slots, or another device"
+                    .to_owned()
+            }
+        };
+        Error::DoesNotFit { needed: self.total(), plan: self.to_string(), why, advice }
+    }
+}
+
+impl fmt::Display for MemoryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.slots * self.state_per_slot;
+        let [total, weights, state, activations] = [self.total(), self.weights, state, self.activations].map(Bytes);
+        write!(f, "{total} of GPU memory (weights {weights}, state {state}, activations {activations})")
+    }
+}
+
+/// The memory that a model may take, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Whoever loads the model.
+    Allowed(u64),
+    /// The device, or the system.
+    Free(FreeMemory),
+}
+
+impl Room {
+    /// On this device, by these options; nothing where nobody says.
+    pub fn of(gpu: &Gpu, options: &ForwardOptions) -> Option<Self> {
+        options.memory.map(Room::Allowed).or_else(|| gpu.free_memory().map(Room::Free))
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Room::Allowed(bytes) => bytes,
+            Room::Free(free) => free.bytes(),
+        }
+    }
+
+    /// Whether a plan fits into it. Where the device's memory is the host's, weights on their way up take of it as well.
+    pub fn holds(self, plan: &MemoryPlan) -> bool {
+        let staging = if matches!(self, Room::Free(FreeMemory::Host(_))) { plan.staging } else { 0 };
+        plan.total() + staging <= self.bytes()
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = Bytes(self.bytes());
+        match self {
+            Room::Allowed(_) => write!(f, "it may take {bytes}"),
+            Room::Free(FreeMemory::Device(_)) => write!(f, "{bytes} are free"),
+            Room::Free(FreeMemory::Host(_)) => write!(f, "{bytes} of the system's memory are free"),
+        }
     }
 }

@@ -31,10 +31,23 @@ pub enum Recipe {
 
 impl Recipe {
     /// The format of a matrix that is stored in `stored`, its rows of so many values.
-    pub fn format(self, _role: Role, stored: WeightFormat, _columns: usize) -> WeightFormat {
+    pub fn format(self, role: Role, stored: WeightFormat, columns: usize) -> WeightFormat {
         match self {
             Recipe::AsStored => stored,
-            Recipe::To(format) => format,
+            Recipe::To(format) => fitting(wider(format, role), stored, columns),
         }
     }
+}
+
+/// What a role gets where a format serves it badly.
+fn wider(format: WeightFormat, _role: Role) -> WeightFormat {
+    format
+}
+
+/// A format whose blocks fill the rows: the one wanted, else q8_0, else one of plain values, without loss if possible.
+fn fitting(wanted: WeightFormat, stored: WeightFormat, columns: usize) -> WeightFormat {
+    let fits = |format: &WeightFormat| columns.is_multiple_of(format.block_values());
+    let k_quants = wanted.block_values() == 256;
+    let plain = if stored == WeightFormat::Bf16 { stored } else { WeightFormat::F16 };
+    [Some(wanted), k_quants.then_some(WeightFormat::Q8_0)].into_iter().flatten().find(fits).unwrap_or(plain)
 }

@@ -1,7 +1,7 @@
 //! Activations: what a step needs of memory beside weights and state.
 
 use super::config::Config;
-use super::forward::{AUTOMATIC, ForwardOptions};
+use super::options::{AUTOMATIC, ForwardOptions};
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
 use crate::kernels::scan::MOST_SEGMENTS;

@@ -1,7 +1,8 @@
 //! The choice of kernel forms by measuring them: on this adapter, for this model, once.
 
 use super::config::Config;
-use super::forward::{Forward, ForwardOptions};
+use super::forward::Forward;
+use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Gpu, link, write_whole};

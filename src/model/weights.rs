@@ -4,6 +4,7 @@ use super::config::Config;
 use super::names::{LayerPart, Naming, Part};
 use super::recipe::{Recipe, Role};
 use super::shape::Shape;
+use super::table::{Embeddings, HostTable};
 use crate::error::Result;
 use crate::format::{Tensor, TensorSource, WeightFormat};
 use crate::gpu::{Buf, Gpu, Uploads, Usage};
@@ -55,12 +56,12 @@ pub struct ModelTensors<'a> {
     pub norm_f: Tensor<'a>,
     /// `[V, H]`; absent where it is the embedding.
     pub head: Option<Tensor<'a>>,
-    source: &'a TensorSource,
+    source: &'a Arc<TensorSource>,
 }
 
 impl<'a> ModelTensors<'a> {
     /// Finds every tensor under the names of transformers, of mamba_ssm or of GGUF.
-    pub fn find(config: &Config, source: &'a TensorSource) -> Result<Self> {
+    pub fn find(config: &Config, source: &'a Arc<TensorSource>) -> Result<Self> {
         let Config { vocab, hidden: h, inner: d, state: n, dt_rank: r, conv_kernel: k, .. } = *config;
         let naming = Naming::of(source);
         // transformers says "embeddings", mamba_ssm "embedding".
@@ -102,9 +103,11 @@ impl<'a> ModelTensors<'a> {
 
     /// All tensors, in the order of the model: the embedding, the layers, the last norm, the head where it is of its own.
     pub fn parts(&self) -> impl Iterator<Item = (Part, &Tensor<'a>)> {
-        let of_layers = self.layers.iter().enumerate().flat_map(|(i, layer)| {
-            layer.parts().map(move |(part, tensor)| (Part::Layer(i, part), tensor))
-        });
+        let of_layers = self
+            .layers
+            .iter()
+            .enumerate()
+            .flat_map(|(i, layer)| layer.parts().map(move |(part, tensor)| (Part::Layer(i, part), tensor)));
         let last = [Some((Part::FinalNorm, &self.norm_f)), self.head.as_ref().map(|head| (Part::Head, head))];
         std::iter::once((Part::Embedding, &self.embedding)).chain(of_layers).chain(last.into_iter().flatten())
     }
@@ -116,8 +119,26 @@ impl<'a> ModelTensors<'a> {
 
     /// The matrices: what products and the embedding read.
     pub fn matrices(&self) -> impl Iterator<Item = &Tensor<'a>> {
-        let outer = [Some(&self.embedding), self.head.as_ref()].into_iter().flatten();
-        outer.chain(self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]))
+        self.roles().map(|(_, tensor)| tensor)
+    }
+
+    /// The matrices, each with what it is for.
+    pub fn roles(&self) -> impl Iterator<Item = (Role, &Tensor<'a>)> {
+        let head = self.head.as_ref().map(|head| (Role::Head, head));
+        let outer = std::iter::once((Role::Embedding, &self.embedding)).chain(head);
+        outer.chain(self.layers.iter().flat_map(|l| {
+            [
+                (Role::InProj, &l.in_proj),
+                (Role::XProj, &l.x_proj),
+                (Role::DtProj, &l.dt_proj),
+                (Role::OutProj, &l.out_proj),
+            ]
+        }))
+    }
+
+    /// Where the table of embeddings comes to lie if it is wanted there: a tied head needs it on the device.
+    pub fn place(&self, wanted: Embeddings) -> Embeddings {
+        if self.head.is_some() { wanted } else { Embeddings::Device }
     }
 
     /// Bytes of all tensors in their files.
@@ -190,9 +211,33 @@ pub struct Layer {
     pub(super) out_proj: Linear,
 }
 
+/// The table of embeddings.
+pub(super) enum Table {
+    /// On the device.
+    Device(Arc<Linear>),
+    /// On the host.
+    Host(HostTable),
+}
+
+impl Table {
+    pub(super) fn on_device(&self) -> Option<&Arc<Linear>> {
+        match self {
+            Table::Device(table) => Some(table),
+            Table::Host(_) => None,
+        }
+    }
+
+    pub(super) fn on_host(&self) -> Option<&HostTable> {
+        match self {
+            Table::Device(_) => None,
+            Table::Host(table) => Some(table),
+        }
+    }
+}
+
 /// A model's weights on the device, each matrix in the type it has in the checkpoint.
 pub struct Weights {
-    pub(super) embedding: Arc<Linear>,
+    pub(super) embedding: Table,
     pub(super) layers: Vec<Layer>,
     pub(super) norm_f: Buf<f32>,
     /// The embedding itself where the head is tied to it.
@@ -244,9 +289,30 @@ impl Weights {
         recipe: Recipe,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        Self::load_with(gpu, tensors, (recipe, Embeddings::Device), progress)
+    }
+
+    /// [`Weights::load`], with the table of embeddings where it is wanted.
+    pub fn load_with(
+        gpu: &Gpu,
+        tensors: &ModelTensors<'_>,
+        (recipe, embeddings): (Recipe, Embeddings),
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Self> {
         let mut uploads = Uploads::default();
         let up = &mut uploads;
-        let embedding = Arc::new(matrix(gpu, up, recipe, Role::Embedding, &tensors.embedding)?);
+        let mut total = tensors.bytes();
+        let embedding = match tensors.place(embeddings) {
+            Embeddings::Device => {
+                Table::Device(Arc::new(matrix(gpu, up, recipe, Role::Embedding, &tensors.embedding)?))
+            }
+            Embeddings::Host => {
+                let table = &tensors.embedding;
+                total -= table.bytes.len() as u64;
+                let format = recipe.format(Role::Embedding, table.held_as(), table.columns());
+                Table::Host(HostTable::new(tensors.source, table, format))
+            }
+        };
         let mut layers = Vec::with_capacity(tensors.layers.len());
         for layer in &tensors.layers {
             layers.push(Layer {
@@ -261,11 +327,11 @@ impl Weights {
             });
         }
         let norm_f = vector(gpu, up, &tensors.norm_f)?;
-        let head = match &tensors.head {
-            Some(head) => Arc::new(matrix(gpu, up, recipe, Role::Head, head)?),
-            None => embedding.clone(),
+        let head = match (&tensors.head, embedding.on_device()) {
+            (None, Some(embedding)) => embedding.clone(),
+            (head, _) => Arc::new(matrix(gpu, up, recipe, Role::Head, head.as_ref().unwrap_or(&tensors.embedding))?),
         };
-        let (mut done, total) = (0, tensors.bytes());
+        let mut done = 0;
         uploads.run(gpu, &|part| tensors.source.release(part), &mut |bytes| {
             done += bytes as u64;
             progress(Progress { done, total });
@@ -278,12 +344,15 @@ impl Weights {
     pub fn made_up(gpu: &Gpu, shape: &Shape, format: WeightFormat, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         let Config { vocab, hidden: h, inner: d, state: n, dt_rank: r, conv_kernel: k, layers, .. } = shape.config;
         let mut random = Random::new(1);
-        let matrix = |name: &str, rows, columns| Linear::made_up(gpu, name, (format, rows, columns));
+        let recipe = Recipe::To(format);
+        let matrix = |name: &str, role, rows, columns| {
+            Linear::made_up(gpu, name, (recipe.format(role, format, columns), rows, columns))
+        };
         let vector = |name: &str, values: &[f32]| gpu.upload(name, &padded(values.to_vec()), Usage::Storage);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);
-        let total = shape.config.parameters(shape.tied) * format.row_bytes(1) as u64;
-        let embedding = Arc::new(matrix("embedding", vocab, h)?);
+        let total = shape.config.parameters(shape.tied) * format.block_bytes() as u64 / format.block_values() as u64;
+        let table = Arc::new(matrix("embedding", Role::Embedding, vocab, h)?);
         let mut made = Vec::with_capacity(layers);
         for i in 0..layers {
             progress(Progress { done: total * i as u64 / layers as u64, total });
@@ -294,27 +363,31 @@ impl Weights {
             let taps = conv::pack(&random.uniforms(d * k, -0.5, 0.5), &vec![0.0; d]);
             made.push(Layer {
                 norm: vector(&name("norm"), &vec![1.0; h])?,
-                in_proj: matrix(&name("in_proj"), 2 * d, h)?,
+                in_proj: matrix(&name("in_proj"), Role::InProj, 2 * d, h)?,
                 conv_taps: vector(&name("conv"), &taps)?,
-                x_proj: matrix(&name("x_proj"), r + 2 * n, d)?,
-                dt_proj: matrix(&name("dt_proj"), d, r)?,
+                x_proj: matrix(&name("x_proj"), Role::XProj, r + 2 * n, d)?,
+                dt_proj: matrix(&name("dt_proj"), Role::DtProj, d, r)?,
                 dt_bias: vector(&name("dt_bias"), &dt_bias)?,
                 a_skip: vector(&name("A"), &a_skip)?,
-                out_proj: matrix(&name("out_proj"), h, d)?,
+                out_proj: matrix(&name("out_proj"), Role::OutProj, h, d)?,
             });
         }
         let norm_f = vector("norm_f", &vec![1.0; h])?;
-        let head = if shape.tied { embedding.clone() } else { Arc::new(matrix("head", vocab, h)?) };
+        let head = if shape.tied { table.clone() } else { Arc::new(matrix("head", Role::Head, vocab, h)?) };
         gpu.flush()?;
         progress(Progress { done: total, total });
-        Ok(Weights { embedding, layers: made, norm_f, head })
+        Ok(Weights { embedding: Table::Device(table), layers: made, norm_f, head })
+    }
+
+    /// The matrices on the device.
+    fn matrices(&self) -> impl Iterator<Item = &Linear> {
+        let of_layers = self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
+        of_layers.chain(self.embedding.on_device().map(|table| &**table)).chain([&*self.head])
     }
 
     /// The formats of its matrices.
     pub fn formats(&self) -> String {
-        let of_layers = self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
-        let all = of_layers.chain([&*self.embedding, &*self.head]);
-        let mut names: Vec<&str> = all.map(|matrix| matrix.format().name()).collect();
+        let mut names: Vec<&str> = self.matrices().map(|matrix| matrix.format().name()).collect();
         names.sort_unstable();
         names.dedup();
         names.join("+")
@@ -322,12 +395,11 @@ impl Weights {
 
     /// Whether the head is the embedding.
     pub fn tied(&self) -> bool {
-        Arc::ptr_eq(&self.embedding, &self.head)
+        self.embedding.on_device().is_some_and(|table| Arc::ptr_eq(table, &self.head))
     }
 
     /// Number of shards of the matrix that is cut the most.
     pub fn most_shards(&self) -> usize {
-        let of_layers = self.layers.iter().flat_map(|l| [&l.in_proj, &l.x_proj, &l.dt_proj, &l.out_proj]);
-        of_layers.chain([&*self.embedding, &*self.head]).map(Linear::shard_count).max().unwrap_or(1)
+        self.matrices().map(Linear::shard_count).max().unwrap_or(1)
     }
 }

@@ -1,5 +1,6 @@
 //! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder, from a GGUF file or compiled in.
 
+mod files;
 pub(super) mod gguf;
 
 use super::sampler::SamplingDefaults;
@@ -9,11 +10,12 @@ use crate::model::{Config, Family, ModelTensors, eos_ids};
 use crate::text::{Message, Span, Specials, Template, Tokenizer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A model as it was published. Opening maps its files and reads the small ones; weights stay where they are.
 pub struct Checkpoint {
     label: String,
-    source: TensorSource,
+    source: Arc<TensorSource>,
     config: Config,
     tokenizer: Option<Tokenizer>,
     /// Why there is none, where a file says more than that it is missing.
@@ -104,6 +106,7 @@ impl Checkpoint {
             Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
             Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
         };
+        let source = Arc::new(source);
         let mut checkpoint =
             Checkpoint { label, source, config, tokenizer, no_tokenizer: None, template, eos, defaults, origin };
         checkpoint.end_turns();

@@ -5,7 +5,7 @@ use super::sampler::Sampling;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{Choosing, Forward, ForwardOptions, Progress, RUN_AHEAD, Saved, Weights};
+use crate::model::{Choosing, Forward, ForwardOptions, Progress, Saved};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -44,8 +44,7 @@ impl Engine {
         options: EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let weights = Weights::load(gpu, &checkpoint.tensors()?, options.weights, progress)?;
-        let forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), options)?;
+        let forward = Forward::load(gpu, checkpoint.config(), &checkpoint.tensors()?, options, progress)?;
         let mut bias = vec![0.0; checkpoint.config().vocab];
         for id in checkpoint.ids_without_token() {
             bias[id as usize] = f32::NEG_INFINITY;
@@ -157,14 +156,15 @@ impl Stepper {
         self.arrive(choosing)
     }
 
-    /// The slot's next token. Keeps the device busy: when it returns, the step that consumes this token is under way.
+    /// The slot's next token. Keeps the device busy: when it returns, the step that consumes this token is under way, unless
+    /// steps cannot run ahead.
     pub(super) fn next(&mut self, slot: usize) -> Result<u32> {
         if self.running != Some(slot) {
             self.settle()?;
         }
         if self.arrived[slot].is_empty() {
             self.run(slot)?;
-            while self.under_way.len() <= RUN_AHEAD {
+            while self.under_way.len() <= self.forward.run_ahead() {
                 let step = self.forward.step()?;
                 self.under_way.push_back(step);
             }

@@ -58,9 +58,8 @@ impl Kind {
 fn cuts() -> [(&'static str, Value, Value); 4] {
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let digits = json!({"type": "Digits", "individual_digits": false});
-    let split = |regex: &str| {
-        json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false})
-    };
+    let split =
+        |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
     let threes = split("[0-9][0-9][0-9]");
     let sequence = |parts: Vec<Value>| json!({"type": "Sequence", "pretokenizers": parts});
     let punctuation = json!({"type": "Punctuation", "behavior": "Contiguous"});
@@ -124,11 +123,12 @@ impl Vocabulary {
         let fits = |(_, normalizer, pre): &(&str, Value, Value)| {
             json["normalizer"] == *normalizer && same(&json["pre_tokenizer"], pre)
         };
-        let pre = cuts().into_iter().find(fits).map(|(name, ..)| name.to_owned()).ok_or_else(|| Error::Unsupported {
-            file: file.to_owned(),
-            what: "a tokenizer with this normalizer and pre_tokenizer in a GGUF file".to_owned(),
-            hint: "those of Falcon Mamba, GPT-2 and GPT-NeoX are; write a folder instead".to_owned(),
-        })?;
+        let pre =
+            cuts().into_iter().find(fits).map(|(name, ..)| name.to_owned()).ok_or_else(|| Error::Unsupported {
+                file: file.to_owned(),
+                what: "a tokenizer with this normalizer and pre_tokenizer in a GGUF file".to_owned(),
+                hint: "those of Falcon Mamba, GPT-2 and GPT-NeoX are; write a folder instead".to_owned(),
+            })?;
         let mut tokens = vec![None; rows];
         let mut put = |id: Option<u64>, token: &str, kind: Kind| {
             // Tokens that the model has no row for cannot be used.

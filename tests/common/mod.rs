@@ -3,6 +3,7 @@
 
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu, Switches};
+use peregrine::model::{Forward, Logits};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -92,6 +93,31 @@ pub fn close(what: &str, got: &[f32], expected: &[f64], limit: impl Fn(f64) -> f
         worst = worst.max(error);
     }
     worst
+}
+
+/// All logits of a prompt.
+pub fn logits(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
+    let mut all = Vec::new();
+    let each = |rows: &[f32]| {
+        all.extend_from_slice(rows);
+        Ok(())
+    };
+    pollster::block_on(forward.prefill_logits(0, ids, Logits::All, each)).unwrap();
+    all
+}
+
+/// The `n` likeliest tokens after a prompt, from an empty state.
+pub fn greedy(forward: &mut Forward, ids: &[u32], n: usize) -> Vec<u32> {
+    forward.reset(0).unwrap();
+    forward.prefill(0, ids, |_| Ok(())).unwrap();
+    let first = forward.choose_after(0).unwrap();
+    let mut got = pollster::block_on(forward.chosen(first)).unwrap();
+    forward.set_decoding(&[0]).unwrap();
+    while got.len() < n {
+        let step = forward.step().unwrap();
+        got.extend(pollster::block_on(forward.chosen(step)).unwrap());
+    }
+    got
 }
 
 /// One case of the scan fixture through the device's scan, in segments of `segment` tokens.

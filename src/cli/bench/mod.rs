@@ -2,13 +2,13 @@
 
 mod picture;
 
-use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines};
+use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, run};
 use peregrine::format::WeightFormat;
-use peregrine::model::{Config, Forward, SHAPES, Shape, Weights};
+use peregrine::model::{Config, Forward, MemoryPlan, SHAPES, Shape, Weights};
 use peregrine::runtime::Checkpoint;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,11 @@ impl Bench {
             let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
-            weights = Weights::load(&gpu, &tensors, layout.weights, &mut |progress| bar.show(progress))?;
+            say_plan(&gpu, &checkpoint, layout, false)?;
+            MemoryPlan::checked(&gpu, checkpoint.config(), &tensors, layout)?;
+            weights = Weights::load_with(&gpu, &tensors, (layout.weights, layout.embeddings), &mut |progress| {
+                bar.show(progress)
+            })?;
             name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
         }

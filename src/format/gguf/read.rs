@@ -28,7 +28,10 @@ pub(in crate::format) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorS
     let metadata = add(&mut source, label, bytes)?;
     let parts = Split::of(&metadata)?.count;
     if parts > 1 {
-        return Err(Split::bad(&metadata, format!("it is one of {parts} parts; open it by its path, beside the others")));
+        return Err(Split::bad(
+            &metadata,
+            format!("it is one of {parts} parts; open it by its path, beside the others"),
+        ));
     }
     source.set_metadata(metadata);
     Ok(source)
@@ -134,6 +137,14 @@ impl<'a> Reader<'a> {
         Ok(&self.bytes[self.at - bytes..self.at])
     }
 
+    /// Fails where `count` items of `least` bytes each, or more, cannot all be there.
+    fn room(&mut self, count: u64, least: usize, what: &str) -> Result<()> {
+        let at = self.at;
+        self.take(count, least, what)?;
+        self.at = at;
+        Ok(())
+    }
+
     fn u32(&mut self, what: &str) -> Result<u32> {
         Ok(u32::from_le_bytes(self.take(1, 4, what)?.try_into().expect("four bytes")))
     }
@@ -172,20 +183,12 @@ impl<'a> Reader<'a> {
             _ => number_bytes(kind)
                 .ok_or_else(|| self.bad(format!("{what} is an array of type {kind}, which GGUF does not know")))?,
         };
-        // What the items take at least must be there; this moves nothing.
-        let at = self.at;
-        let bytes = self.take(count, least, what)?;
+        self.room(count, least, what)?;
         match kind {
-            STRING => {
-                self.at = at;
-                Ok(Array::Strings((0..count).map(|_| self.string(what)).collect::<Result<_>>()?))
-            }
+            STRING => Ok(Array::Strings((0..count).map(|_| self.string(what)).collect::<Result<_>>()?)),
             ARRAY if depth == DEPTH => Err(self.bad(format!("{what} has more than {DEPTH} arrays in one another"))),
-            ARRAY => {
-                self.at = at;
-                Ok(Array::Arrays((0..count).map(|_| self.array(what, depth + 1)).collect::<Result<_>>()?))
-            }
-            _ => Ok(Array::Numbers { kind, bytes: bytes.to_vec() }),
+            ARRAY => Ok(Array::Arrays((0..count).map(|_| self.array(what, depth + 1)).collect::<Result<_>>()?)),
+            _ => Ok(Array::Numbers { kind, bytes: self.take(count, least, what)?.to_vec() }),
         }
     }
 }
@@ -213,9 +216,9 @@ fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata>
         None => ALIGNMENT,
         Some(alignment) if alignment.is_power_of_two() && alignment <= LARGEST_ALIGNMENT => alignment as usize,
         Some(other) => {
-            return Err(reader.bad(format!(
-                "{ALIGNMENT_KEY} is {other}, it must be a power of two up to {LARGEST_ALIGNMENT}"
-            )));
+            return Err(
+                reader.bad(format!("{ALIGNMENT_KEY} is {other}, it must be a power of two up to {LARGEST_ALIGNMENT}"))
+            );
         }
     };
     // Below the file's length, or up to one alignment behind it: no overflow.
@@ -224,14 +227,16 @@ fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata>
         if *offset % alignment as u64 != 0 {
             return Err(reader.bad(format!("{name} begins at {offset}, which is no multiple of {alignment}")));
         }
-        if matches!(place.kind, Kind::Other(_)) {
+        if matches!(place.kind, Kind::Unread(_)) {
             continue;
         }
         let (first, len) = (usize::try_from(*offset).ok().and_then(|first| first.checked_add(data)), place.range.end);
         let range = first.and_then(|first| Some(first..first.checked_add(len)?));
         place.range = range.filter(|range| range.end <= bytes.len()).ok_or_else(|| {
             let whole = bytes.len();
-            reader.bad(format!("{name} takes {len} bytes from {offset} on, past the end of the file at {whole}; was it cut off?"))
+            reader.bad(format!(
+                "{name} takes {len} bytes from {offset} on, past the end of the file at {whole}; was it cut off?"
+            ))
         })?;
     }
     let mut in_order: Vec<_> = places.iter().filter(|(_, place, _)| !place.range.is_empty()).collect();
@@ -249,6 +254,8 @@ fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata>
 }
 
 fn keys(reader: &mut Reader<'_>, count: u64) -> Result<Metadata> {
+    // A key of no letters, a type, a byte.
+    reader.room(count, 8 + 4 + 1, "the list of keys")?;
     let mut metadata = Metadata::new(reader.file);
     let mut seen = HashSet::new();
     for _ in 0..count {
@@ -264,10 +271,15 @@ fn keys(reader: &mut Reader<'_>, count: u64) -> Result<Metadata> {
 
 /// Names, types and shapes of the tensors, and where each begins within the data. The range of each is yet from 0 to its length.
 fn infos(reader: &mut Reader<'_>, count: u64) -> Result<Vec<(String, Place, u64)>> {
+    // A name of no letters, one dimension, a type, an offset.
+    reader.room(count, 8 + 4 + 8 + 4 + 8, "the list of tensors")?;
     let mut infos = Vec::new();
     for _ in 0..count {
         let name = reader.string("the name of a tensor")?;
         let dimensions = reader.u32(&name)?;
+        if name.is_empty() {
+            return Err(reader.bad(format!("a tensor before byte {} has no name", reader.at)));
+        }
         if !(1..=DIMENSIONS).contains(&dimensions) {
             return Err(reader.bad(format!("{name} has {dimensions} dimensions, it must be 1 to {DIMENSIONS}")));
         }

@@ -95,6 +95,6 @@ impl TensorType {
         if let Some((_, block)) = RARE.into_iter().find(|(number, _)| *number == self.0) {
             return (Kind::Rare(block), Some((block.block_values(), block.block_bytes())));
         }
-        (Kind::Other(self.name()), None)
+        (Kind::Unread(self.name()), None)
     }
 }

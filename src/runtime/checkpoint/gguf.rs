@@ -30,7 +30,7 @@ impl Checkpoint {
         let config = Config::from_gguf(metadata, &source)?;
         let Text { tokenizer, problem, template } = Text::of(metadata, config.vocab)?;
         let (label, eos) = (metadata.file().to_owned(), config.eos.clone());
-        let defaults = SamplingDefaults::default();
+        let (source, defaults) = (source.into(), SamplingDefaults::default());
         let mut checkpoint =
             Checkpoint { label, source, config, tokenizer, no_tokenizer: problem, template, eos, defaults, origin };
         checkpoint.end_turns();

@@ -1,0 +1,10 @@
+// A unit is 32 codes of 8 bits, and what turns them into values.
+struct Codes { low: vec4<u32>, high: vec4<u32> }
+
+fn load_codes(at: u32) -> Codes { return Codes(load_bits(at), load_bits(at + 1u)); }
+
+// Four codes, with their signs.
+fn code_quad(codes: Codes, quad: u32) -> vec4<f32> {
+  let word = select(codes.low, codes.high, quad >= 4u)[quad % 4u];
+  return vec4<f32>(unpack4xI8(word));
+}

@@ -1,0 +1,17 @@
+// A unit of weights is eight vec4s. Every index is a constant: codes and values stay in registers.
+const QUADS: u32 = 8u;
+
+fn unpack_unit(unit: Unit) -> array<vec4<f32>, QUADS> {
+  return array<vec4<f32>, QUADS>(
+    unpack_quad(unit, 0u), unpack_quad(unit, 1u), unpack_quad(unit, 2u), unpack_quad(unit, 3u),
+    unpack_quad(unit, 4u), unpack_quad(unit, 5u), unpack_quad(unit, 6u), unpack_quad(unit, 7u),
+  );
+}
+
+fn dot_unit(unit: Unit, v: array<vec4<f32>, QUADS>) -> f32 {
+  let low = dot(unpack_quad(unit, 0u), v[0]) + dot(unpack_quad(unit, 1u), v[1])
+    + dot(unpack_quad(unit, 2u), v[2]) + dot(unpack_quad(unit, 3u), v[3]);
+  let high = dot(unpack_quad(unit, 4u), v[4]) + dot(unpack_quad(unit, 5u), v[5])
+    + dot(unpack_quad(unit, 6u), v[6]) + dot(unpack_quad(unit, 7u), v[7]);
+  return low + high;
+}

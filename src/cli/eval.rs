@@ -1,0 +1,198 @@
+//! `peregrine eval`: how well a model predicts a text or answers questions, and what another format of its weights changes.
+
+use super::model::{ModelArgs, load_forward};
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use peregrine::eval::{Accuracy, Mean, Question, Report, WINDOW, ask, run};
+use peregrine::gpu::Gpu;
+use peregrine::model::{Forward, ForwardOptions, Recipe};
+use peregrine::runtime::Checkpoint;
+use peregrine::text::Specials;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+#[command(group(clap::ArgGroup::new("task").required(true).multiple(true).args(["text", "questions"])))]
+pub struct Eval {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The model that predictions are held against, as it is stored; without it, and with --weights, the same model as stored
+    #[arg(long, value_name = "DIR", requires = "text")]
+    against: Option<PathBuf>,
+    /// A text to predict: perplexity, and divergence from the reference
+    #[arg(short = 'f', long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Let what spells a special token in the text, such as <|im_end|>, become that token
+    #[arg(long)]
+    parse_special: bool,
+    /// Tokens of a window: each is read from a fresh state, and all but its first token are scored
+    #[arg(long, value_name = "N", default_value_t = WINDOW)]
+    ctx: usize,
+    /// Tokens of the text to use, at most
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Questions to answer: on each line a JSON object with "prompt" and "answer"
+    #[arg(long, value_name = "FILE.jsonl")]
+    questions: Option<PathBuf>,
+    /// Questions answered at once
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    slots: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The reference, and what it is called.
+struct Against {
+    label: String,
+    forward: Forward,
+}
+
+impl Eval {
+    pub fn run(self) -> anyhow::Result<()> {
+        // Before anything is loaded: what cannot be read.
+        let text = self.text.as_deref().map(read_text).transpose()?;
+        let questions = self.questions.as_deref().map(|path| {
+            let text = read_text(path)?;
+            anyhow::Ok(Question::read_all(&path.display().to_string(), &text)?)
+        });
+        let questions = questions.transpose()?;
+        let checkpoint = self.model.checkpoint()?;
+        let ids = text.as_deref().map(|text| self.encode(&checkpoint, text)).transpose()?;
+        let gpu = self.model.device.open(self.model.verbose)?;
+        let mut options = self.model.options();
+        let mut against = if ids.is_some() { self.reference(&gpu, &checkpoint, options)? } else { None };
+        if questions.is_some() {
+            options.slots = self.slots;
+        }
+        let mut model = load_forward(&gpu, &checkpoint, options, self.model.verbose)?;
+
+        let report = ids.map(|ids| {
+            let bar = bar(ids.len() - ids.len().div_ceil(self.ctx.max(1)), "tokens, perplexity");
+            let reference = against.as_mut().map(|against| &mut against.forward);
+            let report = run(&mut model, reference, &ids, self.ctx, &mut |tally| {
+                bar.set_position(tally.tokens() as u64);
+                bar.set_message(format!("{:.4}", tally.perplexity()));
+            });
+            bar.finish_and_clear();
+            anyhow::Ok((ids.len(), report?))
+        });
+        let report = report.transpose()?;
+        let accuracy = questions.map(|questions| {
+            let bar = bar(questions.len(), "questions, right");
+            let accuracy = ask(&mut model, &checkpoint, &questions, &mut |so_far| {
+                bar.set_position(so_far.asked as u64);
+                bar.set_message(format!("{:.2} %", 100.0 * so_far.share()));
+            });
+            bar.finish_and_clear();
+            accuracy
+        });
+        let accuracy = accuracy.transpose()?;
+
+        let label = format!("{}, weights {}", checkpoint.label(), model.weights().formats());
+        let against =
+            against.map(|against| format!("{}, weights {}", against.label, against.forward.weights().formats()));
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let text = report.as_ref().map(|(tokens, report)| self.text_json(*tokens, report, against.as_deref()));
+            let questions = accuracy.map(|Accuracy { right, asked }| json!({ "right": right, "asked": asked }));
+            let device = gpu.info().to_string();
+            let json = json!({ "model": label, "device": device, "text": text, "questions": questions });
+            writeln!(out, "{json:#}")?;
+            return Ok(());
+        }
+        writeln!(out, "model          {label}")?;
+        if let Some((tokens, report)) = &report {
+            let windows = tokens.div_ceil(self.ctx);
+            writeln!(out, "text           {} of {tokens} tokens scored, in {windows} windows", report.tokens)?;
+            writeln!(out, "perplexity     {}", with_error(report.perplexity, 4))?;
+            if let (Some(comparison), Some(label)) = (&report.comparison, against) {
+                writeln!(out, "against        {label}")?;
+                writeln!(out, "perplexity     {}", with_error(comparison.perplexity, 4))?;
+                let Mean { value, error } = comparison.divergence;
+                let (most, of_99) = (comparison.divergence_most, comparison.divergence_99);
+                writeln!(out, "KL divergence  {value:.3e} ± {error:.1e}; 99 % up to {of_99:.3e}; at most {most:.3e}")?;
+                let Mean { value, error } = comparison.agreement;
+                writeln!(out, "same best      {:.3} ± {:.3} % of the tokens", 100.0 * value, 100.0 * error)?;
+            }
+        }
+        if let Some(accuracy) = accuracy {
+            writeln!(out, "questions      {:.2} % of {} right", 100.0 * accuracy.share(), accuracy.asked)?;
+        }
+        Ok(())
+    }
+
+    fn encode(&self, checkpoint: &Checkpoint, text: &str) -> anyhow::Result<Vec<u32>> {
+        let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
+        let mut ids = checkpoint.tokenizer()?.encode(text, specials)?;
+        ids.truncate(self.limit.unwrap_or(usize::MAX));
+        if ids.len() < 2 {
+            return Err(peregrine::Error::TextTooShort { tokens: ids.len() }.into());
+        }
+        Ok(ids)
+    }
+
+    /// What the model is held against, loaded before it: the other model, or the same one as stored.
+    fn reference(
+        &self,
+        gpu: &Gpu,
+        checkpoint: &Checkpoint,
+        options: ForwardOptions,
+    ) -> anyhow::Result<Option<Against>> {
+        let other = self.against.as_deref().map(Checkpoint::open).transpose()?;
+        let reference = match &other {
+            Some(other) => other,
+            None if options.weights != Recipe::AsStored => checkpoint,
+            None => return Ok(None),
+        };
+        let [model, other] = [checkpoint, reference].map(|checkpoint| checkpoint.config().vocab);
+        if model != other {
+            return Err(peregrine::Error::VocabulariesDiffer { model, reference: other }.into());
+        }
+        let options = ForwardOptions { weights: Recipe::AsStored, ..options };
+        let forward = load_forward(gpu, reference, options, self.model.verbose)?;
+        Ok(Some(Against { label: reference.label().to_owned(), forward }))
+    }
+
+    fn text_json(&self, tokens: usize, report: &Report, against: Option<&str>) -> Value {
+        let against = report.comparison.as_ref().map(|comparison| {
+            json!({
+                "model": against,
+                "perplexity": comparison.perplexity.value, "perplexity_error": comparison.perplexity.error,
+                "kl": comparison.divergence.value, "kl_error": comparison.divergence.error,
+                "kl_99": comparison.divergence_99, "kl_most": comparison.divergence_most,
+                "same_best": comparison.agreement.value, "same_best_error": comparison.agreement.error,
+            })
+        });
+        json!({
+            "tokens": tokens, "scored": report.tokens, "ctx": self.ctx,
+            "loss": report.loss.value, "loss_error": report.loss.error,
+            "perplexity": report.perplexity.value, "perplexity_error": report.perplexity.error,
+            "against": against,
+        })
+    }
+}
+
+fn with_error(mean: Mean, digits: usize) -> String {
+    format!("{:.digits$} ± {:.digits$}", mean.value, mean.error)
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        anyhow::anyhow!("{} is not UTF-8 text: byte {at} does not belong to a character", path.display())
+    })
+}
+
+/// Progress with what came out so far, on a terminal.
+fn bar(length: usize, what: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = format!("{{bar:30}} {{pos}}/{{len}} {what} {{msg}}, {{eta}} left");
+    let style = ProgressStyle::with_template(&style).expect("the template is sound");
+    ProgressBar::new(length as u64).with_style(style)
+}

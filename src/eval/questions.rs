@@ -1,0 +1,119 @@
+//! Questions with one right answer each, put to a model.
+
+use crate::error::{Error, Result};
+use crate::model::Forward;
+use crate::runtime::Checkpoint;
+use crate::text::Specials;
+use serde_json::Value;
+
+/// Tokens of an answer, at most; one that is longer is wrong.
+pub const LONGEST_ANSWER: usize = 120;
+
+/// A prompt and the text that is to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The prompt as the model reads it: special tokens are spelled out.
+    pub prompt: String,
+    /// What must follow, up to the token that ends it.
+    pub answer: String,
+}
+
+impl Question {
+    /// Reads a file of questions: on each line a JSON object with the texts `prompt` and `answer`. `file` is its name for
+    /// messages.
+    pub fn read_all(file: &str, text: &str) -> Result<Vec<Question>> {
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        let questions: Vec<Question> = lines
+            .map(|(i, line)| {
+                let bad = |problem: String| Error::BadJson { file: format!("{file}, line {}", i + 1), problem };
+                let json: Value = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
+                let text = |key: &str| {
+                    let text = json[key].as_str().map(str::to_owned);
+                    text.ok_or_else(|| bad(format!("a question is an object with a text {key:?}")))
+                };
+                Ok(Question { prompt: text("prompt")?, answer: text("answer")? })
+            })
+            .collect::<Result<_>>()?;
+        if questions.is_empty() {
+            return Err(Error::BadJson { file: file.to_owned(), problem: "there are no questions in it".to_owned() });
+        }
+        Ok(questions)
+    }
+}
+
+/// How many were answered rightly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Accuracy {
+    /// Questions whose answer was the expected one to the letter.
+    pub right: usize,
+    /// Questions asked.
+    pub asked: usize,
+}
+
+impl Accuracy {
+    /// The share of right answers, 0 to 1.
+    pub fn share(self) -> f64 {
+        self.right as f64 / self.asked as f64
+    }
+}
+
+/// Has the model answer greedily, as many questions at once as it has slots. `see` hears after each such batch.
+pub fn ask(
+    model: &mut Forward,
+    checkpoint: &Checkpoint,
+    questions: &[Question],
+    see: &mut dyn FnMut(Accuracy),
+) -> Result<Accuracy> {
+    let tokenizer = checkpoint.tokenizer()?;
+    let ends = |id: &u32| checkpoint.eos().contains(id);
+    let mut accuracy = Accuracy::default();
+    for batch in questions.chunks(model.state().slots()) {
+        let slots: Vec<usize> = (0..batch.len()).collect();
+        let mut answers: Vec<Vec<u32>> = Vec::with_capacity(batch.len());
+        for (slot, question) in batch.iter().enumerate() {
+            model.reset(slot)?;
+            model.prefill(slot, &tokenizer.encode(&question.prompt, Specials::Parse)?, |_| Ok(()))?;
+            let choice = model.choose_after(slot)?;
+            answers.push(pollster::block_on(model.chosen(choice))?);
+        }
+        model.set_decoding(&slots)?;
+        let ended = |answer: &Vec<u32>| answer.iter().any(ends) || answer.len() >= LONGEST_ANSWER;
+        while !answers.iter().all(ended) {
+            let step = model.step()?;
+            let ids = pollster::block_on(model.chosen(step))?;
+            answers.iter_mut().zip(ids).for_each(|(answer, id)| answer.push(id));
+        }
+        for (question, answer) in batch.iter().zip(&answers) {
+            let answer: Vec<u32> = answer.iter().copied().take_while(|id| !ends(id)).collect();
+            accuracy.right += usize::from(tokenizer.decode(&answer) == question.answer);
+        }
+        accuracy.asked += batch.len();
+        see(accuracy);
+    }
+    Ok(accuracy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_read_or_refused_by_line() {
+        let text =
+            "{\"prompt\": \"a\", \"answer\": \"b\", \"kind\": \"x\"}\n\n{\"answer\": \"d\", \"prompt\": \"c\"}\n";
+        let question = |prompt: &str, answer: &str| Question { prompt: prompt.to_owned(), answer: answer.to_owned() };
+        assert_eq!(Question::read_all("f", text).unwrap(), [question("a", "b"), question("c", "d")]);
+        let good = "{\"prompt\": \"a\", \"answer\": \"b\"}\n";
+        for (bad, said) in [
+            ("", "no questions"),
+            (" \n", "no questions"),
+            (&format!("{good}{{"), "f, line 2"),
+            (&format!("{good}[1]"), "\"prompt\""),
+            ("{\"prompt\": \"a\"}", "\"answer\""),
+            ("{\"prompt\": 1, \"answer\": \"b\"}", "\"prompt\""),
+        ] {
+            let error = Question::read_all("f", bad).unwrap_err().to_string();
+            assert!(error.contains(said), "{said:?} is not said in {error:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Q4_K, Q5_K and Q6_K: 256 values in groups with whole numbers for scales, which have an f16 scale themselves.
+
+use super::{f16_at, to_f16};
+
+/// Values in a block.
+const N: usize = 256;
+
+/// The 6-bit scale and minimum of group `j` of 8, from 12 bytes.
+fn scale_and_minimum(packed: &[u8], j: usize) -> (u8, u8) {
+    if j < 4 {
+        (packed[j] & 63, packed[j + 4] & 63)
+    } else {
+        (packed[j + 4] & 15 | packed[j - 4] >> 6 << 4, packed[j + 4] >> 4 | packed[j] >> 6 << 4)
+    }
+}
+
+/// 8 scales and minima of 6 bits in 12 bytes.
+fn pack_scales(scales: &[u8; 8], minima: &[u8; 8], packed: &mut [u8]) {
+    for j in 0..4 {
+        packed[j] = scales[j] | scales[j + 4] >> 4 << 6;
+        packed[j + 4] = minima[j] | minima[j + 4] >> 4 << 6;
+        packed[j + 8] = scales[j + 4] & 15 | (minima[j + 4] & 15) << 4;
+    }
+}
+
+/// w = (d sc) q - (dmin mn), 8 groups of 32; a byte has the codes of two groups.
+pub fn decode_q4(block: &[u8; 144], values: &mut [f32; N]) {
+    decode_affine(block, &block[16..], |_, _| 0, values);
+}
+
+/// As Q4_K; a byte has the fifth bits of eight groups.
+pub fn decode_q5(block: &[u8; 176], values: &mut [f32; N]) {
+    decode_affine(block, &block[48..], |group, i| block[16 + i] >> group & 1, values);
+}
+
+/// `fifth` is the highest bit of a group's value.
+fn decode_affine(block: &[u8], codes: &[u8], fifth: impl Fn(usize, usize) -> u8, values: &mut [f32; N]) {
+    let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
+    for (group, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let (scale, minimum) = scale_and_minimum(&block[4..16], group);
+        let (scale, minimum) = (d * f32::from(scale), dmin * f32::from(minimum));
+        let codes = &codes[group / 2 * 32..][..32];
+        for (i, (value, byte)) in values.iter_mut().zip(codes).enumerate() {
+            let q = byte >> (group % 2 * 4) & 15 | fifth(group, i) << 4;
+            *value = scale * f32::from(q) - minimum;
+        }
+    }
+}
+
+/// w = (d sc) (q - 32), 16 groups of 16. In each half of the block a byte has the low nibbles of the values that are 64
+/// apart, another the two high bits of four values that are 32 apart.
+pub fn decode_q6(block: &[u8; 210], values: &mut [f32; N]) {
+    let d = f16_at(block, 208);
+    for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        let scale = d * f32::from(block[192 + group].cast_signed());
+        let (half, quarter, first) = (group / 8, group / 2 % 4, group % 2 * 16);
+        let low = &block[64 * half + 32 * (quarter % 2) + first..][..16];
+        let high = &block[128 + 32 * half + first..][..16];
+        for ((value, low), high) in values.iter_mut().zip(low).zip(high) {
+            let q = low >> (quarter / 2 * 4) & 15 | (high >> (2 * quarter) & 3) << 4;
+            *value = scale * (f32::from(q) - 32.0);
+        }
+    }
+}
+
+pub fn encode_q4(values: &[f32; N], _used: usize, block: &mut [u8; 144]) {
+    let codes = encode_affine::<15>(values, block);
+    pack_nibbles(&codes, &mut block[16..]);
+}
+
+pub fn encode_q5(values: &[f32; N], _used: usize, block: &mut [u8; 176]) {
+    let codes = encode_affine::<31>(values, block);
+    block[16..48].fill(0);
+    for (group, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+        block[16..48].iter_mut().zip(codes).for_each(|(byte, code)| *byte |= code >> 4 << group);
+    }
+    pack_nibbles(&codes, &mut block[48..]);
+}
+
+fn pack_nibbles(codes: &[u8; N], packed: &mut [u8]) {
+    for (codes, packed) in codes.as_chunks::<64>().0.iter().zip(packed.as_chunks_mut::<32>().0) {
+        (0..32).for_each(|i| packed[i] = codes[i] & 15 | codes[i + 32] << 4);
+    }
+}
+
+/// The head of the block, and the codes.
+fn encode_affine<const TOP: u8>(values: &[f32; N], block: &mut [u8]) -> [u8; N] {
+    let top = f32::from(TOP);
+    let mut fits = [(0.0f32, 0.0f32); 8];
+    for (fit, values) in fits.iter_mut().zip(values.as_chunks::<32>().0) {
+        let low = values.iter().fold(0.0f32, |m, v| m.min(*v));
+        let high = values.iter().fold(0.0f32, |m, v| m.max(*v));
+        *fit = ((high - low) / top, -low);
+    }
+    let d = to_f16(fits.iter().fold(0.0f32, |m, fit| m.max(fit.0)) / 63.0);
+    let dmin = to_f16(fits.iter().fold(0.0f32, |m, fit| m.max(fit.1)) / 63.0);
+    let whole = |value: f32, unit: f32| if unit > 0.0 { (value / unit).round().min(63.0) as u8 } else { 0 };
+    let scales = fits.map(|fit| whole(fit.0, d.to_f32()));
+    let minima = fits.map(|fit| whole(fit.1, dmin.to_f32()));
+    block[..2].copy_from_slice(&d.to_le_bytes());
+    block[2..4].copy_from_slice(&dmin.to_le_bytes());
+    pack_scales(&scales, &minima, &mut block[4..16]);
+    let mut codes = [0; N];
+    for (i, (code, value)) in codes.iter_mut().zip(values).enumerate() {
+        let scale = d.to_f32() * f32::from(scales[i / 32]);
+        let minimum = dmin.to_f32() * f32::from(minima[i / 32]);
+        *code = if scale > 0.0 { ((value + minimum) / scale).round().min(top) as u8 } else { 0 };
+    }
+    codes
+}
+
+pub fn encode_q6(values: &[f32; N], block: &mut [u8; 210]) {
+    let mut fits = [0.0f32; 16];
+    for (fit, values) in fits.iter_mut().zip(values.as_chunks::<16>().0) {
+        *fit = values.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m }) / -32.0;
+    }
+    let d = to_f16(fits.iter().fold(0.0f32, |m, v| m.max(v.abs())) / 127.0);
+    let scales = fits.map(|fit| if d.to_f32() > 0.0 { (fit / d.to_f32()).round() as i8 } else { 0 });
+    let mut codes = [0; N];
+    for (i, (code, value)) in codes.iter_mut().zip(values).enumerate() {
+        let scale = d.to_f32() * f32::from(scales[i / 16]);
+        *code = if scale == 0.0 { 32 } else { ((value / scale).round() + 32.0).clamp(0.0, 63.0) as u8 };
+    }
+    write_q6(d.to_le_bytes(), &scales, &codes, block);
+}
+
+/// A block of Q6_K of its parts: d as f16, sc, and q from 0 to 63.
+pub fn write_q6(d: [u8; 2], scales: &[i8; 16], codes: &[u8; N], block: &mut [u8; 210]) {
+    block.fill(0);
+    block[208..].copy_from_slice(&d);
+    for (group, (scale, codes)) in scales.iter().zip(codes.as_chunks::<16>().0).enumerate() {
+        block[192 + group] = scale.cast_unsigned();
+        let (half, quarter, first) = (group / 8, group / 2 % 4, group % 2 * 16);
+        for (i, q) in codes.iter().enumerate() {
+            block[64 * half + 32 * (quarter % 2) + first + i] |= (q & 15) << (quarter / 2 * 4);
+            block[128 + 32 * half + first + i] |= q >> 4 << (2 * quarter);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the host knows of the slots and sets for them: where each stands, how its tokens are chosen, which are decoding.
+
+use super::forward::Forward;
+use super::state::{RUN_AHEAD, Saved, VERSIONS};
+use crate::error::Result;
+use crate::kernels::select::{self, Rules, WINDOW};
+use crate::kernels::{Batch, Row, size};
+
+/// No token: no vocabulary is that large.
+pub(super) const UNKNOWN: u32 = u32::MAX;
+
+/// What the host knows of a slot.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Slot {
+    /// Tokens consumed.
+    pub(super) position: u64,
+    /// Steps taken.
+    pub(super) version: u32,
+    /// The token to feed next, once chosen; [`UNKNOWN`] while it is on its way from the device.
+    pub(super) next: u32,
+}
+
+impl Forward {
+    /// Tokens that a slot has consumed.
+    pub fn position(&self, slot: usize) -> u64 {
+        self.slots[slot].position
+    }
+
+    /// Version of a slot's state that holds what it has consumed, for [`StateBank::read`].
+    pub fn version(&self, slot: usize) -> usize {
+        self.slots[slot].version as usize % VERSIONS
+    }
+
+    /// Puts a slot back to before its first token.
+    pub fn reset(&mut self, slot: usize) -> Result<()> {
+        self.slots[slot] = Slot::default();
+        self.decoding.clear();
+        self.state.reset(slot, 0)
+    }
+
+    /// Sets how a slot's tokens are chosen.
+    pub fn set_rules(&mut self, slot: usize, rules: Rules) -> Result<()> {
+        self.gpu.write(&self.rules, slot, &[rules])
+    }
+
+    /// Sets what is added to a slot's logits `[V]` before each choice; -inf bans a token.
+    pub fn set_bias(&mut self, slot: usize, bias: &[f32]) -> Result<()> {
+        self.gpu.write(&self.bias, slot * self.config.vocab, bias)
+    }
+
+    /// Sets what a slot's penalties look at: the last `window` of `tokens`, which are all tokens up to position `end` of the
+    /// slot's text or the last of them.
+    pub fn set_recent(&mut self, slot: usize, (tokens, end): (&[u32], u64), window: usize) -> Result<()> {
+        let vocab = self.config.vocab;
+        let recent = select::recent(tokens, end, window, vocab);
+        self.gpu.write(&self.recent, slot * (WINDOW + vocab), &recent)
+    }
+
+    /// Which slots the next decode steps advance, in the order of their rows. Nothing may be under way.
+    pub fn set_decoding(&mut self, slots: &[usize]) -> Result<()> {
+        if self.decoding == slots {
+            return Ok(());
+        }
+        let rows: Vec<Row> = slots
+            .iter()
+            .map(|slot| {
+                let now = self.slots[*slot];
+                Row { slot: size(*slot), id: now.next, position: now.position as u32, version: now.version }
+            })
+            .collect();
+        self.gpu.write(&self.table, 0, &rows)?;
+        let batch = Batch { rows: size(slots.len()), advance: 1, ..Default::default() };
+        self.gpu.write(&self.decode.batch, 0, &[batch])?;
+        self.decoding = slots.to_vec();
+        Ok(())
+    }
+
+    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]), whose results have arrived: the slot has
+    /// not consumed those tokens.
+    pub fn take_back(&mut self, slot: usize, steps: usize) {
+        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps can be taken back");
+        let now = &mut self.slots[slot];
+        now.position -= steps as u64;
+        now.version = now.version.wrapping_sub(size(steps));
+        self.decoding.clear();
+    }
+
+    /// Keeps a slot's state as it was `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be under way.
+    pub fn save(&self, slot: usize, steps: usize, to: &Saved) -> Result<()> {
+        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
+        self.state.save(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize, to)
+    }
+
+    /// Puts a slot back to a state kept when it had consumed `position` tokens. Nothing may be under way.
+    pub fn restore(&mut self, slot: usize, position: u64, from: &Saved) -> Result<()> {
+        self.decoding.clear();
+        self.slots[slot].position = position;
+        self.state.restore(slot, self.slots[slot].version as usize, from)
+    }
+
+    /// Memory for [`Forward::save`].
+    pub fn saved(&self) -> Result<Saved> {
+        self.state.saved()
+    }
+
+    /// Sets the token that a slot is fed next, in place of the one chosen.
+    pub fn set_next(&mut self, slot: usize, id: u32) -> Result<()> {
+        self.check_ids(&[id])?;
+        self.slots[slot].next = id;
+        self.decoding.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! What a model takes of memory is what its plan says, on the device and on the host's heap. A file of its own, as the heap is
+//! the process's.
+
+mod common;
+mod sparse;
+
+use common::{TINY, gpu, no_gpu};
+use peregrine::Error;
+use peregrine::format::WeightFormat;
+use peregrine::gpu::{FreeMemory, Gpu};
+use peregrine::model::{Forward, ForwardOptions, MemoryPlan, Recipe, Room, Weights};
+use peregrine::runtime::{Checkpoint, Engine};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+/// Bytes that the process holds on its heap, and the most of them since they were last looked at.
+static LIVE: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+// SAFETY: every call goes on to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let size = layout.size() as u64;
+        let live = LIVE.fetch_add(size, Ordering::Relaxed) + size;
+        PEAK.fetch_max(live, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+/// One test at a time: they share the heap.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// What the heap holds at the most during `work`, beyond what it held before.
+fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = LIVE.load(Ordering::Relaxed);
+    PEAK.store(before, Ordering::Relaxed);
+    let done = work();
+    (done, PEAK.load(Ordering::Relaxed).saturating_sub(before))
+}
+
+/// A model of some 16 MB in f32, so that the parameters of its dispatches are small beside it.
+fn scaled(tied: bool) -> (tempfile::TempDir, Checkpoint) {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = common::Shape { vocab: 4000, hidden: 256, inner: 512, dt_rank: 16, layers: 4, tied, ..TINY };
+    shape.write(dir.path());
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    (dir, checkpoint)
+}
+
+fn load(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> peregrine::Result<Forward> {
+    Forward::load(gpu, checkpoint.config(), &checkpoint.tensors()?, options, &mut |_| {})
+}
+
+fn plan(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> MemoryPlan {
+    MemoryPlan::of(checkpoint.config(), &checkpoint.tensors().unwrap(), options, gpu.caps().span_limit())
+}
+
+#[test]
+fn a_load_takes_what_the_plan_says() {
+    if no_gpu("a_load_takes_what_the_plan_says") {
+        return;
+    }
+    let _alone = alone();
+    let gpu = gpu();
+    for tied in [false, true] {
+        let (_dir, checkpoint) = scaled(tied);
+        for weights in [Recipe::AsStored].into_iter().chain(WeightFormat::ALL.map(Recipe::To)) {
+            for (slots, chunk) in [(1, 512), (3, 40)] {
+                let options = ForwardOptions { slots, chunk, weights, ..Default::default() };
+                let plan = plan(&gpu, &checkpoint, options);
+                let before = gpu.allocated_bytes();
+                let tensors = checkpoint.tensors().unwrap();
+                let loaded = Weights::load(&gpu, &tensors, weights, &mut |_| {}).unwrap();
+                assert_eq!(gpu.allocated_bytes() - before, plan.weights, "{options:?}: weights");
+                drop(loaded);
+                let forward = load(&gpu, &checkpoint, options).unwrap();
+                let taken = gpu.allocated_bytes() - before;
+                let off = taken as f64 / plan.total() as f64 - 1.0;
+                assert!((0.0..0.02).contains(&off), "{options:?}: planned {plan}, taken {taken}, off by {off:.4}");
+                assert_eq!(forward.state().slot_bytes(), plan.state_per_slot);
+                drop(forward);
+                assert_eq!(gpu.allocated_bytes(), before);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_anything_is_uploaded() {
+    if no_gpu("what_does_not_fit_is_refused_before_anything_is_uploaded") {
+        return;
+    }
+    let _alone = alone();
+    let gpu = gpu();
+    let (_dir, checkpoint) = scaled(false);
+    let options = ForwardOptions { chunk: 16, ..Default::default() };
+    let needed = plan(&gpu, &checkpoint, options).total();
+    let before = gpu.allocated_bytes();
+    let within = |memory: u64| load(&gpu, &checkpoint, ForwardOptions { memory: Some(memory), ..options });
+    drop(within(needed).unwrap());
+    let error = within(needed - 1).err().expect("a byte less is too little");
+    assert_eq!(gpu.allocated_bytes(), before);
+    let text = error.to_string();
+    assert!(matches!(error, Error::DoesNotFit { needed: said, .. } if said == needed), "{text}");
+    // It is stored in f32; in half of that it fits, and does.
+    for word in ["weights", "state", "activations", "--weights f16"] {
+        assert!(text.contains(word), "{word} is not said in {text}");
+    }
+    let narrow = ForwardOptions { weights: Recipe::To(WeightFormat::F16), memory: Some(needed - 1), ..options };
+    drop(load(&gpu, &checkpoint, narrow).unwrap());
+    let text = within(1 << 20).err().unwrap().to_string();
+    assert!(text.contains("no format") && text.contains("it may take 1.0 MB"), "{text}");
+    let engine = Engine::load(&gpu, checkpoint, ForwardOptions { memory: Some(needed - 1), ..options }, &mut |_| {
+        panic!("nothing is uploaded")
+    });
+    assert!(matches!(engine.err(), Some(Error::DoesNotFit { .. })));
+}
+
+#[test]
+fn what_is_free_is_told_and_shrinks_with_what_is_taken() {
+    if no_gpu("what_is_free_is_told_and_shrinks_with_what_is_taken") {
+        return;
+    }
+    let _alone = alone();
+    let gpu = gpu();
+    let Some(free) = gpu.free_memory() else {
+        eprintln!("SKIPPED: {} does not tell what is free", gpu.info());
+        return;
+    };
+    eprintln!("free on {}: {free:?}", gpu.info());
+    assert!((100 << 20..1 << 44).contains(&free.bytes()), "{free:?}");
+    assert_eq!(matches!(free, FreeMemory::Host(_)), gpu.info().cpu);
+    assert_eq!(Room::of(&gpu, &ForwardOptions { memory: Some(7), ..Default::default() }), Some(Room::Allowed(7)));
+    if let FreeMemory::Device(before) = free {
+        let held = gpu.buffer::<u32>("held", 64 << 20, peregrine::gpu::Usage::Storage).unwrap();
+        let after = gpu.free_memory().unwrap().bytes();
+        assert!(after < before - (128 << 20), "{before} before 256 MiB were taken, {after} after");
+        drop(held);
+    }
+}
+
+#[test]
+fn converting_weights_holds_no_more_than_staging() {
+    if no_gpu("converting_weights_holds_no_more_than_staging") {
+        return;
+    }
+    let _alone = alone();
+    let gpu = gpu();
+    let dir = tempfile::tempdir().unwrap();
+    sparse::made_up(dir.path(), 6);
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let tensors = checkpoint.tensors().unwrap();
+    // Narrower ones differ in nothing but the time that they take.
+    let formats = WeightFormat::ALL.into_iter().filter(|format| format.row_bytes(256) >= 256);
+    for format in formats {
+        let options = ForwardOptions { weights: Recipe::To(format), ..Default::default() };
+        let plan = plan(&gpu, &checkpoint, options);
+        let load = || Weights::load(&gpu, &tensors, options.weights, &mut |_| {}).unwrap();
+        let (weights, most) = peak(load);
+        drop(weights);
+        // Half of the staging is memory of the driver's.
+        eprintln!("{format}: {most} bytes of heap at the most, {} planned", plan.staging);
+        assert!(most <= plan.staging / 2 + (2 << 20), "{format}: {most} bytes of heap, {} planned", plan.staging);
+        let (copies, most) = peak(|| tensors.matrices().map(|tensor| tensor.bytes.to_vec()).collect::<Vec<_>>());
+        assert!(most > plan.staging, "a copy that is held is noticed");
+        drop(copies);
+    }
+}
