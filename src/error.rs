@@ -20,7 +20,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// There is nothing at the path given for a model.
-    #[error("no model at {}: give the folder that holds config.json and the .safetensors files", path.display())]
+    #[error("no model at {}: give a .gguf file, or the folder that holds config.json and the .safetensors files", path.display())]
     ModelNotFound {
         /// The path given.
         path: PathBuf,
@@ -79,6 +79,22 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// An output may not be written there, or cannot hold what it is to hold.
+    #[error("cannot write {}: {problem}", path.display())]
+    BadOutput {
+        /// The output.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// A GGUF file is damaged, not one, or says what cannot be.
+    #[error("{file} is not a GGUF file that can be read: {problem}")]
+    BadGguf {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The index names a file outside of the checkpoint folder.
     #[error(
         "{index} names {shard:?}, which is not a plain file name inside the checkpoint folder; this file is not to be trusted"
@@ -110,7 +126,10 @@ pub enum Error {
         wanted: Vec<usize>,
     },
     /// A tensor's type is none that peregrine reads.
-    #[error("{tensor}: {file} stores it as {found}; supported are F32, F16 and BF16")]
+    #[error(
+        "{tensor}: {file} stores it as {found}, which is not read; F32, F16 and BF16 are, and of GGUF Q8_0, Q2_K to Q6_K, \
+         Q4_0 to Q5_1, IQ4_NL and IQ4_XS"
+    )]
     WrongDtype {
         /// The tensor.
         tensor: String,

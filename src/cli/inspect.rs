@@ -2,6 +2,7 @@
 
 use super::model::ModelArgs;
 use clap::Args;
+use peregrine::format::{Encoding, Tensor};
 use peregrine::model::{Bytes, Embeddings, Family, MemoryPlan, ModelTensors, Room};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -78,6 +79,10 @@ impl Inspect {
         let types: Vec<String> =
             types(&tensors).into_iter().map(|(name, bytes)| format!("{name} {}", Bytes(bytes))).collect();
         writeln!(out, "checkpoint   {}: {}", Bytes(tensors.bytes()), types.join(", "))?;
+        let rare = rare(&tensors);
+        if !rare.is_empty() {
+            writeln!(out, "  types        {}", rare.join("; "))?;
+        }
         let chat = if checkpoint.has_template() { "chats, by its template" } else { "continues text, has no template" };
         writeln!(out, "text         {chat}; ends at ids {:?}", checkpoint.eos())?;
         writeln!(out, "memory       {} on the device:", Bytes(plan.total()))?;
@@ -123,10 +128,26 @@ fn family(family: Family) -> &'static str {
 }
 
 /// Bytes of each type of the matrices.
-fn types(tensors: &ModelTensors<'_>) -> Vec<(&'static str, u64)> {
-    let mut types: BTreeMap<&str, u64> = BTreeMap::new();
+fn types(tensors: &ModelTensors<'_>) -> Vec<(String, u64)> {
+    let mut types: BTreeMap<String, u64> = BTreeMap::new();
     for tensor in tensors.matrices() {
-        *types.entry(tensor.held_as().name()).or_default() += tensor.bytes.len() as u64;
+        *types.entry(tensor.stored_as()).or_default() += tensor.bytes.len() as u64;
     }
     types.into_iter().collect()
+}
+
+/// What the types that the device does not have become on it.
+fn rare(tensors: &ModelTensors<'_>) -> Vec<String> {
+    let become_another = |tensor: &Tensor<'_>| match &tensor.encoding {
+        Encoding::Rare(block) => {
+            let held = tensor.held_as();
+            let loss = if block.becomes(held) { "without loss" } else { "rounded" };
+            Some(format!("{} becomes {held}, {loss}", tensor.stored_as()))
+        }
+        _ => None,
+    };
+    let mut said: Vec<String> = tensors.matrices().filter_map(become_another).collect();
+    said.sort();
+    said.dedup();
+    said
 }

@@ -8,6 +8,7 @@ mod inspect;
 mod logits;
 mod model;
 mod output;
+mod quantize;
 mod run;
 mod sampling;
 mod selftest;
@@ -47,6 +48,8 @@ enum Command {
     Devices(devices::Devices),
     /// Show what is in a checkpoint and what memory it needs
     Inspect(inspect::Inspect),
+    /// Write a checkpoint anew, its matrices in another format: a .gguf file or a folder
+    Quantize(quantize::Quantize),
     /// Write the logits of given token ids to a file
     Logits(logits::Logits),
     /// Score a model on a text, or questions, also against another model or format
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Quantize(quantize) => quantize.run(),
         Command::Logits(logits) => logits.run(),
         Command::Eval(eval) => eval.run(),
         Command::Selftest(selftest) => selftest.run(),
@@ -114,6 +118,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::BadConfig { .. }
             | Error::Unsupported { .. }
             | Error::BadSafetensors { .. }
+            | Error::BadGguf { .. }
             | Error::UnsafeShard { .. }
             | Error::MissingTensor { .. }
             | Error::WrongShape { .. }
@@ -124,7 +129,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
         Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,
         Some(Error::Cancelled) => 130,
-        Some(Error::BadSwitch { .. } | Error::BadSetting { .. }) => 2,
+        Some(Error::BadSwitch { .. } | Error::BadSetting { .. } | Error::BadOutput { .. }) => 2,
         _ => 1,
     }
 }

@@ -7,7 +7,7 @@ use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::kernels::variants::Math;
 use peregrine::model::{Embeddings, Forward, MemoryPlan, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
-use peregrine::text::{CHATML, Template};
+use peregrine::text::{CHATML, Template, Tokenizer};
 use peregrine::{Error, Result};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -15,9 +15,8 @@ use std::path::PathBuf;
 /// Which model, on which device, and how it is fed.
 #[derive(Args)]
 pub struct ModelArgs {
-    /// Folder with config.json, tokenizer.json and .safetensors files; without it the small model that is compiled in
-    #[arg(short, long, value_name = "DIR", env = "PEREGRINE_MODEL")]
-    pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub checkpoint: CheckpointArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Tokens of a prompt taken in one step, at most
@@ -28,6 +27,40 @@ pub struct ModelArgs {
     /// Say more on stderr
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+/// Which model, and what is known better than it does.
+#[derive(Args)]
+pub struct CheckpointArgs {
+    /// A .gguf file, or a folder with config.json, tokenizer.json and .safetensors files; without it the small model that is
+    /// compiled in
+    #[arg(short, long, value_name = "MODEL", env = "PEREGRINE_MODEL")]
+    pub model: Option<PathBuf>,
+    /// A tokenizer.json instead of the model's
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// Epsilon of Falcon Mamba's norms on dt, B and C, instead of the model's. GGUF files do not say it: without it 1e-6, as
+    /// falcon-mamba-7b has; llama.cpp takes 1e-5
+    #[arg(long, value_name = "EPS")]
+    mixer_rms_eps: Option<f32>,
+}
+
+impl CheckpointArgs {
+    /// Opens the checkpoint: its small files are read and its weights mapped.
+    pub fn open(&self) -> Result<Checkpoint> {
+        let mut checkpoint = match &self.model {
+            Some(path) => Checkpoint::open(path)?,
+            None => Checkpoint::embedded()?,
+        };
+        if let Some(eps) = self.mixer_rms_eps {
+            checkpoint.set_mixer_rms_eps(eps)?;
+        }
+        if let Some(path) = &self.tokenizer {
+            let json = std::fs::read(path).map_err(|source| Error::Io { doing: "read", path: path.clone(), source })?;
+            checkpoint.set_tokenizer(Tokenizer::from_json(&path.display().to_string(), &json)?);
+        }
+        Ok(checkpoint)
+    }
 }
 
 /// How the kernels are chosen.
@@ -201,10 +234,7 @@ impl DeviceArgs {
 impl ModelArgs {
     /// Opens the checkpoint: its small files are read and its weights mapped.
     pub fn checkpoint(&self) -> Result<Checkpoint> {
-        match &self.model {
-            Some(dir) => Checkpoint::open(dir),
-            None => Checkpoint::embedded(),
-        }
+        self.checkpoint.open()
     }
 
     /// How an engine for one conversation is laid out.
@@ -264,10 +294,15 @@ pub struct LoadBar(Option<ProgressBar>);
 
 impl LoadBar {
     pub fn new() -> Self {
+        Self::of("loading")
+    }
+
+    /// Of other work than loading.
+    pub fn of(work: &'static str) -> Self {
         LoadBar(std::io::stderr().is_terminal().then(|| {
-            let style = "loading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
+            let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
             let style = ProgressStyle::with_template(style).expect("the template is sound");
-            ProgressBar::new(0).with_style(style)
+            ProgressBar::new(0).with_style(style).with_message(work)
         }))
     }
 

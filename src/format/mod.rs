@@ -3,13 +3,16 @@
 mod block;
 mod bnb;
 mod ggml;
+pub mod gguf;
 mod pack;
 mod safetensors;
+mod source;
 mod tensor;
 mod weight;
 
 pub use ggml::RareBlock;
 pub use pack::UNIT_BYTES;
-pub use safetensors::TensorSource;
+pub use safetensors::said_of_blocks;
+pub use source::TensorSource;
 pub use tensor::{Encoding, Tensor};
 pub use weight::WeightFormat;

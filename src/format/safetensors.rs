@@ -1,53 +1,25 @@
 //! Tensors of safetensors files: one, or several named by an index.
-//! Format: <https://github.com/huggingface/safetensors#format>. The files are mapped, never read as a whole.
+//! Format: <https://github.com/huggingface/safetensors#format>.
+//!
+//! The container has no block formats. A matrix of GGUF's blocks is kept as U8 `[rows, row bytes]`, its rows as GGUF has them,
+//! and the file's `__metadata__` says of each: `"blocks:NAME": "FORMAT COLUMNS"`, such as `"q4_K 4096"`.
 
-use super::{Tensor, WeightFormat, bnb};
+use super::source::{Bytes, Kind, Place};
+use super::{TensorSource, WeightFormat};
 use crate::error::{Error, Result};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
-/// A read-only view of a checkpoint's tensors.
-pub struct TensorSource {
-    label: String,
-    files: Vec<Mapped>,
-    tensors: BTreeMap<String, Place>,
-}
-
-struct Mapped {
-    label: String,
-    bytes: Bytes,
-}
-
-enum Bytes {
-    Map(memmap2::Mmap),
-    Memory(Cow<'static, [u8]>),
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            Bytes::Map(map) => map,
-            Bytes::Memory(bytes) => bytes,
-        }
-    }
-}
-
-struct Place {
-    file: usize,
-    dtype: safetensors::Dtype,
-    shape: Vec<usize>,
-    range: Range<usize>,
-}
+/// The formats that are kept as bytes; the others have types of the container, or tensors of bitsandbytes.
+const KEPT_AS_BYTES: [WeightFormat; 5] =
+    [WeightFormat::Q8_0, WeightFormat::Q4_0, WeightFormat::Q4K, WeightFormat::Q5K, WeightFormat::Q6K];
 
 impl TensorSource {
     /// The tensors of a checkpoint folder: `model.safetensors`, else what `model.safetensors.index.json` names, else every
     /// `model-*.safetensors`.
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut source = TensorSource { label: dir.display().to_string(), files: vec![], tensors: BTreeMap::new() };
+        let mut source = TensorSource::empty(&dir.display().to_string());
         for path in shards(dir)? {
             let file = File::open(&path).map_err(|e| match e.kind() {
                 std::io::ErrorKind::NotFound => Error::IncompleteCheckpoint {
@@ -56,109 +28,59 @@ impl TensorSource {
                 },
                 _ => Error::io("open", &path, e),
             })?;
-            // SAFETY: the map is only read. Somebody who truncates the file meanwhile kills the process, as with every map.
-            let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io("map", &path, e))?;
-            source.add(path.display().to_string(), Bytes::Map(map))?;
+            add(&mut source, path.display().to_string(), Bytes::map(&path, &file)?)?;
         }
         Ok(source)
     }
+}
 
-    /// No tensors at all: for a shape without its weights.
-    pub fn empty(label: &str) -> Self {
-        TensorSource { label: label.to_owned(), files: vec![], tensors: BTreeMap::new() }
-    }
+/// The tensors of a file in memory.
+pub(super) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorSource> {
+    let mut source = TensorSource::empty(label);
+    add(&mut source, label.to_owned(), bytes)?;
+    Ok(source)
+}
 
-    /// The tensors of a safetensors file in memory.
-    pub fn from_bytes(label: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
-        let mut source = TensorSource { label: label.to_owned(), files: vec![], tensors: BTreeMap::new() };
-        source.add(label.to_owned(), Bytes::Memory(bytes.into()))?;
-        Ok(source)
-    }
-
-    fn add(&mut self, label: String, bytes: Bytes) -> Result<()> {
-        let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes)
-            .map_err(|e| Error::BadSafetensors { file: label.clone(), problem: e.to_string() })?;
-        let data = header + size_of::<u64>();
-        for (name, info) in metadata.tensors() {
-            let (start, end) = info.data_offsets;
-            self.tensors.insert(
-                name,
-                Place {
-                    file: self.files.len(),
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                    range: data + start..data + end,
-                },
-            );
+fn add(source: &mut TensorSource, label: String, bytes: Bytes) -> Result<()> {
+    let bad = |problem: String| Error::BadSafetensors { file: label.clone(), problem };
+    let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+    let data = header + size_of::<u64>();
+    let file = source.add_file(label.clone(), bytes);
+    for (name, info) in metadata.tensors() {
+        let (start, end) = info.data_offsets;
+        let range = data + start..data + end;
+        let mut place = Place { file, kind: Kind::Dtype(info.dtype), shape: info.shape.clone(), range };
+        let said = metadata.metadata().as_ref().and_then(|said| said.get(&format!("{BLOCKS}{name}")));
+        if let Some(said) = said {
+            blocks(&mut place, said).ok_or_else(|| {
+                bad(format!("its metadata says {said:?} of {name}, {:?} {:?}", info.dtype, info.shape))
+            })?;
         }
-        self.files.push(Mapped { label, bytes });
-        Ok(())
+        source.add_tensor(name, place);
     }
+    Ok(())
+}
 
-    /// Whether there is a tensor of this name.
-    pub fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
+/// Key of the metadata that says what the bytes of a matrix are, before its name; see [`said_of_blocks`].
+pub(super) const BLOCKS: &str = "blocks:";
 
-    /// Names of all tensors, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
-    }
+/// Key and value of the metadata for a matrix that is kept as U8 `[rows, row bytes]`.
+pub fn said_of_blocks(name: &str, format: WeightFormat, columns: usize) -> (String, String) {
+    (format!("{BLOCKS}{name}"), format!("{format} {columns}"))
+}
 
-    /// Dimensions of a tensor; of a quantized one, those that its values have.
-    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let stored = self.stored(name)?;
-        let quantized = bnb::find(name, stored, &|name| self.stored(name)).ok().flatten();
-        Some(quantized.map_or_else(|| stored.shape.to_vec(), |tensor| tensor.shape))
+/// Takes a matrix of bytes for the blocks that the metadata says it is; none where that cannot be.
+fn blocks(place: &mut Place, said: &str) -> Option<()> {
+    let (name, columns) = said.split_once(' ')?;
+    let format = KEPT_AS_BYTES.into_iter().find(|format| format.name() == name)?;
+    let columns: usize = columns.parse().ok().filter(|columns| (1..=1 << 32).contains(columns))?;
+    let [rows, row_bytes] = place.shape[..] else { return None };
+    if !matches!(place.kind, Kind::Dtype(safetensors::Dtype::U8)) || row_bytes != format.row_bytes(columns) {
+        return None;
     }
-
-    fn stored(&self, name: &str) -> Option<bnb::Stored<'_>> {
-        let place = self.tensors.get(name)?;
-        let file = &self.files[place.file];
-        let bytes = &file.bytes[place.range.clone()];
-        Some(bnb::Stored { file: &file.label, dtype: place.dtype, shape: &place.shape, bytes })
-    }
-
-    /// Lets go of the memory that `bytes` take, a part of a tensor, where they lie in a file: the next who reads them reads
-    /// the file. Where they lie in memory, or the system knows no such thing, nothing happens.
-    pub fn release(&self, bytes: &[u8]) {
-        #[cfg(unix)]
-        for file in &self.files {
-            let Bytes::Map(map) = &file.bytes else { continue };
-            let (whole, part) = (map.as_ptr_range(), bytes.as_ptr_range());
-            if whole.start <= part.start && part.end <= whole.end {
-                let first = part.start as usize - whole.start as usize;
-                // SAFETY: the map is of a file and is only read, so its pages hold nothing that is not in the file: whoever
-                // still reads them, or the rest of the first and the last of them, finds the same bytes.
-                // A refusal leaves them where they are.
-                let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, bytes.len()) };
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = bytes;
-    }
-
-    /// The tensor of this name and these dimensions.
-    pub fn get(&self, name: &str, dims: &[usize]) -> Result<Tensor<'_>> {
-        let missing = || Error::MissingTensor { tensor: name.to_owned(), file: self.label.clone() };
-        let stored = self.stored(name).ok_or_else(missing)?;
-        if let Some(tensor) = bnb::find(name, stored, &|name| self.stored(name))? {
-            return tensor.shaped(dims);
-        }
-        let format = match stored.dtype {
-            safetensors::Dtype::F32 => WeightFormat::F32,
-            safetensors::Dtype::F16 => WeightFormat::F16,
-            safetensors::Dtype::BF16 => WeightFormat::Bf16,
-            other => {
-                return Err(Error::WrongDtype {
-                    tensor: name.to_owned(),
-                    file: stored.file.to_owned(),
-                    found: format!("{other:?}"),
-                });
-            }
-        };
-        Tensor::of_blocks(name, stored.file, format, stored.shape, stored.bytes).shaped(dims)
-    }
+    place.kind = Kind::Blocks(format);
+    place.shape = vec![rows, columns];
+    Some(())
 }
 
 fn shards(dir: &Path) -> Result<Vec<PathBuf>> {

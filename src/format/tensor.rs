@@ -60,6 +60,14 @@ impl<'a> Tensor<'a> {
         }
     }
 
+    /// The name of what it is in the file, where that is a type of blocks; of bitsandbytes' codes, of what holds them.
+    pub fn stored_as(&self) -> String {
+        match &self.encoding {
+            Encoding::Rare(block) => super::gguf::TensorType::of_rare(*block).name(),
+            _ => self.held_as().name().to_owned(),
+        }
+    }
+
     /// The values of some rows; exact.
     pub fn decode_rows(&self, rows: Range<usize>, values: &mut [f32]) {
         let columns = self.columns();

@@ -284,10 +284,18 @@ impl Scan<'_> {
 /// A_log `[D, N]` and the skip D `[D]` of a checkpoint, laid out as the kernels read them: A log2(e) with A = -exp(A_log),
 /// rounded once. No kernel takes an exp for A, and exp(dt A) is an exp2, which is what devices have.
 pub fn pack(a_log: &[f32], skip: &[f32]) -> Vec<f32> {
-    let states = a_log.len() / skip.len();
-    let a =
-        (0..states).flat_map(|n| a_log.iter().skip(n).step_by(states).map(|v| (-f64::from(*v).exp() * LOG2_E) as f32));
-    a.chain(skip.iter().copied()).collect()
+    packed(a_log, skip, |a_log| -a_log.exp())
+}
+
+/// [`pack`], of A itself.
+pub fn pack_a(a: &[f32], skip: &[f32]) -> Vec<f32> {
+    packed(a, skip, |a| a)
+}
+
+fn packed(values: &[f32], skip: &[f32], a: impl Fn(f64) -> f64) -> Vec<f32> {
+    let states = values.len() / skip.len();
+    let by_state = (0..states).flat_map(|n| values.iter().skip(n).step_by(states));
+    by_state.map(|v| (a(f64::from(*v)) * LOG2_E) as f32).chain(skip.iter().copied()).collect()
 }
 
 /// Inputs of the twin, for `rows` tokens.

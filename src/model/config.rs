@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 /// Largest size of any dimension: products of two stay below 2^40, and every index of an activation below 2^32.
-const LARGEST: usize = 1 << 20;
+pub(super) const LARGEST: usize = 1 << 20;
 
 /// config.json with the name it goes by in messages.
 struct Json<'a> {
@@ -117,7 +117,7 @@ impl Config {
                 return Err(json.unsupported(what, "supported are falcon_mamba, mamba and mamba_ssm checkpoints"));
             }
         };
-        config.check(&json)
+        config.check(file)
     }
 
     fn transformers(json: &Json, source: &TensorSource, falcon: bool) -> Result<Self> {
@@ -192,16 +192,19 @@ impl Config {
         })
     }
 
-    fn check(self, json: &Json) -> Result<Self> {
+    /// Refuses what the kernels do not do. `file` is the name for messages.
+    pub(super) fn check(self, file: &str) -> Result<Self> {
+        let unsupported =
+            |what: String, hint: &str| Err(Error::Unsupported { file: file.to_owned(), what, hint: hint.to_owned() });
         // Held in registers by the kernels.
         if self.state > 64 {
-            return Err(json.unsupported(format!("a state size of {}", self.state), "supported are 1 to 64"));
+            return unsupported(format!("a state size of {}", self.state), "supported are 1 to 64");
         }
         if !(2..=16).contains(&self.conv_kernel) {
-            return Err(json.unsupported(format!("a conv kernel of {}", self.conv_kernel), "supported are 2 to 16"));
+            return unsupported(format!("a conv kernel of {}", self.conv_kernel), "supported are 2 to 16");
         }
         if self.layers > 4096 {
-            return Err(json.unsupported(format!("{} layers", self.layers), "supported are up to 4096"));
+            return unsupported(format!("{} layers", self.layers), "supported are up to 4096");
         }
         Ok(self)
     }

@@ -2,9 +2,11 @@
 
 mod config;
 mod forward;
+mod gguf;
 mod layers;
 mod load;
 mod memory;
+mod names;
 mod options;
 mod profile;
 mod recipe;
@@ -20,7 +22,9 @@ mod weights;
 
 pub use config::{Config, Family, eos_ids};
 pub use forward::{Choosing, Forward, Logits};
+pub use gguf::MIXER_RMS_EPS;
 pub use memory::{Bytes, MemoryPlan, Room};
+pub use names::{LayerPart, Naming, Part};
 pub use options::{AUTOMATIC, ForwardOptions};
 pub use recipe::{Recipe, Role};
 pub use shape::{SHAPES, Shape};
@@ -28,4 +32,4 @@ pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};
 pub use table::Embeddings;
 pub use trace::Tap;
 pub use tune::Tune;
-pub use weights::{LayerTensors, ModelTensors, Progress, Weights};
+pub use weights::{AForm, LayerTensors, ModelTensors, Progress, Weights};

@@ -1,6 +1,7 @@
 //! A model's tensors: each name and shape is asked for in one place, here.
 
 use super::config::Config;
+use super::names::{LayerPart, Naming, Part};
 use super::recipe::{Recipe, Role};
 use super::shape::Shape;
 use super::table::{Embeddings, HostTable};
@@ -9,6 +10,15 @@ use crate::format::{Tensor, TensorSource, WeightFormat};
 use crate::gpu::{Buf, Gpu, Uploads, Usage};
 use crate::kernels::{ROW_ALIGN, case::Random, conv, linear::Linear, scan};
 use std::sync::Arc;
+
+/// How a checkpoint has A.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AForm {
+    /// As A_log: A is -exp of it.
+    Log,
+    /// As itself.
+    Itself,
+}
 
 /// The tensors of one layer, as they lie in the checkpoint.
 pub struct LayerTensors<'a> {
@@ -26,8 +36,10 @@ pub struct LayerTensors<'a> {
     pub dt_proj: Tensor<'a>,
     /// `[D]`.
     pub dt_bias: Tensor<'a>,
-    /// `[D, N]`.
-    pub a_log: Tensor<'a>,
+    /// `[D, N]`: A, or A_log.
+    pub a: Tensor<'a>,
+    /// Which of the two.
+    pub a_form: AForm,
     /// `[D]`.
     pub skip: Tensor<'a>,
     /// `[H, D]`.
@@ -48,35 +60,61 @@ pub struct ModelTensors<'a> {
 }
 
 impl<'a> ModelTensors<'a> {
-    /// Finds every tensor under the names of transformers or of mamba_ssm.
+    /// Finds every tensor under the names of transformers, of mamba_ssm or of GGUF.
     pub fn find(config: &Config, source: &'a Arc<TensorSource>) -> Result<Self> {
         let Config { vocab, hidden: h, inner: d, state: n, dt_rank: r, conv_kernel: k, .. } = *config;
+        let naming = Naming::of(source);
         // transformers says "embeddings", mamba_ssm "embedding".
-        let names = ["backbone.embeddings.weight", "backbone.embedding.weight"];
-        let name = names.into_iter().find(|name| source.has(name)).unwrap_or(names[0]);
-        let embedding = source.get(name, &[vocab, h])?;
+        let of_mamba_ssm = "backbone.embedding.weight";
+        let name = Some(of_mamba_ssm).filter(|name| source.has(name)).map(str::to_owned);
+        let embedding = source.get(&name.unwrap_or_else(|| Part::Embedding.name(naming)), &[vocab, h])?;
         let layers = (0..config.layers)
             .map(|i| {
-                let of_layer = |name: &str, dims: &[usize]| source.get(&format!("backbone.layers.{i}.{name}"), dims);
+                let of_layer = |part: LayerPart, dims: &[usize]| source.get(&Part::Layer(i, part).name(naming), dims);
+                let conv_weight = match naming {
+                    Naming::Transformers => of_layer(LayerPart::ConvWeight, &[d, 1, k])?,
+                    Naming::Gguf => {
+                        let squeezed = of_layer(LayerPart::ConvWeight, &[d, k])?;
+                        Tensor { shape: vec![d, 1, k], ..squeezed }
+                    }
+                };
                 Ok(LayerTensors {
-                    norm: of_layer("norm.weight", &[h])?,
-                    in_proj: of_layer("mixer.in_proj.weight", &[2 * d, h])?,
-                    conv_weight: of_layer("mixer.conv1d.weight", &[d, 1, k])?,
-                    conv_bias: config.conv_bias.then(|| of_layer("mixer.conv1d.bias", &[d])).transpose()?,
-                    x_proj: of_layer("mixer.x_proj.weight", &[r + 2 * n, d])?,
-                    dt_proj: of_layer("mixer.dt_proj.weight", &[d, r])?,
-                    dt_bias: of_layer("mixer.dt_proj.bias", &[d])?,
-                    a_log: of_layer("mixer.A_log", &[d, n])?,
-                    skip: of_layer("mixer.D", &[d])?,
-                    out_proj: of_layer("mixer.out_proj.weight", &[h, d])?,
+                    norm: of_layer(LayerPart::Norm, &[h])?,
+                    in_proj: of_layer(LayerPart::InProj, &[2 * d, h])?,
+                    conv_weight,
+                    conv_bias: config.conv_bias.then(|| of_layer(LayerPart::ConvBias, &[d])).transpose()?,
+                    x_proj: of_layer(LayerPart::XProj, &[r + 2 * n, d])?,
+                    dt_proj: of_layer(LayerPart::DtProj, &[d, r])?,
+                    dt_bias: of_layer(LayerPart::DtBias, &[d])?,
+                    a: of_layer(LayerPart::A, &[d, n])?,
+                    a_form: if naming == Naming::Gguf { AForm::Itself } else { AForm::Log },
+                    skip: of_layer(LayerPart::Skip, &[d])?,
+                    out_proj: of_layer(LayerPart::OutProj, &[h, d])?,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let norm_f = source.get("backbone.norm_f.weight", &[h])?;
+        let norm_f = source.get(&Part::FinalNorm.name(naming), &[h])?;
         // Tied or not is decided by what is there. mamba_ssm stores a tied head as well: the same bytes are not stored twice.
-        let head = source.has("lm_head.weight").then(|| source.get("lm_head.weight", &[vocab, h])).transpose()?;
+        let head = Part::Head.name(naming);
+        let head = source.has(&head).then(|| source.get(&head, &[vocab, h])).transpose()?;
         let head = head.filter(|head| head.held_as() != embedding.held_as() || head.bytes != embedding.bytes);
         Ok(ModelTensors { embedding, layers, norm_f, head, source })
+    }
+
+    /// All tensors, in the order of the model: the embedding, the layers, the last norm, the head where it is of its own.
+    pub fn parts(&self) -> impl Iterator<Item = (Part, &Tensor<'a>)> {
+        let of_layers = self
+            .layers
+            .iter()
+            .enumerate()
+            .flat_map(|(i, layer)| layer.parts().map(move |(part, tensor)| (Part::Layer(i, part), tensor)));
+        let last = [Some((Part::FinalNorm, &self.norm_f)), self.head.as_ref().map(|head| (Part::Head, head))];
+        std::iter::once((Part::Embedding, &self.embedding)).chain(of_layers).chain(last.into_iter().flatten())
+    }
+
+    /// Lets go of the memory that `bytes` take, a part of one of these tensors; see [`TensorSource::release`].
+    pub fn release(&self, bytes: &[u8]) {
+        self.source.release(bytes);
     }
 
     /// The matrices: what products and the embedding read.
@@ -106,24 +144,25 @@ impl<'a> ModelTensors<'a> {
 
     /// Bytes of all tensors in their files.
     pub fn bytes(&self) -> u64 {
-        let of_layer = |layer: &LayerTensors| -> usize {
-            let bias = layer.conv_bias.as_ref().map_or(0, |bias| bias.bytes.len());
-            let others = [
-                &layer.norm,
-                &layer.in_proj,
-                &layer.conv_weight,
-                &layer.x_proj,
-                &layer.dt_proj,
-                &layer.dt_bias,
-                &layer.a_log,
-                &layer.skip,
-                &layer.out_proj,
-            ];
-            bias + others.into_iter().map(|tensor| tensor.bytes.len()).sum::<usize>()
-        };
-        let outer =
-            self.embedding.bytes.len() + self.norm_f.bytes.len() + self.head.as_ref().map_or(0, |h| h.bytes.len());
-        (outer + self.layers.iter().map(of_layer).sum::<usize>()) as u64
+        self.parts().map(|(_, tensor)| tensor.bytes.len() as u64).sum()
+    }
+}
+
+impl<'a> LayerTensors<'a> {
+    fn parts(&self) -> impl Iterator<Item = (LayerPart, &Tensor<'a>)> {
+        let all = [
+            (LayerPart::Norm, Some(&self.norm)),
+            (LayerPart::InProj, Some(&self.in_proj)),
+            (LayerPart::ConvWeight, Some(&self.conv_weight)),
+            (LayerPart::ConvBias, self.conv_bias.as_ref()),
+            (LayerPart::XProj, Some(&self.x_proj)),
+            (LayerPart::DtProj, Some(&self.dt_proj)),
+            (LayerPart::DtBias, Some(&self.dt_bias)),
+            (LayerPart::A, Some(&self.a)),
+            (LayerPart::Skip, Some(&self.skip)),
+            (LayerPart::OutProj, Some(&self.out_proj)),
+        ];
+        all.into_iter().filter_map(|(part, tensor)| Some((part, tensor?)))
     }
 }
 
@@ -136,9 +175,13 @@ impl LayerTensors<'_> {
         conv::pack(&weight, &bias)
     }
 
-    /// A = -exp(A_log) and the skip D, laid out as the kernels read them.
+    /// A and the skip D, laid out as the kernels read them.
     pub fn a_skip(&self) -> Vec<f32> {
-        scan::pack(&self.a_log.to_f32(), &self.skip.to_f32())
+        let (a, skip) = (self.a.to_f32(), self.skip.to_f32());
+        match self.a_form {
+            AForm::Log => scan::pack(&a, &skip),
+            AForm::Itself => scan::pack_a(&a, &skip),
+        }
     }
 }
 
@@ -220,9 +263,9 @@ fn taps<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, layer: &'a LayerTensors<'a>) -
 }
 
 fn a_skip<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, layer: &'a LayerTensors<'a>) -> Result<Buf<f32>> {
-    let [channels, states] = [layer.a_log.shape[0], layer.a_log.shape[1]];
-    let buf = gpu.buffer(layer.a_log.name.clone(), channels * (states + 1), Usage::Storage)?;
-    let from = vec![layer.a_log.bytes, layer.skip.bytes];
+    let [channels, states] = [layer.a.shape[0], layer.a.shape[1]];
+    let buf = gpu.buffer(layer.a.name.clone(), channels * (states + 1), Usage::Storage)?;
+    let from = vec![layer.a.bytes, layer.skip.bytes];
     uploads.add(&buf, 0..buf.len(), from, |stage| stage.put(bytemuck::cast_slice(&layer.a_skip())));
     Ok(buf)
 }

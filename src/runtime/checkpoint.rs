@@ -1,12 +1,15 @@
-//! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder or compiled in.
+//! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder, from a GGUF file or compiled in.
+
+mod files;
+pub(super) mod gguf;
 
 use super::sampler::SamplingDefaults;
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
-use crate::model::{Config, ModelTensors, eos_ids};
+use crate::model::{Config, Family, ModelTensors, eos_ids};
 use crate::text::{Message, Span, Specials, Template, Tokenizer};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A model as it was published. Opening maps its files and reads the small ones; weights stay where they are.
@@ -15,21 +18,43 @@ pub struct Checkpoint {
     source: Arc<TensorSource>,
     config: Config,
     tokenizer: Option<Tokenizer>,
+    /// Why there is none, where a file says more than that it is missing.
+    no_tokenizer: Option<String>,
     template: Option<Template>,
     eos: Vec<u32>,
     defaults: SamplingDefaults,
+    origin: Origin,
+}
+
+/// Where a checkpoint came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A folder.
+    Folder(PathBuf),
+    /// A GGUF file.
+    Gguf(PathBuf),
+    /// This program.
+    #[cfg_attr(not(feature = "embedded-model"), allow(dead_code, reason = "no model is compiled in"))]
+    CompiledIn,
 }
 
 /// The small files of a checkpoint, by name.
 type Read<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
 
 impl Checkpoint {
-    /// Opens a folder in Hugging Face's layout: config.json, one or many .safetensors files, tokenizer.json,
-    /// tokenizer_config.json and generation_config.json. Without the last three it still gives logits.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
+    /// Opens a GGUF file, or a folder: one that holds a single GGUF model and no .safetensors file, or one in Hugging Face's
+    /// layout, with config.json, one or many .safetensors files, tokenizer.json, tokenizer_config.json and
+    /// generation_config.json. Without the last three it still gives logits.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let dir = path.as_ref();
+        if gguf::is_gguf(dir) {
+            return Self::open_gguf(dir);
+        }
         if !dir.is_dir() {
             return Err(Error::ModelNotFound { path: dir.to_owned() });
+        }
+        if let Some(file) = gguf::only_one_in(dir)? {
+            return Self::open_gguf(&file);
         }
         let read = |name: &str| {
             let path = dir.join(name);
@@ -43,29 +68,19 @@ impl Checkpoint {
             return Err(Error::IncompleteCheckpoint { dir: dir.to_owned(), missing: "config.json".to_owned() });
         }
         let name = |file: &str| dir.join(file).display().to_string();
-        Self::assemble(&dir.display().to_string(), &name, TensorSource::open(dir)?, &read)
+        Self::assemble(&name, TensorSource::open(dir)?, &read, Origin::Folder(dir.to_owned()))
     }
 
     /// The model that is compiled in, tiny-chat.
     #[cfg(feature = "embedded-model")]
     pub fn embedded() -> Result<Self> {
-        macro_rules! shipped {
-            ($name:literal) => {
-                include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat/", $name)).as_slice()
-            };
-        }
-        let files = [
-            ("config.json", shipped!("config.json")),
-            ("generation_config.json", shipped!("generation_config.json")),
-            ("tokenizer.json", shipped!("tokenizer.json")),
-            ("tokenizer_config.json", shipped!("tokenizer_config.json")),
-        ];
-        let read = |name: &str| Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes.to_vec()));
-        let source = TensorSource::from_bytes("tiny-chat/model.safetensors", shipped!("model.safetensors"))?;
-        Self::assemble("tiny-chat (compiled in)", &|file| format!("tiny-chat/{file}"), source, &read)
+        let read = |name: &str| Ok(shipped(name).map(<[u8]>::to_vec));
+        let weights = shipped("model.safetensors").expect("it is compiled in");
+        let source = TensorSource::from_bytes("tiny-chat/model.safetensors", weights)?;
+        Self::assemble(&|file| format!("tiny-chat/{file}"), source, &read, Origin::CompiledIn)
     }
 
-    fn assemble(label: &str, name: &dyn Fn(&str) -> String, source: TensorSource, read: Read<'_>) -> Result<Self> {
+    fn assemble(name: &dyn Fn(&str) -> String, source: TensorSource, read: Read<'_>, origin: Origin) -> Result<Self> {
         let json = |file: &str| -> Result<Value> {
             let Some(bytes) = read(file)? else { return Ok(Value::Null) };
             serde_json::from_slice(&bytes).map_err(|e| Error::BadJson { file: name(file), problem: e.to_string() })
@@ -87,8 +102,13 @@ impl Checkpoint {
             &own,
         )?;
         let defaults = SamplingDefaults::from_generation_config(&generation);
+        let label = match &origin {
+            Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
+            Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
+        };
+        let source = Arc::new(source);
         let mut checkpoint =
-            Checkpoint { label: label.to_owned(), source: source.into(), config, tokenizer, template, eos, defaults };
+            Checkpoint { label, source, config, tokenizer, no_tokenizer: None, template, eos, defaults, origin };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -108,12 +128,33 @@ impl Checkpoint {
         ModelTensors::find(&self.config, &self.source)
     }
 
-    /// The tokenizer; an error that names the missing file where there is none.
+    /// Takes another epsilon for the norms on dt, B and C than the checkpoint's; refused for models without them.
+    pub fn set_mixer_rms_eps(&mut self, eps: f32) -> Result<()> {
+        let bad = |problem| Error::BadSetting { name: "mixer_rms_eps", value: eps.to_string(), problem };
+        if !(0.0..1.0).contains(&eps) {
+            return Err(bad("it must be a small number from 0 on"));
+        }
+        match &mut self.config.family {
+            Family::FalconMamba { mixer_rms_eps } => *mixer_rms_eps = eps,
+            Family::Mamba => return Err(bad("this model is plain Mamba, which has no norms in its mixer")),
+        }
+        Ok(())
+    }
+
+    /// The tokenizer; an error that says why there is none, or names the missing file.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().ok_or_else(|| Error::IncompleteCheckpoint {
-            dir: self.label.clone().into(),
-            missing: "tokenizer.json".to_owned(),
+        self.tokenizer.as_ref().ok_or_else(|| match &self.no_tokenizer {
+            Some(problem) => Error::Tokenizer { file: self.label.clone(), problem: problem.clone() },
+            None => {
+                Error::IncompleteCheckpoint { dir: self.label.clone().into(), missing: "tokenizer.json".to_owned() }
+            }
         })
+    }
+
+    /// Takes another tokenizer than the checkpoint's.
+    pub fn set_tokenizer(&mut self, tokenizer: Tokenizer) {
+        self.tokenizer = Some(tokenizer);
+        self.end_turns();
     }
 
     /// Whether the checkpoint brings a chat template.
@@ -173,31 +214,54 @@ impl Checkpoint {
     }
 }
 
+/// A file of the model that is compiled in.
+#[cfg(feature = "embedded-model")]
+pub(super) fn shipped(name: &str) -> Option<&'static [u8]> {
+    macro_rules! files {
+        ($($name:literal),*) => {
+            match name {
+                $($name => Some(include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat/", $name))),)*
+                _ => None,
+            }
+        };
+    }
+    files!("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
+}
+
+#[cfg(not(feature = "embedded-model"))]
+pub(super) fn shipped(_: &str) -> Option<&'static [u8]> {
+    None
+}
+
+/// A token of tokenizer_config.json: given by its text, or by an object with it.
+pub(super) fn token<'a>(config: &'a Value, key: &str) -> &'a str {
+    match config.get(key) {
+        Some(Value::String(text)) => text,
+        Some(object) => object.get("content").and_then(Value::as_str).unwrap_or_default(),
+        None => "",
+    }
+}
+
+/// The template in tokenizer_config.json.
+pub(super) fn template_of(config: &Value) -> Option<&str> {
+    match config.get("chat_template")? {
+        Value::String(source) => Some(source),
+        // Several by name: the one called "default".
+        Value::Array(named) => {
+            let is_default = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
+            named.iter().find(is_default)?.get("template")?.as_str()
+        }
+        _ => None,
+    }
+}
+
 /// The template of chat_template.jinja (`own`, empty if there is none), else of tokenizer_config.json.
 fn template(config: &Value, (file, own_file): (&str, &str), own: &[u8]) -> Result<Option<Template>> {
-    // A token is given by its text, or by an object with it.
-    let token = |key: &str| match config.get(key) {
-        Some(Value::String(text)) => text.clone(),
-        Some(object) => object.get("content").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        None => String::new(),
-    };
-    let (bos, eos) = (token("bos_token"), token("eos_token"));
+    let (bos, eos) = (token(config, "bos_token"), token(config, "eos_token"));
     if !own.is_empty() {
         let problem = || Error::Template { file: own_file.to_owned(), problem: "it is not UTF-8 text".to_owned() };
         let source = std::str::from_utf8(own).map_err(|_| problem())?;
-        return Template::new(own_file, source, &bos, &eos).map(Some);
+        return Template::new(own_file, source, bos, eos).map(Some);
     }
-    let source = match config.get("chat_template") {
-        Some(Value::String(source)) => source.as_str(),
-        // Several by name: the one called "default".
-        Some(Value::Array(named)) => {
-            let is_default = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
-            match named.iter().find(is_default).and_then(|t| t.get("template")).and_then(Value::as_str) {
-                Some(source) => source,
-                None => return Ok(None),
-            }
-        }
-        _ => return Ok(None),
-    };
-    Template::new(file, source, &bos, &eos).map(Some)
+    template_of(config).map(|source| Template::new(file, source, bos, eos)).transpose()
 }

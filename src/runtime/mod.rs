@@ -3,6 +3,7 @@
 mod answer;
 mod checkpoint;
 mod engine;
+mod export;
 mod generation;
 mod sampler;
 mod session;
@@ -10,6 +11,7 @@ mod session;
 pub use answer::Answer;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
+pub use export::{Existing, ExportOptions};
 pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
 pub use sampler::{Sampling, SamplingDefaults};
 pub use session::{CancelHandle, Session};

@@ -4,8 +4,10 @@ mod stop;
 mod stream;
 mod template;
 mod tokenizer;
+mod vocabulary;
 
 pub use stop::StopStrings;
 pub use stream::TextStream;
 pub use template::{CHATML, Message, Span, Template};
 pub use tokenizer::{Specials, Tokenizer};
+pub use vocabulary::{Kind as TokenKind, Vocabulary};

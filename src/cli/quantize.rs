@@ -1,0 +1,38 @@
+//! `peregrine quantize`: a checkpoint written anew, its matrices in another format.
+
+use super::model::{CheckpointArgs, LoadBar, weight_format};
+use clap::Args;
+use peregrine::format::WeightFormat;
+use peregrine::model::Bytes;
+use peregrine::runtime::{Existing, ExportOptions};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Quantize {
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
+    /// Format of the matrices: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, and in a folder nf4, fp4, int8. Rows that do not
+    /// fit its blocks get another
+    #[arg(short, long, value_name = "FORMAT", value_parser = weight_format)]
+    weights: WeightFormat,
+    /// What to write: a file that ends in .gguf, else a folder
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    /// Replace the output if it is there already
+    #[arg(long)]
+    force: bool,
+}
+
+impl Quantize {
+    pub fn run(self) -> anyhow::Result<()> {
+        let checkpoint = self.checkpoint.open()?;
+        let existing = if self.force { Existing::Replace } else { Existing::Refuse };
+        let options = ExportOptions { weights: self.weights, existing };
+        let mut bar = LoadBar::of("writing");
+        let before = checkpoint.tensors()?.bytes();
+        let bytes = checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?;
+        bar.finish();
+        eprintln!("wrote {}: {} of weights became {}", self.output.display(), Bytes(before), Bytes(bytes));
+        Ok(())
+    }
+}

@@ -1,0 +1,66 @@
+//! The small files of a checkpoint, for whoever writes it anew.
+
+use super::{Checkpoint, Origin, gguf, shipped};
+use crate::error::{Error, Result};
+use crate::format::TensorSource;
+use serde_json::{Map, Value, json};
+
+impl Checkpoint {
+    /// Where it came from.
+    pub(in crate::runtime) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Its files.
+    pub(in crate::runtime) fn source(&self) -> &TensorSource {
+        &self.source
+    }
+
+    /// A small file of its folder; none where there is no such file, or no folder.
+    pub(in crate::runtime) fn small_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match &self.origin {
+            Origin::Folder(dir) => {
+                let path = dir.join(name);
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(e) => Err(Error::io("read", &path, e)),
+                }
+            }
+            Origin::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
+            Origin::Gguf(_) => Ok(None),
+        }
+    }
+
+    /// [`Checkpoint::small_file`], parsed.
+    pub(in crate::runtime) fn small_json(&self, name: &str) -> Result<Option<Value>> {
+        let Some(bytes) = self.small_file(name)? else { return Ok(None) };
+        let bad =
+            |e: serde_json::Error| Error::BadJson { file: format!("{}: {name}", self.label), problem: e.to_string() };
+        serde_json::from_slice(&bytes).map(Some).map_err(bad)
+    }
+
+    /// tokenizer.json and tokenizer_config.json for what a GGUF file says; none where it has no tokenizer. One that is not
+    /// understood is an error.
+    pub(in crate::runtime) fn tokenizer_of_gguf(&self) -> Result<Option<(Value, Value)>> {
+        let Some(metadata) = self.source.metadata() else { return Ok(None) };
+        if matches!(metadata.text("tokenizer.ggml.model")?, None | Some("no_vocab")) {
+            return Ok(None);
+        }
+        let vocabulary = gguf::vocabulary(metadata, self.config.vocab)?;
+        let vocabulary = vocabulary.map_err(|problem| Error::Tokenizer { file: self.label.clone(), problem })?;
+        let json = vocabulary.to_json(&self.label)?;
+        let mut config = Map::new();
+        config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
+        for (key, name) in [("bos", "bos"), ("eos", "eos"), ("padding", "pad"), ("unknown", "unk")] {
+            let id = metadata.id(&format!("tokenizer.ggml.{key}_token_id"))?;
+            if let Some(token) = id.and_then(|id| vocabulary.tokens.get(id as usize)) {
+                config.insert(format!("{name}_token"), json!(token));
+            }
+        }
+        if let Some(template) = metadata.text("tokenizer.chat_template")? {
+            config.insert("chat_template".to_owned(), template.into());
+        }
+        Ok(Some((json, config.into())))
+    }
+}

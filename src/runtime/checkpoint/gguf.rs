@@ -1,0 +1,140 @@
+//! A checkpoint from a GGUF file: what its keys say of the tokenizer, the template and the ends of a text.
+
+use super::{Checkpoint, Origin};
+use crate::error::{Error, Result};
+use crate::format::TensorSource;
+use crate::format::gguf::Metadata;
+use crate::model::Config;
+use crate::runtime::SamplingDefaults;
+use crate::text::{Template, TokenKind, Tokenizer, Vocabulary};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What a GGUF file has of text.
+pub(super) struct Text {
+    tokenizer: Option<Tokenizer>,
+    /// Why there is none.
+    problem: Option<String>,
+    template: Option<Template>,
+}
+
+impl Checkpoint {
+    /// Opens a GGUF file, or a model of several by any of them.
+    pub(super) fn open_gguf(path: &Path) -> Result<Self> {
+        let source = TensorSource::open_gguf(path)?;
+        Self::from_gguf(source, Origin::Gguf(path.to_owned()))
+    }
+
+    pub(super) fn from_gguf(source: TensorSource, origin: Origin) -> Result<Self> {
+        let metadata = source.metadata().expect("a GGUF source has metadata");
+        let config = Config::from_gguf(metadata, &source)?;
+        let Text { tokenizer, problem, template } = Text::of(metadata, config.vocab)?;
+        let (label, eos) = (metadata.file().to_owned(), config.eos.clone());
+        let (source, defaults) = (source.into(), SamplingDefaults::default());
+        let mut checkpoint =
+            Checkpoint { label, source, config, tokenizer, no_tokenizer: problem, template, eos, defaults, origin };
+        checkpoint.end_turns();
+        Ok(checkpoint)
+    }
+}
+
+impl Text {
+    fn of(metadata: &Metadata, rows: usize) -> Result<Self> {
+        let file = metadata.file();
+        let (tokenizer, problem) = match vocabulary(metadata, rows)? {
+            Ok(vocabulary) => match vocabulary.to_json(file) {
+                Ok(json) => (Some(Tokenizer::from_json(file, json.to_string().as_bytes())?), None),
+                // Logits need no tokenizer: who does hears why there is none.
+                Err(Error::Tokenizer { problem, .. }) => (None, Some(problem)),
+                Err(other) => return Err(other),
+            },
+            Err(problem) => (None, Some(problem)),
+        };
+        let spelled = |key: &str| -> Result<String> {
+            let Some(id) = metadata.id(key)? else { return Ok(String::new()) };
+            let tokens = metadata.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
+            Ok(tokens.get(id as usize).cloned().unwrap_or_default())
+        };
+        let [bos, eos] = [spelled("tokenizer.ggml.bos_token_id")?, spelled("tokenizer.ggml.eos_token_id")?];
+        let template = metadata.text("tokenizer.chat_template")?;
+        let template = template.map(|source| Template::new(file, source, &bos, &eos)).transpose()?;
+        Ok(Text { tokenizer, problem, template })
+    }
+}
+
+/// The tokenizer that the keys describe; or why there is none that can be used.
+pub(in crate::runtime) fn vocabulary(metadata: &Metadata, rows: usize) -> Result<Result<Vocabulary, String>> {
+    match metadata.text("tokenizer.ggml.model")? {
+        Some("gpt2") => {}
+        None | Some("no_vocab") => {
+            return Ok(Err("it has no tokenizer; give the model's tokenizer.json with --tokenizer".to_owned()));
+        }
+        Some(other) => {
+            return Ok(Err(format!(
+                "it has a tokenizer of the kind {other:?}, read is gpt2; give the model's tokenizer.json with --tokenizer"
+            )));
+        }
+    }
+    let bad = |problem: String| Error::BadGguf { file: metadata.file().to_owned(), problem };
+    let tokens = metadata.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
+    if tokens.is_empty() || tokens.len() > rows {
+        return Err(bad(format!("it has {} tokens, but rows for {rows}", tokens.len())));
+    }
+    let kinds = match metadata.wholes("tokenizer.ggml.token_type")? {
+        None => vec![TokenKind::Normal; tokens.len()],
+        Some(numbers) if numbers.len() == tokens.len() => {
+            let kinds = numbers.iter().map(|n| {
+                TokenKind::of_number(*n).ok_or_else(|| bad(format!("a token is of type {n}, known are 1 to 6")))
+            });
+            kinds.collect::<Result<_>>()?
+        }
+        Some(numbers) => return Err(bad(format!("it has {} tokens and {} token types", tokens.len(), numbers.len()))),
+    };
+    Ok(Ok(Vocabulary {
+        tokens: tokens.to_vec(),
+        kinds,
+        merges: metadata.texts("tokenizer.ggml.merges")?.unwrap_or_default().to_vec(),
+        pre: metadata.text("tokenizer.ggml.pre")?.unwrap_or("default").to_owned(),
+    }))
+}
+
+/// Whether a file is called, or begins, as GGUF files do.
+pub(super) fn is_gguf(path: &Path) -> bool {
+    let mut first = [0; 4];
+    let read = |first: &mut [u8]| std::fs::File::open(path)?.read_exact(first);
+    path.is_file() && (is_called_gguf(path) || (read(&mut first).is_ok() && &first == b"GGUF"))
+}
+
+fn is_called_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
+}
+
+/// The one GGUF model of a folder that has no .safetensors file; none where it has no GGUF file at all.
+pub(super) fn only_one_in(dir: &Path) -> Result<Option<PathBuf>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
+    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    if names.iter().any(|path| path.extension().is_some_and(|end| end == "safetensors")) {
+        return Ok(None);
+    }
+    // Of a model in parts, the first stands for all.
+    names.retain(|path| is_called_gguf(path) && path.is_file() && !is_later_part(path));
+    names.sort();
+    if names.len() > 1 {
+        let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Err(Error::Unsupported {
+            file: dir.display().to_string(),
+            what: format!("a folder of {} GGUF models", names.len()),
+            hint: format!("name one of them: {}", names.iter().map(name).collect::<Vec<_>>().join(", ")),
+        });
+    }
+    Ok(names.pop())
+}
+
+/// `NAME-00002-of-00003.gguf` and the like.
+fn is_later_part(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut words = stem.rsplit('-');
+    let number = |word: Option<&str>| word.filter(|word| word.len() == 5).and_then(|word| word.parse::<u32>().ok());
+    let (count, of, part) = (number(words.next()), words.next(), number(words.next()));
+    count.is_some() && of == Some("of") && part.is_some_and(|part| part > 1)
+}

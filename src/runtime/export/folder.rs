@@ -1,0 +1,297 @@
+//! A checkpoint as a folder in Hugging Face's layout: model.safetensors, config.json, the tokenizer's files.
+
+use super::{Form, Map, Meter, Planned, encode, planned};
+use crate::error::{Error, Result};
+use crate::format::{WeightFormat, said_of_blocks};
+use crate::model::{AForm, Config, Family, Naming, Progress, Recipe, Role};
+use crate::runtime::Checkpoint;
+use crate::runtime::checkpoint::Origin;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// A tensor of the file.
+struct Entry {
+    name: String,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    bytes: u64,
+}
+
+impl Entry {
+    fn new(name: String, dtype: &'static str, shape: &[usize]) -> Self {
+        let bytes = shape.iter().product::<usize>() as u64 * alignment(dtype);
+        Entry { name, dtype, shape: shape.to_vec(), bytes }
+    }
+}
+
+/// Bytes of a value.
+fn alignment(dtype: &str) -> u64 {
+    match dtype {
+        "F32" => 4,
+        "F16" | "BF16" => 2,
+        _ => 1,
+    }
+}
+
+/// The tensors that one becomes; the weight itself, or its codes, first.
+fn entries(planned: &Planned<'_>) -> Vec<Entry> {
+    let (name, shape) = (planned.part.name(Naming::Transformers), &planned.tensor.shape);
+    let beside = |part: &str| format!("{}.{part}", name.strip_suffix(".weight").unwrap_or(&name));
+    let values: usize = shape.iter().product();
+    match planned.form {
+        Form::Mapped(_) => vec![Entry::new(name, "F32", shape)],
+        Form::Blocks(WeightFormat::F32) => vec![Entry::new(name, "F32", shape)],
+        Form::Blocks(WeightFormat::F16) => vec![Entry::new(name, "F16", shape)],
+        Form::Blocks(WeightFormat::Bf16) => vec![Entry::new(name, "BF16", shape)],
+        Form::Blocks(format) => {
+            let columns = planned.tensor.columns();
+            vec![Entry::new(name, "U8", &[values / columns, format.row_bytes(columns)])]
+        }
+        Form::Bnb4(format) => vec![
+            Entry::new(name.clone(), "U8", &[values.div_ceil(2), 1]),
+            Entry::new(format!("{name}.absmax"), "F32", &[values.div_ceil(format.block_values())]),
+            Entry::new(format!("{name}.quant_map"), "F32", &[16]),
+            Entry::new(format!("{name}.quant_state.bitsandbytes__{format}"), "U8", &[quant_state(format, shape).len()]),
+        ],
+        Form::BnbInt8 => vec![
+            Entry::new(name.clone(), "I8", shape),
+            Entry::new(beside("SCB"), "F32", &[shape[0]]),
+            Entry::new(beside("weight_format"), "U8", &[]),
+        ],
+    }
+}
+
+/// What bitsandbytes says of a matrix in 4 bits.
+fn quant_state(format: WeightFormat, shape: &[usize]) -> Vec<u8> {
+    json!({ "quant_type": format.name(), "blocksize": format.block_values(), "dtype": "float32", "shape": shape })
+        .to_string()
+        .into_bytes()
+}
+
+/// The values of the codes.
+fn quant_map(format: WeightFormat) -> Vec<u8> {
+    // A block of all codes, its scale 1.
+    let mut block = vec![0; format.block_bytes()];
+    block[..4].copy_from_slice(&1f32.to_le_bytes());
+    for (i, byte) in block[4..12].iter_mut().enumerate() {
+        *byte = (i << 5 | (2 * i + 1)) as u8;
+    }
+    let mut values = [0.0; 64];
+    format.decode_row(&block, &mut values);
+    values[..16].iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+impl Checkpoint {
+    /// Gives the bytes of the weights written.
+    pub(super) fn write_folder(
+        &self,
+        dir: &Path,
+        weights: WeightFormat,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<u64> {
+        self.write_small_files(dir, weights)?;
+        let tensors = self.tensors()?;
+        let planned = planned(&tensors, Recipe::To(weights), AForm::Log, |part, tensor, format| {
+            let stored = tensor.held_as();
+            let plain = if stored.is_plain() { stored } else { WeightFormat::F16 };
+            match (part.role(), weights) {
+                (None, _) => Form::Blocks(if stored.is_plain() { stored } else { WeightFormat::F32 }),
+                // bitsandbytes leaves the embedding and the head alone.
+                (Some(Role::Embedding | Role::Head), WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8) => {
+                    Form::Blocks(plain)
+                }
+                (_, WeightFormat::Nf4 | WeightFormat::Fp4) => Form::Bnb4(weights),
+                (_, WeightFormat::Int8) => Form::BnbInt8,
+                _ => Form::Blocks(format),
+            }
+        });
+        write_weights(&dir.join("model.safetensors"), &planned, Meter::new(&tensors, progress))
+    }
+
+    fn write_small_files(&self, dir: &Path, weights: WeightFormat) -> Result<()> {
+        let write = |name: &str, bytes: &[u8]| {
+            let path = dir.join(name);
+            std::fs::write(&path, bytes).map_err(|e| Error::io("write", path, e))
+        };
+        let pretty = |json: &Value| format!("{json:#}\n").into_bytes();
+        let config = self.config_json(weights)?;
+        write("config.json", &pretty(&config))?;
+        let Origin::Gguf(_) = self.origin() else {
+            for name in [
+                "generation_config.json",
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+                "chat_template.jinja",
+            ] {
+                if let Some(bytes) = self.small_file(name)? {
+                    write(name, &bytes)?;
+                }
+            }
+            return Ok(());
+        };
+        write("generation_config.json", &pretty(&json!({ "eos_token_id": self.eos() })))?;
+        if let Some((tokenizer, tokenizer_config)) = self.tokenizer_of_gguf()? {
+            write("tokenizer.json", tokenizer.to_string().as_bytes())?;
+            write("tokenizer_config.json", &pretty(&tokenizer_config))?;
+        }
+        Ok(())
+    }
+
+    fn config_json(&self, weights: WeightFormat) -> Result<Value> {
+        let mut config = match self.small_json("config.json")? {
+            Some(config) => config,
+            None => described(self.config(), self.tensors()?.head.is_none()),
+        };
+        if let Family::FalconMamba { mixer_rms_eps } = self.config().family {
+            config["mixer_rms_eps"] = short(mixer_rms_eps);
+        }
+        let dtype = match weights {
+            WeightFormat::F32 => Some("float32"),
+            WeightFormat::F16 => Some("float16"),
+            WeightFormat::Bf16 => Some("bfloat16"),
+            _ => None,
+        };
+        if let Some(dtype) = dtype {
+            config["torch_dtype"] = dtype.into();
+        }
+        let fields = config.as_object_mut().expect("a config that was read is an object");
+        fields.shift_remove("quantization_config");
+        let bits = match weights {
+            WeightFormat::Nf4 | WeightFormat::Fp4 => json!({
+                "load_in_4bit": true, "load_in_8bit": false, "bnb_4bit_quant_type": weights.name(),
+                "bnb_4bit_use_double_quant": false, "bnb_4bit_compute_dtype": "float32", "bnb_4bit_quant_storage": "uint8",
+                "quant_method": "bitsandbytes",
+            }),
+            WeightFormat::Int8 => json!({
+                "load_in_4bit": false, "load_in_8bit": true, "llm_int8_threshold": 6.0, "llm_int8_skip_modules": null,
+                "llm_int8_has_fp16_weight": false, "llm_int8_enable_fp32_cpu_offload": false,
+                "quant_method": "bitsandbytes",
+            }),
+            plain if plain.is_plain() => return Ok(config),
+            // Others who read this folder are to know that they cannot.
+            blocks => json!({ "quant_method": "peregrine", "format": blocks.name() }),
+        };
+        config["quantization_config"] = bits;
+        Ok(config)
+    }
+}
+
+/// A number as short as it can be and still be the same f32: 1e-5, and not 0.000009999999747378752.
+fn short(value: f32) -> Value {
+    format!("{value:e}").parse::<f64>().unwrap_or(value.into()).into()
+}
+
+/// A config.json for a model that came without.
+fn described(config: &Config, tied: bool) -> Value {
+    let falcon = matches!(config.family, Family::FalconMamba { .. });
+    json!({
+        "architectures": [if falcon { "FalconMambaForCausalLM" } else { "MambaForCausalLM" }],
+        "model_type": if falcon { "falcon_mamba" } else { "mamba" },
+        "vocab_size": config.vocab,
+        "hidden_size": config.hidden,
+        "intermediate_size": config.inner,
+        "expand": config.inner / config.hidden,
+        "num_hidden_layers": config.layers,
+        "state_size": config.state,
+        "conv_kernel": config.conv_kernel,
+        "time_step_rank": config.dt_rank,
+        "layer_norm_epsilon": short(config.norm_eps),
+        "hidden_act": "silu",
+        "use_bias": false,
+        "use_conv_bias": config.conv_bias,
+        "residual_in_fp32": true,
+        "tie_word_embeddings": tied,
+        "eos_token_id": config.eos.first(),
+        "torch_dtype": "float32",
+    })
+}
+
+/// The head of a safetensors file, and where each entry begins in the file.
+fn header(entries: &[&Entry], said: serde_json::Map<String, Value>) -> (Vec<u8>, Vec<u64>) {
+    let mut fields = serde_json::Map::new();
+    let mut metadata = serde_json::Map::from_iter([("format".to_owned(), Value::from("pt"))]);
+    metadata.extend(said);
+    fields.insert("__metadata__".to_owned(), metadata.into());
+    // Wider types first: then all are aligned, as torch wants them.
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    order.sort_by_key(|i| std::cmp::Reverse(alignment(entries[*i].dtype)));
+    let (mut at, mut places) = (0, vec![0; entries.len()]);
+    for i in order {
+        let Entry { name, dtype, shape, bytes } = entries[i];
+        places[i] = at;
+        let offsets = [at, at + bytes];
+        fields.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets }));
+        at += bytes;
+    }
+    let mut json = Value::from(fields).to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut head = (json.len() as u64).to_le_bytes().to_vec();
+    head.append(&mut json);
+    places.iter_mut().for_each(|place| *place += head.len() as u64);
+    (head, places)
+}
+
+fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> Result<u64> {
+    let fail = |e| Error::io("write", path, e);
+    let all: Vec<Vec<Entry>> = planned.iter().map(entries).collect();
+    let flat: Vec<&Entry> = all.iter().flatten().collect();
+    let mut said = serde_json::Map::new();
+    for planned in planned {
+        if let Form::Blocks(format) = planned.form
+            && !format.is_plain()
+        {
+            let name = planned.part.name(Naming::Transformers);
+            let (key, value) = said_of_blocks(&name, format, planned.tensor.columns());
+            said.insert(key, value.into());
+        }
+    }
+    let (head, places) = header(&flat, said);
+    let mut file = File::create(path).map_err(fail)?;
+    file.write_all(&head).map_err(fail)?;
+    let mut places = places.into_iter();
+    for (planned, entries) in planned.iter().zip(&all) {
+        let mut places = entries.iter().map(|_| places.next().expect("a place for each entry"));
+        let mut next = |file: &mut File| -> Result<()> {
+            let place = places.next().expect("a place for each entry");
+            file.seek(SeekFrom::Start(place)).map(drop).map_err(fail)
+        };
+        next(&mut file)?;
+        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(fail);
+        let (tensor, meter) = (planned.tensor, &mut meter);
+        let beside = match planned.form {
+            Form::Blocks(format) => {
+                encode::blocks(tensor, format, meter, &mut write)?;
+                vec![]
+            }
+            Form::Mapped(map) => {
+                check_a(planned, map)?;
+                encode::mapped(tensor, |v| map.of(v), meter, &mut write)?;
+                vec![]
+            }
+            Form::Bnb4(format) => {
+                let scales = encode::bnb4(tensor, format, meter, &mut write)?;
+                vec![scales, quant_map(format), quant_state(format, &tensor.shape)]
+            }
+            Form::BnbInt8 => vec![encode::bnb_int8(tensor, meter, &mut write)?, vec![0]],
+        };
+        for bytes in beside {
+            next(&mut file)?;
+            file.write_all(&bytes).map_err(fail)?;
+        }
+    }
+    Ok(head.len() as u64 + flat.iter().map(|entry| entry.bytes).sum::<u64>())
+}
+
+/// A has a logarithm only where it is negative, as it is in every model.
+fn check_a(planned: &Planned<'_>, map: Map) -> Result<()> {
+    let tensor = planned.tensor;
+    if map == Map::LogOfMinus && !tensor.to_f32().iter().all(|a| *a < 0.0) {
+        let what = format!("{}: a value of A that is not negative", planned.part.name(Naming::Gguf));
+        let hint = "a folder holds its logarithm; write a .gguf file".to_owned();
+        return Err(Error::Unsupported { file: tensor.file.to_owned(), what, hint });
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! A checkpoint as a GGUF file, as llama.cpp's converter writes it.
+
+use super::{Form, Map, Meter, Planned, encode, planned};
+use crate::error::{Error, Result};
+use crate::format::WeightFormat;
+use crate::format::gguf::{Array, Header, Metadata, Outline, TensorType, Value};
+use crate::model::{AForm, Family, LayerPart, MIXER_RMS_EPS, Naming, Part, Progress, Recipe};
+use crate::runtime::Checkpoint;
+use crate::runtime::checkpoint::{Origin, template_of, token};
+use crate::text::Vocabulary;
+use serde_json::Value as Json;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+impl Checkpoint {
+    /// Gives the bytes written.
+    pub(super) fn write_gguf(
+        &self,
+        path: &Path,
+        weights: WeightFormat,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<u64> {
+        let fail = |e| Error::io("write", path, e);
+        let metadata = self.metadata(weights)?;
+        let tensors = self.tensors()?;
+        let planned = planned(&tensors, Recipe::To(weights), AForm::Itself, |part, tensor, format| {
+            if part.role().is_none() {
+                return Form::Mapped(Map::Same);
+            }
+            // A GGUF file has whole blocks only.
+            let fits = TensorType::of(format).is_some() && tensor.columns() % format.block_values() == 0;
+            Form::Blocks(if fits { format } else { WeightFormat::F16 })
+        });
+        let outlines: Vec<Outline> = planned.iter().map(outline).collect();
+        let header = Header::new(&metadata, &outlines);
+        let mut out = BufWriter::new(File::create(path).map_err(fail)?);
+        out.write_all(&header.bytes).map_err(fail)?;
+        let mut meter = Meter::new(&tensors, progress);
+        for (planned, padding) in planned.iter().zip(&header.padding) {
+            let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(fail);
+            match planned.form {
+                Form::Blocks(format) => encode::blocks(planned.tensor, format, &mut meter, &mut write)?,
+                Form::Mapped(map) => encode::mapped(planned.tensor, |v| map.of(v), &mut meter, &mut write)?,
+                Form::Bnb4(_) | Form::BnbInt8 => unreachable!("no GGUF file has formats of bitsandbytes"),
+            }
+            write(&vec![0; *padding])?;
+        }
+        out.flush().map_err(fail)?;
+        drop(out);
+        let padding: usize = header.padding.iter().sum();
+        Ok(header.bytes.len() as u64 + padding as u64 + outlines.iter().map(|o| o.bytes).sum::<u64>())
+    }
+
+    fn metadata(&self, weights: WeightFormat) -> Result<Metadata> {
+        let mut keys = match self.source().metadata() {
+            // What another GGUF file says of the model stays true.
+            Some(keys) => keys.clone(),
+            None => self.described()?,
+        };
+        keys.remove("split.");
+        if let Family::FalconMamba { mixer_rms_eps } = self.config().family {
+            keys.set(MIXER_RMS_EPS, Value::F32(mixer_rms_eps));
+        }
+        keys.set("general.file_type", Value::U32(file_type(weights)));
+        keys.set("general.quantization_version", Value::U32(2));
+        Ok(keys)
+    }
+
+    /// What the config and the tokenizer say, as llama.cpp's converter would.
+    fn described(&self) -> Result<Metadata> {
+        let config = self.config();
+        let mut keys = Metadata::new(self.label());
+        let size = |n: usize| Value::U32(u32::try_from(n).expect("a config's sizes are below 2^20"));
+        let text = |text: &str| Value::String(text.to_owned());
+        keys.set("general.architecture", text("mamba"));
+        keys.set("general.type", text("model"));
+        keys.set("general.name", text(&self.name()));
+        // States have no end; the converter writes this number.
+        keys.set("mamba.context_length", size(1 << 20));
+        keys.set("mamba.embedding_length", size(config.hidden));
+        keys.set("mamba.feed_forward_length", size(0));
+        keys.set("mamba.attention.head_count", size(0));
+        keys.set("mamba.block_count", size(config.layers));
+        keys.set("mamba.ssm.conv_kernel", size(config.conv_kernel));
+        keys.set("mamba.ssm.inner_size", size(config.inner));
+        keys.set("mamba.ssm.state_size", size(config.state));
+        keys.set("mamba.ssm.time_step_rank", size(config.dt_rank));
+        keys.set("mamba.attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps));
+        keys.set("mamba.ssm.dt_b_c_rms", Value::Bool(matches!(config.family, Family::FalconMamba { .. })));
+        let Some(json) = self.small_json("tokenizer.json")? else {
+            keys.set("mamba.vocab_size", size(config.vocab));
+            keys.set("tokenizer.ggml.model", text("no_vocab"));
+            return Ok(keys);
+        };
+        let file = format!("{}: tokenizer.json", self.label());
+        let Vocabulary { tokens, kinds, merges, pre } = Vocabulary::from_json(&file, &json, config.vocab)?;
+        keys.set("tokenizer.ggml.model", text("gpt2"));
+        keys.set("tokenizer.ggml.pre", text(&pre));
+        self.ids(&tokens, &mut keys)?;
+        let kinds: Vec<i32> = kinds.into_iter().map(|kind| kind.number()).collect();
+        keys.set("tokenizer.ggml.tokens", Value::Array(Array::Strings(tokens)));
+        keys.set("tokenizer.ggml.token_type", Value::Array(Array::of_i32(&kinds)));
+        keys.set("tokenizer.ggml.merges", Value::Array(Array::Strings(merges)));
+        let own = self.small_file("chat_template.jinja")?.and_then(|bytes| String::from_utf8(bytes).ok());
+        let said = self.small_json("tokenizer_config.json")?.unwrap_or_default();
+        if let Some(template) = own.as_deref().or(template_of(&said)) {
+            keys.set("tokenizer.chat_template", text(template));
+        }
+        Ok(keys)
+    }
+
+    /// The ids that mean something: of config.json and generation_config.json, and by their spelling in tokenizer_config.json.
+    fn ids(&self, tokens: &[String], keys: &mut Metadata) -> Result<()> {
+        let [config, generation, said] = ["config.json", "generation_config.json", "tokenizer_config.json"]
+            .map(|name| self.small_json(name).map(Option::unwrap_or_default));
+        let (config, generation, said) = (config?, generation?, said?);
+        let first = |json: &Json, key: &str| match json.get(key) {
+            Some(Json::Array(ids)) => ids.first().and_then(Json::as_u64),
+            Some(id) => id.as_u64(),
+            None => None,
+        };
+        for (key, name, spelled) in [
+            ("bos_token_id", "bos", "bos_token"),
+            ("eos_token_id", "eos", "eos_token"),
+            ("pad_token_id", "padding", "pad_token"),
+            ("unk_token_id", "unknown", "unk_token"),
+        ] {
+            let spelled = Some(token(&said, spelled)).filter(|text| !text.is_empty());
+            let by_spelling = || spelled.and_then(|text| tokens.iter().position(|t| t == text)).map(|id| id as u64);
+            let id = first(&config, key).or_else(|| first(&generation, key)).or_else(by_spelling);
+            if let Some(id) = id.and_then(|id| u32::try_from(id).ok()).filter(|id| (*id as usize) < tokens.len()) {
+                keys.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
+            }
+        }
+        // A second token that ends an answer ends a turn.
+        let eos = keys.id("tokenizer.ggml.eos_token_id")?;
+        if let Some(id) = self.eos().iter().find(|id| Some(**id) != eos) {
+            keys.set("tokenizer.ggml.eot_token_id", Value::U32(*id));
+        }
+        keys.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
+        Ok(())
+    }
+
+    /// What to call the model: the name of its folder.
+    fn name(&self) -> String {
+        let path = match self.origin() {
+            Origin::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            Origin::Gguf(path) => path.clone(),
+            Origin::CompiledIn => "tiny-chat".into(),
+        };
+        path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+}
+
+fn outline(planned: &Planned<'_>) -> Outline {
+    let tensor = planned.tensor;
+    let mut shape = tensor.shape.clone();
+    if matches!(planned.part, Part::Layer(_, LayerPart::ConvWeight)) {
+        shape.remove(1);
+    }
+    let format = if let Form::Blocks(format) = planned.form { format } else { WeightFormat::F32 };
+    let rows = shape.iter().product::<usize>() / tensor.columns();
+    Outline {
+        name: planned.part.name(Naming::Gguf),
+        tensor_type: TensorType::of(format).expect("the plan has types of GGUF only"),
+        shape,
+        bytes: (rows * format.row_bytes(tensor.columns())) as u64,
+    }
+}
+
+/// llama.cpp's number for a file whose matrices are mostly of a format.
+fn file_type(weights: WeightFormat) -> u32 {
+    match weights {
+        WeightFormat::F32 => 0,
+        WeightFormat::F16 => 1,
+        WeightFormat::Q4_0 => 2,
+        WeightFormat::Q8_0 => 7,
+        // The medium mixes: for this architecture the small ones are the same.
+        WeightFormat::Q4K => 15,
+        WeightFormat::Q5K => 17,
+        WeightFormat::Q6K => 18,
+        WeightFormat::Bf16 => 32,
+        WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8 => unreachable!("refused before"),
+    }
+}
