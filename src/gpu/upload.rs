@@ -11,13 +11,13 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 /// Bytes of a staging buffer. Data is best cut into pieces of this size; a larger piece makes all of them larger.
-pub const UPLOAD_PIECE: usize = 8 << 20;
+pub const UPLOAD_PIECE: usize = 4 << 20;
 
 /// Staging buffers, at most: some being filled, some being copied.
-const STAGES: usize = 4;
+const STAGES: usize = 8;
 
-/// Threads that fill them, at most.
-const READERS: usize = 4;
+/// Threads that fill them, at most: reading needs a few, quantizing as many as there are.
+const READERS: usize = 8;
 
 /// How often finished copies are looked for while data is being read.
 const LOOK: Duration = Duration::from_millis(1);

@@ -68,6 +68,15 @@ impl Form {
         unlike
     }
 
+    /// This form for weights of a format: where a lane unpacks 32 values, the lanes of a GPU read x from as many places at a
+    /// time, 128 bytes apart, which costs more than reading W. So eight rows share it.
+    pub(super) fn for_format(self, format: WeightFormat) -> Self {
+        if format.unit_values() < 32 || self.wide || self.team_rows >= 8 {
+            return self;
+        }
+        Form { rows: 2 * self.rows, team_rows: 8, ..self }
+    }
+
     pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, normed: bool) -> KernelDef {
         parts.push(file(if normed { wgsl!("lib/prologue_norm.wgsl") } else { wgsl!("lib/prologue_none.wgsl") }));
         parts.extend([if self.wide { WIDE_TEAM } else { TEAM }, file(wgsl!("matvec.wgsl"))]);

@@ -178,7 +178,7 @@ impl Linear {
         assert!(x.width >= self.columns() && y.width >= self.rows(), "{}: x or y is too narrow", self.name);
         let product = match product {
             Product::Matmul(form) => Product::Matmul(form.for_rows(self.rows())),
-            matvec => matvec,
+            Product::Matvec(form) => Product::Matvec(form.for_format(self.format())),
         };
         let (squares, squares_in, eps) = match prologue {
             Prologue::None => (None, 0, 0.0),
