@@ -3,7 +3,7 @@
 # Mesa's drivers complain on stderr where a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test test-coop drivers setup build check report
+.PHONY: chat test test-coop drivers setup build check report fuzz
 
 ## chat: chat with the small model that ships with the project
 chat: build
@@ -36,6 +36,16 @@ check:
 ## build: target/release/peregrine
 build: setup
 	cargo build --release
+
+## fuzz: readers of files against anything (FUZZ=gguf or safetensors, RUNS=1000000); needs cargo-fuzz and a nightly compiler
+FUZZ ?= gguf safetensors
+RUNS ?= 1000000
+# Files of 64 KiB at most that may not take 512 MB: whoever believes a length in a file is found out.
+fuzz:
+	@for target in $(FUZZ); do \
+	  cargo +nightly fuzz run $$target fuzz/corpus/$$target -- \
+	    -runs=$(RUNS) -max_len=65536 -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=10 -print_final_stats=1 || exit 1; \
+	done
 
 ## report: the errors that the tests reach on this machine's adapter, as a markdown table
 report: setup

@@ -20,10 +20,15 @@ pub enum Error {
         source: std::io::Error,
     },
     /// There is nothing at the path given for a model.
-    #[error("no model at {}: give a .gguf file, or the folder that holds config.json and the .safetensors files", path.display())]
+    #[error(
+        "no model at {}: give a .gguf file, or the folder that holds config.json and the .safetensors files{}",
+        path.display(), near.as_ref().map_or_else(String::new, |near| format!("; is it {}?", near.display()))
+    )]
     ModelNotFound {
         /// The path given.
         path: PathBuf,
+        /// What lies there and is called almost so.
+        near: Option<PathBuf>,
     },
     /// A checkpoint folder lacks one of its parts.
     #[error("{} has no {missing}: a checkpoint is a folder with config.json, tokenizer.json and .safetensors files", dir.display())]

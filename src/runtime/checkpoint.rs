@@ -2,6 +2,7 @@
 
 mod files;
 pub(super) mod gguf;
+mod near;
 
 use super::sampler::SamplingDefaults;
 use crate::error::{Error, Result};
@@ -51,7 +52,7 @@ impl Checkpoint {
             return Self::open_gguf(dir);
         }
         if !dir.is_dir() {
-            return Err(Error::ModelNotFound { path: dir.to_owned() });
+            return Err(Error::ModelNotFound { path: dir.to_owned(), near: near::to(dir) });
         }
         if let Some(file) = gguf::only_one_in(dir)? {
             return Self::open_gguf(&file);

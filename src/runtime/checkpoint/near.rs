@@ -1,0 +1,55 @@
+//! What somebody may have meant who names a model that is not there.
+
+use std::path::{Path, PathBuf};
+
+/// Letters that may be wrong.
+const WRONG: usize = 2;
+
+/// The folder or GGUF file beside `path` whose name is nearest to it: the same without its ending, or a letter or two away.
+pub(super) fn to(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?.to_lowercase();
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(parent).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let models = entries.filter(|entry| *entry != path && (entry.is_dir() || super::gguf::is_called_gguf(entry)));
+    let distance = |entry: &PathBuf| {
+        let other = entry.file_name()?.to_str()?.to_lowercase();
+        let stem = other.strip_suffix(".gguf").unwrap_or(&other);
+        Some(letters_apart(&name, &other).min(letters_apart(name.strip_suffix(".gguf").unwrap_or(&name), stem)))
+    };
+    let nearest = models.filter_map(|entry| Some((distance(&entry)?, entry))).min()?;
+    (nearest.0 <= WRONG && nearest.0 * 3 <= name.len()).then_some(nearest.1)
+}
+
+/// Letters that are to be put in, left out or changed (Levenshtein, 1965).
+fn letters_apart(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let changed = corner + usize::from(letter != *other);
+            corner = row[j + 1];
+            row[j + 1] = changed.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn almost_the_name_is_near_and_another_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["falcon-mamba.gguf", "tiny-chat.gguf", "notes.txt"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let near = |name: &str| to(&dir.path().join(name)).map(|path| path.file_name().unwrap().to_owned());
+        assert_eq!(near("falcon-mamba").unwrap(), "falcon-mamba.gguf");
+        assert_eq!(near("Falcon-Mamab.gguf").unwrap(), "falcon-mamba.gguf");
+        assert_eq!([near("llama"), near("note.txt"), near("x")], [None, None, None]);
+        assert_eq!(to(&dir.path().join("no/such")), None);
+    }
+}
