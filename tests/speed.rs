@@ -28,7 +28,7 @@ fn a_token_moves_the_weights_and_the_state_and_little_else() {
     }
     let gpu = common::gpu();
     for format in WeightFormat::ALL {
-        let shape = shape(512, 4, 4096);
+        let shape = shape(1024, 4, 4096);
         let weights = Weights::made_up(&gpu, &shape, format, &mut |_| {}).unwrap();
         // All weights but the embedding, of which a token reads a row; the state of a version is read, and written.
         let embedding = (shape.config.vocab * format.device_row_bytes(shape.config.hidden)) as u64;
