@@ -26,7 +26,7 @@ impl Forward {
         self.slots[slot].position
     }
 
-    /// Version of a slot's state that holds what it has consumed, for [`StateBank::read`].
+    /// Version of a slot's state that holds what it has consumed, for [`super::StateBank::read`].
     pub fn version(&self, slot: usize) -> usize {
         self.slots[slot].version as usize % VERSIONS
     }
