@@ -8,4 +8,4 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
   return Unit(load_codes(first + 2u * unit), scale);
 }
 
-fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> { return unit.scale * code_quad(unit.codes, quad); }
+fn unscaled_quad(unit: Unit, quad: u32) -> vec4<f32> { return code_quad(unit.codes, quad); }

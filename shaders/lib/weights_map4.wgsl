@@ -7,4 +7,4 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
   return Unit(load_bits(first + unit), bitcast<f32>(load_word(first + whole + unit / 8u, unit / 2u % 4u)));
 }
 
-fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> { return unit.scale * mapped(nibbles(unit.codes, quad)); }
+fn unscaled_quad(unit: Unit, quad: u32) -> vec4<f32> { return mapped(nibbles(unit.codes, quad)); }

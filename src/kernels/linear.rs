@@ -30,12 +30,17 @@ pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
             vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_fp4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
         }
     };
-    let quads = match format.unit_values() {
-        4 => wgsl!("lib/quads_1.wgsl"),
-        8 => wgsl!("lib/quads_2.wgsl"),
-        _ => wgsl!("lib/quads_8.wgsl"),
+    let quads = match format {
+        WeightFormat::F32 => vec![wgsl!("lib/quads_1.wgsl")],
+        WeightFormat::F16 | WeightFormat::Bf16 => vec![wgsl!("lib/quads_2.wgsl")],
+        WeightFormat::Q4K | WeightFormat::Q5K | WeightFormat::Q6K => {
+            vec![wgsl!("lib/quads_8.wgsl"), wgsl!("lib/dot_values.wgsl")]
+        }
+        WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8 => {
+            vec![wgsl!("lib/quads_8.wgsl"), wgsl!("lib/dot_scaled.wgsl")]
+        }
     };
-    [bits].into_iter().chain(unpack.into_iter().chain([quads]).map(file)).collect()
+    [bits].into_iter().chain(unpack.into_iter().chain(quads).map(file)).collect()
 }
 
 pub(super) fn weights_bindings() -> Vec<Binding> {
