@@ -76,6 +76,37 @@ fn a_model_against_itself_differs_in_nothing_and_in_another_format_in_little() {
     assert!(!stdout(&run(&["eval", "-f", text, "--limit", "64"])).contains("against"));
 }
 
+/// What a format costs, on held-out questions with their answers: limits of about twice what was measured.
+#[test]
+fn a_format_costs_no_more_than_it_did() {
+    if no_gpu("a_format_costs_no_more_than_it_did") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("held-out.txt");
+    let questions = std::fs::read_to_string(shipped("tiny-chat").join("eval.jsonl")).unwrap();
+    let texts = questions.lines().step_by(16).map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        format!("{}{}<|im_end|>\n", line["prompt"].as_str().unwrap(), line["answer"].as_str().unwrap())
+    });
+    std::fs::write(&text, texts.collect::<String>()).unwrap();
+    let cost = |format: &str| {
+        let scores = json(&["--text", text.to_str().unwrap(), "--parse-special", "--limit", "1536", "-w", format]);
+        let against = &scores["text"]["against"];
+        let [kl, best] = ["kl", "same_best"].map(|field| number(&against[field]));
+        eprintln!("reached | tiny-chat {format} | KL {kl:.1e} | same best {:.2} %", 100.0 * best);
+        (kl, best)
+    };
+    for (format, most, least) in
+        [("q8_0", 5e-5, 0.99), ("int8", 5e-5, 0.99), ("q4_0", 4e-3, 0.95), ("nf4", 5e-3, 0.95), ("fp4", 1e-2, 0.94)]
+    {
+        let (kl, best) = cost(format);
+        assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same best {best}");
+    }
+    // Its rows are too short for blocks of 256.
+    assert_eq!(cost("q4_K"), cost("q8_0"));
+}
+
 #[test]
 fn perplexity_is_that_of_the_logits() {
     if no_gpu("perplexity_is_that_of_the_logits") {
