@@ -98,7 +98,7 @@ fn a_format_costs_no_more_than_it_did() {
         (kl, best)
     };
     for (format, most, least) in
-        [("q8_0", 5e-5, 0.99), ("int8", 5e-5, 0.99), ("q4_0", 4e-3, 0.95), ("nf4", 5e-3, 0.95), ("fp4", 1e-2, 0.94)]
+        [("q8_0", 5e-5, 0.98), ("int8", 5e-5, 0.98), ("q4_0", 4e-3, 0.94), ("nf4", 5e-3, 0.94), ("fp4", 1e-2, 0.92)]
     {
         let (kl, best) = cost(format);
         assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same best {best}");
