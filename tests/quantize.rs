@@ -60,7 +60,7 @@ fn holds_what_encoding_gives(old: &Checkpoint, new: &Checkpoint, format: WeightF
     let (mut quantized, mut matrices) = (0, 0);
     for ((part, before), (same, after)) in old.parts().zip(new.parts()) {
         assert_eq!(part, same);
-        if part.role().is_none() {
+        if part.role(false).is_none() {
             continue;
         }
         matrices += 1;
@@ -100,6 +100,17 @@ fn a_gguf_file_holds_the_model_in_every_format_of_gguf() {
         }
     }
     assert_eq!(names(dir.path()).len(), 8, "nothing is left beside the files");
+}
+
+#[test]
+fn a_table_that_is_the_head_as_well_keeps_eight_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let tied = export(fixture("mamba-tiny"), WeightFormat::Q4_0, &dir.path().join("tied.gguf"));
+    let own = export(fixture("falcon-tiny"), WeightFormat::Q4_0, &dir.path().join("own.gguf"));
+    let (tied, own) = (tied.tensors().unwrap(), own.tensors().unwrap());
+    assert!(tied.head.is_none() && tied.embedding.held_as() == WeightFormat::Q8_0);
+    let of_head = own.head.as_ref().map(peregrine::format::Tensor::held_as);
+    assert_eq!((own.embedding.held_as(), of_head), (WeightFormat::Q4_0, Some(WeightFormat::Q8_0)));
 }
 
 #[test]
@@ -177,7 +188,7 @@ fn folders_hold_codes_of_bitsandbytes_as_it_lays_them_out() {
         let new = export(shipped("tiny-chat"), format, &out);
         let tensors = new.tensors().unwrap();
         for (part, tensor) in tensors.parts() {
-            let inner = matches!(part, Part::Layer(..)) && part.role().is_some();
+            let inner = matches!(part, Part::Layer(..)) && part.role(false).is_some();
             match &tensor.encoding {
                 Encoding::Bnb4(_) => assert!(inner && format != WeightFormat::Int8, "{}", tensor.name),
                 Encoding::Int8(_) => assert!(inner && format == WeightFormat::Int8, "{}", tensor.name),
@@ -190,7 +201,7 @@ fn folders_hold_codes_of_bitsandbytes_as_it_lays_them_out() {
         let old = Checkpoint::open(shipped("tiny-chat")).unwrap();
         let old = old.tensors().unwrap();
         for ((_, before), (part, after)) in
-            old.parts().zip(tensors.parts()).filter(|(_, (part, _))| part.role().is_some())
+            old.parts().zip(tensors.parts()).filter(|(_, (part, _))| part.role(false).is_some())
         {
             let (before, after) = (before.to_f32(), after.to_f32());
             let largest = before.iter().fold(0.0f32, |m, v| m.max(v.abs()));

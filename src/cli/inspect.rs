@@ -1,8 +1,7 @@
 //! `peregrine inspect`: what is in a checkpoint, and what memory it needs, before anything is loaded.
 
-use super::model::ModelArgs;
+use super::model::{ModelArgs, rare};
 use clap::Args;
-use peregrine::format::{Encoding, Tensor};
 use peregrine::model::{Bytes, Embeddings, Family, MemoryPlan, ModelTensors, Room};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -134,20 +133,4 @@ fn types(tensors: &ModelTensors<'_>) -> Vec<(String, u64)> {
         *types.entry(tensor.stored_as()).or_default() += tensor.bytes.len() as u64;
     }
     types.into_iter().collect()
-}
-
-/// What the types that the device does not have become on it.
-fn rare(tensors: &ModelTensors<'_>) -> Vec<String> {
-    let become_another = |tensor: &Tensor<'_>| match &tensor.encoding {
-        Encoding::Rare(block) => {
-            let held = tensor.held_as();
-            let loss = if block.becomes(held) { "without loss" } else { "rounded" };
-            Some(format!("{} becomes {held}, {loss}", tensor.stored_as()))
-        }
-        _ => None,
-    };
-    let mut said: Vec<String> = tensors.matrices().filter_map(become_another).collect();
-    said.sort();
-    said.dedup();
-    said
 }

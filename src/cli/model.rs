@@ -2,13 +2,14 @@
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use peregrine::format::WeightFormat;
+use peregrine::format::{Encoding, Tensor, WeightFormat};
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::kernels::variants::Math;
-use peregrine::model::{Embeddings, Forward, MemoryPlan, Progress, Recipe, Room, Tune};
+use peregrine::model::{Embeddings, Forward, MemoryPlan, ModelTensors, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
 use peregrine::text::{CHATML, Template, Tokenizer};
 use peregrine::{Error, Result};
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -266,7 +267,12 @@ impl ModelArgs {
 /// Says what is not as it was asked for; with `verbose`, what a model is going to take, and what there is.
 pub fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
     options.check()?;
-    let plan = MemoryPlan::of(checkpoint.config(), &checkpoint.tensors()?, options, gpu.caps().span_limit());
+    let tensors = checkpoint.tensors()?;
+    let plan = MemoryPlan::of(checkpoint.config(), &tensors, options, gpu.caps().span_limit());
+    rare(&tensors).iter().for_each(|line| eprintln!("{line}"));
+    if let Some(line) = instead(&tensors, options.weights) {
+        eprintln!("{line}");
+    }
     if plan.embeddings != options.embeddings {
         eprintln!("--embeddings host: the table of embeddings is the head as well, and stays on the device");
     }
@@ -277,6 +283,42 @@ pub fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verb
         Room::of(gpu, &options).map_or_else(|| "how much is free is not known".to_owned(), |room| room.to_string());
     eprintln!("the model takes {plan}; {room}");
     Ok(())
+}
+
+/// What the types that the device does not have become on it.
+pub fn rare(tensors: &ModelTensors<'_>) -> Vec<String> {
+    let become_another = |tensor: &Tensor<'_>| match &tensor.encoding {
+        Encoding::Rare(block) => {
+            let held = tensor.held_as();
+            let loss = if block.becomes(held) { "without loss" } else { "rounded" };
+            Some(format!("{} becomes {held}, {loss}", tensor.stored_as()))
+        }
+        _ => None,
+    };
+    let mut said: Vec<String> = tensors.matrices().filter_map(become_another).collect();
+    said.sort();
+    said.dedup();
+    said
+}
+
+/// What matrices get instead of the format that was asked for, where most of the model does.
+fn instead(tensors: &ModelTensors<'_>, recipe: Recipe) -> Option<String> {
+    let Recipe::To(asked) = recipe else { return None };
+    let mut formats: BTreeMap<&str, usize> = BTreeMap::new();
+    for (role, tensor) in tensors.roles() {
+        let format = recipe.format(role, tensor.held_as(), tensor.columns());
+        *formats.entry(format.name()).or_default() += tensor.rows() * tensor.columns();
+    }
+    let all: usize = formats.values().sum();
+    let got = formats.remove(asked.name()).unwrap_or(0);
+    let others: Vec<&str> = formats.into_keys().collect();
+    (2 * got < all).then(|| {
+        format!(
+            "{asked} has blocks of {} values, which few rows of this model are made of: it gets {}",
+            asked.block_values(),
+            others.join(" and ")
+        )
+    })
 }
 
 /// Loads a model without an engine around it, with a bar on a terminal.

@@ -76,9 +76,11 @@ impl Part {
         name.to_owned()
     }
 
-    /// What it is for, where it is a matrix that may be quantized.
-    pub fn role(self) -> Option<Role> {
+    /// What it is for, where it is a matrix that may be quantized. A table of embeddings is the head as well where that is
+    /// `tied`.
+    pub fn role(self, tied: bool) -> Option<Role> {
         match self {
+            Part::Embedding if tied => Some(Role::TiedEmbedding),
             Part::Embedding => Some(Role::Embedding),
             Part::Head => Some(Role::Head),
             Part::Layer(_, LayerPart::InProj) => Some(Role::InProj),

@@ -124,17 +124,8 @@ impl<'a> ModelTensors<'a> {
 
     /// The matrices, each with what it is for.
     pub fn roles(&self) -> impl Iterator<Item = (Role, &Tensor<'a>)> {
-        let head = self.head.as_ref().map(|head| (Role::Head, head));
-        let table = if head.is_some() { Role::Embedding } else { Role::TiedEmbedding };
-        let outer = std::iter::once((table, &self.embedding)).chain(head);
-        outer.chain(self.layers.iter().flat_map(|l| {
-            [
-                (Role::InProj, &l.in_proj),
-                (Role::XProj, &l.x_proj),
-                (Role::DtProj, &l.dt_proj),
-                (Role::OutProj, &l.out_proj),
-            ]
-        }))
+        let tied = self.head.is_none();
+        self.parts().filter_map(move |(part, tensor)| Some((part.role(tied)?, tensor)))
     }
 
     /// Where the table of embeddings comes to lie if it is wanted there: a tied head needs it on the device.
@@ -305,7 +296,7 @@ impl Weights {
         let mut total = tensors.bytes();
         let embedding = match tensors.place(embeddings) {
             Embeddings::Device => {
-                let role = if tensors.head.is_some() { Role::Embedding } else { Role::TiedEmbedding };
+                let role = Part::Embedding.role(tensors.head.is_none()).expect("it is a matrix");
                 Table::Device(Arc::new(matrix(gpu, up, recipe, role, &tensors.embedding)?))
             }
             Embeddings::Host => {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub struct Bench {
-    /// Folder of a checkpoint; without it, and without --shape, the small model that is compiled in
+    /// A .gguf file or the folder of a checkpoint; without it, and without --shape, the small model that is compiled in
     #[arg(short, long, value_name = "DIR", conflicts_with = "shape")]
     model: Option<PathBuf>,
     /// Made-up weights of this shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b) or a config.json

@@ -93,15 +93,16 @@ impl Checkpoint {
     ) -> Result<u64> {
         self.write_small_files(dir, weights)?;
         let tensors = self.tensors()?;
-        let planned = planned(&tensors, Recipe::To(weights), AForm::Log, |part, tensor, format| {
+        let planned = planned(&tensors, Recipe::To(weights), AForm::Log, |role, tensor, format| {
             let stored = tensor.held_as();
             let plain = if stored.is_plain() { stored } else { WeightFormat::F16 };
-            match (part.role(), weights) {
+            match (role, weights) {
                 (None, _) => Form::Blocks(if stored.is_plain() { stored } else { WeightFormat::F32 }),
                 // bitsandbytes leaves the embedding and the head alone.
-                (Some(Role::Embedding | Role::Head), WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8) => {
-                    Form::Blocks(plain)
-                }
+                (
+                    Some(Role::Embedding | Role::TiedEmbedding | Role::Head),
+                    WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8,
+                ) => Form::Blocks(plain),
                 (_, WeightFormat::Nf4 | WeightFormat::Fp4) => Form::Bnb4(weights),
                 (_, WeightFormat::Int8) => Form::BnbInt8,
                 _ => Form::Blocks(format),

@@ -24,8 +24,8 @@ impl Checkpoint {
         let fail = |e| Error::io("write", path, e);
         let metadata = self.metadata(weights)?;
         let tensors = self.tensors()?;
-        let planned = planned(&tensors, Recipe::To(weights), AForm::Itself, |part, tensor, format| {
-            if part.role().is_none() {
+        let planned = planned(&tensors, Recipe::To(weights), AForm::Itself, |role, tensor, format| {
+            if role.is_none() {
                 return Form::Mapped(Map::Same);
             }
             // A GGUF file has whole blocks only.

@@ -10,7 +10,7 @@ use super::Checkpoint;
 use super::checkpoint::Origin;
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::model::{AForm, ModelTensors, Part, Progress, Recipe};
+use crate::model::{AForm, ModelTensors, Part, Progress, Recipe, Role};
 use place::Staged;
 use std::path::Path;
 
@@ -86,15 +86,16 @@ fn planned<'a>(
     tensors: &'a ModelTensors<'a>,
     recipe: Recipe,
     a: AForm,
-    other: impl Fn(Part, &Tensor<'a>, WeightFormat) -> Form,
+    other: impl Fn(Option<Role>, &Tensor<'a>, WeightFormat) -> Form,
 ) -> Vec<Planned<'a>> {
     let has = tensors.layers.first().map_or(a, |layer| layer.a_form);
     let form = |part: Part, tensor: &Tensor<'a>| match part {
         Part::Layer(_, crate::model::LayerPart::A) if has != a => Form::Mapped(Map::of_a(has, a)),
         _ => {
             let stored = tensor.held_as();
-            let format = part.role().map_or(stored, |role| recipe.format(role, stored, tensor.columns()));
-            other(part, tensor, format)
+            let role = part.role(tensors.head.is_none());
+            let format = role.map_or(stored, |role| recipe.format(role, stored, tensor.columns()));
+            other(role, tensor, format)
         }
     };
     tensors.parts().map(|(part, tensor)| Planned { part, tensor, form: form(part, tensor) }).collect()
