@@ -37,7 +37,8 @@ impl WeightFormat {
         columns.div_ceil(self.unit_values())
     }
 
-    /// Bytes of each plane of a row of `columns` values, without their filling. The first `code_planes` are codes.
+    /// Bytes of each plane of a row of `columns` values, without its filling: codes, their further bits, scales, the scales'
+    /// scales.
     fn planes(self, columns: usize) -> [usize; 4] {
         let blocks = self.row_blocks(columns);
         let groups = blocks * self.block_values() / GROUP;

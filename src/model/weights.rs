@@ -227,7 +227,7 @@ impl Table {
     }
 }
 
-/// A model's weights on the device, each matrix in the type it has in the checkpoint.
+/// A model's weights on the device, each matrix in the format that its recipe gives it.
 pub struct Weights {
     pub(super) embedding: Table,
     pub(super) layers: Vec<Layer>,
