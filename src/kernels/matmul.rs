@@ -100,7 +100,8 @@ impl Form {
                 KernelDef::new("matmul", parts, bindings).coop().consts(&[
                     ("WG", 4 * coop.lanes),
                     ("SPLIT_X", exact.into()),
-                    ("SPLIT_W", (exact && format == WeightFormat::F32).into()),
+                    // The others have more digits than f16, a scale and a code together.
+                    ("SPLIT_W", (exact && !matches!(format, WeightFormat::F16 | WeightFormat::Bf16)).into()),
                     ("SCALE_W", (format != WeightFormat::F16).into()),
                 ])
             }
@@ -277,7 +278,7 @@ impl Race {
 
     /// What is wrong with a form's y, if anything.
     fn wrong(&self, form: Form, plan: &Plan) -> Result<Option<String>> {
-        let tolerance = product::tolerance(Product::Matmul(form));
+        let tolerance = product::tolerance(Product::Matmul(form), Self::COLUMNS);
         plan.run(Self::TOKENS)?;
         let y = pollster::block_on(self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS))?;
         let judged: Vec<f32> = y.chunks_exact(Self::ROWS).step_by(Self::JUDGED).flatten().copied().collect();
