@@ -6,9 +6,6 @@
 const SIDE: u32 = 4u * SIZE;
 const DEPTH: u32 = 16u;               // values of k a step
 const STEP_QUADS: u32 = DEPTH / 4u;
-// Quads that a lane unpacks of a unit at a time: all of a small one. What is left of a large one is another lane's, and its
-// bytes are loaded more than once.
-const PART_QUADS: u32 = select(QUADS, 1u, QUADS > STEP_QUADS);
 const STEP_PARTS: u32 = STEP_QUADS / PART_QUADS;
 const TOP: i32 = 14;                  // exponent of the largest value after scaling; f16 ends at 15
 

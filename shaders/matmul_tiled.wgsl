@@ -6,9 +6,6 @@ const DEPTH: u32 = 16u;             // values of k a step
 const SIDE: u32 = 64u * BLOCKS;     // tokens and rows of a tile
 const QUADS_A_SIDE: u32 = SIDE / 4u;
 const STEP_QUADS: u32 = DEPTH / 4u;
-// Quads that a lane unpacks of a unit at a time: all of a small one. What is left of a large one is another lane's, and its
-// bytes are loaded more than once.
-const PART_QUADS: u32 = select(QUADS, 1u, QUADS > STEP_QUADS);
 const STEP_PARTS: u32 = STEP_QUADS / PART_QUADS;
 
 var<workgroup> x_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, tokens / 4]

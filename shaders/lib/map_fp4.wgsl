@@ -1,11 +1,4 @@
-// The 4-bit floats of bitsandbytes: a sign, then one of eight sizes. Chosen bit by bit: a table with a variable index would
-// lie in memory.
-fn either(bits: vec4<u32>, bit: u32, low: vec4<f32>, high: vec4<f32>) -> vec4<f32> {
-  return select(low, high, (bits & vec4<u32>(bit)) != vec4<u32>(0u));
-}
-
-fn pair(codes: vec4<u32>, low: f32, high: f32) -> vec4<f32> { return either(codes, 1u, vec4<f32>(low), vec4<f32>(high)); }
-
+// The 4-bit floats of bitsandbytes: a sign, then one of eight sizes.
 fn mapped(codes: vec4<u32>) -> vec4<f32> {
   let a = either(codes, 2u, pair(codes, 0.0, 0.0052083334885537624), pair(codes, 0.6666666865348816, 1.0));
   let b = either(codes, 2u, pair(codes, 0.3333333432674408, 0.5), pair(codes, 0.1666666716337204, 0.25));

@@ -1,11 +1,4 @@
-// The normal-float map of 4 bits (Dettmers et al., 2023, appendix E): quantiles of a normal distribution. Chosen bit by bit: a
-// table with a variable index would lie in memory.
-fn either(bits: vec4<u32>, bit: u32, low: vec4<f32>, high: vec4<f32>) -> vec4<f32> {
-  return select(low, high, (bits & vec4<u32>(bit)) != vec4<u32>(0u));
-}
-
-fn pair(codes: vec4<u32>, low: f32, high: f32) -> vec4<f32> { return either(codes, 1u, vec4<f32>(low), vec4<f32>(high)); }
-
+// The normal-float map of 4 bits (Dettmers et al., 2023, appendix E): quantiles of a normal distribution.
 // Values with all the digits that their f32 has.
 fn mapped(codes: vec4<u32>) -> vec4<f32> {
   let a = either(codes, 2u, pair(codes, -1.0, -0.6961928009986877), pair(codes, -0.5250730514526367, -0.39491748809814453));

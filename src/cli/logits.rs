@@ -5,6 +5,7 @@ use super::model::{ModelArgs, load_forward};
 use super::output::WholeFile;
 use anyhow::{Context, bail};
 use clap::Args;
+use peregrine::format::safetensors_head;
 use peregrine::{Error, model};
 use std::path::PathBuf;
 
@@ -89,11 +90,7 @@ fn header(tensors: &[(String, [usize; 2])]) -> Vec<u8> {
         at += shape[0] * shape[1] * size_of::<f32>();
         (name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [first, at] }))
     });
-    let mut json = serde_json::Value::Object(entries.collect()).to_string().into_bytes();
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let mut head = (json.len() as u64).to_le_bytes().to_vec();
-    head.append(&mut json);
-    head
+    safetensors_head(entries.collect())
 }
 
 /// `[K, D]` as `[D, K]`.

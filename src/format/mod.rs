@@ -12,7 +12,7 @@ mod weight;
 
 pub use ggml::RareBlock;
 pub use pack::UNIT_BYTES;
-pub use safetensors::said_of_blocks;
+pub use safetensors::{safetensors_head, said_of_blocks};
 pub use source::TensorSource;
 pub use tensor::{Encoding, Tensor};
 pub use weight::WeightFormat;

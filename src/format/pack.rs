@@ -15,6 +15,7 @@
 //! That is as many bytes as files have, up to the filling of planes.
 
 use super::WeightFormat;
+use super::block::scale_and_minimum;
 
 /// Bytes that a kernel loads at a time.
 pub const UNIT_BYTES: usize = 16;
@@ -146,13 +147,9 @@ fn k_nibble(codes: &[u8], at: usize) -> u8 {
 
 /// Scales and minima of a block of q4_K or q5_K, so that a kernel finds those of any group in the same way.
 fn group_scales(block: &[u8]) -> [u8; 16] {
-    let s = &block[4..16];
     let (mut scales, mut minima, mut high) = (0u32, 0u32, 0u32);
     for j in 0..8 {
-        let (scale, minimum) = match j {
-            0..4 => (s[j] & 63, s[j + 4] & 63),
-            _ => ((s[j + 4] & 15) | (s[j - 4] >> 6) << 4, (s[j + 4] >> 4) | (s[j] >> 6) << 4),
-        };
+        let (scale, minimum) = scale_and_minimum(&block[4..16], j);
         let (scale, minimum) = (u32::from(scale), u32::from(minimum));
         scales |= (scale & 15) << (4 * j);
         minima |= (minimum & 15) << (4 * j);

@@ -83,6 +83,15 @@ fn blocks(place: &mut Place, said: &str) -> Option<()> {
     Some(())
 }
 
+/// The head of a safetensors file: the length of its JSON, filled up to whole words, and the JSON itself.
+pub fn safetensors_head(fields: serde_json::Map<String, serde_json::Value>) -> Vec<u8> {
+    let mut json = serde_json::Value::Object(fields).to_string().into_bytes();
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut head = (json.len() as u64).to_le_bytes().to_vec();
+    head.append(&mut json);
+    head
+}
+
 fn shards(dir: &Path) -> Result<Vec<PathBuf>> {
     let single = dir.join("model.safetensors");
     if single.exists() {

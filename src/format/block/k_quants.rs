@@ -6,7 +6,7 @@ use super::{f16_at, k_search};
 const N: usize = 256;
 
 /// The 6-bit scale and minimum of group `j` of 8, from 12 bytes.
-fn scale_and_minimum(packed: &[u8], j: usize) -> (u8, u8) {
+pub fn scale_and_minimum(packed: &[u8], j: usize) -> (u8, u8) {
     if j < 4 {
         (packed[j] & 63, packed[j + 4] & 63)
     } else {

@@ -10,7 +10,7 @@ mod k_search;
 mod q32;
 
 pub(super) use four_bit::{FP4, NF4};
-pub(super) use k_quants::write_q6;
+pub(super) use k_quants::{scale_and_minimum, write_q6};
 
 use super::WeightFormat;
 use half::{bf16, f16};

@@ -105,7 +105,7 @@ pub(super) fn is_gguf(path: &Path) -> bool {
     path.is_file() && (is_called_gguf(path) || (read(&mut first).is_ok() && &first == b"GGUF"))
 }
 
-pub(super) fn is_called_gguf(path: &Path) -> bool {
+pub(in crate::runtime) fn is_called_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Form, Map, Meter, Planned, encode, planned};
 use crate::error::{Error, Result};
-use crate::format::{WeightFormat, said_of_blocks};
+use crate::format::{WeightFormat, safetensors_head, said_of_blocks};
 use crate::model::{AForm, Config, Family, Naming, Progress, Recipe, Role};
 use crate::runtime::Checkpoint;
 use crate::runtime::checkpoint::Origin;
@@ -227,10 +227,7 @@ fn header(entries: &[&Entry], said: serde_json::Map<String, Value>) -> (Vec<u8>,
         fields.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets }));
         at += bytes;
     }
-    let mut json = Value::from(fields).to_string().into_bytes();
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let mut head = (json.len() as u64).to_le_bytes().to_vec();
-    head.append(&mut json);
+    let head = safetensors_head(fields);
     places.iter_mut().for_each(|place| *place += head.len() as u64);
     (head, places)
 }

@@ -7,7 +7,7 @@ mod gguf;
 mod place;
 
 use super::Checkpoint;
-use super::checkpoint::Origin;
+use super::checkpoint::{Origin, gguf::is_called_gguf};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::model::{AForm, ModelTensors, Part, Progress, Recipe, Role};
@@ -114,7 +114,7 @@ impl Checkpoint {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<u64> {
         let out = out.as_ref();
-        let to_gguf = out.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+        let to_gguf = is_called_gguf(out);
         if to_gguf && matches!(options.weights, WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8) {
             return Err(Error::BadOutput {
                 path: out.to_owned(),
