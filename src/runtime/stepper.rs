@@ -216,9 +216,10 @@ impl Stepper {
     fn step(&mut self) -> Result<()> {
         let mut rows = self.ready();
         if rows != self.forward.decoding() {
-            // Where somebody has not taken a token yet, they may by the time that what is under way is done.
+            // Where somebody has not taken a token yet, they may by the time that what is under way is done; once.
             let all_can = self.seats.iter().filter(|seat| seat.decoding).count() == rows.len();
-            let wait = !all_can && !self.under_way.is_empty();
+            let waited = rows.iter().any(|slot| self.seats[*slot].left_out > 0);
+            let wait = !all_can && !waited && !self.under_way.is_empty();
             self.settle()?;
             if wait {
                 for slot in rows {
