@@ -167,7 +167,7 @@ impl<'a> Generation<'a> {
         session.position += self.ids.len() as u64;
         session.consume(&self.ids);
         session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
-        session.engine.stepper().finish(session.slot, session.position, self.ids.last().copied())
+        session.engine.finish(session.slot, session.position)
     }
 }
 
