@@ -210,3 +210,29 @@ fn without_anything_to_read_a_session_goes_on_or_says_that_it_is_empty() {
     let whole: Vec<u32> = std::iter::from_fn(|| generation.next_id().unwrap()).collect();
     assert_eq!(whole, [first, second].concat());
 }
+
+#[test]
+fn a_prompt_that_was_cancelled_leaves_the_logits_of_its_last_chunk() {
+    if no_gpu("a_prompt_that_was_cancelled_leaves_the_logits_of_its_last_chunk") {
+        return;
+    }
+    let gpu = gpu();
+    let engine = engine(&gpu, 2);
+    let options = AnswerOptions::tokens(12);
+    let ids: Vec<u32> = (0..200_000).map(|i| i * 7 % TINY.vocab as u32).collect();
+    let mut session = engine.session(Sampling::GREEDY).unwrap();
+    let handle = session.cancel_handle();
+    let before = engine.counts().chunks;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while engine.counts().chunks < before + 5 {}
+            handle.cancel();
+        });
+        assert!(matches!(session.feed(&ids), Err(Error::Cancelled)));
+    });
+    let fed = session.position() as usize;
+    assert!(fed > 0 && fed < ids.len(), "{fed} tokens were fed");
+    let mut whole = engine.session(Sampling::GREEDY).unwrap();
+    let expected = whole.generate(&ids[..fed], &options).unwrap().next_id().unwrap();
+    assert_eq!(session.generate(&[], &options).unwrap().next_id().unwrap(), expected);
+}

@@ -271,9 +271,10 @@ impl Stepper {
         (seat.fed, seat.unfed) = (end, 0);
         if end < seat.prompt.len() {
             self.reading.push_back(slot);
-            return Ok(());
+        } else {
+            seat.prompt = Vec::new();
         }
-        seat.prompt = Vec::new();
+        // After every chunk: should it be the last, because somebody cancels, the slot can go on from it.
         self.forward.end_feed(slot)
     }
 
