@@ -65,7 +65,7 @@ impl Run {
         if stdout.is_terminal() {
             writeln!(stdout)?;
         }
-        let tokens = answer.generation().ids().len() as u64;
+        let tokens = answer.generation().tokens() as u64;
         drop(answer);
         if self.model.verbose || std::io::stderr().is_terminal() {
             let (total, read) = (started.elapsed().as_secs_f64(), session.position().saturating_sub(tokens));

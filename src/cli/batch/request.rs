@@ -346,7 +346,7 @@ impl Answered {
         let mut answer = ask(session)?;
         let text = answer.by_ref().collect::<Result<String>>()?;
         let finish = if answer.finish() == Some(Finish::Length) { "length" } else { "stop" };
-        let generated = answer.generation().ids().len() as u64;
+        let generated = answer.generation().tokens() as u64;
         drop(answer);
         self.read += session.position().saturating_sub(generated);
         self.generated += generated;
