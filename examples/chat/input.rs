@@ -26,7 +26,10 @@ pub struct Input {
     history: Option<PathBuf>,
 }
 
-/// Completes commands, and file names after `/read`.
+/// Commands that take the name of a file.
+const WITH_FILE: &[&str] = &["/read ", "/save ", "/load "];
+
+/// Completes commands, and file names after those that take one.
 struct Words {
     commands: &'static [&'static str],
     files: FilenameCompleter,
@@ -43,7 +46,7 @@ impl Completer for Words {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, context: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        if line.starts_with("/read ") {
+        if WITH_FILE.iter().any(|command| line.starts_with(command)) {
             return self.files.complete(line, at, context);
         }
         let fitting = self.commands.iter().filter(|command| line.starts_with('/') && command.starts_with(&line[..at]));

@@ -5,8 +5,10 @@ mod checkpoint;
 mod engine;
 mod export;
 mod generation;
+mod prefix;
 mod sampler;
 mod session;
+mod states;
 
 pub use answer::Answer;
 pub use checkpoint::Checkpoint;
