@@ -305,7 +305,9 @@ pub enum Error {
     #[error("there is nothing to continue: the last answer came to its end")]
     NothingToResume,
     /// The state of an earlier moment is not there any more. What led to it can be read again.
-    #[error("the state of that moment is not kept any more ({why}); read its text again, or allow more memory for states")]
+    #[error(
+        "the state of that moment is not kept any more ({why}); read its text again, or allow more memory for states"
+    )]
     StateNotKept {
         /// What became of it.
         why: String,

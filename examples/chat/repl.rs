@@ -20,8 +20,20 @@ use std::time::Instant;
 const BEGINNINGS: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
 
 const COMMANDS: &[&str] = &[
-    "/help", "/exit", "/clear", "/undo", "/regen", "/continue", "/fork", "/switch", "/system", "/set", "/stats", "/read",
-    "/tokens", "/device",
+    "/help",
+    "/exit",
+    "/clear",
+    "/undo",
+    "/regen",
+    "/continue",
+    "/fork",
+    "/switch",
+    "/system",
+    "/set",
+    "/stats",
+    "/read",
+    "/tokens",
+    "/device",
 ];
 
 const HELP: &str = "\
@@ -109,7 +121,7 @@ impl Repl<'_> {
             }
             "/undo" => {
                 let undone = self.session.undo();
-                if let Some(message) = self.told(undone)? {
+                if let Some(message) = self.told(undone.map_err(Into::into))? {
                     self.note(&format!("took back {:?}", beginning(&message.content)));
                 }
             }
@@ -141,7 +153,7 @@ impl Repl<'_> {
                 match settings::change(rest, &mut sampling, &mut options) {
                     Ok(()) => {
                         let set = self.session.set_sampling(sampling);
-                        if self.told(set)?.is_some() {
+                        if self.told(set.map_err(Into::into))?.is_some() {
                             self.options = options;
                         }
                     }
@@ -184,6 +196,13 @@ impl Repl<'_> {
         }
     }
 
+    /// Says what came of something.
+    fn say(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
+        let said = self.told(outcome.map_err(Into::into))?;
+        said.iter().for_each(|text| self.note(text));
+        Ok(())
+    }
+
     /// What is kept to go back to, and of the beginnings of texts.
     fn kept(&self) -> String {
         let engine = self.session.engine();
@@ -220,7 +239,9 @@ impl Repl<'_> {
         self.interrupts.watch(None);
         let Some((tokens, first, finish)) = self.told(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
-            self.note("the conversation was read again from its start: its earlier turns have changed, or were not kept");
+            self.note(
+                "the conversation was read again from its start: its earlier turns have changed, or were not kept",
+            );
         }
         match finish {
             Some(Finish::Cancelled) => self.note("stopped; /continue goes on"),

@@ -9,11 +9,17 @@ mod prefix;
 mod sampler;
 mod session;
 mod states;
+mod stepper;
+mod turns;
 
 pub use answer::Answer;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
 pub use export::{Existing, ExportOptions};
 pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
+pub use prefix::{PrefixBudget, PrefixStats, Reuse};
 pub use sampler::{Sampling, SamplingDefaults};
 pub use session::{CancelHandle, Session};
+pub use states::{Held, StateBudget, StateStats};
+pub use stepper::Counts;
+pub use turns::Mark;

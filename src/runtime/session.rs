@@ -4,6 +4,7 @@ use super::answer::{Answer, Turn};
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
 use super::sampler::Sampling;
+use super::turns::Past;
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::text::{Message, Span};
@@ -21,8 +22,13 @@ pub struct Session {
     pub(super) consumed: Vec<u32>,
     /// How many it has consumed in all, when no answer is under way.
     pub(super) position: u64,
-    sampling: Sampling,
-    read_again: bool,
+    /// Bytes of a character that the last answer was cut off in.
+    pub(super) unfinished: Vec<u8>,
+    /// Whether the last answer came to its end, so that there is nothing to go on with.
+    pub(super) ended: bool,
+    pub(super) sampling: Sampling,
+    pub(super) read_again: bool,
+    pub(super) past: Past,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -47,8 +53,11 @@ impl Session {
             fed: String::new(),
             consumed: vec![],
             position: 0,
+            unfinished: vec![],
+            ended: false,
             sampling,
             read_again: false,
+            past: Past::default(),
             cancelled: Arc::default(),
         }
     }
@@ -86,7 +95,7 @@ impl Session {
     }
 
     /// Whether the last message made the whole conversation be read again, because the template or somebody has changed
-    /// what was read before.
+    /// what was read before, or because its state is not kept any more.
     pub fn was_read_again(&self) -> bool {
         self.read_again
     }
@@ -108,35 +117,36 @@ impl Session {
     }
 
     /// Forgets what was consumed, but not the conversation: it will be read again.
-    fn forget(&mut self) -> Result<()> {
+    pub(super) fn forget(&mut self) -> Result<()> {
+        self.past = Past::default();
         self.fed.clear();
         self.consumed.clear();
-        self.position = 0;
+        self.unfinished.clear();
+        (self.position, self.ended) = (0, false);
         self.engine.stepper().reset(self.slot)
     }
 
-    /// Feeds tokens and continues them. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
-    /// by then stay fed.
-    pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
-        self.read_again = false;
-        self.read(ids)?;
-        Ok(Generation::new(self, options))
+    /// Feeds tokens, whether or not another session has read the same.
+    pub(super) fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
+        let outcome = self.engine.feed(self.slot, ids, &self.cancelled);
+        let consumed = usize::try_from(self.engine.stepper().position(self.slot) - self.position).unwrap_or(usize::MAX);
+        self.position += consumed as u64;
+        self.consume(&ids[..consumed]);
+        if consumed > 0 {
+            self.unfinished.clear();
+            self.ended = false;
+        }
+        outcome
     }
 
-    /// Feeds tokens and chooses the one after them.
-    fn read(&mut self, ids: &[u32]) -> Result<()> {
-        let cancelled = self.cancelled.clone();
-        let mut stepper = self.engine.stepper();
-        let outcome = stepper.feed(self.slot, ids, |_| match cancelled.swap(false, Ordering::Relaxed) {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
-        });
-        let consumed = usize::try_from(stepper.position(self.slot) - self.position).unwrap_or(usize::MAX);
-        self.position += consumed as u64;
-        drop(stepper);
-        self.consume(&ids[..consumed]);
-        outcome?;
-        self.engine.stepper().choose(self.slot, &self.consumed, self.sampling.window())
+    /// Feeds tokens and continues them; without any it continues what was consumed before.
+    pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
+        self.read_again = false;
+        if !ids.is_empty() || self.position == 0 {
+            self.feed(ids)?;
+            self.leave_beginning()?;
+        }
+        Generation::new(self, options)
     }
 
     /// Remembers consumed tokens, as many as penalties can look at.
@@ -150,12 +160,16 @@ impl Session {
     /// Goes on where the last answer was cut off, by its limit of tokens or by somebody, without feeding anything: the
     /// tokens are those that would have come.
     pub fn resume(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        if !self.engine.stepper().can_go_on(self.slot) {
+        if self.ended || self.position == 0 {
             return Err(Error::NothingToResume);
         }
         self.read_again = false;
-        let turn = if self.messages.last().is_some_and(|m| m.role == "assistant") { Turn::Rest } else { Turn::None };
-        Ok(Answer::new(Generation::new(self, options), options, turn))
+        let turn = match self.messages.last() {
+            Some(message) if message.role == "assistant" => Turn::Rest,
+            Some(message) if message.role == "user" => Turn::Whole,
+            _ => Turn::None,
+        };
+        Ok(Answer::new(Generation::new(self, options)?, options, turn))
     }
 
     /// Feeds plain text, as ids, and streams what the model makes of it.
@@ -167,6 +181,7 @@ impl Session {
     pub fn system(&mut self, text: &str) {
         self.messages.retain(|message| message.role != "system");
         self.messages.insert(0, Message::new("system", text));
+        self.past.clear();
     }
 
     /// Says something as the user and streams the assistant's answer.
@@ -174,38 +189,23 @@ impl Session {
     /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
     /// conversation is read again from its start. After an error the conversation is as before.
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.remember()?;
         self.messages.push(Message::new("user", text));
         if let Err(error) = self.read_messages() {
             self.messages.pop();
             return Err(error);
         }
-        Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
+        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
     }
 
-    /// Answers the last message of the user again, in place of the answer it had. The conversation is read again; with the
-    /// same seed the answer is the same.
-    pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        let answered = self.messages.pop_if(|message| message.role == "assistant");
-        let outcome = match self.messages.last() {
-            Some(message) if message.role == "user" => self.forget().and_then(|()| self.read_messages()),
-            _ => Err(Error::NothingToResume),
-        };
-        if let Err(error) = outcome {
-            self.messages.extend(answered);
-            return Err(error);
-        }
-        Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
-    }
-
-    /// Feeds what the messages add to what was fed, and chooses the answer's first token.
-    fn read_messages(&mut self) -> Result<()> {
+    /// Feeds what the messages add to what was fed.
+    pub(super) fn read_messages(&mut self) -> Result<()> {
         let read = self.prepare().and_then(|(ids, whole)| {
-            self.read(&ids)?;
+            self.feed(&ids)?;
             self.fed = whole;
-            Ok(())
+            self.remember()
         });
-        // What was fed of it must not stay; where even this fails, the next call says so.
-        read.inspect_err(|_| drop(self.forget()))
+        read.inspect_err(|_| self.unread())
     }
 
     /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
@@ -213,7 +213,7 @@ impl Session {
         let checkpoint = self.engine.checkpoint();
         let spans = checkpoint.render(&self.messages, true)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
-        self.read_again = !whole.starts_with(&self.fed);
+        self.read_again = std::mem::take(&mut self.past.lost) || !whole.starts_with(&self.fed);
         let ids = match whole.strip_prefix(&self.fed) {
             Some(_) => checkpoint.encode(&after(&spans, self.fed.len()))?,
             None => {
@@ -241,6 +241,8 @@ fn after(spans: &[Span], mut bytes: usize) -> Vec<Span> {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.engine.release(self.slot);
+        // What fails here fails again, and is reported, at the next use of the device.
+        let _ = self.leave_beginning();
+        self.engine.stepper().free_slot(self.slot);
     }
 }

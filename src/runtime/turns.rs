@@ -56,6 +56,13 @@ pub(super) struct Past {
     pub(super) trail: Trail,
 }
 
+impl Past {
+    /// Forgets the moments, but not what led here.
+    pub(super) fn clear(&mut self) {
+        self.moments.clear();
+    }
+}
+
 impl Session {
     /// This moment, to come back to.
     pub fn mark(&self) -> Result<Mark> {

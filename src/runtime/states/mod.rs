@@ -2,13 +2,15 @@
 
 mod spill;
 
+use super::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{Config, Forward, Saved, SlotState};
+use parking_lot::{Mutex, MutexGuard};
 use spill::{Record, SpillFile};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 const MIB: u64 = 1 << 20;
 
@@ -136,6 +138,19 @@ impl Place {
     }
 }
 
+impl Engine {
+    /// Sets how much memory states that are kept may take, those of all sessions and of the cache of beginnings together; the
+    /// default is [`StateBudget::default`]. What is over it is moved or given up at once.
+    pub fn set_state_budget(&self, budget: StateBudget) -> Result<()> {
+        self.states().set_budget(budget)
+    }
+
+    /// What kept states take.
+    pub fn state_stats(&self) -> StateStats {
+        self.states().stats()
+    }
+}
+
 impl StateStore {
     pub(super) fn new(forward: &Forward) -> Self {
         StateStore(Arc::new(Mutex::new(Shelves {
@@ -155,7 +170,7 @@ impl StateStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Shelves> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.0.lock()
     }
 
     /// Keeps a slot's state as it is, spilling what was not used for longest. Nothing may be under way.

@@ -37,9 +37,10 @@ impl SpillFile {
             self.places += 1;
             self.places - 1
         });
-        let written = self.file.seek(SeekFrom::Start(place * self.size)).and_then(|_| {
-            parts(state).try_for_each(|part| self.file.write_all(bytemuck::cast_slice(part)))
-        });
+        let written = self
+            .file
+            .seek(SeekFrom::Start(place * self.size))
+            .and_then(|_| parts(state).try_for_each(|part| self.file.write_all(bytemuck::cast_slice(part))));
         let record = Record { place, sum: sum(state) };
         match written {
             Ok(()) => Ok(record),
