@@ -91,16 +91,17 @@ impl Forward {
         variants: Variants,
     ) -> Result<Self> {
         let limit = gpu.caps().span_limit();
-        let logits = config.vocab * size_of::<f32>() * VERSIONS * options.slots;
-        let row = Scratch::widest_row(config).max(logits as u64);
+        let row = Scratch::widest_row(config);
         if row > limit {
             return Err(Error::RowTooLarge { what: "an activation".to_owned(), bytes: row, limit });
         }
-        let memory = ((WINDOW + config.vocab) * size_of::<u32>() * options.slots) as u64;
-        let limit_of_memory = gpu.caps().device_binding_limit;
-        if memory > limit_of_memory {
-            let what = "what penalties look at, of all slots".to_owned();
-            return Err(Error::RowTooLarge { what, bytes: memory, limit: limit_of_memory });
+        // What is bound for all slots at once.
+        let limit_of_slots = gpu.caps().device_binding_limit;
+        for (what, words) in [("what penalties look at", WINDOW + config.vocab), ("logits", VERSIONS * config.vocab)] {
+            let bytes = (words * size_of::<u32>() * options.slots) as u64;
+            if bytes > limit_of_slots {
+                return Err(Error::RowTooLarge { what: format!("{what}, of all slots"), bytes, limit: limit_of_slots });
+            }
         }
         let layout = Layout::of(config, options, limit);
         let state = StateBank::new(gpu, config, options.slots)?;

@@ -124,6 +124,19 @@ impl Engine {
         }
     }
 
+    /// Starts to choose tokens after those that a slot has consumed, and waits for the first, which is not taken yet. See
+    /// [`Stepper::begin`].
+    pub(super) fn begin(&self, slot: usize, recent: (&[u32], usize), with_logits: bool) -> Result<()> {
+        self.stepper().begin(slot, recent, with_logits)?;
+        loop {
+            let mut stepper = self.stepper();
+            if let Some(outcome) = stepper.peek(slot) {
+                return outcome;
+            }
+            stepper.turn()?;
+        }
+    }
+
     /// A slot's next token, once it is there.
     pub(super) fn next(&self, slot: usize) -> Result<Token> {
         loop {

@@ -67,7 +67,7 @@ impl<'a> Generation<'a> {
     /// Chooses from the logits after what the session has consumed.
     pub(super) fn new(session: &'a mut Session, options: &AnswerOptions) -> Result<Self> {
         let read = (session.consumed.as_slice(), session.window());
-        session.engine.stepper().begin(session.slot, read, options.logprobs.is_some())?;
+        session.engine.begin(session.slot, read, options.logprobs.is_some())?;
         session.ended = false;
         Ok(Generation {
             session,

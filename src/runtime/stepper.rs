@@ -175,6 +175,14 @@ impl Stepper {
         Ok(())
     }
 
+    /// Whether a token of a slot has arrived; what went wrong with it is taken.
+    pub(super) fn peek(&mut self, slot: usize) -> Option<Result<()>> {
+        match self.seats[slot].arrived.front() {
+            Some(Ok(_)) => Some(Ok(())),
+            _ => self.take(slot).map(|token| token.map(|_| ())),
+        }
+    }
+
     /// A token of a slot that has arrived; an error where none will.
     pub(super) fn take(&mut self, slot: usize) -> Option<Result<Token>> {
         let seat = &mut self.seats[slot];
