@@ -249,7 +249,7 @@ mod tests {
         fn a_tree_is_a_list_of_sequences(acts in acts(), asked in prop::collection::vec(ids(), 8)) {
             let mut tree = Tree::new();
             let mut list: Vec<(Vec<u32>, usize)> = vec![];
-            let mut out = |list: &mut Vec<(Vec<u32>, usize)>, ids: &[u32]| {
+            let out = |list: &mut Vec<(Vec<u32>, usize)>, ids: &[u32]| {
                 list.iter().position(|(have, _)| have == ids).map(|at| list.swap_remove(at).1)
             };
             for (count, act) in acts.into_iter().enumerate() {
