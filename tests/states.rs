@@ -255,7 +255,7 @@ fn a_text_of_any_length_leaves_few_states() {
     fresh(&engine, &long);
     // One a chunk up to sixteen, then one for each sixteenth more: not 250.
     let states = engine.prefix_stats().states;
-    assert!((40..70).contains(&states), "{states}");
+    assert!((40..90).contains(&states), "{states}");
     // What is lost of a shared beginning is less than a sixteenth of it and a chunk.
     for at in [50, 333, 1000, 2500, 3999] {
         let read = fresh(&engine, &[&long[..at], &[1]].concat()).0;
@@ -275,21 +275,22 @@ fn answers_are_beginnings_too_where_that_is_asked_for() {
     }
     let engine = engine(&gpu(), 1);
     let state = state_bytes(&engine);
-    for (reuse, read) in [(Reuse::Read, 12), (Reuse::Answers, 2)] {
+    for (reuse, read) in [(Reuse::Read, [12, 11]), (Reuse::Answers, [0, 1])] {
         engine.set_prefix_cache(PrefixBudget { bytes: 100 * state, reuse });
         let mut session = engine.session(Sampling::GREEDY).unwrap();
         session.feed(&ids(20)).unwrap();
         let answer: Vec<u32> = next(&mut session, 10).into_iter().map(|(id, _)| id).collect();
+        drop(session);
+        let mut session = engine.session(Sampling::GREEDY).unwrap();
+        session.feed(&ids(20)).unwrap();
+        assert_eq!(next(&mut session, 10).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), answer);
         // What the answer leads to, going on in the same session.
         session.feed(&[1, 2]).unwrap();
         let after = next(&mut session, 4);
         drop(session);
-        let mut session = engine.session(Sampling::GREEDY).unwrap();
-        session.feed(&ids(20)).unwrap();
-        next(&mut session, 10);
-        drop(session);
-        let (fed, got) = fresh(&engine, &[&ids(20)[..], &answer, &[1, 2]].concat());
-        assert_eq!(fed, read, "{reuse:?}");
+        let with = |rest: &[u32]| [&ids(20)[..], &answer, rest].concat();
+        let (fed, got) = fresh(&engine, &with(&[1, 2]));
+        assert_eq!([fed, fresh(&engine, &with(&[3])).0], read, "{reuse:?}");
         if reuse == Reuse::Answers {
             assert_eq!(got, after, "the state of the answer itself");
         }

@@ -338,9 +338,8 @@ fn what_is_given_up_is_an_error_and_what_is_shared_has_the_same_bits() {
     let engine = engine(&gpu, SLOTS, PLAIN);
     engine.set_state_budget(room(&engine, 1, 1, 2)).unwrap();
     engine.set_prefix_cache(PrefixBudget { bytes: 6 * state_bytes(&engine), reuse: Reuse::Read });
-    let gone: usize = (0..120)
-        .map(|case| interleave_ids(&engine, &mut truth, &mut Random::new(case), &format!("case {case}")))
-        .sum();
+    let gone: usize =
+        (0..120).map(|case| interleave_ids(&engine, &mut truth, &mut Random::new(case), &format!("case {case}"))).sum();
     let (states, prefixes) = (engine.state_stats(), engine.prefix_stats());
     assert!(gone > 3 && states.dropped > 100 && states.returned > 50, "{gone} {states:?}");
     assert!(states.device.states <= 1 && states.host.states <= 1 && states.disk.states <= 2, "{states:?}");

@@ -144,8 +144,8 @@ impl Session {
         self.read_again = false;
         if !ids.is_empty() || self.position == 0 {
             self.feed(ids)?;
-            self.leave_beginning()?;
         }
+        self.leave_beginning()?;
         Generation::new(self, options)
     }
 
