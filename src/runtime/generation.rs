@@ -168,7 +168,7 @@ impl<'a> Generation<'a> {
         session.consume(&self.ids);
         session.past.trail.chose(&self.ids);
         session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
-        session.engine.stepper().finish(session.slot, session.position, self.ids.last().copied())
+        session.engine.finish(session.slot, session.position)
     }
 }
 

@@ -198,6 +198,18 @@ impl Session {
         Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
     }
 
+    /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
+    /// is not read again. After an error the conversation is as before.
+    pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.remember()?;
+        let before = std::mem::replace(&mut self.messages, messages);
+        if let Err(error) = self.read_messages() {
+            self.messages = before;
+            return Err(error);
+        }
+        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
+    }
+
     /// Feeds what the messages add to what was fed.
     pub(super) fn read_messages(&mut self) -> Result<()> {
         let read = self.prepare().and_then(|(ids, whole)| {
