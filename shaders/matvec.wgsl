@@ -36,7 +36,7 @@ fn matvec(lanes: Lanes) {
         if (four + j < end) {
           let out = params.first + four + j;
           let value = finish(token, out, totals[j]);
-          y[token * params.y_stride + out] = value;
+          y[y_row(token) + out] = value;
           squares += value * value;
         }
       }

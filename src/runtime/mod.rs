@@ -8,6 +8,7 @@ mod generation;
 mod sampler;
 mod session;
 mod snapshot;
+mod stepper;
 
 pub use answer::Answer;
 pub use checkpoint::Checkpoint;
@@ -17,3 +18,4 @@ pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
 pub use sampler::{Sampling, SamplingDefaults};
 pub use session::{CancelHandle, Session};
 pub use snapshot::{Origin, Precision, Snapshot, Warning};
+pub use stepper::Counts;
