@@ -305,7 +305,9 @@ pub enum Error {
     #[error("there is nothing to continue: the last answer came to its end")]
     NothingToResume,
     /// A file is not one of a conversation's state.
-    #[error("{file} holds no state of a conversation: it was not written by --save-state or Snapshot::save, or another program has rewritten it")]
+    #[error(
+        "{file} holds no state of a conversation: it was not written by --save-state or Snapshot::save, or another program has rewritten it"
+    )]
     NotAState {
         /// The file.
         file: String,

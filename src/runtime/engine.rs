@@ -3,13 +3,14 @@
 use super::checkpoint::Checkpoint;
 use super::sampler::Sampling;
 use super::session::Session;
+use super::snapshot::Origin;
 use super::stepper::{Counts, Stepper, Token};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{Forward, ForwardOptions, Progress};
+use crate::model::{Forward, ForwardOptions, Progress, Recipe};
 use parking_lot::{FairMutex, FairMutexGuard};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How an engine is laid out.
 pub type EngineOptions = ForwardOptions;
@@ -27,6 +28,9 @@ struct Shared {
     checkpoint: Checkpoint,
     gpu: Gpu,
     bias: Vec<f32>,
+    weights: Recipe,
+    /// What its snapshots are made with, once it was asked for.
+    origin: OnceLock<Origin>,
     /// Whoever waited longest comes next: a fast session cannot keep the others from taking their tokens.
     stepper: FairMutex<Stepper>,
 }
@@ -45,12 +49,22 @@ impl Engine {
             bias[id as usize] = f32::NEG_INFINITY;
         }
         let stepper = FairMutex::new(Stepper::new(forward, options.slots));
-        Ok(Engine { shared: Arc::new(Shared { checkpoint, gpu: gpu.clone(), bias, stepper }) })
+        let (gpu, weights, origin) = (gpu.clone(), options.weights, OnceLock::new());
+        Ok(Engine { shared: Arc::new(Shared { checkpoint, gpu, bias, weights, origin, stepper }) })
     }
 
     /// The checkpoint it was loaded from.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.shared.checkpoint
+    }
+
+    /// What its snapshots are made with.
+    pub(super) fn origin(&self) -> Result<&Origin> {
+        if let Some(origin) = self.shared.origin.get() {
+            return Ok(origin);
+        }
+        let origin = Origin::of(&self.shared.checkpoint, self.shared.weights, self.stepper().at_rest()?)?;
+        Ok(self.shared.origin.get_or_init(|| origin))
     }
 
     /// The device it runs on.

@@ -257,7 +257,8 @@ impl<'a> Tensors<'a> {
         }
         let mut state = SlotState { conv: vec![], ssm: vec![], logits: self.values("logits", &[config.vocab])? };
         for i in 0..layers {
-            let mut matrix = |what: &str, rows| self.matrix(&format!("layer.{i}.{what}"), [rows, config.inner], precision);
+            let mut matrix =
+                |what: &str, rows| self.matrix(&format!("layer.{i}.{what}"), [rows, config.inner], precision);
             state.conv.push(matrix("conv", config.conv_kernel - 1)?);
             state.ssm.push(matrix("ssm", config.state)?);
         }

@@ -1,6 +1,5 @@
 //! Which model a state is of: the same answer for every copy of a model, whatever format its weights have.
 
-use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::kernels::scan;
 use crate::model::{AForm, Config, Family, LayerTensors, ModelTensors, Recipe};
@@ -119,12 +118,17 @@ fn sizes(config: &Config) -> [(&'static str, String); 10] {
 
 impl Loaded {
     /// Of a checkpoint that is loaded by this recipe.
-    pub(super) fn of(tensors: &ModelTensors<'_>, recipe: Recipe) -> Result<Self> {
+    pub(super) fn of(tensors: &ModelTensors<'_>, recipe: Recipe) -> Self {
         let mut digest = Sha256::new();
         let mut formats: Vec<WeightFormat> = vec![];
-        for (role, tensor) in tensors.roles() {
+        let all = tensors.roles().count();
+        let looked_at: Vec<usize> = spread(all, 4 * LAYERS).collect();
+        for (i, (role, tensor)) in tensors.roles().enumerate() {
             let format = recipe.format(role, tensor.held_as(), tensor.columns());
             formats.push(format);
+            if looked_at.binary_search(&i).is_err() {
+                continue;
+            }
             let mut blocks = vec![0; format.row_bytes(tensor.columns())];
             let row = tensor.rows() / 2;
             tensor.encode_rows(row..row + 1, format, &mut blocks);
@@ -139,13 +143,16 @@ impl Loaded {
             let mut a = vec![0.0; layer.a.columns()];
             layer.a.decode_rows(row..row + 1, &mut a);
             let skip = &values_of(&layer.skip, 1)[..1];
-            update(&mut digest, &if layer.a_form == AForm::Log { scan::pack(&a, skip) } else { scan::pack_a(&a, skip) });
+            update(
+                &mut digest,
+                &if layer.a_form == AForm::Log { scan::pack(&a, skip) } else { scan::pack_a(&a, skip) },
+            );
         }
         update(&mut digest, &values_of(&tensors.norm_f, 1));
         let mut names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
         names.sort_unstable();
         names.dedup();
-        Ok(Loaded { formats: names.join("+"), digest: hex(&digest.finalize()[..16]) })
+        Loaded { formats: names.join("+"), digest: hex(&digest.finalize()[..16]) }
     }
 }
 
@@ -159,7 +166,13 @@ fn seen<'a, 't>(layers: &'a [LayerTensors<'t>]) -> impl Iterator<Item = &'a Laye
 }
 
 fn vectors_of<'a, 't>(layer: &'a LayerTensors<'t>) -> impl Iterator<Item = &'a Tensor<'t>> {
-    let all = [Some(&layer.norm), Some(&layer.conv_weight), layer.conv_bias.as_ref(), Some(&layer.dt_bias), Some(&layer.skip)];
+    let all = [
+        Some(&layer.norm),
+        Some(&layer.conv_weight),
+        layer.conv_bias.as_ref(),
+        Some(&layer.dt_bias),
+        Some(&layer.skip),
+    ];
     all.into_iter().flatten()
 }
 

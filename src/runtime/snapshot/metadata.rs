@@ -18,8 +18,19 @@ type Read<T> = Result<T, String>;
 
 /// The entries of a snapshot, but for the format, its version and the checksum.
 pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
-    let Snapshot { state: _, precision, position, ids: _, recent: _, sampling, messages, text, unfinished, ended, origin } =
-        snapshot;
+    let Snapshot {
+        state: _,
+        precision,
+        position,
+        ids: _,
+        recent: _,
+        sampling,
+        messages,
+        text,
+        unfinished,
+        ended,
+        origin,
+    } = snapshot;
     let messages: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
     // JSON has no infinity: null is the bias that bans.
     let bias = sampling.logit_bias.iter().map(|(id, bias)| json!([id, bias.is_finite().then_some(bias)]));
@@ -170,9 +181,7 @@ impl Entries<'_> {
         let text = |key: &str| get(key)?.as_str().ok_or_else(|| format!("{key} of the model is no text"));
         let values = |key: &str| {
             let bytes = unhex(text(key)?).ok_or_else(|| format!("{key} of the model are no values"))?;
-            Ok::<_, String>(
-                bytes.chunks_exact(2).map(|b| bf16::from_bits(u16::from_be_bytes([b[0], b[1]]))).collect(),
-            )
+            Ok::<_, String>(bytes.chunks_exact(2).map(|b| bf16::from_bits(u16::from_be_bytes([b[0], b[1]]))).collect())
         };
         let config = Config {
             family: match text("family")? {

@@ -3,6 +3,7 @@
 mod file;
 mod fingerprint;
 mod metadata;
+mod moment;
 mod origin;
 mod precision;
 #[cfg(test)]
@@ -10,8 +11,6 @@ mod tests;
 
 pub use origin::{Origin, Warning};
 pub use precision::Precision;
-
-pub(super) use fingerprint::Identity;
 
 use super::sampler::Sampling;
 use crate::error::{Error, Result};

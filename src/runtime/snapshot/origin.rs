@@ -1,8 +1,10 @@
 //! What a snapshot was made with, and what it means that it goes on with something else.
 
 use super::fingerprint::{Identity, Loaded};
+use crate::error::Result;
 use crate::kernels::variants::Math;
-use crate::model::Family;
+use crate::model::{Family, Forward, Recipe};
+use crate::runtime::Checkpoint;
 use std::fmt;
 
 /// What a snapshot was made with.
@@ -87,6 +89,19 @@ impl fmt::Display for Warning {
 }
 
 impl Origin {
+    /// Of a checkpoint that was loaded by this recipe.
+    pub(in crate::runtime) fn of(checkpoint: &Checkpoint, recipe: Recipe, forward: &Forward) -> Result<Self> {
+        let tensors = checkpoint.tensors()?;
+        Ok(Origin {
+            identity: Identity::of(checkpoint, &tensors),
+            loaded: Loaded::of(&tensors, recipe),
+            math: forward.variants().math,
+            adapter: forward.gpu().info().to_string(),
+            kernels: forward.variants().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
     /// The formats of the weights on the device.
     pub fn weights(&self) -> &str {
         &self.loaded.formats

@@ -153,7 +153,8 @@ fn every_shorter_file_is_refused_as_cut_off_and_a_longer_one_as_damaged() {
 
 #[test]
 fn other_files_are_no_states() {
-    let model = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/induction-heads/model.safetensors")).unwrap();
+    let model =
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/induction-heads/model.safetensors")).unwrap();
     for other in [&model[..], b"GGUF....................", b"{\"__metadata__\":{\"checksum\":\"sha256:"] {
         assert!(matches!(read(other), Err(Error::NotAState { .. })));
     }
@@ -267,11 +268,14 @@ fn another_model_is_refused_and_says_what_differs() {
     assert_eq!(with(&blocks(30.0)).unwrap(), []);
     differs(&blocks(900.0), "weights");
     // Rounded to f16 and to bf16 the neighbours may differ, and no more.
-    assert_eq!(with(&|i| {
-        i.stored = "f16".to_owned();
-        i.matrices[0] = bf16::from_bits(i.matrices[0].to_bits() + 1);
-    })
-    .unwrap(), []);
+    assert_eq!(
+        with(&|i| {
+            i.stored = "f16".to_owned();
+            i.matrices[0] = bf16::from_bits(i.matrices[0].to_bits() + 1);
+        })
+        .unwrap(),
+        []
+    );
 }
 
 #[test]
