@@ -8,13 +8,13 @@ use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{
-    AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Mark, PrefixBudget, Reuse, Sampling, Session, StateBudget,
+    AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot,
+    StateBudget,
 };
 use peregrine::text::{Message, Template};
 use std::collections::HashMap;
 
 const SLOTS: usize = 3;
-const MANY: u64 = 1 << 30;
 
 /// Shows each message on a line of its own.
 const PLAIN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
@@ -153,9 +153,31 @@ impl Truth {
 struct Talk {
     session: Session,
     events: Vec<Event>,
+    /// Events before a snapshot that it goes on from: there is no way back behind it.
+    behind: usize,
+}
+
+/// A moment that was kept.
+enum Saved {
+    Mark(Mark),
+    Snapshot(Snapshot),
 }
 
 impl Talk {
+    fn new(engine: &Engine) -> Self {
+        Talk { session: engine.session(hot(0)).unwrap(), events: vec![], behind: 0 }
+    }
+
+    fn fork(&self) -> peregrine::Result<Self> {
+        Ok(Talk { session: self.session.fork()?, events: self.events.clone(), behind: self.behind })
+    }
+
+    /// The last message of the user that can be taken back.
+    fn last_said(&self) -> Option<usize> {
+        let last = self.events.iter().rposition(is_said)?;
+        (last >= self.behind).then_some(last)
+    }
+
     fn happen(&mut self, event: Event, truth: &mut Truth, case: &str) {
         let outcome = happen(&mut self.session, &event);
         self.events.push(event);
@@ -177,15 +199,14 @@ fn is_said(event: &Event) -> bool {
 
 /// One interleaving; gives how often each thing was done.
 fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &str) -> HashMap<&'static str, usize> {
-    let fresh = || Talk { session: engine.session(hot(0)).unwrap(), events: vec![] };
-    let mut talks = vec![fresh()];
-    let mut saved: Vec<(Mark, Vec<Event>)> = vec![];
+    let mut talks = vec![Talk::new(engine)];
+    let mut saved: Vec<(Saved, Vec<Event>, usize)> = vec![];
     let mut done = HashMap::new();
     for _ in 0..7 {
         let at = random.below(talks.len());
         let seed = 1 + random.below(2) as u64;
         let said = talks[at].events.iter().filter(|event| is_said(event)).count();
-        let what = match random.below(10) {
+        let what = match random.below(12) {
             0..=2 if said < 3 => {
                 let text = ["Hi.", "And a fox?"][random.below(2)];
                 talks[at].happen(Event::Say { text, tokens: 2 * random.below(2), seed }, truth, case);
@@ -195,9 +216,9 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
                 talks[at].happen(Event::Resume { tokens: 2, seed }, truth, case);
                 "resume"
             }
-            4 if said > 0 => {
+            4 if talks[at].last_said().is_some() => {
                 let talk = &mut talks[at];
-                let last = talk.events.iter().rposition(is_said).unwrap();
+                let last = talk.last_said().unwrap();
                 let Event::Say { text, .. } = talk.events[last] else { unreachable!() };
                 talk.events.truncate(last);
                 talk.session.set_sampling(hot(seed)).unwrap();
@@ -210,7 +231,8 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
             }
             5 => {
                 let talk = &mut talks[at];
-                match talk.events.iter().rposition(is_said) {
+                match talk.last_said() {
+                    None if talk.behind > 0 => continue,
                     None => assert!(matches!(talk.session.undo(), Err(Error::NothingToUndo))),
                     Some(last) => {
                         let gone = talk.session.undo().unwrap();
@@ -226,23 +248,40 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
                     assert!(matches!(talks[at].session.fork(), Err(Error::NoFreeSlot { slots: SLOTS })));
                     talks.remove(at);
                 } else {
-                    let fork = Talk { session: talks[at].session.fork().unwrap(), events: talks[at].events.clone() };
-                    talks.push(fork);
+                    talks.push(talks[at].fork().unwrap());
                 }
                 "fork"
             }
             7 => {
-                saved.push((talks[at].session.mark().unwrap(), talks[at].events.clone()));
+                let talk = &talks[at];
+                let mark = Saved::Mark(talk.session.mark().unwrap());
+                saved.push((mark, talk.events.clone(), talk.behind));
+                "mark"
+            }
+            8 => {
+                let talk = &talks[at];
+                let bytes = talk.session.snapshot().unwrap().to_bytes().unwrap();
+                let snapshot = Snapshot::from_bytes("a snapshot", &bytes).unwrap();
+                saved.push((Saved::Snapshot(snapshot), talk.events.clone(), talk.events.len()));
                 "save"
             }
-            8 if !saved.is_empty() => {
-                let (mark, events) = &saved[random.below(saved.len())];
-                talks[at].session.back_to(mark).unwrap();
-                talks[at].events = events.clone();
-                "load"
+            9 | 10 if !saved.is_empty() => {
+                let (there, events, behind) = &saved[random.below(saved.len())];
+                let talk = &mut talks[at];
+                (talk.events, talk.behind) = (events.clone(), *behind);
+                match there {
+                    Saved::Mark(mark) => {
+                        talk.session.back_to(mark).unwrap();
+                        "back"
+                    }
+                    Saved::Snapshot(snapshot) => {
+                        assert_eq!(talk.session.restore(snapshot).unwrap(), []);
+                        "load"
+                    }
+                }
             }
-            9 if talks.len() < SLOTS => {
-                talks.push(fresh());
+            11 if talks.len() < SLOTS => {
+                talks.push(Talk::new(engine));
                 "new"
             }
             _ => continue,
@@ -250,7 +289,7 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
         *done.entry(what).or_default() += 1;
         talks.iter().for_each(|talk| talk.check(truth, case));
         if talks.is_empty() {
-            talks.push(fresh());
+            talks.push(Talk::new(engine));
         }
     }
     // Where any of them stands, the bits that follow tell.
@@ -275,7 +314,7 @@ fn a_thousand_interleavings_equal_conversations_that_were_never_disturbed() {
         let counts = interleave(&engine, &mut truth, &mut Random::new(case), &format!("case {case}"));
         counts.into_iter().for_each(|(what, count)| *done.entry(what).or_default() += count);
     }
-    for what in ["step", "resume", "retry", "undo", "fork", "save", "load", "new"] {
+    for what in ["step", "resume", "retry", "undo", "fork", "mark", "back", "save", "load", "new"] {
         assert!(done.get(what).is_some_and(|count| *count > 100), "{what} is missing: {done:?}");
     }
     let stats = engine.state_stats();
@@ -284,8 +323,7 @@ fn a_thousand_interleavings_equal_conversations_that_were_never_disturbed() {
 
 /// One interleaving of token sequences, where states are given up and texts start from what others have left.
 fn interleave_ids(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &str) -> usize {
-    let fresh = || Talk { session: engine.session(hot(0)).unwrap(), events: vec![] };
-    let mut talks = vec![fresh()];
+    let mut talks = vec![Talk::new(engine)];
     let mut saved: Vec<(Mark, Vec<Event>)> = vec![];
     let mut gone = 0;
     for _ in 0..16 {
@@ -301,8 +339,7 @@ fn interleave_ids(engine: &Engine, truth: &mut Truth, random: &mut Random, case:
                 talks[at].happen(Event::Step { tokens: 1 + random.below(3), seed: 1 }, truth, case);
             }
             4 if talks.len() < SLOTS => {
-                let fork = Talk { session: talks[at].session.fork().unwrap(), events: talks[at].events.clone() };
-                talks.push(fork);
+                talks.push(talks[at].fork().unwrap());
             }
             5 => saved.push((talks[at].session.mark().unwrap(), talks[at].events.clone())),
             6 if !saved.is_empty() => {
@@ -315,7 +352,7 @@ fn interleave_ids(engine: &Engine, truth: &mut Truth, random: &mut Random, case:
             }
             7 => {
                 talks.remove(at);
-                talks.push(fresh());
+                talks.push(Talk::new(engine));
             }
             _ => continue,
         }

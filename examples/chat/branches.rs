@@ -1,9 +1,10 @@
 //! Conversations beside the present one. Each is parked as a mark, so that any number of them share one slot.
 
 use peregrine::Result;
-use peregrine::runtime::{Mark, Session};
+use peregrine::runtime::{Mark, Session, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 /// The conversations by name.
 pub struct Branches {
@@ -47,6 +48,33 @@ impl Branches {
         let parked = std::mem::replace(&mut self.here, name.to_owned());
         self.parked.insert(parked, mark);
         Ok(format!("this is {name} now: {}", size(session.messages().len(), session.position())))
+    }
+
+    /// Goes to a conversation that was saved to a file. One that has begun is parked; what came of it is said.
+    pub fn load(&mut self, session: &mut Session, file: &Path) -> Result<String> {
+        let snapshot = Snapshot::open(file)?;
+        let mark = session.mark()?;
+        let warnings = session.restore(&snapshot)?;
+        let (messages, tokens) = (session.messages().len(), session.position());
+        let mut said = format!("loaded {}", size(messages, tokens));
+        if mark.position() > 0 || !mark.messages().is_empty() {
+            let name = self.free_name(file);
+            let parked = std::mem::replace(&mut self.here, name);
+            let _ = write!(said, ": this is {} now; /switch {parked} goes back", self.here);
+            self.parked.insert(parked, mark);
+        }
+        for warning in warnings {
+            let _ = write!(said, "\nwarning: {warning}");
+        }
+        Ok(said)
+    }
+
+    /// A name after a file's that no conversation has.
+    fn free_name(&self, file: &Path) -> String {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().replace(char::is_whitespace, "-");
+        let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
+        let mut free = names.filter(|name| *name != self.here && !self.parked.contains_key(name));
+        free.next().unwrap_or(stem)
     }
 
     /// All conversations, the present one marked.

@@ -28,6 +28,8 @@ const COMMANDS: &[&str] = &[
     "/continue",
     "/fork",
     "/switch",
+    "/save",
+    "/load",
     "/system",
     "/set",
     "/stats",
@@ -43,6 +45,8 @@ const HELP: &str = "\
 /continue          go on with an answer that was cut off
 /fork NAME         go on with a copy of the conversation; the other stays as it is
 /switch NAME       go to another conversation; alone, list them
+/save FILE         write the conversation and its state to a file
+/load FILE         go on from such a file; the present conversation is kept beside it
 /system TEXT       set the system prompt; alone, show it
 /set NAME VALUE    temp, top_k, top_p, min_p, seed, repeat_penalty, presence_penalty, frequency_penalty, n; alone, show them
 /stats             show speed after each answer, or stop that; what is kept to go back to
@@ -144,6 +148,16 @@ impl Repl<'_> {
             "/switch" => {
                 let switched = self.branches.switch(self.session, rest);
                 self.say(switched)?;
+            }
+            "/save" | "/load" if rest.is_empty() => self.note(&format!("it needs the name of a file: {command} FILE")),
+            "/save" => {
+                let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(rest));
+                let (tokens, turns) = (self.session.position(), self.session.messages().len());
+                self.say(saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {rest}")))?;
+            }
+            "/load" => {
+                let loaded = self.branches.load(self.session, rest.as_ref());
+                self.say(loaded)?;
             }
             "/system" if rest.is_empty() => self.note(self.system().unwrap_or("there is no system prompt")),
             "/system" => self.session.system(rest),

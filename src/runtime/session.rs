@@ -20,6 +20,8 @@ pub struct Session {
     pub(super) fed: String,
     /// The last tokens that the slot has consumed, for penalties.
     pub(super) consumed: Vec<u32>,
+    /// All of them, where they are kept.
+    pub(super) ids: Option<Vec<u32>>,
     /// How many it has consumed in all, when no answer is under way.
     pub(super) position: u64,
     /// Bytes of a character that the last answer was cut off in.
@@ -52,6 +54,7 @@ impl Session {
             messages: vec![],
             fed: String::new(),
             consumed: vec![],
+            ids: None,
             position: 0,
             unfinished: vec![],
             ended: false,
@@ -121,6 +124,7 @@ impl Session {
         self.past = Past::default();
         self.fed.clear();
         self.consumed.clear();
+        self.ids.iter_mut().for_each(Vec::clear);
         self.unfinished.clear();
         (self.position, self.ended) = (0, false);
         self.engine.stepper().reset(self.slot)
@@ -151,6 +155,7 @@ impl Session {
 
     /// Remembers consumed tokens, as many as penalties can look at.
     pub(super) fn consume(&mut self, ids: &[u32]) {
+        self.ids.iter_mut().for_each(|all| all.extend(ids));
         self.consumed.extend(&ids[ids.len().saturating_sub(WINDOW)..]);
         if self.consumed.len() > 2 * WINDOW {
             self.consumed.drain(..self.consumed.len() - WINDOW);

@@ -17,6 +17,7 @@ pub struct Mark {
     moment: Arc<Moment>,
     messages: Vec<Message>,
     fed: String,
+    ids: Option<Vec<u32>>,
     past: Past,
 }
 
@@ -67,7 +68,13 @@ impl Session {
     /// This moment, to come back to.
     pub fn mark(&self) -> Result<Mark> {
         let moment = self.moment()?;
-        Ok(Mark { moment, messages: self.messages.clone(), fed: self.fed.clone(), past: self.past.clone() })
+        Ok(Mark {
+            moment,
+            messages: self.messages.clone(),
+            fed: self.fed.clone(),
+            ids: self.ids.clone(),
+            past: self.past.clone(),
+        })
     }
 
     /// Makes the session what it was at a moment of it or of another session of the engine. How tokens are chosen stays as it
@@ -80,6 +87,7 @@ impl Session {
             Ok(()) => {
                 self.past = mark.past.clone();
                 self.fed.clone_from(&mark.fed);
+                self.ids.clone_from(&mark.ids);
             }
             Err(Error::StateNotKept { .. }) if !mark.messages.is_empty() => self.lose()?,
             Err(error) => return Err(error),
@@ -96,6 +104,7 @@ impl Session {
         }
         other.messages.clone_from(&self.messages);
         other.fed.clone_from(&self.fed);
+        other.ids.clone_from(&self.ids);
         other.consumed.clone_from(&self.consumed);
         other.unfinished.clone_from(&self.unfinished);
         (other.position, other.ended) = (self.position, self.ended);
@@ -148,6 +157,9 @@ impl Session {
                 self.fed.truncate(moment.fed);
                 self.past.moments.truncate(at + 1);
                 self.past.trail.truncate(moment.position);
+                if let Some(ids) = &mut self.ids {
+                    ids.truncate(usize::try_from(moment.position).unwrap_or(usize::MAX));
+                }
                 Ok(())
             }
             Err(Error::StateNotKept { .. }) => self.lose(),
