@@ -1,6 +1,6 @@
 //! What a person types: lines, several lines in `"""` or after a trailing `\`, with history and completion on a terminal.
 
-use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::completion::{Completer, FilenameCompleter, Pair, unescape};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
@@ -139,6 +139,11 @@ impl Input {
         }
         Typed::Text(text)
     }
+}
+
+/// The name of a file as it was typed: completion writes a backslash before a space, as shells do.
+pub fn file_name(typed: &str) -> PathBuf {
+    unescape(typed, if cfg!(windows) { None } else { Some('\\') }).into_owned().into()
 }
 
 /// `PEREGRINE_HISTORY`, or a file where the system keeps such things; its folder is made.

@@ -10,7 +10,7 @@ mod interrupts;
 mod settings;
 
 use branches::Branches;
-use input::{Input, Typed};
+use input::{Input, Typed, file_name};
 use interrupts::Interrupts;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Sampling, Session};
 use std::io::{IsTerminal, Write};
@@ -151,12 +151,12 @@ impl Repl<'_> {
             }
             "/save" | "/load" if rest.is_empty() => self.note(&format!("it needs the name of a file: {command} FILE")),
             "/save" => {
-                let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(rest));
+                let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(file_name(rest)));
                 let (tokens, turns) = (self.session.position(), self.session.messages().len());
                 self.say(saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {rest}")))?;
             }
             "/load" => {
-                let loaded = self.branches.load(self.session, rest.as_ref());
+                let loaded = self.branches.load(self.session, &file_name(rest));
                 self.say(loaded)?;
             }
             "/system" if rest.is_empty() => self.note(self.system().unwrap_or("there is no system prompt")),
@@ -179,7 +179,7 @@ impl Repl<'_> {
                 self.note(if self.stats { "speed is shown" } else { "speed is not shown" });
                 self.note(&self.kept());
             }
-            "/read" => match std::fs::read_to_string(rest) {
+            "/read" => match std::fs::read_to_string(file_name(rest)) {
                 Ok(text) => self.answer(|session, options| session.send(text.trim_end(), options))?,
                 Err(error) => self.note(&format!("cannot read {rest:?}: {error}")),
             },

@@ -19,7 +19,8 @@ pub struct PrefixBudget {
 /// Which states a session may start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
-    /// Those of texts that were read: what follows has the same bits as if the session had read it all.
+    /// Those of texts that were read: what follows has the same bits as if the session had read it all, where the scan runs in
+    /// one segment; in several, it is the same but for their rounding.
     Read,
     /// Those of answers too, whose tokens were consumed one by one: what follows may differ by the rounding between that and
     /// reading them in one go.
