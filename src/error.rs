@@ -304,6 +304,57 @@ pub enum Error {
     /// No answer was cut off that could go on.
     #[error("there is nothing to continue: the last answer came to its end")]
     NothingToResume,
+    /// The state of an earlier moment is not there any more. What led to it can be read again.
+    #[error(
+        "the state of that moment is not kept any more ({why}); read its text again, or allow more memory for states"
+    )]
+    StateNotKept {
+        /// What became of it.
+        why: String,
+    },
+    /// No message could be taken back.
+    #[error("there is nothing to undo: nothing was said yet")]
+    NothingToUndo,
+    /// A file is not one of a conversation's state.
+    #[error(
+        "{file} holds no state of a conversation: it was not written by --save-state or Snapshot::save, or another program has rewritten it"
+    )]
+    NotAState {
+        /// The file.
+        file: String,
+    },
+    /// A state is of a form that later versions of peregrine write.
+    #[error("{file} holds a state of version {version}, and this program reads up to {known}: take a newer peregrine")]
+    NewerState {
+        /// The file.
+        file: String,
+        /// Its version.
+        version: u64,
+        /// The newest that is read.
+        known: u64,
+    },
+    /// A state is not as it was written.
+    #[error("the state in {file} is damaged: {problem}; copy the file again, or read the text again")]
+    DamagedState {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A state is of another model than the one that is to go on with it.
+    #[error("the state is of another model: {differences}; load the model that it was made with")]
+    StateOfAnotherModel {
+        /// What differs.
+        differences: String,
+    },
+    /// A text is not UTF-8.
+    #[error("{what} is not UTF-8 text: byte {at} does not belong to a character")]
+    NotText {
+        /// The text.
+        what: String,
+        /// The byte.
+        at: u64,
+    },
     /// All slots are in use.
     #[error("all {slots} slots are in use: drop a session, or open the engine with more slots")]
     NoFreeSlot {

@@ -23,6 +23,7 @@
 //! | layer | what it does |
 //! |---|---|
 //! | [`error`] | one [`Error`] for all, a variant for each thing that a caller can act on |
+//! | [`output`] | files that are there whole or not at all |
 //! | [`text`], [`format`](mod@format) | pure CPU: ids, whole characters, chat templates; tensors of checkpoints |
 //! | [`gpu`] | the only place that names wgpu: device, buffers, kernels linked from WGSL, recorded plans |
 //! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
@@ -50,6 +51,7 @@ pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod output;
 pub mod runtime;
 pub mod selftest;
 pub mod text;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 /// What each folder or file directly under `src/` may name of the crate.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &["error"]),
+    ("output", &["output", "error"]),
     ("text", &["text", "error"]),
     ("format", &["format", "error"]),
-    ("gpu", &["gpu", "error"]),
+    ("gpu", &["gpu", "output", "error"]),
     ("kernels", &["kernels", "gpu", "format", "error"]),
     ("model", &["model", "kernels", "gpu", "format", "error"]),
-    ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "error"]),
+    ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "output", "error"]),
     ("eval", &["eval", "runtime", "model", "text", "error"]),
     ("bench", &["bench", "model", "kernels", "gpu", "error"]),
     ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),

@@ -2,10 +2,10 @@
 //! another runtime.
 
 use super::model::{ModelArgs, load_forward};
-use super::output::WholeFile;
 use anyhow::{Context, bail};
 use clap::Args;
 use peregrine::format::safetensors_head;
+use peregrine::output::WholeFile;
 use peregrine::{Error, model};
 use std::path::PathBuf;
 

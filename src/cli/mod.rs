@@ -8,7 +8,6 @@ mod eval;
 mod inspect;
 mod logits;
 mod model;
-mod output;
 mod quantize;
 mod run;
 mod sampling;

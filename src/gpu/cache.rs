@@ -2,6 +2,7 @@
 
 use super::Gpu;
 use crate::error::{Error, Result};
+use crate::output;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -67,15 +68,10 @@ impl Gpu {
     }
 }
 
-/// Writes a file under a temporary name and renames it: another process sees the old one or the new one.
+/// Writes a file of the cache: another process sees the old one or the new one.
 pub(crate) fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     }
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = std::fs::write(&temporary, data).and_then(|()| std::fs::rename(&temporary, path));
-    written.map_err(|e| {
-        let _ = std::fs::remove_file(&temporary);
-        Error::io("write", path, e)
-    })
+    output::write_whole(path, data)
 }

@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 /// Largest size of any dimension: products of two stay below 2^40, and every index of an activation below 2^32.
-pub(super) const LARGEST: usize = 1 << 20;
+pub(crate) const LARGEST: usize = 1 << 20;
 
 /// config.json with the name it goes by in messages.
 struct Json<'a> {
@@ -193,7 +193,7 @@ impl Config {
     }
 
     /// Refuses what the kernels do not do. `file` is the name for messages.
-    pub(super) fn check(self, file: &str) -> Result<Self> {
+    pub(crate) fn check(self, file: &str) -> Result<Self> {
         let unsupported =
             |what: String, hint: &str| Err(Error::Unsupported { file: file.to_owned(), what, hint: hint.to_owned() });
         // Held in registers by the kernels.

@@ -20,6 +20,7 @@ mod trace;
 mod tune;
 mod weights;
 
+pub(crate) use config::LARGEST;
 pub use config::{Config, Family, eos_ids};
 pub use forward::{Choosing, Forward, Logits};
 pub use gguf::MIXER_RMS_EPS;

@@ -4,6 +4,7 @@ use super::answer::{Answer, Turn};
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
 use super::sampler::Sampling;
+use super::turns::Past;
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::text::{Message, Span};
@@ -19,6 +20,8 @@ pub struct Session {
     pub(super) fed: String,
     /// The last tokens that the slot has consumed, for penalties.
     pub(super) consumed: Vec<u32>,
+    /// All of them, where they are kept.
+    pub(super) ids: Option<Vec<u32>>,
     /// How many it has consumed in all, when no answer is under way.
     pub(super) position: u64,
     /// Bytes of a character that the last answer was cut off in.
@@ -26,7 +29,8 @@ pub struct Session {
     /// Whether the last answer came to its end, so that there is nothing to go on with.
     pub(super) ended: bool,
     pub(super) sampling: Sampling,
-    read_again: bool,
+    pub(super) read_again: bool,
+    pub(super) past: Past,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -50,11 +54,13 @@ impl Session {
             messages: vec![],
             fed: String::new(),
             consumed: vec![],
+            ids: None,
             position: 0,
             unfinished: vec![],
             ended: false,
             sampling,
             read_again: false,
+            past: Past::default(),
             cancelled: Arc::default(),
         }
     }
@@ -92,7 +98,7 @@ impl Session {
     }
 
     /// Whether the last message made the whole conversation be read again, because the template or somebody has changed
-    /// what was read before.
+    /// what was read before, or because its state is not kept any more.
     pub fn was_read_again(&self) -> bool {
         self.read_again
     }
@@ -114,17 +120,18 @@ impl Session {
     }
 
     /// Forgets what was consumed, but not the conversation: it will be read again.
-    fn forget(&mut self) -> Result<()> {
+    pub(super) fn forget(&mut self) -> Result<()> {
+        self.past = Past::default();
         self.fed.clear();
         self.consumed.clear();
+        self.ids.iter_mut().for_each(Vec::clear);
         self.unfinished.clear();
         (self.position, self.ended) = (0, false);
         self.engine.stepper().reset(self.slot)
     }
 
-    /// Feeds tokens and leaves it at that. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
-    /// by then stay fed.
-    pub fn feed(&mut self, ids: &[u32]) -> Result<()> {
+    /// Feeds tokens, whether or not another session has read the same.
+    pub(super) fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
         let outcome = self.engine.feed(self.slot, ids, &self.cancelled);
         let consumed = usize::try_from(self.engine.stepper().position(self.slot) - self.position).unwrap_or(usize::MAX);
         self.position += consumed as u64;
@@ -142,11 +149,13 @@ impl Session {
         if !ids.is_empty() || self.position == 0 {
             self.feed(ids)?;
         }
+        self.leave_beginning()?;
         Generation::new(self, options)
     }
 
     /// Remembers consumed tokens, as many as penalties can look at.
     pub(super) fn consume(&mut self, ids: &[u32]) {
+        self.ids.iter_mut().for_each(|all| all.extend(ids));
         self.consumed.extend(&ids[ids.len().saturating_sub(WINDOW)..]);
         if self.consumed.len() > 2 * WINDOW {
             self.consumed.drain(..self.consumed.len() - WINDOW);
@@ -177,6 +186,7 @@ impl Session {
     pub fn system(&mut self, text: &str) {
         self.messages.retain(|message| message.role != "system");
         self.messages.insert(0, Message::new("system", text));
+        self.past.clear();
     }
 
     /// Says something as the user and streams the assistant's answer.
@@ -184,6 +194,7 @@ impl Session {
     /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
     /// conversation is read again from its start. After an error the conversation is as before.
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.remember()?;
         self.messages.push(Message::new("user", text));
         if let Err(error) = self.read_messages() {
             self.messages.pop();
@@ -195,6 +206,7 @@ impl Session {
     /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
     /// is not read again. After an error the conversation is as before.
     pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.remember()?;
         let before = std::mem::replace(&mut self.messages, messages);
         if let Err(error) = self.read_messages() {
             self.messages = before;
@@ -203,30 +215,14 @@ impl Session {
         Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
     }
 
-    /// Answers the last message of the user again, in place of the answer it had. The conversation is read again; with the
-    /// same seed the answer is the same.
-    pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        let answered = self.messages.pop_if(|message| message.role == "assistant");
-        let outcome = match self.messages.last() {
-            Some(message) if message.role == "user" => self.forget().and_then(|()| self.read_messages()),
-            _ => Err(Error::NothingToResume),
-        };
-        if let Err(error) = outcome {
-            self.messages.extend(answered);
-            return Err(error);
-        }
-        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
-    }
-
     /// Feeds what the messages add to what was fed.
-    fn read_messages(&mut self) -> Result<()> {
+    pub(super) fn read_messages(&mut self) -> Result<()> {
         let read = self.prepare().and_then(|(ids, whole)| {
             self.feed(&ids)?;
             self.fed = whole;
-            Ok(())
+            self.remember()
         });
-        // What was fed of it must not stay; where even this fails, the next call says so.
-        read.inspect_err(|_| drop(self.forget()))
+        read.inspect_err(|_| self.unread())
     }
 
     /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
@@ -234,7 +230,7 @@ impl Session {
         let checkpoint = self.engine.checkpoint();
         let spans = checkpoint.render(&self.messages, true)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
-        self.read_again = !whole.starts_with(&self.fed);
+        self.read_again = std::mem::take(&mut self.past.lost) || !whole.starts_with(&self.fed);
         let ids = match whole.strip_prefix(&self.fed) {
             Some(_) => checkpoint.encode(&after(&spans, self.fed.len()))?,
             None => {
@@ -262,6 +258,8 @@ fn after(spans: &[Span], mut bytes: usize) -> Vec<Span> {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // What fails here fails again, and is reported, at the next use of the device.
+        let _ = self.leave_beginning();
         self.engine.stepper().free_slot(self.slot);
     }
 }

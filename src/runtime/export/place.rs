@@ -2,6 +2,7 @@
 
 use super::Existing;
 use crate::error::{Error, Result};
+use crate::output::{self, WholeFile};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -15,9 +16,13 @@ pub(super) enum Kind {
 /// An output under its temporary name. Dropped before [`Staged::commit`], it leaves nothing behind.
 pub(super) struct Staged {
     out: PathBuf,
-    temporary: PathBuf,
-    kind: Kind,
-    committed: bool,
+    staging: Staging,
+}
+
+enum Staging {
+    File(WholeFile),
+    Folder(PathBuf),
+    Done,
 }
 
 impl Staged {
@@ -45,71 +50,64 @@ impl Staged {
                 _ => {}
             }
         }
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}.tmp", std::process::id()));
-        let temporary = out.with_file_name(hidden);
-        let made = match kind {
-            Kind::File => File::create(&temporary).map(drop),
+        let staging = match kind {
+            Kind::File => Staging::File(WholeFile::create(out)?),
             Kind::Folder => {
-                let _ = std::fs::remove_dir_all(&temporary);
-                std::fs::create_dir(&temporary)
+                let temporary = out.with_file_name(output::temporary_name(name));
+                std::fs::create_dir(&temporary).map_err(|e| Error::io("write", out, e))?;
+                Staging::Folder(temporary)
             }
         };
-        made.map_err(|e| Error::io("write", out, e))?;
-        Ok(Staged { out: out.to_owned(), temporary, kind, committed: false })
+        Ok(Staged { out: out.to_owned(), staging })
     }
 
     /// Where to write: the file, or the folder.
     pub(super) fn path(&self) -> &Path {
-        &self.temporary
+        match &self.staging {
+            Staging::File(file) => file.temporary(),
+            Staging::Folder(folder) => folder,
+            Staging::Done => &self.out,
+        }
     }
 
     /// Puts the output in its place, where it stays even if the power fails.
     pub(super) fn commit(mut self) -> Result<()> {
-        let parent = self.out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let done = self.rename(parent).map_err(|e| Error::io("write", &self.out, e));
-        self.committed = done.is_ok();
-        done
+        if let Staging::Folder(folder) = &self.staging {
+            self.rename(folder).map_err(|e| Error::io("write", &self.out, e))?;
+        }
+        match std::mem::replace(&mut self.staging, Staging::Done) {
+            Staging::File(file) => file.commit(),
+            _ => Ok(()),
+        }
     }
 
-    fn rename(&self, parent: &Path) -> std::io::Result<()> {
-        if self.kind == Kind::Folder {
-            for entry in std::fs::read_dir(&self.temporary)? {
-                File::open(entry?.path())?.sync_all()?;
-            }
+    fn rename(&self, temporary: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(temporary)? {
+            File::open(entry?.path())?.sync_all()?;
         }
-        sync(&self.temporary)?;
-        if self.kind == Kind::Folder && self.out.exists() {
+        output::sync(temporary)?;
+        if self.out.exists() {
             // A folder cannot be renamed over another.
-            let old = self.temporary.with_extension("old");
+            let old = temporary.with_extension("old");
             std::fs::rename(&self.out, &old)?;
-            if let Err(error) = std::fs::rename(&self.temporary, &self.out) {
+            if let Err(error) = std::fs::rename(temporary, &self.out) {
                 let _ = std::fs::rename(&old, &self.out);
                 return Err(error);
             }
             let _ = std::fs::remove_dir_all(&old);
         } else {
-            std::fs::rename(&self.temporary, &self.out)?;
+            std::fs::rename(temporary, &self.out)?;
         }
-        sync(parent)
+        output::sync(output::folder_of(&self.out))
     }
 }
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.committed {
-            let _ = match self.kind {
-                Kind::File => std::fs::remove_file(&self.temporary),
-                Kind::Folder => std::fs::remove_dir_all(&self.temporary),
-            };
+        if let Staging::Folder(folder) = &self.staging {
+            let _ = std::fs::remove_dir_all(folder);
         }
     }
-}
-
-/// Waits until a file, or the names in a folder, are on the disk. Only Unix opens folders.
-fn sync(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) || path.is_file() { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 /// Whether a folder holds a checkpoint, and nothing that would be missed after it.

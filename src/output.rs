@@ -1,0 +1,188 @@
+//! Output files that are there whole or not at all.
+
+use crate::error::{Error, Result};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A file under a hidden name beside its place, renamed into it by [`WholeFile::commit`]. Dropped before that, it leaves
+/// nothing behind; what a killed process left behind goes when the same file is written next.
+pub struct WholeFile {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+impl WholeFile {
+    /// Fails at once where the file could not be written. A link is followed: what it names is replaced.
+    pub fn create(path: &Path) -> Result<Self> {
+        let fail = |source| Error::io("write", path, source);
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        match std::fs::metadata(&path) {
+            Ok(there) if there.is_dir() => return Err(fail(std::io::ErrorKind::IsADirectory.into())),
+            Ok(there) if !there.is_file() => {
+                let problem = "it is a device or a pipe, which cannot be replaced".to_owned();
+                return Err(Error::BadOutput { path, problem });
+            }
+            _ => {}
+        }
+        let Some(name) = path.file_name() else { return Err(fail(std::io::ErrorKind::InvalidInput.into())) };
+        remove_leftovers(folder_of(&path), name);
+        loop {
+            let temporary = path.with_file_name(temporary_name(name));
+            let file = File::create(&temporary).map_err(fail)?;
+            // The lock says that somebody is at work; it goes with the process. Not every file system has locks.
+            let _ = file.lock();
+            // Whoever tidies up may have come between the two.
+            if temporary.exists() {
+                return Ok(WholeFile { path, temporary, file: Some(BufWriter::new(file)) });
+            }
+        }
+    }
+
+    /// Where it is until it is committed, for those who write by path.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    fn fail(&self, source: std::io::Error) -> Error {
+        Error::io("write", &self.path, source)
+    }
+
+    /// Appends.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = self.file.as_mut().expect("it is open until it is committed");
+        file.write_all(bytes).map_err(|e| self.fail(e))
+    }
+
+    /// Puts the file in its place, where it stays even if the power fails.
+    pub fn commit(mut self) -> Result<()> {
+        self.place().map_err(|e| self.fail(e))?;
+        self.file = None;
+        Ok(())
+    }
+
+    fn place(&mut self) -> std::io::Result<()> {
+        let file = self.file.as_mut().expect("it is open until it is committed");
+        file.flush()?;
+        file.get_ref().sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)?;
+        sync(folder_of(&self.path))
+    }
+}
+
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes a file of these bytes.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = WholeFile::create(path)?;
+    file.write(bytes)?;
+    file.commit()
+}
+
+/// The folder that a path lies in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// A hidden name that nobody else takes, also in this process.
+pub(crate) fn temporary_name(name: &OsStr) -> OsString {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    hidden
+}
+
+/// Removes temporary files for `name` whose processes have ended.
+fn remove_leftovers(dir: &Path, name: &OsStr) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let before = format!(".{}.", name.to_string_lossy());
+    for entry in entries.flatten() {
+        let own = entry.file_name();
+        let own = own.to_string_lossy();
+        let number = own.strip_prefix(&before).and_then(|rest| rest.strip_suffix(".tmp"));
+        if !number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit() || b == b'-')) {
+            continue;
+        }
+        // Whoever is still at work holds the lock.
+        if let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Waits until a file, or the names in a folder, are on the disk. Only Unix opens folders.
+pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
+    if cfg!(unix) || path.is_file() { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_not_committed_leaves_nothing_and_the_old_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        write_whole(&path, b"old").unwrap();
+        let mut file = WholeFile::create(&path).unwrap();
+        file.write(b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(dir.path()).len(), 2);
+        drop(file);
+        assert_eq!(names(dir.path()), ["x"]);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        write_whole(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(dir.path()), ["x"]);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_what_is_being_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        for left in [".x.123-4.tmp", ".x.77.tmp", ".y.123-4.tmp", ".x.note.tmp", "x.123.tmp"] {
+            std::fs::write(dir.path().join(left), b"half").unwrap();
+        }
+        let mut first = WholeFile::create(&path).unwrap();
+        first.write(b"first").unwrap();
+        // Another writer of the same file, in the same process, does not disturb the first.
+        write_whole(&path, b"second").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"second");
+        first.commit().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(dir.path()), [".x.note.tmp", ".y.123-4.tmp", "x", "x.123.tmp"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_devices_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("x"), dir.path().join("link"));
+        write_whole(&path, b"old").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_whole(&link, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert!(link.is_symlink());
+        let refused = write_whole(Path::new("/dev/null"), b"x");
+        assert!(matches!(refused, Err(Error::BadOutput { .. })), "{refused:?}");
+    }
+}

@@ -1,0 +1,315 @@
+//! Snapshots as files: safetensors, which other programs read as well, under a checksum that covers every byte.
+//!
+//! The `__metadata__` begins with the checksum: SHA-256 of the whole file without its own digits. Tensors are `layer.{i}.conv`
+//! `[K - 1, D]`, `layer.{i}.ssm` `[N, D]`, `logits` `[V]`, `recent`, and `ids` where they were kept. In half precision the
+//! first two are F16, and `layer.{i}.conv.scale` `[K - 1]` and `layer.{i}.ssm.scale` `[N]` are what their rows are multiplied
+//! by. Format of the container: <https://github.com/huggingface/safetensors#format>.
+
+use super::fingerprint::hex;
+use super::metadata::{Entries, entries};
+use super::precision::{narrow, scale, widen};
+use super::{Precision, Snapshot};
+use crate::error::{Error, Result};
+use crate::format::safetensors_head;
+use crate::model::SlotState;
+use crate::output::write_whole;
+use half::f16;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::path::Path;
+
+/// What these files say they are.
+const FORMAT: &str = "peregrine.state";
+/// The newest version that is read, and the one that is written.
+const VERSION: u64 = 1;
+/// How the head begins, after the eight bytes of its length.
+const BEGIN: &str = "{\"__metadata__\":{\"checksum\":\"sha256:";
+/// Digits of the checksum.
+const DIGITS: usize = 64;
+/// Where they are.
+const DIGITS_AT: usize = size_of::<u64>() + BEGIN.len();
+/// Bytes of a head at most, as safetensors has it.
+const LARGEST_HEAD: u64 = 100_000_000;
+/// Bytes of a file at most: a hundred times the largest state of any model, with a billion ids.
+const LARGEST: u64 = 1 << 33;
+
+/// A tensor on its way into a file.
+struct Out<'a> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Data<'a>,
+}
+
+enum Data<'a> {
+    Values(&'a [f32]),
+    Scales(&'a [f32]),
+    Halves(&'a [f32]),
+    Ids(&'a [u32]),
+}
+
+impl Out<'_> {
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * if self.dtype == Dtype::F16 { 2 } else { 4 }
+    }
+
+    fn append(&self, bytes: &mut Vec<u8>) {
+        let columns = self.shape.last().copied().unwrap_or(1).max(1);
+        match self.data {
+            Data::Values(values) => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            Data::Ids(ids) => bytes.extend(ids.iter().flat_map(|id| id.to_le_bytes())),
+            Data::Scales(values) => {
+                let rows = values.chunks(values.len() / columns);
+                bytes.extend(rows.flat_map(|row| scale(row).to_le_bytes()));
+            }
+            Data::Halves(values) => {
+                for row in values.chunks(columns) {
+                    let scale = scale(row);
+                    bytes.extend(row.iter().flat_map(|v| narrow(*v, scale).to_le_bytes()));
+                }
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// Writes the file, whole or not at all: what was there before stays until the new one is on the disk.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes = self.to_bytes().map_err(|error| match error {
+            Error::BadOutput { problem, .. } => Error::BadOutput { path: path.to_owned(), problem },
+            other => other,
+        })?;
+        write_whole(path, &bytes)
+    }
+
+    /// Reads a file. One that is no state, newer than this program, cut off or changed anywhere is refused.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let label = path.display().to_string();
+        let fail = |source| Error::io("read", path, source);
+        let mut file = std::fs::File::open(path).map_err(fail)?;
+        let about = file.metadata().map_err(fail)?;
+        // Neither a device without end nor another kind of file is read into memory.
+        let mut bytes = vec![];
+        file.by_ref().take(DIGITS_AT as u64).read_to_end(&mut bytes).map_err(fail)?;
+        if about.len() <= LARGEST && about.is_file() && bytes[..].get(size_of::<u64>()..) == Some(BEGIN.as_bytes()) {
+            let most = usize::try_from(about.len()).unwrap_or(usize::MAX);
+            bytes.try_reserve_exact(most.saturating_sub(bytes.len())).map_err(|e| fail(std::io::Error::other(e)))?;
+            file.take(about.len()).read_to_end(&mut bytes).map_err(fail)?;
+        }
+        Self::from_bytes(&label, &bytes)
+    }
+
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let tensors = self.tensors();
+        let mut metadata = Map::new();
+        metadata.insert("checksum".to_owned(), format!("sha256:{}", "0".repeat(DIGITS)).into());
+        metadata.insert("format".to_owned(), FORMAT.into());
+        metadata.insert("version".to_owned(), VERSION.to_string().into());
+        metadata.extend(entries(self));
+        let mut fields = Map::from_iter([("__metadata__".to_owned(), Value::from(metadata))]);
+        let mut end = 0;
+        for tensor in &tensors {
+            let start = end;
+            end += tensor.bytes();
+            let dtype = format!("{:?}", tensor.dtype);
+            let field = json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [start, end]});
+            fields.insert(tensor.name.clone(), field);
+        }
+        let mut bytes = safetensors_head(fields);
+        if (bytes.len() + end) as u64 > LARGEST || bytes.len() as u64 > LARGEST_HEAD {
+            let problem = "the conversation's text or its ids are too long for a file".to_owned();
+            return Err(Error::BadOutput { path: "the snapshot".into(), problem });
+        }
+        bytes.reserve_exact(end);
+        tensors.iter().for_each(|tensor| tensor.append(&mut bytes));
+        let digits = checksum(&bytes);
+        bytes[DIGITS_AT..DIGITS_AT + DIGITS].copy_from_slice(digits.as_bytes());
+        Ok(bytes)
+    }
+
+    /// Reads the bytes of a file; `label` is its name for messages.
+    pub fn from_bytes(label: &str, bytes: &[u8]) -> Result<Self> {
+        let damaged = |problem: String| Error::DamagedState { file: label.to_owned(), problem };
+        let metadata = sound_head(label, bytes)?;
+        let said = metadata.metadata().clone().unwrap_or_default();
+        let entries = Entries(&said);
+        if said.get("format").is_none_or(|format| format != FORMAT) {
+            return Err(Error::NotAState { file: label.to_owned() });
+        }
+        let version = entries.number("version").map_err(damaged)?;
+        if version > VERSION {
+            return Err(Error::NewerState { file: label.to_owned(), version, known: VERSION });
+        }
+        let length = bytes[..size_of::<u64>()].try_into().expect("eight bytes");
+        let data = &bytes[size_of::<u64>() + u64::from_le_bytes(length) as usize..];
+        let snapshot = Tensors { tensors: metadata.tensors(), data, taken: HashSet::new() }.snapshot(&entries);
+        let snapshot = snapshot.map_err(damaged)?;
+        snapshot.check(&snapshot.origin.identity.config).map_err(damaged)?;
+        Ok(snapshot)
+    }
+
+    fn tensors(&self) -> Vec<Out<'_>> {
+        let config = &self.origin.identity.config;
+        let (conv, ssm) = (config.conv_kernel - 1, config.state);
+        let state = |i: usize, what: &str| format!("layer.{i}.{what}");
+        let mut matrices: Vec<(String, usize, &[f32])> = vec![];
+        for (i, (conv_values, ssm_values)) in self.state.conv.iter().zip(&self.state.ssm).enumerate() {
+            matrices.push((state(i, "conv"), conv, conv_values));
+            matrices.push((state(i, "ssm"), ssm, ssm_values));
+        }
+        let mut tensors = vec![];
+        let mut add = |name: String, dtype, shape, data| tensors.push(Out { name, dtype, shape, data });
+        add("logits".to_owned(), Dtype::F32, vec![self.state.logits.len()], Data::Values(&self.state.logits));
+        add("recent".to_owned(), Dtype::U32, vec![self.recent.len()], Data::Ids(&self.recent));
+        if let Some(ids) = &self.ids {
+            add("ids".to_owned(), Dtype::U32, vec![ids.len()], Data::Ids(ids));
+        }
+        // Four bytes before two: each tensor lies at a multiple of what its values take.
+        for (name, rows, values) in &matrices {
+            match self.precision {
+                Precision::Whole => {
+                    add(name.clone(), Dtype::F32, vec![*rows, config.inner], Data::Values(values));
+                }
+                Precision::Half => add(format!("{name}.scale"), Dtype::F32, vec![*rows], Data::Scales(values)),
+            }
+        }
+        if self.precision == Precision::Half {
+            for (name, rows, values) in &matrices {
+                add(name.clone(), Dtype::F16, vec![*rows, config.inner], Data::Halves(values));
+            }
+        }
+        tensors
+    }
+}
+
+/// The checksum of a file that is longer than its place.
+fn checksum(bytes: &[u8]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(&bytes[..DIGITS_AT]);
+    digest.update(&bytes[DIGITS_AT + DIGITS..]);
+    hex(&digest.finalize())
+}
+
+/// The head of a file, whose bytes are as they were written.
+fn sound_head(label: &str, bytes: &[u8]) -> Result<Metadata> {
+    let damaged = |problem: String| Error::DamagedState { file: label.to_owned(), problem };
+    let begun = bytes.get(size_of::<u64>()..).unwrap_or_default();
+    let common = begun.len().min(BEGIN.len());
+    if begun[..common] != BEGIN.as_bytes()[..common] {
+        return Err(Error::NotAState { file: label.to_owned() });
+    }
+    let cut_off = |wanted: Option<u64>| {
+        let wanted = wanted.map_or_else(String::new, |wanted| format!(" of {wanted}"));
+        damaged(format!("it is cut off after {} bytes{wanted}", bytes.len()))
+    };
+    if bytes.len() < DIGITS_AT + DIGITS {
+        return Err(cut_off(None));
+    }
+    let length = u64::from_le_bytes(bytes[..size_of::<u64>()].try_into().expect("eight bytes"));
+    if length > LARGEST_HEAD {
+        return Err(damaged(format!("its head would be {length} bytes long")));
+    }
+    let data_at = size_of::<u64>() + length as usize;
+    let Some(head) = bytes.get(size_of::<u64>()..data_at) else { return Err(cut_off(None)) };
+    let unchanged = checksum(bytes).as_bytes() == &bytes[DIGITS_AT..DIGITS_AT + DIGITS];
+    let read = safetensors::SafeTensors::read_metadata(bytes);
+    match read {
+        Ok((_, metadata)) if unchanged => Ok(metadata),
+        // Whole by its checksum, and yet no container: made by somebody else.
+        Err(e) if unchanged => Err(damaged(e.to_string())),
+        _ => {
+            let wanted = data_end(head).map(|end| data_at as u64 + end).filter(|wanted| *wanted > bytes.len() as u64);
+            match wanted {
+                Some(wanted) => Err(cut_off(Some(wanted))),
+                None => Err(damaged("its bytes are not those that were written: the checksum differs".to_owned())),
+            }
+        }
+    }
+}
+
+/// Where the last tensor ends, by a head that may be damaged.
+fn data_end(head: &[u8]) -> Option<u64> {
+    let metadata: Metadata = serde_json::from_slice(head).ok()?;
+    metadata.tensors().values().map(|info| info.data_offsets.1 as u64).max()
+}
+
+/// The tensors of a file, each to be asked for once.
+struct Tensors<'a> {
+    tensors: HashMap<String, &'a TensorInfo>,
+    data: &'a [u8],
+    taken: HashSet<String>,
+}
+
+impl<'a> Tensors<'a> {
+    fn snapshot(mut self, entries: &Entries<'_>) -> Result<Snapshot, String> {
+        let config = entries.config()?;
+        let precision = entries.precision()?;
+        let layers = config.layers;
+        if self.tensors.len() < 2 * layers {
+            return Err(format!("it holds {} tensors for {layers} layers", self.tensors.len()));
+        }
+        let mut state = SlotState { conv: vec![], ssm: vec![], logits: self.values("logits", &[config.vocab])? };
+        for i in 0..layers {
+            let mut matrix =
+                |what: &str, rows| self.matrix(&format!("layer.{i}.{what}"), [rows, config.inner], precision);
+            state.conv.push(matrix("conv", config.conv_kernel - 1)?);
+            state.ssm.push(matrix("ssm", config.state)?);
+        }
+        let recent = self.ids("recent")?;
+        let ids = self.tensors.contains_key("ids").then(|| self.ids("ids")).transpose()?;
+        if let Some(name) = self.tensors.keys().find(|name| !self.taken.contains(*name)) {
+            return Err(format!("it holds a tensor {name}, which no state has"));
+        }
+        entries.snapshot(state, recent, ids)
+    }
+
+    /// The bytes of a tensor, with its shape.
+    fn take(&mut self, name: &str, dtype: Dtype) -> Result<(&'a [usize], &'a [u8]), String> {
+        let info = *self.tensors.get(name).ok_or_else(|| format!("it has no tensor {name}"))?;
+        if info.dtype != dtype {
+            return Err(format!("{name} is {:?}, it must be {dtype:?}", info.dtype));
+        }
+        self.taken.insert(name.to_owned());
+        let (start, end) = info.data_offsets;
+        let bytes = self.data.get(start..end).ok_or_else(|| format!("{name} lies outside of the file"))?;
+        Ok((&info.shape, bytes))
+    }
+
+    fn shaped(&mut self, name: &str, dtype: Dtype, wanted: &[usize]) -> Result<&'a [u8], String> {
+        let (shape, bytes) = self.take(name, dtype)?;
+        if shape != wanted {
+            return Err(format!("{name} is {shape:?}, its model has {wanted:?}"));
+        }
+        Ok(bytes)
+    }
+
+    fn values(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+        let words = self.shaped(name, Dtype::F32, shape)?.chunks_exact(4);
+        Ok(words.map(|b| f32::from_le_bytes(b.try_into().expect("four bytes"))).collect())
+    }
+
+    fn matrix(&mut self, name: &str, [rows, columns]: [usize; 2], precision: Precision) -> Result<Vec<f32>, String> {
+        if precision == Precision::Whole {
+            return self.values(name, &[rows, columns]);
+        }
+        let scales = self.values(&format!("{name}.scale"), &[rows])?;
+        let halves = self.shaped(name, Dtype::F16, &[rows, columns])?.chunks_exact(2);
+        let halves = halves.map(|b| f16::from_le_bytes(b.try_into().expect("two bytes")));
+        Ok(halves.enumerate().map(|(i, v)| widen(v, scales[i / columns])).collect())
+    }
+
+    fn ids(&mut self, name: &str) -> Result<Vec<u32>, String> {
+        let (shape, bytes) = self.take(name, Dtype::U32)?;
+        if shape.len() != 1 {
+            return Err(format!("{name} is {shape:?}, it must be a list"));
+        }
+        Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().expect("four bytes"))).collect())
+    }
+}

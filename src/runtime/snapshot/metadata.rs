@@ -1,0 +1,211 @@
+//! What a snapshot holds besides tensors, as the texts of a safetensors file's `__metadata__`.
+
+use super::fingerprint::{Identity, Loaded, hex, unhex};
+use super::origin::Origin;
+use super::{Precision, Snapshot};
+use crate::kernels::variants::Math;
+use crate::model::{Config, Family, LARGEST, SlotState};
+use crate::runtime::Sampling;
+use crate::text::Message;
+use half::bf16;
+use serde_json::{Map, Number, Value, json};
+use std::collections::{BTreeMap, HashMap};
+
+/// Longest text of an entry that is no message, no text and no list: whoever writes longer ones means harm.
+const LONGEST: usize = 1 << 16;
+
+type Read<T> = Result<T, String>;
+
+/// The entries of a snapshot, but for the format, its version and the checksum.
+pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
+    let Snapshot {
+        state: _,
+        precision,
+        position,
+        ids: _,
+        recent: _,
+        sampling,
+        messages,
+        text,
+        unfinished,
+        ended,
+        origin,
+    } = snapshot;
+    let messages: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
+    // JSON has no infinity: null is the bias that bans.
+    let bias = sampling.logit_bias.iter().map(|(id, bias)| json!([id, bias.is_finite().then_some(bias)]));
+    let texts = [
+        ("precision", if *precision == Precision::Half { "f16" } else { "f32" }.to_owned()),
+        ("position", position.to_string()),
+        ("ended", ended.to_string()),
+        ("unfinished", hex(unfinished)),
+        ("text", text.clone()),
+        ("messages", Value::from(messages).to_string()),
+        ("sampling", sampling_entry(sampling).to_string()),
+        ("logit_bias", bias.collect::<Value>().to_string()),
+        ("model", model_entry(&origin.identity).to_string()),
+        ("weights", origin.loaded.formats.clone()),
+        ("weights_digest", origin.loaded.digest.clone()),
+        ("arithmetic", origin.math.to_string()),
+        ("adapter", origin.adapter.clone()),
+        ("kernels", origin.kernels.clone()),
+        ("peregrine", origin.version.clone()),
+    ];
+    texts.into_iter().map(|(key, text)| (key.to_owned(), Value::from(text))).collect()
+}
+
+fn sampling_entry(sampling: &Sampling) -> Value {
+    let s = sampling;
+    json!({
+        "temperature": s.temperature, "top_k": s.top_k, "top_p": s.top_p, "min_p": s.min_p, "seed": s.seed,
+        "repeat_penalty": s.repeat_penalty, "presence_penalty": s.presence_penalty,
+        "frequency_penalty": s.frequency_penalty, "repeat_last_n": s.repeat_last_n,
+    })
+}
+
+fn model_entry(identity: &Identity) -> Value {
+    let Config { family: _, vocab, hidden, inner, state, dt_rank, conv_kernel, layers, norm_eps, conv_bias, eos: _ } =
+        identity.config;
+    let (family, mixer_rms_eps) = match identity.config.family {
+        Family::Mamba => ("mamba", None),
+        Family::FalconMamba { mixer_rms_eps } => ("falcon_mamba", Some(mixer_rms_eps)),
+    };
+    let values = |values: &[bf16]| hex(&values.iter().flat_map(|v| v.to_bits().to_be_bytes()).collect::<Vec<u8>>());
+    json!({
+        "family": family, "mixer_rms_eps": mixer_rms_eps, "vocab": vocab, "hidden": hidden, "inner": inner,
+        "state": state, "dt_rank": dt_rank, "conv_kernel": conv_kernel, "layers": layers, "norm_eps": norm_eps,
+        "conv_bias": conv_bias, "vocabulary": identity.vocabulary, "vectors": values(&identity.vectors),
+        "matrices": values(&identity.matrices), "stored": identity.stored,
+    })
+}
+
+/// The entries of a file.
+pub(super) struct Entries<'a>(pub(super) &'a HashMap<String, String>);
+
+impl Entries<'_> {
+    fn long(&self, key: &str) -> Read<&str> {
+        self.0.get(key).map(String::as_str).ok_or_else(|| format!("its metadata has no {key}"))
+    }
+
+    pub(super) fn text(&self, key: &str) -> Read<&str> {
+        self.long(key).and_then(|text| match text.len() <= LONGEST {
+            true => Ok(text),
+            false => Err(format!("{key} is {} bytes long", text.len())),
+        })
+    }
+
+    pub(super) fn number(&self, key: &str) -> Read<u64> {
+        self.text(key).and_then(|text| text.parse().map_err(|_| format!("{key} is {text:?}")))
+    }
+
+    pub(super) fn config(&self) -> Read<Config> {
+        Ok(self.identity()?.config)
+    }
+
+    /// All but the tensors.
+    pub(super) fn snapshot(&self, state: SlotState, recent: Vec<u32>, ids: Option<Vec<u32>>) -> Read<Snapshot> {
+        let messages: Vec<BTreeMap<String, String>> =
+            serde_json::from_str(self.long("messages")?).map_err(|e| format!("messages: {e}"))?;
+        let messages = messages.into_iter().map(|mut message| {
+            let mut take = |key: &str| message.remove(key).ok_or_else(|| format!("a message has no {key}"));
+            Ok(Message { role: take("role")?, content: take("content")? })
+        });
+        Ok(Snapshot {
+            state,
+            precision: self.precision()?,
+            position: self.number("position")?,
+            ids,
+            recent,
+            sampling: self.sampling()?,
+            messages: messages.collect::<Read<_>>()?,
+            text: self.long("text")?.to_owned(),
+            unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not made of hexadecimal digits")?,
+            ended: self.text("ended")?.parse().map_err(|_| "ended is neither true nor false")?,
+            origin: Origin {
+                identity: self.identity()?,
+                loaded: Loaded {
+                    formats: self.text("weights")?.to_owned(),
+                    digest: self.text("weights_digest")?.to_owned(),
+                },
+                math: match self.text("arithmetic")? {
+                    "exact" => Math::Exact,
+                    "fast" => Math::Fast,
+                    other => return Err(format!("arithmetic is {other:?}")),
+                },
+                adapter: self.text("adapter")?.to_owned(),
+                kernels: self.text("kernels")?.to_owned(),
+                version: self.text("peregrine")?.to_owned(),
+            },
+        })
+    }
+
+    pub(super) fn precision(&self) -> Read<Precision> {
+        match self.text("precision")? {
+            "f32" => Ok(Precision::Whole),
+            "f16" => Ok(Precision::Half),
+            other => Err(format!("precision is {other:?}")),
+        }
+    }
+
+    fn sampling(&self) -> Read<Sampling> {
+        let json: BTreeMap<String, Number> =
+            serde_json::from_str(self.text("sampling")?).map_err(|e| format!("sampling: {e}"))?;
+        let number = |key: &str| json.get(key).ok_or_else(|| format!("sampling has no {key}"));
+        let value = |key: &str| Ok::<_, String>(number(key)?.as_f64().unwrap_or(f64::NAN) as f32);
+        let whole = |key: &str| number(key)?.as_u64().ok_or_else(|| format!("{key} is no whole number"));
+        let bias: Vec<(u32, Option<f32>)> =
+            serde_json::from_str(self.long("logit_bias")?).map_err(|e| format!("logit_bias: {e}"))?;
+        Ok(Sampling {
+            temperature: value("temperature")?,
+            top_k: u32::try_from(whole("top_k")?).map_err(|_| "top_k is too large")?,
+            top_p: value("top_p")?,
+            min_p: value("min_p")?,
+            seed: whole("seed")?,
+            repeat_penalty: value("repeat_penalty")?,
+            presence_penalty: value("presence_penalty")?,
+            frequency_penalty: value("frequency_penalty")?,
+            repeat_last_n: usize::try_from(whole("repeat_last_n")?).map_err(|_| "repeat_last_n is too large")?,
+            logit_bias: bias.into_iter().map(|(id, bias)| (id, bias.unwrap_or(f32::NEG_INFINITY))).collect(),
+        })
+    }
+
+    fn identity(&self) -> Read<Identity> {
+        let json: BTreeMap<String, Value> =
+            serde_json::from_str(self.text("model")?).map_err(|e| format!("model: {e}"))?;
+        let get = |key: &str| json.get(key).ok_or_else(|| format!("model has no {key}"));
+        let size = |key: &str| {
+            let size = get(key)?.as_u64().filter(|size| (1..=LARGEST as u64).contains(size));
+            size.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| format!("{key} of the model is no size"))
+        };
+        let eps = |key: &str| Ok::<_, String>(get(key)?.as_f64().ok_or_else(|| format!("{key} is no number"))? as f32);
+        let text = |key: &str| get(key)?.as_str().ok_or_else(|| format!("{key} of the model is no text"));
+        let values = |key: &str| {
+            let bytes = unhex(text(key)?).ok_or_else(|| format!("{key} of the model are no values"))?;
+            Ok::<_, String>(bytes.chunks_exact(2).map(|b| bf16::from_bits(u16::from_be_bytes([b[0], b[1]]))).collect())
+        };
+        let config = Config {
+            family: match text("family")? {
+                "mamba" => Family::Mamba,
+                "falcon_mamba" => Family::FalconMamba { mixer_rms_eps: eps("mixer_rms_eps")? },
+                other => return Err(format!("the family of the model is {other:?}")),
+            },
+            vocab: size("vocab")?,
+            hidden: size("hidden")?,
+            inner: size("inner")?,
+            state: size("state")?,
+            dt_rank: size("dt_rank")?,
+            conv_kernel: size("conv_kernel")?,
+            layers: size("layers")?,
+            norm_eps: eps("norm_eps")?,
+            conv_bias: get("conv_bias")?.as_bool().ok_or("conv_bias is neither true nor false")?,
+            eos: vec![],
+        };
+        Ok(Identity {
+            config: config.check("the state").map_err(|e| e.to_string())?,
+            vocabulary: get("vocabulary")?.as_str().map(str::to_owned),
+            vectors: values("vectors")?,
+            matrices: values("matrices")?,
+            stored: text("stored")?.to_owned(),
+        })
+    }
+}

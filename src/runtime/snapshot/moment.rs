@@ -1,0 +1,68 @@
+//! Between a session and its snapshots.
+
+use super::{Precision, Snapshot, Warning};
+use crate::error::{Error, Result};
+use crate::kernels::select::WINDOW;
+use crate::runtime::Session;
+use crate::runtime::turns::Past;
+
+impl Session {
+    /// Whether to keep the ids of all tokens consumed, for snapshots and for [`Session::ids`]; they take four bytes each.
+    /// Only a session that has consumed nothing yet can begin to.
+    pub fn keep_ids(&mut self, keep: bool) -> Result<()> {
+        if keep && self.ids().is_none() && self.position > 0 {
+            let problem = "this session has consumed tokens whose ids were not kept; clear it first";
+            return Err(Error::BadSetting { name: "keep_ids", value: keep.to_string(), problem });
+        }
+        self.ids = keep.then(|| self.ids.take().unwrap_or_default());
+        Ok(())
+    }
+
+    /// All tokens consumed, where they are kept.
+    pub fn ids(&self) -> Option<&[u32]> {
+        self.ids.as_deref().filter(|ids| ids.len() as u64 == self.position)
+    }
+
+    /// The conversation's state at this moment: after the last chunk of a prompt, or after the last token given out.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let origin = self.engine.origin()?.clone();
+        let state = pollster::block_on(self.engine.stepper().at_rest()?.read_state(self.slot))?;
+        Ok(Snapshot {
+            state,
+            precision: Precision::Whole,
+            position: self.position,
+            ids: self.ids().map(<[u32]>::to_vec),
+            recent: self.consumed[self.consumed.len().saturating_sub(WINDOW)..].to_vec(),
+            sampling: self.sampling.clone(),
+            messages: self.messages.clone(),
+            text: self.fed.clone(),
+            unfinished: self.unfinished.clone(),
+            ended: self.ended,
+            origin,
+        })
+    }
+
+    /// Goes on from a snapshot, in place of what this session has consumed. Tells what may make the tokens differ from those
+    /// that would have come; without any of that they are the same, bit for bit.
+    ///
+    /// A snapshot of another model is refused, and the session is as it was.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<Vec<Warning>> {
+        let warnings = snapshot.admitted(self.engine.origin()?)?;
+        self.engine.set_sampling(self.slot, &snapshot.sampling)?;
+        {
+            let mut stepper = self.engine.stepper();
+            stepper.reset(self.slot)?;
+            stepper.at_rest()?.write_state(self.slot, snapshot.position, &snapshot.state)?;
+        }
+        self.past = Past::default();
+        self.position = snapshot.position;
+        self.ids.clone_from(&snapshot.ids);
+        self.consumed.clone_from(&snapshot.recent);
+        self.sampling = snapshot.sampling.clone();
+        self.messages.clone_from(&snapshot.messages);
+        self.fed.clone_from(&snapshot.text);
+        self.unfinished.clone_from(&snapshot.unfinished);
+        self.ended = snapshot.ended;
+        Ok(warnings)
+    }
+}
