@@ -256,5 +256,5 @@ fn stream(answer: peregrine::Result<Answer<'_>>) -> anyhow::Result<(u64, Instant
         stdout.flush()?;
     }
     writeln!(stdout)?;
-    Ok((answer.generation().ids().len() as u64, first, answer.finish()))
+    Ok((answer.generation().tokens() as u64, first, answer.finish()))
 }

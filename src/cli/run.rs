@@ -137,7 +137,7 @@ impl Run {
         if stdout.is_terminal() {
             writeln!(stdout)?;
         }
-        let tokens = answer.generation().ids().len() as u64;
+        let tokens = answer.generation().tokens() as u64;
         let interrupted = answer.finish() == Some(Finish::Cancelled);
         drop(answer);
         if self.model.verbose || std::io::stderr().is_terminal() {

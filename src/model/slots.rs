@@ -75,8 +75,7 @@ impl Forward {
         Ok(())
     }
 
-    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]), whose results have arrived: the slot has
-    /// not consumed those tokens.
+    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]): the slot has not consumed those tokens.
     pub fn take_back(&mut self, slot: usize, steps: usize) {
         assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps can be taken back");
         let now = &mut self.slots[slot];

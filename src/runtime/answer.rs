@@ -10,8 +10,10 @@ pub struct Answer<'a> {
     generation: Generation<'a>,
     characters: TextStream,
     stops: StopStrings,
-    /// What was given out.
+    /// What was given out, where it is to become a message.
     said: String,
+    /// Bytes that were given out.
+    shown: usize,
     /// Bytes of text that all tokens so far have made, given out or held back.
     made: usize,
     /// Bytes of text made when the kept state was kept: all of it had been given out.
@@ -42,6 +44,7 @@ impl<'a> Answer<'a> {
             characters: TextStream::after(unfinished),
             stops: StopStrings::new(&options.stop),
             said: String::new(),
+            shown: 0,
             made: 0,
             kept: 0,
             ends: vec![],
@@ -60,6 +63,13 @@ impl<'a> Answer<'a> {
         &self.generation
     }
 
+    fn say(&mut self, text: &str) {
+        self.shown += text.len();
+        if self.turn != Turn::None {
+            self.said += text;
+        }
+    }
+
     /// Takes a token; gives what can be shown of it.
     fn take(&mut self, id: u32) -> Result<String> {
         let text = {
@@ -68,14 +78,14 @@ impl<'a> Answer<'a> {
             self.characters.push(bytes)
         };
         if self.stops.is_empty() {
-            self.said += &text;
+            self.say(&text);
             return Ok(text);
         }
         let before = self.made;
         self.made += text.len();
         let (shown, found) = self.stops.push(&text);
-        self.said += &shown;
-        let tokens = self.generation.ids().len();
+        self.say(&shown);
+        let tokens = self.generation.tokens();
         if found {
             self.stop(tokens, before)?;
         } else if self.stops.held() == 0 && self.characters.pending().is_empty() {
@@ -96,7 +106,7 @@ impl<'a> Answer<'a> {
     /// A stop string has come: back to the last token that lies wholly before it. `before` is the text made before the
     /// newest token.
     fn stop(&mut self, tokens: usize, before: usize) -> Result<()> {
-        let whole = self.ends.iter().rev().find(|(_, made)| *made <= self.said.len());
+        let whole = self.ends.iter().rev().find(|(_, made)| *made <= self.shown);
         let (count, consumed) = match (whole, self.generation.kept()) {
             (Some(end), _) => *end,
             (None, Some(kept)) => (kept, self.kept),
@@ -123,7 +133,7 @@ impl Iterator for Answer<'_> {
                     let open = if ended { self.characters.finish() } else { String::new() };
                     let (mut rest, _) = self.stops.push(&open);
                     rest += &self.stops.finish();
-                    self.said += &rest;
+                    self.say(&rest);
                     return (!rest.is_empty()).then_some(Ok(rest));
                 }
                 Err(error) => Err(error),
@@ -142,7 +152,7 @@ impl Drop for Answer<'_> {
         // Held back, but consumed: the conversation must say what the state holds.
         let held = self.stops.finish();
         if self.finish() != Some(Finish::Stop) {
-            self.said += &held;
+            self.say(&held);
         }
         let ended = matches!(self.finish(), Some(Finish::Eos | Finish::Stop));
         let session = &mut *self.generation.session;

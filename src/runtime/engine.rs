@@ -141,8 +141,19 @@ impl Engine {
     pub(super) fn next(&self, slot: usize) -> Result<Token> {
         loop {
             let mut stepper = self.stepper();
-            if let Some(token) = stepper.take(slot) {
+            if let Some(token) = stepper.next(slot) {
                 return token;
+            }
+            stepper.turn()?;
+        }
+    }
+
+    /// Ends a slot's answer at exactly `position`.
+    pub(super) fn finish(&self, slot: usize, position: u64) -> Result<()> {
+        loop {
+            let mut stepper = self.stepper();
+            if stepper.finish(slot, position) {
+                return Ok(());
             }
             stepper.turn()?;
         }

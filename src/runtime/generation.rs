@@ -2,6 +2,7 @@
 
 use super::session::Session;
 use crate::error::Result;
+use crate::kernels::select::WINDOW;
 use crate::model::Saved;
 
 /// When an answer ends, and what is wanted of it.
@@ -53,13 +54,15 @@ pub struct Generation<'a> {
     /// Log-probabilities to give, if any.
     top: Option<usize>,
     /// Tokens given out.
+    tokens: usize,
+    /// The last of them: as many as penalties look at and may be taken back.
     ids: Vec<u32>,
     logprobs: Option<Logprobs>,
     finish: Option<Finish>,
     settled: bool,
     /// Memory for a state to come back to.
     saved: Option<Saved>,
-    /// Tokens of `ids` that the state in `saved` has consumed, where it holds one.
+    /// Tokens given out that the state in `saved` has consumed, where it holds one.
     point: Option<usize>,
 }
 
@@ -73,6 +76,7 @@ impl<'a> Generation<'a> {
             session,
             max_tokens: options.max_tokens,
             top: options.logprobs,
+            tokens: 0,
             ids: vec![],
             logprobs: None,
             finish: None,
@@ -87,7 +91,7 @@ impl<'a> Generation<'a> {
         if self.finish.is_some() {
             return Ok(None);
         }
-        if self.max_tokens.is_some_and(|most| self.ids.len() >= most) {
+        if self.max_tokens.is_some_and(|most| self.tokens >= most) {
             return self.end(Finish::Length);
         }
         if self.session.take_cancelled() {
@@ -100,7 +104,11 @@ impl<'a> Generation<'a> {
             return self.end(Finish::Eos);
         }
         self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));
+        if self.ids.len() >= 2 * WINDOW && self.point.is_none() && self.session.ids.is_none() {
+            self.ids.drain(..WINDOW);
+        }
         self.ids.push(id);
+        self.tokens += 1;
         Ok(Some(id))
     }
 
@@ -109,7 +117,12 @@ impl<'a> Generation<'a> {
         self.logprobs.as_ref()
     }
 
-    /// The tokens given out so far.
+    /// How many tokens were given out so far.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// The tokens given out so far; of more than 4096 the last 4096 at least, so that an answer without end takes no more memory.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
@@ -126,7 +139,7 @@ impl<'a> Generation<'a> {
 
     /// Keeps the state before the last token given out: it may have to be taken back together with what follows.
     pub(super) fn keep_before_last(&mut self) -> Result<()> {
-        let consumed = self.ids.len() - 1;
+        let consumed = self.tokens - 1;
         let position = self.session.position + consumed as u64;
         self.session.engine.stepper().save(self.session.slot, position, &mut self.saved)?;
         self.point = Some(consumed);
@@ -149,12 +162,14 @@ impl<'a> Generation<'a> {
         self.finish = Some(Finish::Stop);
         let slot = self.session.slot;
         if let (Some(point), Some(saved)) = (self.point.filter(|point| *point <= count), &self.saved)
-            && count + 1 < self.ids.len()
+            && count + 1 < self.tokens
         {
             let from = (saved, self.session.position + point as u64);
-            self.session.engine.stepper().rewind(slot, from, &self.ids[point..count])?;
+            let last = self.ids.len() + point - self.tokens;
+            self.session.engine.stepper().rewind(slot, from, &self.ids[last..last + count - point])?;
         }
-        self.ids.truncate(count);
+        self.ids.truncate(self.ids.len() + count - self.tokens);
+        self.tokens = count;
         self.settle()
     }
 
@@ -164,10 +179,10 @@ impl<'a> Generation<'a> {
             return Ok(());
         }
         let session = &mut *self.session;
-        session.position += self.ids.len() as u64;
+        session.position += self.tokens as u64;
         session.consume(&self.ids);
         session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
-        session.engine.stepper().finish(session.slot, session.position, self.ids.last().copied())
+        session.engine.finish(session.slot, session.position)
     }
 }
 

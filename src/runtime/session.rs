@@ -197,6 +197,17 @@ impl Session {
         Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
     }
 
+    /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
+    /// is not read again. After an error the conversation is as before.
+    pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
+        let before = std::mem::replace(&mut self.messages, messages);
+        if let Err(error) = self.read_messages() {
+            self.messages = before;
+            return Err(error);
+        }
+        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
+    }
+
     /// Answers the last message of the user again, in place of the answer it had. The conversation is read again; with the
     /// same seed the answer is the same.
     pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {

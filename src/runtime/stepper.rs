@@ -44,8 +44,10 @@ struct Seat {
     with_logits: bool,
     /// Tokens that have arrived and were not taken yet.
     arrived: VecDeque<Result<Token>>,
-    /// Its position once all tokens that were taken are consumed. A step may go one beyond.
-    taken: u64,
+    /// Its position once all tokens that it will have to consume are. A step may go one beyond: that one can be undone.
+    wanted: u64,
+    /// Whether a token was taken that may not have to be consumed: one that ends the answer.
+    open: bool,
     /// Turns since it could have gone on.
     left_out: u64,
     /// Turns since its last chunk.
@@ -165,12 +167,14 @@ impl Stepper {
     /// Starts to choose tokens after those that a slot has consumed, from its logits. Penalties look at the last `window` of
     /// `read`.
     pub(super) fn begin(&mut self, slot: usize, (read, window): (&[u32], usize), with_logits: bool) -> Result<()> {
+        // A step of its last answer may be under way.
+        self.settle()?;
         if window > 0 {
             self.forward.set_recent(slot, (read, self.forward.position(slot)), window)?;
         }
         let choosing = self.forward.choose(slot)?;
-        let taken = self.forward.position(slot);
-        self.seats[slot] = Seat { decoding: true, with_logits, taken, ..Seat::default() };
+        let wanted = self.forward.position(slot);
+        self.seats[slot] = Seat { decoding: true, with_logits, wanted, ..Seat::default() };
         self.under_way.push_back(choosing);
         Ok(())
     }
@@ -183,17 +187,25 @@ impl Stepper {
         }
     }
 
-    /// A token of a slot that has arrived; an error where none will.
-    pub(super) fn take(&mut self, slot: usize) -> Option<Result<Token>> {
+    /// A token of a slot that has arrived; an error where none will. Whether it has to be consumed shows when the next one is
+    /// wanted.
+    fn take(&mut self, slot: usize) -> Option<Result<Token>> {
         let seat = &mut self.seats[slot];
         match seat.arrived.pop_front() {
             None if seat.decoding => None,
             None => Some(Err(Error::NothingToResume)),
             Some(token) => {
-                seat.taken += 1;
+                seat.open = true;
                 Some(token)
             }
         }
+    }
+
+    /// Goes on after the token that was taken last, and takes the next if it has arrived.
+    pub(super) fn next(&mut self, slot: usize) -> Option<Result<Token>> {
+        let seat = &mut self.seats[slot];
+        seat.wanted += u64::from(std::mem::take(&mut seat.open));
+        self.take(slot)
     }
 
     /// One turn for all: a decode step of the slots that can go on, and a chunk of the prompt whose turn it is.
@@ -203,9 +215,8 @@ impl Stepper {
         self.chunk()
     }
 
-    /// A slot may be one token ahead of what was taken: that step can be undone.
     fn can_go_on(&self, slot: usize) -> bool {
-        self.seats[slot].decoding && self.forward.position(slot) <= self.seats[slot].taken
+        self.seats[slot].decoding && self.forward.position(slot) <= self.seats[slot].wanted
     }
 
     /// The slots that can go on.
@@ -216,9 +227,10 @@ impl Stepper {
     fn step(&mut self) -> Result<()> {
         let mut rows = self.ready();
         if rows != self.forward.decoding() {
-            // Where somebody has not taken a token yet, they may by the time that what is under way is done.
+            // Where somebody has not taken a token yet, they may by the time that what is under way is done; once.
             let all_can = self.seats.iter().filter(|seat| seat.decoding).count() == rows.len();
-            let wait = !all_can && !self.under_way.is_empty();
+            let waited = rows.iter().any(|slot| self.seats[*slot].left_out > 0);
+            let wait = !all_can && !waited && !self.under_way.is_empty();
             self.settle()?;
             if wait {
                 for slot in rows {
@@ -259,9 +271,10 @@ impl Stepper {
         (seat.fed, seat.unfed) = (end, 0);
         if end < seat.prompt.len() {
             self.reading.push_back(slot);
-            return Ok(());
+        } else {
+            seat.prompt = Vec::new();
         }
-        seat.prompt = Vec::new();
+        // After every chunk: should it be the last, because somebody cancels, the slot can go on from it.
         self.forward.end_feed(slot)
     }
 
@@ -294,19 +307,17 @@ impl Stepper {
         pollster::block_on(self.forward.arrived(step)).map(|_| ())
     }
 
-    /// Takes a slot out of the schedule, having consumed exactly `position` tokens: steps that ran ahead are taken back, and
-    /// the `last` token taken, if it was not consumed yet, is.
-    pub(super) fn finish(&mut self, slot: usize, position: u64, last: Option<u32>) -> Result<()> {
-        self.settle()?;
-        self.seats[slot] = Seat::default();
+    /// Takes a slot out of the schedule at exactly `position`, and says whether that is done: steps that ran ahead are taken
+    /// back; a token that it has not consumed yet takes another turn.
+    pub(super) fn finish(&mut self, slot: usize, position: u64) -> bool {
         let now = self.forward.position(slot);
-        match last {
-            _ if now > position => {
-                self.forward.take_back(slot, usize::try_from(now - position).unwrap_or(usize::MAX));
-                Ok(())
-            }
-            Some(id) if now < position => self.consume(slot, id),
-            _ => Ok(()),
+        if now < position && self.seats[slot].decoding {
+            return false;
         }
+        self.seats[slot] = Seat::default();
+        if now > position {
+            self.forward.take_back(slot, usize::try_from(now - position).unwrap_or(usize::MAX));
+        }
+        true
     }
 }
