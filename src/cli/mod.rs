@@ -8,6 +8,7 @@ mod eval;
 mod inspect;
 mod logits;
 mod model;
+mod prompt;
 mod quantize;
 mod run;
 mod sampling;
@@ -25,8 +26,8 @@ const VERSION: &str = if env!("PEREGRINE_COMMIT").is_empty() {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("PEREGRINE_COMMIT"), ")")
 };
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, \
-                          4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, or the \
+                          state is damaged or of another model, 4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
 
 /// Runs Falcon Mamba and its relatives on any GPU.
 #[derive(Parser)]
@@ -127,7 +128,11 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::WrongShape { .. }
             | Error::WrongDtype { .. }
             | Error::Tokenizer { .. }
-            | Error::Template { .. },
+            | Error::Template { .. }
+            | Error::NotAState { .. }
+            | Error::NewerState { .. }
+            | Error::DamagedState { .. }
+            | Error::StateOfAnotherModel { .. },
         ) => 3,
         Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
         Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,

@@ -1,11 +1,15 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
+use super::is_broken_pipe;
 use super::model::{ModelArgs, TemplateArgs};
+use super::prompt::{Interrupt, Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
-use anyhow::{Context, bail};
 use clap::Args;
+use peregrine::Error;
+use peregrine::output::WholeFile;
+use peregrine::runtime::{AnswerOptions, Finish, Session, Snapshot};
 use peregrine::text::Specials;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -31,6 +35,16 @@ pub struct Run {
     /// Let text that spells a special token, such as <|im_end|>, become that token
     #[arg(long)]
     parse_special: bool,
+    /// Write the state at the end to this file, also where Ctrl-C or -n cut the answer off, or Ctrl-C the prompt
+    #[arg(long, value_name = "FILE")]
+    save_state: Option<PathBuf>,
+    /// Keep the saved state in half precision, at half the size
+    #[arg(long, requires = "save_state")]
+    state_f16: bool,
+    /// Go on from a saved state: with the prompt, or without one where it stopped. Its sampling holds but for what is given
+    /// here
+    #[arg(long, value_name = "FILE")]
+    load_state: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArgs,
     #[command(flatten)]
@@ -39,61 +53,130 @@ pub struct Run {
 
 impl Run {
     pub fn run(self) -> anyhow::Result<()> {
-        let prompt = self.prompt()?;
+        let interrupt = Interrupt::default();
+        let prompt = self.prompt(&interrupt)?;
+        let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
+        if let Some(path) = &self.save_state {
+            // Before any work: a file that cannot be written.
+            drop(WholeFile::create(path)?);
+        }
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
-        let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
-        let ids = checkpoint.tokenizer()?.encode(&prompt, specials)?;
-        let (sampling, options) = self.sampling.resolve(&checkpoint)?;
-        let engine = self.model.load(checkpoint)?;
-        let mut session = engine.session(sampling)?;
-        let started = Instant::now();
-        let mut answer = if self.conversation {
-            if let Some(system) = &self.system_prompt {
-                session.system(system);
-            }
-            session.send(&prompt, &options)?
-        } else {
-            session.complete(&ids, &options)?
+        checkpoint.tokenizer()?;
+        let (sampling, options) = match &snapshot {
+            Some(snapshot) => self.sampling.resolve_over(&checkpoint, snapshot.sampling())?,
+            None => self.sampling.resolve(&checkpoint)?,
         };
-        let first = started.elapsed().as_secs_f64();
+        let engine = self.model.load(checkpoint)?;
+        let mut session = engine.session(sampling.clone())?;
+        if let Some(snapshot) = &snapshot {
+            session.restore(snapshot)?.iter().for_each(|warning| eprintln!("{warning}"));
+            session.set_sampling(sampling)?;
+        }
+        interrupt.listen();
+        let outcome = self.go_on(&mut session, prompt, &options, &interrupt);
+        let stopped = matches!(&outcome, Ok(Ending::Interrupted)) || outcome.as_ref().is_err_and(is_broken_pipe);
+        if let (Some(path), true) = (&self.save_state, stopped || outcome.is_ok()) {
+            self.snapshot(&session)?.save(path)?;
+        }
+        match outcome? {
+            Ending::Done => Ok(()),
+            Ending::Interrupted => Err(Error::Cancelled.into()),
+        }
+    }
+
+    fn snapshot(&self, session: &Session) -> Result<Snapshot, Error> {
+        let snapshot = session.snapshot()?;
+        Ok(if self.state_f16 { snapshot.halved() } else { snapshot })
+    }
+
+    /// Reads the prompt, if there is one, and writes the answer.
+    fn go_on(
+        &self,
+        session: &mut Session,
+        prompt: Option<Prompt>,
+        options: &AnswerOptions,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Ending> {
+        let started = Instant::now();
+        let before = session.position();
+        let mut answer = match prompt {
+            None => {
+                interrupt.ends(session.cancel_handle());
+                session.resume(options)?
+            }
+            Some(prompt) if self.conversation => {
+                let text = match prompt.text() {
+                    Err(_) if interrupt.hit() => return Ok(Ending::Interrupted),
+                    text => text?,
+                };
+                if let Some(system) = &self.system_prompt {
+                    session.system(system);
+                }
+                interrupt.ends(session.cancel_handle());
+                session.send(&text, options)?
+            }
+            Some(prompt) => {
+                let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
+                let read = prompt.feed(session, specials, self.model.chunk, interrupt)?;
+                if read.interrupted {
+                    self.say_stopped(&read);
+                    return Ok(Ending::Interrupted);
+                }
+                interrupt.ends(session.cancel_handle());
+                session.complete(&[], options)?
+            }
+        };
         let mut stdout = std::io::stdout().lock();
+        let mut first = None;
         for piece in &mut answer {
             write!(stdout, "{}", piece?)?;
             stdout.flush()?;
+            first.get_or_insert_with(|| started.elapsed().as_secs_f64());
         }
         if stdout.is_terminal() {
             writeln!(stdout)?;
         }
         let tokens = answer.generation().tokens() as u64;
+        let interrupted = answer.finish() == Some(Finish::Cancelled);
         drop(answer);
         if self.model.verbose || std::io::stderr().is_terminal() {
-            let (total, read) = (started.elapsed().as_secs_f64(), session.position().saturating_sub(tokens));
+            let (total, read) = (started.elapsed().as_secs_f64(), session.position().saturating_sub(before + tokens));
+            let first = first.unwrap_or(total);
             eprintln!(
                 "[ Prompt: {read} tokens, {:.1} t/s | Generation: {tokens} tokens, {:.1} t/s | First token: {first:.3} s ]",
                 read as f64 / first,
-                tokens as f64 / (total - first)
+                tokens as f64 / (total - first).max(1e-9)
             );
         }
-        Ok(())
+        Ok(if interrupted { Ending::Interrupted } else { Ending::Done })
     }
 
-    fn prompt(&self) -> anyhow::Result<String> {
-        let text = match (&self.prompt, &self.file) {
-            (Some(text), _) if text != "-" => return Ok(text.clone()),
-            (_, Some(path)) => std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?,
-            (None, None) if std::io::stdin().is_terminal() => {
-                bail!("no prompt: give one with -p TEXT, -f FILE or on stdin")
-            }
-            _ => {
-                let mut text = Vec::new();
-                std::io::stdin().lock().read_to_end(&mut text).context("cannot read stdin")?;
-                text
-            }
+    fn say_stopped(&self, read: &ReadPrompt) {
+        let ReadPrompt { tokens, bytes, .. } = read;
+        let rest = match &self.save_state {
+            Some(path) => format!("; --load-state {} goes on with the text behind them", path.display()),
+            None => String::new(),
         };
-        String::from_utf8(text).map_err(|e| {
-            let at = e.utf8_error().valid_up_to();
-            anyhow::anyhow!("the prompt is not UTF-8 text: byte {at} does not belong to a character")
-        })
+        eprintln!("stopped in the prompt, after {bytes} bytes ({tokens} tokens){rest}");
     }
+
+    /// The prompt; none where a state goes on by itself.
+    fn prompt(&self, interrupt: &Interrupt) -> anyhow::Result<Option<Prompt>> {
+        match (&self.prompt, &self.file) {
+            (Some(text), _) if text != "-" => Ok(Some(Prompt::of_text(text))),
+            (_, Some(path)) => Prompt::of_file(path).map(Some),
+            (None, None) if self.load_state.is_some() => Ok(None),
+            (None, None) if std::io::stdin().is_terminal() => {
+                anyhow::bail!("no prompt: give one with -p TEXT, -f FILE or on stdin")
+            }
+            _ => Ok(Some(Prompt::of_stdin(interrupt))),
+        }
+    }
+}
+
+/// How it came to an end.
+enum Ending {
+    Done,
+    Interrupted,
 }

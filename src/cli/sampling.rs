@@ -27,21 +27,21 @@ pub struct SamplingArgs {
     /// Keep tokens at least this probable, compared with the best; 0 keeps all
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Seed; -1 takes a new one each time and prints it
-    #[arg(short, long, value_name = "SEED", default_value_t = -1, allow_negative_numbers = true)]
-    seed: i64,
+    /// Seed; -1, and none, take a new one each time and print it
+    #[arg(short, long, value_name = "SEED", allow_negative_numbers = true)]
+    seed: Option<i64>,
     /// Divide the logits of recent tokens by this; 1 does nothing
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     repeat_penalty: Option<f32>,
-    /// Tokens that count as recent; 0: none, -1: as many as can be, 4096
-    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true)]
-    repeat_last_n: i64,
+    /// Tokens that count as recent, 64 without it; 0: none, -1: as many as can be, 4096
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    repeat_last_n: Option<i64>,
     /// Take this off the logit of each recent token
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    presence_penalty: f32,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
     /// Take this off the logit of a recent token for each time it stands there
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    frequency_penalty: f32,
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
     /// Add to a token's logit: ID+X or ID-X, ID-inf bans it; may be given more than once
     #[arg(short, long, value_name = "ID+X", allow_hyphen_values = true)]
     logit_bias: Vec<String>,
@@ -56,39 +56,74 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// The command line's values over the model's over llama.cpp's; says the seed where one is drawn.
     pub fn resolve(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Sampling, AnswerOptions)> {
-        let model = checkpoint.defaults();
-        let seed = u64::try_from(self.seed).unwrap_or_else(|_| {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            (now.as_nanos() as u64 ^ u64::from(std::process::id())) & 0xffff_ffff
-        });
         let asked = SamplingDefaults {
             temperature: self.temp,
-            top_k: self.top_k.map(|k| u32::try_from(k.max(0)).unwrap_or(u32::MAX)),
+            top_k: self.top_k(),
             top_p: self.top_p,
             min_p: self.min_p,
             repeat_penalty: self.repeat_penalty,
             max_tokens: None,
         };
+        let seed = self.seed.unwrap_or(-1);
+        self.over(checkpoint, asked.over(checkpoint.defaults(), 0), Some(seed))
+    }
+
+    /// The command line's values over those of a conversation that goes on.
+    pub fn resolve_over(&self, checkpoint: &Checkpoint, was: &Sampling) -> anyhow::Result<(Sampling, AnswerOptions)> {
+        let below = Sampling {
+            temperature: self.temp.unwrap_or(was.temperature),
+            top_k: self.top_k().unwrap_or(was.top_k),
+            top_p: self.top_p.unwrap_or(was.top_p),
+            min_p: self.min_p.unwrap_or(was.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(was.repeat_penalty),
+            ..was.clone()
+        };
+        self.over(checkpoint, below, self.seed)
+    }
+
+    fn top_k(&self) -> Option<u32> {
+        self.top_k.map(|k| u32::try_from(k.max(0)).unwrap_or(u32::MAX))
+    }
+
+    /// What else the command line says, over `below`; a negative seed is one to be drawn.
+    fn over(
+        &self,
+        checkpoint: &Checkpoint,
+        below: Sampling,
+        seed: Option<i64>,
+    ) -> anyhow::Result<(Sampling, AnswerOptions)> {
+        let given = seed.map(|seed| u64::try_from(seed).unwrap_or_else(|_| drawn_seed()));
         let mut logit_bias = self.logit_bias.iter().map(|text| parse_bias(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        if logit_bias.is_empty() {
+            logit_bias.clone_from(&below.logit_bias);
+        }
         if self.ignore_eos {
+            logit_bias.retain(|(id, _)| !checkpoint.eos().contains(id));
             logit_bias.extend(checkpoint.eos().iter().map(|id| (*id, f32::NEG_INFINITY)));
         }
         let sampling = Sampling {
-            repeat_last_n: usize::try_from(self.repeat_last_n).unwrap_or(4096),
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
+            seed: given.unwrap_or(below.seed),
+            repeat_last_n: self.repeat_last_n.map_or(below.repeat_last_n, |n| usize::try_from(n).unwrap_or(4096)),
+            presence_penalty: self.presence_penalty.unwrap_or(below.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(below.frequency_penalty),
             logit_bias,
-            ..asked.over(model, seed)
+            ..below
         };
-        if sampling.temperature > 0.0 && self.seed < 0 {
-            eprintln!("seed {seed}");
+        if sampling.temperature > 0.0 && seed.is_some_and(|seed| seed < 0) {
+            eprintln!("seed {}", sampling.seed);
         }
         let max_tokens = match self.predict {
-            None => model.max_tokens,
+            None => checkpoint.defaults().max_tokens,
             Some(n) => usize::try_from(n).ok(),
         };
         Ok((sampling, AnswerOptions { max_tokens, stop: self.reverse_prompt.clone(), logprobs: None }))
     }
+}
+
+/// A seed that is short enough to be typed.
+fn drawn_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (now.as_nanos() as u64 ^ u64::from(std::process::id())) & 0xffff_ffff
 }
 
 /// `15043+1.5`, `15043-1`, `15043-inf`.

@@ -104,7 +104,7 @@ impl<'a> Generation<'a> {
             return self.end(Finish::Eos);
         }
         self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));
-        if self.ids.len() >= 2 * WINDOW && self.point.is_none() {
+        if self.ids.len() >= 2 * WINDOW && self.point.is_none() && self.session.ids.is_none() {
             self.ids.drain(..WINDOW);
         }
         self.ids.push(id);

@@ -1,0 +1,217 @@
+//! The prompt of `run`: where it comes from, and how it is read without ever being in memory as a whole.
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use peregrine::Error;
+use peregrine::runtime::{CancelHandle, Session};
+use peregrine::text::{Pieces, Specials};
+use std::fs::File;
+use std::io::{Cursor, IsTerminal, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Ctrl-C: the first ends what is under way, the second the program.
+#[derive(Clone, Default)]
+pub struct Interrupt {
+    hit: Arc<AtomicBool>,
+    ends: Arc<Mutex<Option<CancelHandle>>>,
+}
+
+impl Interrupt {
+    /// Listens from now on; until then Ctrl-C ends the program as ever.
+    pub fn listen(&self) {
+        let heard = self.clone();
+        // Where no handler can be set it goes on doing that.
+        let _ = ctrlc::set_handler(move || {
+            if heard.hit.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            if let Some(handle) = &*heard.ends.lock().unwrap_or_else(|e| e.into_inner()) {
+                handle.cancel();
+            }
+        });
+    }
+
+    pub fn hit(&self) -> bool {
+        self.hit.load(Ordering::SeqCst)
+    }
+
+    /// From now on it ends what a session does.
+    pub fn ends(&self, handle: CancelHandle) {
+        *self.ends.lock().unwrap_or_else(|e| e.into_inner()) = Some(handle.clone());
+        if self.hit() {
+            handle.cancel();
+        }
+    }
+}
+
+/// A text that is to be read.
+pub struct Prompt {
+    /// Its name for messages.
+    what: String,
+    from: Box<dyn Read>,
+    /// Bytes, where they are known.
+    bytes: Option<u64>,
+}
+
+/// How far a prompt was read.
+pub struct ReadPrompt {
+    pub tokens: u64,
+    pub bytes: u64,
+    /// Whether it was stopped there.
+    pub interrupted: bool,
+}
+
+impl Prompt {
+    pub fn of_text(text: &str) -> Self {
+        let bytes = text.as_bytes().to_vec();
+        Prompt { what: "the prompt".to_owned(), bytes: Some(bytes.len() as u64), from: Box::new(Cursor::new(bytes)) }
+    }
+
+    pub fn of_file(path: &Path) -> anyhow::Result<Self> {
+        let open = || -> std::io::Result<(File, Option<u64>)> {
+            let file = File::open(path)?;
+            let about = file.metadata()?;
+            let bytes = about.is_file().then_some(about.len());
+            Ok((file, bytes))
+        };
+        let (file, bytes) = open().with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Prompt { what: path.display().to_string(), from: Box::new(file), bytes })
+    }
+
+    pub fn of_stdin(interrupt: &Interrupt) -> Self {
+        let from = Box::new(Waiting::of_stdin(interrupt.clone()));
+        Prompt { what: "the prompt".to_owned(), from, bytes: None }
+    }
+
+    /// All of it, for a message of a conversation.
+    pub fn text(mut self) -> anyhow::Result<String> {
+        let mut bytes = Vec::new();
+        self.from.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", self.what))?;
+        String::from_utf8(bytes).map_err(|e| {
+            let at = e.utf8_error().valid_up_to() as u64;
+            Error::NotText { what: self.what, at }.into()
+        })
+    }
+
+    /// Feeds it to a session by pieces of at most `chunk` tokens. Each was read whole when this comes back, also where it
+    /// was interrupted: the text can go on behind it.
+    pub fn feed(
+        self,
+        session: &mut Session,
+        specials: Specials,
+        chunk: usize,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<ReadPrompt> {
+        let engine = session.engine().clone();
+        let mut pieces = Pieces::new(engine.checkpoint().tokenizer()?, specials, &self.what, self.from);
+        let mut bar = PromptBar { bar: None, total: self.bytes };
+        let mut read = ReadPrompt { tokens: 0, bytes: 0, interrupted: false };
+        loop {
+            if interrupt.hit() {
+                read.interrupted = true;
+                break;
+            }
+            match pieces.next(chunk) {
+                Ok(Some(piece)) => {
+                    session.feed(&piece.ids)?;
+                    read.tokens += piece.ids.len() as u64;
+                    read.bytes = piece.end;
+                    bar.show(&read);
+                }
+                Ok(None) => break,
+                // Whoever interrupts ends the waiting as well.
+                Err(_) if interrupt.hit() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        bar.finish();
+        Ok(read)
+    }
+}
+
+/// Stdin, read by a thread: it may keep us waiting, and an interrupt must end that.
+struct Waiting {
+    pieces: Receiver<std::io::Result<Vec<u8>>>,
+    now: Cursor<Vec<u8>>,
+    interrupt: Interrupt,
+}
+
+impl Waiting {
+    fn of_stdin(interrupt: Interrupt) -> Self {
+        let (sender, pieces) = sync_channel(4);
+        std::thread::spawn(move || {
+            let mut stdin = std::io::stdin().lock();
+            loop {
+                let mut bytes = vec![0; 1 << 16];
+                let piece = stdin.read(&mut bytes).map(|count| {
+                    bytes.truncate(count);
+                    bytes
+                });
+                let last = !piece.as_ref().is_ok_and(|bytes| !bytes.is_empty());
+                if sender.send(piece).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Waiting { pieces, now: Cursor::default(), interrupt }
+    }
+}
+
+impl Read for Waiting {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let count = self.now.read(to)?;
+            if count > 0 || to.is_empty() {
+                return Ok(count);
+            }
+            match self.pieces.recv_timeout(Duration::from_millis(50)) {
+                Ok(piece) => {
+                    let piece = piece?;
+                    if piece.is_empty() {
+                        return Ok(0);
+                    }
+                    self.now = Cursor::new(piece);
+                }
+                Err(RecvTimeoutError::Timeout) if self.interrupt.hit() => {
+                    return Err(std::io::Error::other("interrupted"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// How far a long prompt was read, on a terminal.
+struct PromptBar {
+    bar: Option<ProgressBar>,
+    total: Option<u64>,
+}
+
+impl PromptBar {
+    fn show(&mut self, read: &ReadPrompt) {
+        if self.total == Some(read.bytes) || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style = match self.total {
+                Some(_) => "reading the prompt {bar:30} {bytes}/{total_bytes}, {msg} tokens, {eta} left",
+                None => "reading the prompt, {bytes}, {msg} tokens",
+            };
+            let style = ProgressStyle::with_template(style).expect("the template is sound");
+            self.total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style)
+        });
+        bar.set_position(read.bytes);
+        bar.set_message(read.tokens.to_string());
+    }
+
+    fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Long texts in pieces, read as they are needed, whose ids together are those of the whole.
+
+use super::{Specials, Tokenizer};
+use crate::error::{Error, Result};
+use std::io::Read;
+
+/// Bytes on both sides of a cut that are encoded together and apart: where the ids are the same the text can be cut. A
+/// tokenizer looks no further than the words beside the cut.
+const OVERLAP: usize = 512;
+/// Places that are tried before a piece may become longer.
+const TRIES: usize = 16;
+/// Bytes that are held at most in search of a place to cut.
+const LONGEST: usize = 1 << 20;
+/// Bytes read at a time.
+const READ: usize = 1 << 16;
+
+/// A text that is read from somewhere and encoded piece by piece.
+///
+/// It is cut only where its tokenizer cuts it anyway, before white space or between a word and a mark for instance, so that the
+/// ids are those of the whole text. A megabyte without any such place, as no text has, is cut between two characters.
+pub struct Pieces<'a> {
+    tokenizer: &'a Tokenizer,
+    specials: Specials,
+    what: String,
+    from: Box<dyn Read + 'a>,
+    /// Read and not given out yet.
+    text: String,
+    /// Bytes of a character that is not whole yet.
+    open: Vec<u8>,
+    /// Bytes given out.
+    given: u64,
+    /// Whether all of it was read.
+    at_end: bool,
+    bytes_a_token: f64,
+}
+
+/// A piece of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Its ids.
+    pub ids: Vec<u32>,
+    /// Bytes of the text up to its end.
+    pub end: u64,
+}
+
+impl<'a> Pieces<'a> {
+    /// The text that `from` gives; `what` is its name for messages.
+    pub fn new(tokenizer: &'a Tokenizer, specials: Specials, what: &str, from: impl Read + 'a) -> Self {
+        Pieces {
+            tokenizer,
+            specials,
+            what: what.to_owned(),
+            from: Box::new(from),
+            text: String::new(),
+            open: vec![],
+            given: 0,
+            at_end: false,
+            bytes_a_token: 4.0,
+        }
+    }
+
+    /// The next piece, of about `tokens` ids and not more where the text can be cut so; none at the end.
+    pub fn next(&mut self, tokens: usize) -> Result<Option<Piece>> {
+        let tokens = tokens.max(1);
+        let mut aim = ((tokens as f64 * self.bytes_a_token) as usize).clamp(1, LONGEST);
+        self.fill(aim + OVERLAP)?;
+        // The longest piece that is short enough, then, where there is none, the shortest.
+        let mut too_long = None;
+        loop {
+            let end = if self.at_end && self.text.len() <= aim { Some(self.text.len()) } else { self.cut_before(aim)? };
+            let Some(end) = end else { break };
+            let ids = self.encode(..end)?;
+            if ids.len() <= tokens {
+                return Ok(self.give(end, ids));
+            }
+            aim = (end * tokens / ids.len()).min(end - 1);
+            too_long = Some((end, ids));
+        }
+        if let Some((end, ids)) = too_long {
+            return Ok(self.give(end, ids));
+        }
+        let end = self.cut_after(aim)?;
+        let ids = self.encode(..end)?;
+        Ok(self.give(end, ids))
+    }
+
+    fn give(&mut self, end: usize, ids: Vec<u32>) -> Option<Piece> {
+        if end == 0 {
+            return None;
+        }
+        // A little below what it was, so that most pieces need no second try.
+        self.bytes_a_token = (end as f64 / ids.len().max(1) as f64 * 0.95).max(0.25);
+        self.text.drain(..end);
+        self.given += end as u64;
+        Some(Piece { ids, end: self.given })
+    }
+
+    fn encode(&self, range: impl std::slice::SliceIndex<str, Output = str>) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.text[range], self.specials)
+    }
+
+    /// Reads until so much text is there, or all of it.
+    fn fill(&mut self, bytes: usize) -> Result<()> {
+        let mut read = vec![0; READ];
+        while self.text.len() < bytes && !self.at_end {
+            let count = match self.from.read(&mut read) {
+                Ok(count) => count,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Error::io("read", &self.what, e)),
+            };
+            self.at_end = count == 0;
+            self.open.extend_from_slice(&read[..count]);
+            let (whole, bad) = match std::str::from_utf8(&self.open) {
+                Ok(text) => (text.len(), false),
+                Err(e) => (e.valid_up_to(), e.error_len().is_some() || self.at_end),
+            };
+            self.text += std::str::from_utf8(&self.open[..whole]).expect("it was valid so far");
+            self.open.drain(..whole);
+            if bad {
+                let at = self.given + self.text.len() as u64;
+                return Err(Error::NotText { what: self.what.clone(), at });
+            }
+        }
+        Ok(())
+    }
+
+    /// The last place up to `aim` where the text can be cut.
+    fn cut_before(&self, aim: usize) -> Result<Option<usize>> {
+        let aim = self.text.floor_char_boundary(aim);
+        for place in [Place::BeforeSpace, Place::Between] {
+            let ends = self.text[..aim].char_indices().map(|(at, _)| at).rev();
+            for at in ends.chain([aim]).filter(|at| *at > 0 && self.is(place, *at)).take(TRIES) {
+                if self.can_cut(at)? {
+                    return Ok(Some(at));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first place from `aim` on where the text can be cut.
+    fn cut_after(&mut self, aim: usize) -> Result<usize> {
+        let mut from = self.text.floor_char_boundary(aim).max(1);
+        loop {
+            // What lies behind a place must be known as well.
+            let known = if self.at_end { self.text.len() } else { self.text.len().saturating_sub(OVERLAP) };
+            while from < known {
+                if self.text.is_char_boundary(from)
+                    && (self.is(Place::BeforeSpace, from) || self.is(Place::Between, from))
+                    && self.can_cut(from)?
+                {
+                    return Ok(from);
+                }
+                from += 1;
+            }
+            if self.at_end {
+                return Ok(self.text.len());
+            }
+            if self.text.len() >= LONGEST + OVERLAP {
+                return Ok(self.text.floor_char_boundary(LONGEST));
+            }
+            self.fill((2 * self.text.len()).clamp(READ, LONGEST + OVERLAP))?;
+        }
+    }
+
+    fn is(&self, place: Place, at: usize) -> bool {
+        let (before, after) = self.text.split_at(at);
+        let (Some(before), Some(after)) = (before.chars().next_back(), after.chars().next()) else { return false };
+        match place {
+            Place::BeforeSpace => after.is_whitespace() && !before.is_whitespace(),
+            Place::Between => !after.is_whitespace() && !before.is_whitespace() && kind(before) != kind(after),
+        }
+    }
+
+    /// Whether the text around a place has the same ids in two parts as in one.
+    fn can_cut(&self, at: usize) -> Result<bool> {
+        let first = self.text.floor_char_boundary(at.saturating_sub(OVERLAP));
+        let last = self.text.ceil_char_boundary(at + OVERLAP);
+        let mut apart = self.encode(first..at)?;
+        apart.extend(self.encode(at..last)?);
+        Ok(apart == self.encode(first..last)?)
+    }
+}
+
+/// Where tokenizers cut words apart.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Before white space.
+    BeforeSpace,
+    /// Between letters, digits and marks.
+    Between,
+}
+
+fn kind(c: char) -> u8 {
+    if c.is_alphabetic() {
+        0
+    } else if c.is_numeric() {
+        1
+    } else {
+        2
+    }
+}

@@ -1,0 +1,189 @@
+//! Texts that are read and encoded piece by piece: their ids are those of the whole, however they are cut and however they
+//! come.
+
+mod common;
+
+use common::{fixture, shipped};
+use peregrine::Error;
+use peregrine::kernels::case::Random;
+use peregrine::text::{Piece, Pieces, Specials, Tokenizer};
+use std::io::Read;
+use std::path::PathBuf;
+
+fn tokenizers() -> Vec<(PathBuf, Tokenizer)> {
+    let folders = [shipped("tiny-chat"), shipped("induction-heads"), fixture("falcon-tiny"), fixture("mamba-tiny")];
+    folders.map(|dir| (dir.clone(), tokenizer(&dir))).into()
+}
+
+fn tokenizer(dir: &std::path::Path) -> Tokenizer {
+    let path = dir.join("tokenizer.json");
+    Tokenizer::from_json("tokenizer.json", &std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Gives a text by so many bytes at a time.
+struct Slowly<'a>(&'a [u8], usize);
+
+impl Read for Slowly<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.1.min(self.0.len()).min(to.len());
+        to[..count].copy_from_slice(&self.0[..count]);
+        self.0 = &self.0[count..];
+        Ok(count)
+    }
+}
+
+fn pieces(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, by: usize) -> Vec<Piece> {
+    let mut pieces = Pieces::new(tokenizer, specials, "text", Slowly(text.as_bytes(), by));
+    let mut all = vec![];
+    while let Some(piece) = pieces.next(tokens).unwrap() {
+        all.push(piece);
+    }
+    all
+}
+
+/// Words, marks, digits, white space, many scripts, and what tokenizers treat in its own way.
+const PARTS: [&str; 40] = [
+    " the",
+    " fox",
+    "Once upon a time",
+    ".",
+    ", ",
+    "\n",
+    "\n\n",
+    "  ",
+    "    ",
+    "\t",
+    "\r\n",
+    " \n \n",
+    "123",
+    "4567",
+    " 89",
+    "it's",
+    "we'll",
+    "'s",
+    "\"",
+    "...",
+    "!?",
+    "(x+y)*z",
+    "é",
+    "e\u{301}",
+    "ü",
+    "我是一只狐狸",
+    "，",
+    "日本語のテキスト",
+    "🦀",
+    "👩‍👩‍👧",
+    "\u{a0}",
+    "\u{200b}",
+    "한국어",
+    "العربية",
+    "<|endoftext|>",
+    "<|im_start|>user\n",
+    "<|im_end|>",
+    "<|im_",
+    ">>TITLE<<",
+    "!abcdo",
+];
+
+fn made_up(random: &mut Random, parts: usize) -> String {
+    let mut text = String::new();
+    for _ in 0..parts {
+        let at = random.uniform(0.0, PARTS.len() as f32) as usize;
+        let times = if random.uniform(0.0, 1.0) < 0.03 { random.uniform(1.0, 300.0) as usize } else { 1 };
+        text += &PARTS[at.min(PARTS.len() - 1)].repeat(times);
+    }
+    text
+}
+
+#[test]
+fn the_pieces_of_any_text_have_the_ids_of_the_whole() {
+    let mut random = Random::new(23);
+    let mut cuts = 0;
+    for (path, tokenizer) in tokenizers() {
+        for round in 0..9 {
+            let parts = [3, 60, 600][round % 3];
+            let text = made_up(&mut random, parts);
+            let specials = if round % 2 == 0 { Specials::Parse } else { Specials::Literal };
+            let whole = tokenizer.encode(&text, specials).unwrap();
+            let tokens = if parts < 100 { [1, 7][round % 2] } else { [60, 200, 512][round / 3] };
+            let by = [13, 70_000, 1][(round + round / 3) % 3];
+            let pieces = pieces(&tokenizer, &text, specials, tokens, by);
+            let what = format!("{} round {round}, {tokens} tokens, by {by}", path.display());
+            let ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.ids.clone()).collect();
+            assert!(
+                ids == whole,
+                "{what}: the ids differ from {:?} on",
+                ids.iter().zip(&whole).position(|(a, b)| a != b)
+            );
+            assert_eq!(pieces.last().map_or(0, |piece| piece.end), text.len() as u64, "{what}");
+            let mut start = 0;
+            for piece in &pieces {
+                // Whoever stops here can go on with the rest of the text.
+                let end = piece.end as usize;
+                assert_eq!(tokenizer.encode(&text[start..end], specials).unwrap(), piece.ids, "{what}");
+                start = end;
+            }
+            cuts += pieces.len();
+        }
+    }
+    assert!(cuts > 500, "only {cuts} pieces were cut");
+}
+
+#[test]
+fn plain_prose_is_cut_into_pieces_as_long_as_they_may_be() {
+    let prose = std::fs::read_to_string(shipped("tiny-chat").join("README.md")).unwrap().repeat(20);
+    let tokenizer = tokenizer(&shipped("tiny-chat"));
+    let whole = tokenizer.encode(&prose, Specials::Literal).unwrap();
+    let pieces = pieces(&tokenizer, &prose, Specials::Literal, 128, 4096);
+    assert_eq!(pieces.iter().flat_map(|piece| piece.ids.clone()).collect::<Vec<_>>(), whole);
+    assert!(pieces.iter().all(|piece| piece.ids.len() <= 128));
+    assert!(pieces.len() * 128 < whole.len() * 5 / 4, "{} pieces for {} tokens", pieces.len(), whole.len());
+}
+
+#[test]
+fn cutting_anywhere_would_not_do() {
+    // The control: pieces of so many characters have other ids.
+    let tokenizer = tokenizer(&shipped("tiny-chat"));
+    let text = "Once upon a time there was a fox who could count to 123456.";
+    let whole = tokenizer.encode(text, Specials::Literal).unwrap();
+    let cut: Vec<u32> =
+        [&text[..7], &text[7..54], &text[54..]].map(|t| tokenizer.encode(t, Specials::Literal).unwrap()).concat();
+    assert_ne!(cut, whole);
+}
+
+#[test]
+fn a_text_without_a_place_to_cut_is_held_until_it_is_too_long() {
+    let tokenizer = tokenizer(&shipped("induction-heads"));
+    let text = "abcdo".repeat(20_000);
+    let held = pieces(&tokenizer, &text, Specials::Literal, 64, 4096);
+    assert_eq!(held.len(), 1);
+    // This tokenizer merges nothing, so that the ids are right even where a word is cut.
+    let text = "abcdo".repeat(250_000);
+    let held = pieces(&tokenizer, &text, Specials::Literal, 64, 1 << 16);
+    assert_eq!(held.iter().map(|piece| piece.end).collect::<Vec<_>>(), [1 << 20, 1_250_000]);
+    assert_eq!(held.iter().map(|piece| piece.ids.len()).sum::<usize>(), text.len());
+}
+
+#[test]
+fn what_is_no_text_is_refused_where_it_is() {
+    let tokenizer = tokenizer(&shipped("tiny-chat"));
+    for (bytes, at) in [(&b"a\xffb"[..], 1), (b"abc\xf0\x9f", 3), (b"\x80", 0)] {
+        for by in [1, 100] {
+            let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "the prompt", Slowly(bytes, by));
+            match pieces.next(8) {
+                Err(Error::NotText { what, at: found }) => assert_eq!((what.as_str(), found), ("the prompt", at)),
+                other => panic!("{bytes:?}: {other:?}"),
+            }
+        }
+    }
+    let long = [b"word ".repeat(1000), vec![0xc3]].concat();
+    let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "the prompt", &long[..]);
+    let refused = loop {
+        match pieces.next(8) {
+            Ok(piece) => assert!(piece.is_some(), "the end was reached"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, Error::NotText { at: 5000, .. }), "{refused:?}");
+    assert!(Pieces::new(&tokenizer, Specials::Literal, "nothing", &b""[..]).next(8).unwrap().is_none());
+}

@@ -1,0 +1,242 @@
+//! The program's states: saved by one process, gone on with by another.
+
+mod common;
+mod program;
+
+use common::{fixture, no_gpu};
+use program::{peregrine, piped, refused, run, stderr, stdout};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+fn saved_in(dir: &Path, name: &str) -> String {
+    dir.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_answer_goes_on_in_another_process() {
+    if no_gpu("an_answer_goes_on_in_another_process") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = saved_in(dir.path(), "state");
+    let warm = ["--temp", "1.1", "--seed", "5", "--repeat-penalty", "1.3", "--presence-penalty", "0.2"];
+    for settings in [&["--temp", "0"][..], &warm] {
+        let with = |more: &[&str]| -> Vec<String> {
+            ["run"].iter().chain(more).chain(settings).map(|s| (*s).to_owned()).collect()
+        };
+        let start = |more: &[&str]| run(&with(more).iter().map(String::as_str).collect::<Vec<_>>());
+        let whole = stdout(&start(&["-p", "Once upon a time", "-n", "40"]));
+        let mut text = stdout(&start(&["-p", "Once upon a time", "-n", "13", "--save-state", &state]));
+        // The settings are in the state; stdin is not read, whatever is in it.
+        let on = ["run", "--load-state", &state, "--save-state", &state, "-n"];
+        let went_on = piped(&[&on[..], &["1"]].concat(), b"not a prompt");
+        assert!(!stderr(&went_on).contains("differ"), "{}", stderr(&went_on));
+        text += &stdout(&went_on);
+        text += &stdout(&run(&[&on[..], &["0"]].concat()));
+        text += &stdout(&run(&[&on[..], &["26"]].concat()));
+        assert_eq!(text, whole, "{settings:?}");
+    }
+    // What is given on the command line is stronger than what is in the state.
+    let on = |more: &[&str]| stdout(&run(&[&["run", "--load-state", &state, "-n", "20"], more].concat()));
+    assert_ne!(on(&["--temp", "0", "--repeat-penalty", "1", "--presence-penalty", "0"]), on(&[]));
+    assert_ne!(on(&["--seed", "6"]), on(&[]));
+    assert_eq!(on(&["--seed", "5"]), on(&[]));
+}
+
+#[test]
+fn a_prompt_goes_on_with_more_of_it_or_with_itself() {
+    if no_gpu("a_prompt_goes_on_with_more_of_it_or_with_itself") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = saved_in(dir.path(), "state");
+    assert_eq!(stdout(&run(&["run", "-p", "Once upon", "-n", "0", "--save-state", &state])), "");
+    let whole = stdout(&run(&["run", "-p", "Once upon a time", "-n", "30"]));
+    let on = ["run", "--load-state", &state, "-n", "30"];
+    assert_eq!(stdout(&run(&[&on[..], &["-p", " a time"]].concat())), whole);
+    assert_eq!(stdout(&piped(&[&on[..], &["-p", "-"]].concat(), b" a time")), whole);
+    let twice = stdout(&run(&["run", "-p", "Once uponOnce upon", "-n", "30"]));
+    assert_eq!(stdout(&run(&[&on[..], &["-p", "Once upon"]].concat())), twice);
+    let nothing = stdout(&run(&["run", "-p", "Once upon", "-n", "30"]));
+    assert_eq!(stdout(&run(&on)), nothing);
+    assert_eq!(stdout(&run(&[&on[..], &["-p", ""]].concat())), nothing);
+}
+
+#[test]
+fn a_conversation_goes_on_in_another_process() {
+    if no_gpu("a_conversation_goes_on_in_another_process") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (cut, ended) = (saved_in(dir.path(), "cut"), saved_in(dir.path(), "ended"));
+    let ask = ["run", "-cnv", "-p", "What is 12 plus 2?"];
+    let first = stdout(&run(&[&ask[..], &["-n", "3", "--save-state", &cut]].concat()));
+    let rest = stdout(&run(&["run", "--load-state", &cut, "--save-state", &ended]));
+    assert_eq!(first + &rest, "12 plus 2 is 14.");
+    refused(&run(&["run", "--load-state", &ended]), 1, &["nothing to continue"]);
+    let next = ["run", "--load-state", &ended, "-cnv", "-p", "What is 3 plus 4?"];
+    assert_eq!(stdout(&run(&next)), "3 plus 4 is 7.");
+}
+
+#[test]
+fn long_prompts_come_in_pieces_and_give_the_same() {
+    if no_gpu("long_prompts_come_in_pieces_and_give_the_same") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = saved_in(dir.path(), "prompt");
+    let text = prose(6000);
+    std::fs::write(&file, &text).unwrap();
+    let whole = stdout(&run(&["run", "-p", &text, "-n", "20"]));
+    assert_eq!(stdout(&run(&["run", "-f", &file, "-n", "20", "--chunk", "48"])), whole);
+    assert_eq!(stdout(&piped(&["run", "-n", "20", "--chunk", "100"], text.as_bytes())), whole);
+    let broken = [text.as_bytes(), b"\xff", text.as_bytes()].concat();
+    refused(&piped(&["run", "-n", "20"], &broken), 1, &["UTF-8", &format!("byte {}", text.len())]);
+}
+
+/// Some thousand characters that no tokenizer finds easy.
+fn prose(bytes: usize) -> String {
+    let mut text = String::new();
+    for i in 0.. {
+        text += &format!(
+            "On day {i} the fox (who was 12{i} years old) said: \"it's a très\u{301} long tale, 我是一只狐狸。\"\n\n"
+        );
+        if text.len() > bytes {
+            return text;
+        }
+    }
+    unreachable!("it grows");
+}
+
+#[test]
+fn half_of_the_size_and_other_weights_are_warned_of() {
+    if no_gpu("half_of_the_size_and_other_weights_are_warned_of") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, half) = (saved_in(dir.path(), "whole"), saved_in(dir.path(), "half"));
+    let start = ["run", "-p", "Once upon a time", "-n", "8", "--save-state"];
+    stdout(&run(&[&start[..], &[&whole]].concat()));
+    stdout(&run(&[&start[..], &[&half, "--state-f16"]].concat()));
+    let size = |path: &str| std::fs::metadata(path).unwrap().len();
+    assert!(size(&half) * 10 < size(&whole) * 6, "{} of {}", size(&half), size(&whole));
+    let on = |path: &str, more: &[&str]| run(&[&["run", "--load-state", path, "-n", "12"], more].concat());
+    assert!(!stderr(&on(&whole, &[])).contains("differ"));
+    assert!(stderr(&on(&half, &[])).contains("half precision"));
+    assert_eq!(stdout(&on(&half, &[])), stdout(&on(&whole, &[])));
+    let other = on(&whole, &["--weights", "q8_0"]);
+    stdout(&other);
+    assert!(stderr(&other).contains("q8_0") && stderr(&other).contains("may differ"), "{}", stderr(&other));
+    refused(&run(&["run", "-p", "x", "--state-f16"]), 2, &["--save-state"]);
+}
+
+#[test]
+fn states_that_cannot_be_gone_on_with_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = saved_in(dir.path(), "state");
+    let load = |more: &[&str]| run(&[&["run", "--load-state", &state], more].concat());
+    refused(&load(&[]), 1, &["cannot read", &state]);
+    std::fs::write(&state, "no state at all").unwrap();
+    refused(&load(&[]), 3, &[&state, "no state of a conversation"]);
+    refused(&run(&["run", "-p", "x", "--save-state", "/no/such/folder/state"]), 1, &["cannot write"]);
+    refused(&run(&["run", "-p", "x", "--save-state", dir.path().to_str().unwrap()]), 1, &["cannot write"]);
+    if no_gpu("states_that_cannot_be_gone_on_with_are_refused") {
+        return;
+    }
+    stdout(&run(&["run", "-p", "Once", "-n", "1", "--save-state", &state]));
+    let good = std::fs::read(&state).unwrap();
+    let falcon = fixture("falcon-tiny");
+    refused(&load(&["-m", falcon.to_str().unwrap()]), 3, &["another model", "vocabulary is 2048 there"]);
+    std::fs::write(&state, &good[..good.len() / 2]).unwrap();
+    refused(&load(&[]), 3, &["cut off"]);
+    std::fs::write(&state, [&good[..3000], &[good[3000] ^ 1], &good[3001..]].concat()).unwrap();
+    refused(&load(&[]), 3, &["checksum"]);
+    // A save that fails leaves what was there.
+    std::fs::write(&state, &good).unwrap();
+    refused(&run(&["run", "-p", "x", "-n", "1", "--save-state", &state, "--device", "99"]), 4, &["99"]);
+    refused(&piped(&["run", "-n", "1", "--save-state", &state], b"a\xff"), 1, &["UTF-8"]);
+    assert_eq!(std::fs::read(&state).unwrap(), good);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+fn started(arguments: &[&str]) -> Child {
+    let mut command = peregrine();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_prompt_is_saved_and_goes_on_behind_it() {
+    if no_gpu("an_interrupted_prompt_is_saved_and_goes_on_behind_it") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = saved_in(dir.path(), "state");
+    let text = prose(4000);
+    let mut child = started(&["run", "-v", "-n", "20", "--chunk", "32", "--save-state", &state]);
+    let mut stdin = child.stdin.take().unwrap();
+    // It is not over: stdin stays open, and the program waits for more.
+    stdin.write_all(text.as_bytes()).unwrap();
+    stdin.flush().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("loaded") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it was loaded");
+    }
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    interrupt(&child);
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
+    let bytes = rest.split("after ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{rest}"));
+    let bytes: usize = bytes.parse().unwrap();
+    assert!((1..text.len()).contains(&bytes), "{rest}");
+    let went_on = piped(&["run", "--load-state", &state, "-p", "-", "-n", "20"], &text.as_bytes()[bytes..]);
+    assert_eq!(stdout(&went_on), stdout(&run(&["run", "-p", &text, "-n", "20"])));
+    drop(stdin);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_answer_is_saved_and_goes_on() {
+    if no_gpu("an_interrupted_answer_is_saved_and_goes_on") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = saved_in(dir.path(), "state");
+    let start = ["run", "-p", "Once upon a time", "--temp", "0.9", "--seed", "3", "--ignore-eos", "-n"];
+    let mut child = started(&[&start[..], &["-1", "--save-state", &state]].concat());
+    let mut out = child.stdout.take().unwrap();
+    let mut text = vec![0; 40];
+    out.read_exact(&mut text).unwrap();
+    interrupt(&child);
+    out.read_to_end(&mut text).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{}", stderr(&ended));
+    let mut text = String::from_utf8(text).unwrap();
+    text += &stdout(&run(&["run", "--load-state", &state, "-n", "15"]));
+    let whole = stdout(&run(&[&start[..], &["600"]].concat()));
+    assert!(whole.starts_with(&text) || text.starts_with(&whole), "{text:?}\n{whole:?}");
+}
+
+#[test]
+fn whoever_stops_reading_has_the_state_of_what_was_written() {
+    if no_gpu("whoever_stops_reading_has_the_state_of_what_was_written") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = saved_in(dir.path(), "state");
+    let mut child = started(&["run", "-p", "Once upon a time", "-n", "400", "--ignore-eos", "--save-state", &state]);
+    let mut some = [0; 10];
+    child.stdout.take().unwrap().read_exact(&mut some).unwrap();
+    assert!(child.wait().unwrap().success());
+    stdout(&run(&["run", "--load-state", &state, "-n", "3"]));
+}
