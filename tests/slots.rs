@@ -22,7 +22,7 @@ fn engine(gpu: &Gpu, slots: usize) -> Engine {
 #[derive(Clone)]
 struct Request {
     prompt: Vec<u32>,
-    /// Tokens that were read before, as in a restored state.
+    /// Tokens that a restored state has read.
     before: Vec<u32>,
     sampling: Sampling,
     tokens: usize,
@@ -54,6 +54,9 @@ impl Request {
     fn run(&self, session: &mut Session) -> Vec<(u32, Option<u64>)> {
         if !self.before.is_empty() {
             session.feed(&self.before).unwrap();
+            let snapshot = session.snapshot().unwrap();
+            session.clear().unwrap();
+            assert!(session.restore(&snapshot).unwrap().is_empty());
         }
         let options = AnswerOptions { logprobs: self.logprobs.then_some(0), ..AnswerOptions::tokens(self.tokens) };
         let mut generation = session.generate(&self.prompt, &options).unwrap();

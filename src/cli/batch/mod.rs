@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use journal::Journal;
 use peregrine::Error;
-use peregrine::runtime::{CancelHandle, Engine, Sampling};
+use peregrine::runtime::{CancelHandle, Engine, PrefixBudget, Reuse, Sampling, StateBudget};
 use request::{Line, Reply};
 use std::collections::HashSet;
 use std::io::{BufRead, Seek};
@@ -66,6 +66,11 @@ impl Batch {
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
         let engine = self.model.load_slots(checkpoint, self.slots)?;
+        // Requests often begin with the same instructions. What has no room on the device is read anew, which takes less than
+        // moving it.
+        let budget = StateBudget { host: 0, disk: 0, ..StateBudget::default() };
+        engine.set_prefix_cache(PrefixBudget { bytes: budget.device / 2, reuse: Reuse::Read });
+        engine.set_state_budget(budget)?;
 
         let stopped = Arc::new(AtomicBool::new(false));
         let handles: Arc<Vec<Mutex<Option<CancelHandle>>>> =
@@ -102,6 +107,11 @@ impl Batch {
             "{done} answered ({failed} with an error), {answered} were before; {tokens} tokens in {seconds:.1} s, {:.1} t/s",
             tokens as f64 / seconds.max(1e-9)
         );
+        let beginnings = engine.prefix_stats();
+        if self.model.verbose && beginnings.hits > 0 {
+            let prefix = "prompts began as an earlier one:";
+            eprintln!("{} {prefix} {} tokens were not read again", beginnings.hits, beginnings.tokens_saved);
+        }
         outcomes.into_iter().collect::<anyhow::Result<()>>()?;
         if stopped.load(Ordering::Relaxed) {
             eprintln!("stopped; the same command goes on");
