@@ -94,7 +94,7 @@ fn another_process_goes_on_bit_for_bit_in_every_format() {
             more(&mut session, 5);
             session.snapshot().unwrap().save(file(&format!("{kind}.answer"))).unwrap();
             more(&mut session, 9);
-            assert_eq!(session.snapshot().unwrap().origin().weights().contains(format.name()), true);
+            assert!(session.snapshot().unwrap().origin().weights().contains(format.name()));
             session.snapshot().unwrap().save(file(&format!("{kind}.end"))).unwrap();
         }
     }
@@ -167,7 +167,7 @@ fn nothing_or_the_same_prompt_again_works_after_a_restore() {
     assert_eq!((nothing.position(), nothing.ids()), (0, None));
     session.restore(&nothing).unwrap();
     assert!(matches!(session.resume(&options), Err(Error::NothingToResume)));
-    assert_eq!(text(&mut session, &prompt).is_empty(), false);
+    assert!(!text(&mut session, &prompt).is_empty());
     assert_eq!(session.sampling(), &warm(3));
 }
 
