@@ -304,6 +304,17 @@ pub enum Error {
     /// No answer was cut off that could go on.
     #[error("there is nothing to continue: the last answer came to its end")]
     NothingToResume,
+    /// The state of an earlier moment is not there any more. What led to it can be read again.
+    #[error(
+        "the state of that moment is not kept any more ({why}); read its text again, or allow more memory for states"
+    )]
+    StateNotKept {
+        /// What became of it.
+        why: String,
+    },
+    /// No message could be taken back.
+    #[error("there is nothing to undo: nothing was said yet")]
+    NothingToUndo,
     /// A file is not one of a conversation's state.
     #[error(
         "{file} holds no state of a conversation: it was not written by --save-state or Snapshot::save, or another program has rewritten it"

@@ -104,3 +104,55 @@ fn an_answer_is_interrupted_regenerated_and_continued() {
     chat.send_control('c').unwrap();
     ended(chat, 0);
 }
+
+/// Says a line and waits for each of these in turn, then for the prompt.
+fn say(chat: &mut PtySession, line: &str, answers: &[&str]) {
+    chat.send_line(line).unwrap();
+    for answer in answers {
+        chat.exp_string(answer).unwrap();
+    }
+    chat.exp_string("> ").unwrap();
+}
+
+#[test]
+fn conversations_are_taken_back_forked_saved_and_loaded() {
+    if no_gpu("conversations_are_taken_back_forked_saved_and_loaded") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("one two.safetensors");
+    let mut one = chat(&[], &dir.path().join("history"));
+    say(&mut one, "/undo", &["nothing to undo"]);
+    say(&mut one, "What is 3 plus 4?", &["3 plus 4 is 7.", "[ Prompt: "]);
+    say(&mut one, "What is 5 plus 5?", &["5 plus 5 is 10.", "[ Prompt: "]);
+    // Nothing is read for it.
+    say(&mut one, "/regen", &["5 plus 5 is 10.", "[ Prompt: 0 tokens"]);
+    say(&mut one, "/undo", &["took back \"What is 5 plus 5?\""]);
+    say(&mut one, "/tokens", &["in 2 messages", "states kept: ", "on the device", "beginnings kept: "]);
+    // Two conversations from here on, by name.
+    say(&mut one, "/fork", &["needs a name"]);
+    say(&mut one, "/fork other", &["this is other now; /switch main goes back"]);
+    say(&mut one, "/fork other", &["there is a conversation other already"]);
+    say(&mut one, "What is 2 plus 2?", &["2 plus 2 is 4.", "[ Prompt: "]);
+    say(&mut one, "/switch", &["  main: 2 messages", "* other: 4 messages"]);
+    say(&mut one, "/switch nowhere", &["there is no conversation nowhere"]);
+    say(&mut one, "/switch main", &["this is main now: 2 messages"]);
+    // To a file and back; the other conversation stays. The name is completed.
+    say(&mut one, "/save", &["needs the name of a file"]);
+    say(&mut one, &format!("/save {}", file.display()), &["saved ", "in 2 messages"]);
+    say(&mut one, "/load /nowhere/at/all", &["error: cannot read /nowhere/at/all"]);
+    say(&mut one, "/undo", &["took back"]);
+    say(&mut one, &format!("/load {}/one\t", dir.path().display()), &["loaded 2 messages"]);
+    say(&mut one, "What is 5 plus 5?", &["5 plus 5 is 10.", "[ Prompt: "]);
+    say(&mut one, "/load Cargo.toml", &["error: ", "Cargo.toml"]);
+    say(&mut one, &format!("/load {}/one\t", dir.path().display()), &["this is one-two now; /switch main goes back"]);
+    say(&mut one, "/switch", &["  main: 4 messages", "* one-two: 2 messages", "  other: 4 messages"]);
+    one.send_line("/exit").unwrap();
+    ended(one, 0);
+    // In another process too.
+    let mut two = chat(&[], &dir.path().join("history"));
+    say(&mut two, &format!("/load {}", file.display()), &["loaded 2 messages"]);
+    say(&mut two, "/regen", &["3 plus 4 is 7."]);
+    two.send_line("/exit").unwrap();
+    ended(two, 0);
+}

@@ -1,6 +1,6 @@
 //! What a person types: lines, several lines in `"""` or after a trailing `\`, with history and completion on a terminal.
 
-use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::completion::{Completer, FilenameCompleter, Pair, unescape};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
@@ -26,7 +26,10 @@ pub struct Input {
     history: Option<PathBuf>,
 }
 
-/// Completes commands, and file names after `/read`.
+/// Commands that take the name of a file.
+const WITH_FILE: &[&str] = &["/read ", "/save ", "/load "];
+
+/// Completes commands, and file names after those that take one.
 struct Words {
     commands: &'static [&'static str],
     files: FilenameCompleter,
@@ -43,7 +46,7 @@ impl Completer for Words {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, context: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        if line.starts_with("/read ") {
+        if WITH_FILE.iter().any(|command| line.starts_with(command)) {
             return self.files.complete(line, at, context);
         }
         let fitting = self.commands.iter().filter(|command| line.starts_with('/') && command.starts_with(&line[..at]));
@@ -136,6 +139,11 @@ impl Input {
         }
         Typed::Text(text)
     }
+}
+
+/// The name of a file as it was typed: completion writes a backslash before a space, as shells do.
+pub fn file_name(typed: &str) -> PathBuf {
+    unescape(typed, if cfg!(windows) { None } else { Some('\\') }).into_owned().into()
 }
 
 /// `PEREGRINE_HISTORY`, or a file where the system keeps such things; its folder is made.

@@ -1,67 +1,65 @@
 //! The chat loop, on the public API alone: the example and `peregrine chat` are both this.
 
+#[path = "branches.rs"]
+mod branches;
 #[path = "input.rs"]
 mod input;
+#[path = "interrupts.rs"]
+mod interrupts;
+#[path = "settings.rs"]
+mod settings;
 
-use input::{Input, Typed};
-use peregrine::runtime::{Answer, AnswerOptions, CancelHandle, Finish, Sampling, Session};
+use branches::Branches;
+use input::{Input, Typed, file_name};
+use interrupts::Interrupts;
+use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Sampling, Session};
 use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-const COMMANDS: &[&str] =
-    &["/help", "/exit", "/clear", "/regen", "/continue", "/system", "/set", "/stats", "/read", "/tokens", "/device"];
+/// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
+const BEGINNINGS: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
+
+const COMMANDS: &[&str] = &[
+    "/help",
+    "/exit",
+    "/clear",
+    "/undo",
+    "/regen",
+    "/continue",
+    "/fork",
+    "/switch",
+    "/save",
+    "/load",
+    "/system",
+    "/set",
+    "/stats",
+    "/read",
+    "/tokens",
+    "/device",
+];
 
 const HELP: &str = "\
 /clear             forget the conversation, but not the system prompt
+/undo              take back the last message and its answer
 /regen             answer the last message again, with another seed
 /continue          go on with an answer that was cut off
+/fork NAME         go on with a copy of the conversation; the other stays as it is
+/switch NAME       go to another conversation; alone, list them
+/save FILE         write the conversation and its state to a file
+/load FILE         go on from such a file; the present conversation is kept beside it
 /system TEXT       set the system prompt; alone, show it
 /set NAME VALUE    temp, top_k, top_p, min_p, seed, repeat_penalty, presence_penalty, frequency_penalty, n; alone, show them
-/stats             show speed after each answer, or stop that
+/stats             show speed after each answer, or stop that; what is kept to go back to
 /read FILE         send a file as a message
-/tokens            tokens the conversation has taken
+/tokens            tokens the conversation has taken, and what is kept to go back to
 /device            the adapter and the memory in use
 /exit              leave (so do Ctrl-D, and Ctrl-C twice)
 \"\"\" begins and ends a message of several lines, \\ at the end of a line goes on in the next; Ctrl-C stops an answer";
 
-/// Stops the answer that is under way; the second time within a second, or with none under way, the program.
-#[derive(Clone, Default)]
-struct Interrupts(Arc<Mutex<Option<UnderWay>>>);
-
-/// An answer that can be stopped, and when somebody did.
-struct UnderWay {
-    handle: CancelHandle,
-    stopped: Option<Instant>,
-}
-
-impl Interrupts {
-    /// Takes Ctrl-C over for the process. Where that was done already, Ctrl-C ends the program as ever.
-    fn install() -> Self {
-        let interrupts = Interrupts::default();
-        let heard = interrupts.clone();
-        let _ = ctrlc::set_handler(move || {
-            let mut under_way = heard.0.lock().unwrap_or_else(|e| e.into_inner());
-            let again = |stopped: Instant| stopped.elapsed().as_secs_f64() < 1.0;
-            match &mut *under_way {
-                Some(answer) if !answer.stopped.is_some_and(again) => {
-                    answer.handle.cancel();
-                    answer.stopped = Some(Instant::now());
-                }
-                _ => std::process::exit(130),
-            }
-        });
-        interrupts
-    }
-
-    fn watch(&self, handle: Option<CancelHandle>) {
-        *self.0.lock().unwrap_or_else(|e| e.into_inner()) = handle.map(|handle| UnderWay { handle, stopped: None });
-    }
-}
-
 struct Repl<'a> {
     session: &'a mut Session,
     options: AnswerOptions,
+    branches: Branches,
     interrupts: Interrupts,
     interactive: bool,
     colour: bool,
@@ -72,9 +70,11 @@ struct Repl<'a> {
 /// On a terminal it shows a prompt; in a pipe stdout has the answers alone, each ended by a newline.
 pub fn run(session: &mut Session, options: &AnswerOptions) -> anyhow::Result<()> {
     let interactive = Input::is_interactive();
+    session.engine().set_prefix_cache(BEGINNINGS);
     let mut repl = Repl {
         session,
         options: options.clone(),
+        branches: Branches::default(),
         interrupts: Interrupts::install(),
         interactive,
         colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
@@ -123,6 +123,12 @@ impl Repl<'_> {
                     self.session.system(&system);
                 }
             }
+            "/undo" => {
+                let undone = self.session.undo();
+                if let Some(message) = self.told(undone.map_err(Into::into))? {
+                    self.note(&format!("took back {:?}", beginning(&message.content)));
+                }
+            }
             "/regen" => {
                 let sampling = self.session.sampling().clone();
                 if sampling.temperature > 0.0 {
@@ -134,20 +140,53 @@ impl Repl<'_> {
                 self.answer(|session, options| session.retry(options))?;
             }
             "/continue" => self.answer(|session, options| session.resume(options))?,
+            "/fork" => {
+                let forked = self.branches.fork(self.session, rest);
+                self.say(forked)?;
+            }
+            "/switch" if rest.is_empty() => self.note(&self.branches.list(self.session)),
+            "/switch" => {
+                let switched = self.branches.switch(self.session, rest);
+                self.say(switched)?;
+            }
+            "/save" | "/load" if rest.is_empty() => self.note(&format!("it needs the name of a file: {command} FILE")),
+            "/save" => {
+                let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(file_name(rest)));
+                let (tokens, turns) = (self.session.position(), self.session.messages().len());
+                self.say(saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {rest}")))?;
+            }
+            "/load" => {
+                let loaded = self.branches.load(self.session, &file_name(rest));
+                self.say(loaded)?;
+            }
             "/system" if rest.is_empty() => self.note(self.system().unwrap_or("there is no system prompt")),
             "/system" => self.session.system(rest),
-            "/set" => self.set(rest)?,
+            "/set" if rest.is_empty() => self.note(&settings::shown(self.session.sampling(), &self.options)),
+            "/set" => {
+                let (mut sampling, mut options) = (self.session.sampling().clone(), self.options.clone());
+                match settings::change(rest, &mut sampling, &mut options) {
+                    Ok(()) => {
+                        let set = self.session.set_sampling(sampling);
+                        if self.told(set.map_err(Into::into))?.is_some() {
+                            self.options = options;
+                        }
+                    }
+                    Err(why) => self.note(&why),
+                }
+            }
             "/stats" => {
                 self.stats = !self.stats;
                 self.note(if self.stats { "speed is shown" } else { "speed is not shown" });
+                self.note(&self.kept());
             }
-            "/read" => match std::fs::read_to_string(rest) {
+            "/read" => match std::fs::read_to_string(file_name(rest)) {
                 Ok(text) => self.answer(|session, options| session.send(text.trim_end(), options))?,
                 Err(error) => self.note(&format!("cannot read {rest:?}: {error}")),
             },
             "/tokens" => {
                 let (tokens, turns) = (self.session.position(), self.session.messages().len());
                 self.note(&format!("{tokens} tokens in {turns} messages"));
+                self.note(&self.kept());
             }
             "/device" => {
                 let gpu = self.session.engine().gpu();
@@ -158,41 +197,48 @@ impl Repl<'_> {
         Ok(())
     }
 
-    fn system(&self) -> Option<&str> {
-        self.session.messages().iter().find(|m| m.role == "system").map(|m| m.content.as_str())
+    /// Gives what came of something. What went wrong is said, and the conversation goes on; nothing works without the device.
+    fn told<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+        match outcome.map_err(|error| error.downcast::<peregrine::Error>()) {
+            Ok(value) => Ok(Some(value)),
+            Err(Ok(lost @ peregrine::Error::DeviceLost { .. })) => Err(lost.into()),
+            Err(Ok(error)) => {
+                self.note(&format!("error: {error}"));
+                Ok(None)
+            }
+            Err(Err(other)) => Err(other),
+        }
     }
 
-    fn set(&mut self, rest: &str) -> anyhow::Result<()> {
-        let mut sampling = self.session.sampling().clone();
-        if rest.is_empty() {
-            let n = self.options.max_tokens.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
-            let s = &sampling;
-            self.note(&format!(
-                "temp {} top_k {} top_p {} min_p {} seed {} repeat_penalty {} presence_penalty {} frequency_penalty {} n {n}",
-                s.temperature, s.top_k, s.top_p, s.min_p, s.seed, s.repeat_penalty, s.presence_penalty, s.frequency_penalty
-            ));
-            return Ok(());
-        }
-        let (name, value) = rest.split_once([' ', '=']).unwrap_or((rest, ""));
-        let value = value.trim();
-        let known = match name {
-            "temp" | "temperature" => value.parse().map(|v| sampling.temperature = v).is_ok(),
-            "top_k" => value.parse().map(|v| sampling.top_k = v).is_ok(),
-            "top_p" => value.parse().map(|v| sampling.top_p = v).is_ok(),
-            "min_p" => value.parse().map(|v| sampling.min_p = v).is_ok(),
-            "seed" => value.parse().map(|v| sampling.seed = v).is_ok(),
-            "repeat_penalty" => value.parse().map(|v| sampling.repeat_penalty = v).is_ok(),
-            "presence_penalty" => value.parse().map(|v| sampling.presence_penalty = v).is_ok(),
-            "frequency_penalty" => value.parse().map(|v| sampling.frequency_penalty = v).is_ok(),
-            "n" => value.parse::<i64>().map(|n| self.options.max_tokens = usize::try_from(n).ok()).is_ok(),
-            _ => false,
-        };
-        if !known {
-            self.note(&format!("cannot set {name:?} to {value:?}; /help shows what can be set"));
-        } else if let Err(error) = self.session.set_sampling(sampling) {
-            self.note(&error.to_string());
-        }
+    /// Says what came of something.
+    fn say(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
+        let said = self.told(outcome.map_err(Into::into))?;
+        said.iter().for_each(|text| self.note(text));
         Ok(())
+    }
+
+    /// What is kept to go back to, and of the beginnings of texts.
+    fn kept(&self) -> String {
+        let engine = self.session.engine();
+        let (states, beginnings) = (engine.state_stats(), engine.prefix_stats());
+        let held = |held: peregrine::runtime::Held| format!("{} ({:.1} MB)", held.states, held.bytes as f64 / 1e6);
+        format!(
+            "states kept: {} on the device, {} in memory, {} on disk, {} dropped\n\
+             beginnings kept: {} ({:.1} MB), found {} times and {} times not, {} tokens not read again",
+            held(states.device),
+            held(states.host),
+            held(states.disk),
+            states.dropped,
+            beginnings.states,
+            beginnings.bytes as f64 / 1e6,
+            beginnings.hits,
+            beginnings.misses,
+            beginnings.tokens_saved,
+        )
+    }
+
+    fn system(&self) -> Option<&str> {
+        self.session.messages().iter().find(|m| m.role == "system").map(|m| m.content.as_str())
     }
 
     /// Streams an answer. What goes wrong with it is said, and the conversation goes on.
@@ -205,20 +251,11 @@ impl Repl<'_> {
         self.interrupts.watch(Some(self.session.cancel_handle()));
         let outcome = stream(ask(self.session, &self.options));
         self.interrupts.watch(None);
-        let (tokens, first, finish) = match outcome {
-            Ok(told) => told,
-            Err(error) => match error.downcast::<peregrine::Error>() {
-                // Nothing works without the device.
-                Ok(lost @ peregrine::Error::DeviceLost { .. }) => return Err(lost.into()),
-                Ok(error) => {
-                    self.note(&format!("error: {error}"));
-                    return Ok(());
-                }
-                Err(other) => return Err(other),
-            },
-        };
+        let Some((tokens, first, finish)) = self.told(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
-            self.note("the conversation was read again from its start: its earlier turns have changed");
+            self.note(
+                "the conversation was read again from its start: its earlier turns have changed, or were not kept",
+            );
         }
         match finish {
             Some(Finish::Cancelled) => self.note("stopped; /continue goes on"),
@@ -236,6 +273,15 @@ impl Repl<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+/// What a message begins with, short enough for a line.
+fn beginning(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line.to_owned(),
     }
 }
 

@@ -286,6 +286,8 @@ impl Forward {
     /// Chooses a token from the slot's logits: those of the last token it has consumed, whenever that was. Submits and returns.
     pub fn choose(&mut self, slot: usize) -> Result<Choosing> {
         let now = self.slots[slot];
+        // The row of a step under way does not hold this choice.
+        self.decoding.clear();
         let row = Row { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
         let entry = size(self.slots.len());
         self.gpu.write(&self.table, self.slots.len(), &[row])?;

@@ -1,14 +1,16 @@
 //! A loaded model that advances many slots at once; sessions hold a handle to it.
 
 use super::checkpoint::Checkpoint;
+use super::prefix::PrefixCache;
 use super::sampler::Sampling;
 use super::session::Session;
 use super::snapshot::Origin;
+use super::states::StateStore;
 use super::stepper::{Counts, Stepper, Token};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{Forward, ForwardOptions, Progress, Recipe};
-use parking_lot::{FairMutex, FairMutexGuard};
+use parking_lot::{FairMutex, FairMutexGuard, Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +35,8 @@ struct Shared {
     origin: OnceLock<Origin>,
     /// Whoever waited longest comes next: a fast session cannot keep the others from taking their tokens.
     stepper: FairMutex<Stepper>,
+    states: StateStore,
+    prefixes: Mutex<PrefixCache>,
 }
 
 impl Engine {
@@ -48,9 +52,12 @@ impl Engine {
         for id in checkpoint.ids_without_token() {
             bias[id as usize] = f32::NEG_INFINITY;
         }
+        let states = StateStore::new(&forward);
+        let prefixes = Mutex::new(PrefixCache::new(states.clone(), forward.chunk()));
         let stepper = FairMutex::new(Stepper::new(forward, options.slots));
         let (gpu, weights, origin) = (gpu.clone(), options.weights, OnceLock::new());
-        Ok(Engine { shared: Arc::new(Shared { checkpoint, gpu, bias, weights, origin, stepper }) })
+        let shared = Shared { checkpoint, gpu, bias, weights, origin, stepper, states, prefixes };
+        Ok(Engine { shared: Arc::new(shared) })
     }
 
     /// The checkpoint it was loaded from.
@@ -102,6 +109,14 @@ impl Engine {
 
     pub(super) fn stepper(&self) -> FairMutexGuard<'_, Stepper> {
         self.shared.stepper.lock()
+    }
+
+    pub(super) fn states(&self) -> &StateStore {
+        &self.shared.states
+    }
+
+    pub(super) fn prefixes(&self) -> MutexGuard<'_, PrefixCache> {
+        self.shared.prefixes.lock()
     }
 
     /// Feeds tokens to a slot, chunk by chunk, in turn with what other sessions want. What was fed before it was cancelled or

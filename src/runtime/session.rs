@@ -4,6 +4,7 @@ use super::answer::{Answer, Turn};
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
 use super::sampler::Sampling;
+use super::turns::Past;
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::text::{Message, Span};
@@ -28,7 +29,8 @@ pub struct Session {
     /// Whether the last answer came to its end, so that there is nothing to go on with.
     pub(super) ended: bool,
     pub(super) sampling: Sampling,
-    read_again: bool,
+    pub(super) read_again: bool,
+    pub(super) past: Past,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -58,6 +60,7 @@ impl Session {
             ended: false,
             sampling,
             read_again: false,
+            past: Past::default(),
             cancelled: Arc::default(),
         }
     }
@@ -95,7 +98,7 @@ impl Session {
     }
 
     /// Whether the last message made the whole conversation be read again, because the template or somebody has changed
-    /// what was read before.
+    /// what was read before, or because its state is not kept any more.
     pub fn was_read_again(&self) -> bool {
         self.read_again
     }
@@ -117,7 +120,8 @@ impl Session {
     }
 
     /// Forgets what was consumed, but not the conversation: it will be read again.
-    fn forget(&mut self) -> Result<()> {
+    pub(super) fn forget(&mut self) -> Result<()> {
+        self.past = Past::default();
         self.fed.clear();
         self.consumed.clear();
         self.ids.iter_mut().for_each(Vec::clear);
@@ -126,9 +130,8 @@ impl Session {
         self.engine.stepper().reset(self.slot)
     }
 
-    /// Feeds tokens and leaves it at that. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
-    /// by then stay fed.
-    pub fn feed(&mut self, ids: &[u32]) -> Result<()> {
+    /// Feeds tokens, whether or not another session has read the same.
+    pub(super) fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
         let outcome = self.engine.feed(self.slot, ids, &self.cancelled);
         let consumed = usize::try_from(self.engine.stepper().position(self.slot) - self.position).unwrap_or(usize::MAX);
         self.position += consumed as u64;
@@ -146,6 +149,7 @@ impl Session {
         if !ids.is_empty() || self.position == 0 {
             self.feed(ids)?;
         }
+        self.leave_beginning()?;
         Generation::new(self, options)
     }
 
@@ -182,6 +186,7 @@ impl Session {
     pub fn system(&mut self, text: &str) {
         self.messages.retain(|message| message.role != "system");
         self.messages.insert(0, Message::new("system", text));
+        self.past.clear();
     }
 
     /// Says something as the user and streams the assistant's answer.
@@ -189,6 +194,7 @@ impl Session {
     /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
     /// conversation is read again from its start. After an error the conversation is as before.
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.remember()?;
         self.messages.push(Message::new("user", text));
         if let Err(error) = self.read_messages() {
             self.messages.pop();
@@ -200,6 +206,7 @@ impl Session {
     /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
     /// is not read again. After an error the conversation is as before.
     pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.remember()?;
         let before = std::mem::replace(&mut self.messages, messages);
         if let Err(error) = self.read_messages() {
             self.messages = before;
@@ -208,30 +215,14 @@ impl Session {
         Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
     }
 
-    /// Answers the last message of the user again, in place of the answer it had. The conversation is read again; with the
-    /// same seed the answer is the same.
-    pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        let answered = self.messages.pop_if(|message| message.role == "assistant");
-        let outcome = match self.messages.last() {
-            Some(message) if message.role == "user" => self.forget().and_then(|()| self.read_messages()),
-            _ => Err(Error::NothingToResume),
-        };
-        if let Err(error) = outcome {
-            self.messages.extend(answered);
-            return Err(error);
-        }
-        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
-    }
-
     /// Feeds what the messages add to what was fed.
-    fn read_messages(&mut self) -> Result<()> {
+    pub(super) fn read_messages(&mut self) -> Result<()> {
         let read = self.prepare().and_then(|(ids, whole)| {
             self.feed(&ids)?;
             self.fed = whole;
-            Ok(())
+            self.remember()
         });
-        // What was fed of it must not stay; where even this fails, the next call says so.
-        read.inspect_err(|_| drop(self.forget()))
+        read.inspect_err(|_| self.unread())
     }
 
     /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
@@ -239,7 +230,7 @@ impl Session {
         let checkpoint = self.engine.checkpoint();
         let spans = checkpoint.render(&self.messages, true)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
-        self.read_again = !whole.starts_with(&self.fed);
+        self.read_again = std::mem::take(&mut self.past.lost) || !whole.starts_with(&self.fed);
         let ids = match whole.strip_prefix(&self.fed) {
             Some(_) => checkpoint.encode(&after(&spans, self.fed.len()))?,
             None => {
@@ -267,6 +258,8 @@ fn after(spans: &[Span], mut bytes: usize) -> Vec<Span> {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // What fails here fails again, and is reported, at the next use of the device.
+        let _ = self.leave_beginning();
         self.engine.stepper().free_slot(self.slot);
     }
 }

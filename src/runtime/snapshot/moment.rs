@@ -4,6 +4,7 @@ use super::{Precision, Snapshot, Warning};
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::runtime::Session;
+use crate::runtime::turns::Past;
 
 impl Session {
     /// Whether to keep the ids of all tokens consumed, for snapshots and for [`Session::ids`]; they take four bytes each.
@@ -53,6 +54,7 @@ impl Session {
             stepper.reset(self.slot)?;
             stepper.at_rest()?.write_state(self.slot, snapshot.position, &snapshot.state)?;
         }
+        self.past = Past::default();
         self.position = snapshot.position;
         self.ids.clone_from(&snapshot.ids);
         self.consumed.clone_from(&snapshot.recent);

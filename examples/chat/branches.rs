@@ -1,0 +1,98 @@
+//! Conversations beside the present one. Each is parked as a mark, so that any number of them share one slot.
+
+use peregrine::Result;
+use peregrine::runtime::{Mark, Session, Snapshot};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+/// The conversations by name.
+pub struct Branches {
+    here: String,
+    parked: BTreeMap<String, Mark>,
+}
+
+impl Default for Branches {
+    fn default() -> Self {
+        Branches { here: "main".to_owned(), parked: BTreeMap::new() }
+    }
+}
+
+impl Branches {
+    /// Parks the present conversation and goes on with a copy of it under a new name; says what came of it.
+    pub fn fork(&mut self, session: &Session, name: &str) -> Result<String> {
+        if name.is_empty() || name.contains(char::is_whitespace) {
+            return Ok("a conversation needs a name of one word: /fork NAME".to_owned());
+        }
+        if name == self.here || self.parked.contains_key(name) {
+            return Ok(format!("there is a conversation {name} already; /switch {name} goes there"));
+        }
+        let mark = session.mark()?;
+        let parked = std::mem::replace(&mut self.here, name.to_owned());
+        let said = format!("this is {name} now; /switch {parked} goes back");
+        self.parked.insert(parked, mark);
+        Ok(said)
+    }
+
+    /// Parks the present conversation and goes to another; says what came of it.
+    pub fn switch(&mut self, session: &mut Session, name: &str) -> Result<String> {
+        if name == self.here {
+            return Ok(format!("this is {name} already"));
+        }
+        let Some(there) = self.parked.get(name) else {
+            return Ok(format!("there is no conversation {name}; /switch lists them, /fork {name} makes one"));
+        };
+        let mark = session.mark()?;
+        session.back_to(there)?;
+        self.parked.remove(name);
+        let parked = std::mem::replace(&mut self.here, name.to_owned());
+        self.parked.insert(parked, mark);
+        Ok(format!("this is {name} now: {}", size(session.messages().len(), session.position())))
+    }
+
+    /// Goes to a conversation that was saved to a file. One that has begun is parked; what came of it is said.
+    pub fn load(&mut self, session: &mut Session, file: &Path) -> Result<String> {
+        let snapshot = Snapshot::open(file)?;
+        let mark = session.mark()?;
+        let warnings = session.restore(&snapshot)?;
+        let (messages, tokens) = (session.messages().len(), session.position());
+        let mut said = format!("loaded {}", size(messages, tokens));
+        if mark.position() > 0 || !mark.messages().is_empty() {
+            let name = self.free_name(file);
+            let parked = std::mem::replace(&mut self.here, name);
+            let _ = write!(said, ": this is {} now; /switch {parked} goes back", self.here);
+            self.parked.insert(parked, mark);
+        }
+        for warning in warnings {
+            let _ = write!(said, "\nwarning: {warning}");
+        }
+        Ok(said)
+    }
+
+    /// A name after a file's that no conversation has.
+    fn free_name(&self, file: &Path) -> String {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy().replace(char::is_whitespace, "-");
+        let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
+        let mut free = names.filter(|name| *name != self.here && !self.parked.contains_key(name));
+        free.next().unwrap_or(stem)
+    }
+
+    /// All conversations, the present one marked.
+    pub fn list(&self, session: &Session) -> String {
+        let here = (self.here.as_str(), session.messages().len(), session.position());
+        let parked = self.parked.iter().map(|(name, mark)| (name.as_str(), mark.messages().len(), mark.position()));
+        let mut all: Vec<_> = parked.chain([here]).collect();
+        all.sort_unstable();
+        let mut list = String::new();
+        for (name, messages, tokens) in all {
+            let star = if name == self.here { '*' } else { ' ' };
+            let _ = writeln!(list, "{star} {name}: {}", size(messages, tokens));
+        }
+        list.truncate(list.trim_end().len());
+        list
+    }
+}
+
+fn size(messages: usize, tokens: u64) -> String {
+    format!("{messages} messages, {tokens} tokens")
+}

@@ -1,0 +1,88 @@
+//! A file without a name that holds states, all of one size.
+
+use crate::model::SlotState;
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// States by their place in a file that nobody else sees and that goes with the process, however it ends.
+pub(super) struct SpillFile {
+    file: File,
+    /// Bytes of a state.
+    size: u64,
+    /// Places that have been given out.
+    places: u64,
+    free: Vec<u64>,
+}
+
+/// Where a state lies, and what its bytes add up to.
+pub(super) struct Record {
+    place: u64,
+    sum: u64,
+}
+
+impl SpillFile {
+    /// In a folder, or where the system has large temporary files.
+    pub(super) fn new(folder: Option<&Path>, size: u64) -> Result<Self> {
+        let folder = folder.map_or_else(large_temporary_files, Path::to_owned);
+        Ok(SpillFile { file: tempfile::tempfile_in(folder)?, size, places: 0, free: vec![] })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.len() as u64 == self.places
+    }
+
+    pub(super) fn write(&mut self, state: &SlotState) -> Result<Record> {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places += 1;
+            self.places - 1
+        });
+        let written = self
+            .file
+            .seek(SeekFrom::Start(place * self.size))
+            .and_then(|_| parts(state).try_for_each(|part| self.file.write_all(bytemuck::cast_slice(part))));
+        let record = Record { place, sum: sum(state) };
+        match written {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                self.free(record);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads a state into one of the same shape.
+    pub(super) fn read(&mut self, record: &Record, into: &mut SlotState) -> Result<()> {
+        self.file.seek(SeekFrom::Start(record.place * self.size))?;
+        for part in into.conv.iter_mut().chain(&mut into.ssm).chain([&mut into.logits]) {
+            self.file.read_exact(bytemuck::cast_slice_mut(part))?;
+        }
+        if sum(into) != record.sum {
+            return Err(Error::new(ErrorKind::InvalidData, "its bytes are not those that were written"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn free(&mut self, record: Record) {
+        self.free.push(record.place);
+    }
+}
+
+fn parts(state: &SlotState) -> impl Iterator<Item = &[f32]> {
+    state.conv.iter().chain(&state.ssm).chain([&state.logits]).map(Vec::as_slice)
+}
+
+/// FNV-1a over words.
+fn sum(state: &SlotState) -> u64 {
+    let words = parts(state).flatten();
+    words.fold(0xcbf2_9ce4_8422_2325, |sum, word| (sum ^ u64::from(word.to_bits())).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What a person set, else the folder that is not kept in memory, where there is one.
+fn large_temporary_files() -> PathBuf {
+    let disk = Path::new("/var/tmp");
+    if cfg!(unix) && std::env::var_os("TMPDIR").is_none() && disk.is_dir() {
+        return disk.to_owned();
+    }
+    std::env::temp_dir()
+}

@@ -1,0 +1,257 @@
+//! Going back in a conversation, and going on from one moment in several ways.
+
+use super::answer::{Answer, Turn};
+use super::generation::{AnswerOptions, Generation};
+use super::prefix::Trail;
+use super::session::Session;
+use super::states::Kept;
+use crate::error::{Error, Result};
+use crate::model::Forward;
+use crate::text::Message;
+use std::sync::Arc;
+
+/// A conversation at a moment, to come back to any number of times: [`Session::back_to`]. Clones share its state; the last of
+/// them frees it.
+#[derive(Clone)]
+pub struct Mark {
+    moment: Arc<Moment>,
+    messages: Vec<Message>,
+    fed: String,
+    ids: Option<Vec<u32>>,
+    past: Past,
+}
+
+impl Mark {
+    /// The conversation up to then.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// Tokens consumed by then.
+    pub fn position(&self) -> u64 {
+        self.moment.position
+    }
+}
+
+/// What a session knows of itself at a moment, without the messages and their text, which only grow.
+pub(super) struct Moment {
+    messages: usize,
+    /// Bytes of the rendered conversation.
+    fed: usize,
+    position: u64,
+    consumed: Vec<u32>,
+    unfinished: Vec<u8>,
+    ended: bool,
+    /// `None` before the first token.
+    state: Option<Kept>,
+}
+
+/// What a session can go back to.
+#[derive(Clone, Default)]
+pub(super) struct Past {
+    /// Before each message and after it was read, oldest first.
+    moments: Vec<Arc<Moment>>,
+    /// Whether the conversation must be read again because its state is not kept any more.
+    pub(super) lost: bool,
+    /// The ids that led here.
+    pub(super) trail: Trail,
+}
+
+impl Past {
+    /// Forgets the moments, but not what led here.
+    pub(super) fn clear(&mut self) {
+        self.moments.clear();
+    }
+}
+
+impl Session {
+    /// This moment, to come back to.
+    pub fn mark(&self) -> Result<Mark> {
+        let moment = self.moment()?;
+        Ok(Mark {
+            moment,
+            messages: self.messages.clone(),
+            fed: self.fed.clone(),
+            ids: self.ids.clone(),
+            past: self.past.clone(),
+        })
+    }
+
+    /// Makes the session what it was at a moment of it or of another session of the engine. How tokens are chosen stays as it
+    /// is.
+    ///
+    /// Where the state of then is not kept any more, the next message has the conversation read again; without messages
+    /// that is [`Error::StateNotKept`], and the session is as before.
+    pub fn back_to(&mut self, mark: &Mark) -> Result<()> {
+        match self.put_back(&mark.moment) {
+            Ok(()) => {
+                self.past = mark.past.clone();
+                self.fed.clone_from(&mark.fed);
+                self.ids.clone_from(&mark.ids);
+            }
+            Err(Error::StateNotKept { .. }) if !mark.messages.is_empty() => self.lose()?,
+            Err(error) => return Err(error),
+        }
+        self.messages.clone_from(&mark.messages);
+        Ok(())
+    }
+
+    /// A session in a free slot that is where this one is. Neither disturbs the other.
+    pub fn fork(&self) -> Result<Session> {
+        let mut other = self.engine.session(self.sampling().clone())?;
+        if self.position > 0 {
+            copy(self.engine.stepper().at_rest()?, (self.slot, other.slot), self.position)?;
+        }
+        other.messages.clone_from(&self.messages);
+        other.fed.clone_from(&self.fed);
+        other.ids.clone_from(&self.ids);
+        other.consumed.clone_from(&self.consumed);
+        other.unfinished.clone_from(&self.unfinished);
+        (other.position, other.ended) = (self.position, self.ended);
+        other.past = self.past.clone();
+        Ok(other)
+    }
+
+    /// Takes back the last message of the user and what was answered; gives that message. Nothing is read, unless the state
+    /// of then is not kept any more: then the next message has the conversation read again.
+    pub fn undo(&mut self) -> Result<Message> {
+        let last = self.messages.iter().rposition(|message| message.role == "user").ok_or(Error::NothingToUndo)?;
+        self.go_back(last)?;
+        let mut gone = self.messages.split_off(last);
+        Ok(gone.swap_remove(0))
+    }
+
+    /// Answers the last message of the user again, in place of the answer it had: chooses anew from where the message had
+    /// been read. With the same seed the answer is the same. Where the state of then is not kept any more, the conversation
+    /// is read again.
+    pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
+        let answered = self.messages.pop_if(|message| message.role == "assistant");
+        let outcome = match self.messages.last() {
+            Some(message) if message.role == "user" => self.read_already(),
+            _ => Err(Error::NothingToResume),
+        };
+        if let Err(error) = outcome {
+            self.messages.extend(answered);
+            return Err(error);
+        }
+        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
+    }
+
+    /// Brings the session to where its last message had just been read.
+    fn read_already(&mut self) -> Result<()> {
+        self.go_back(self.messages.len())?;
+        if self.past.lost {
+            return self.read_messages();
+        }
+        self.read_again = false;
+        Ok(())
+    }
+
+    /// Brings the state to where there were so many messages and all of them had been read; the messages stay.
+    fn go_back(&mut self, messages: usize) -> Result<()> {
+        let found = self.past.moments.iter().rposition(|moment| moment.messages == messages);
+        let Some(at) = found else { return self.lose() };
+        let moment = self.past.moments[at].clone();
+        match self.put_back(&moment) {
+            Ok(()) => {
+                self.fed.truncate(moment.fed);
+                self.past.moments.truncate(at + 1);
+                self.past.trail.truncate(moment.position);
+                if let Some(ids) = &mut self.ids {
+                    ids.truncate(usize::try_from(moment.position).unwrap_or(usize::MAX));
+                }
+                Ok(())
+            }
+            Err(Error::StateNotKept { .. }) => self.lose(),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The state is not kept any more: the conversation will be read again.
+    fn lose(&mut self) -> Result<()> {
+        self.forget()?;
+        self.past.lost = true;
+        Ok(())
+    }
+
+    fn put_back(&mut self, moment: &Moment) -> Result<()> {
+        let mut stepper = self.engine.stepper();
+        match &moment.state {
+            Some(state) => self.engine.states().restore(stepper.at_rest()?, self.slot, moment.position, state)?,
+            None => stepper.reset(self.slot)?,
+        }
+        drop(stepper);
+        self.consumed.clone_from(&moment.consumed);
+        self.unfinished.clone_from(&moment.unfinished);
+        (self.position, self.ended) = (moment.position, moment.ended);
+        Ok(())
+    }
+
+    /// This moment; where it is known already, its state is not kept twice.
+    fn moment(&self) -> Result<Arc<Moment>> {
+        if let Some(last) = self.past.moments.last()
+            && (last.messages, last.position, last.fed) == (self.messages.len(), self.position, self.fed.len())
+            && last.state.as_ref().is_none_or(|state| self.engine.states().has(state))
+        {
+            return Ok(last.clone());
+        }
+        let state = match self.position {
+            0 => None,
+            _ => Some(self.keep()?),
+        };
+        Ok(Arc::new(Moment {
+            messages: self.messages.len(),
+            fed: self.fed.len(),
+            position: self.position,
+            consumed: self.consumed.clone(),
+            unfinished: self.unfinished.clone(),
+            ended: self.ended,
+            state,
+        }))
+    }
+
+    /// Keeps the slot's state as it is.
+    pub(super) fn keep(&self) -> Result<Kept> {
+        self.engine.states().keep(self.engine.stepper().at_rest()?, self.slot)
+    }
+
+    /// Makes this a moment to go back to.
+    pub(super) fn remember(&mut self) -> Result<()> {
+        if self.past.lost {
+            return Ok(());
+        }
+        let moment = self.moment()?;
+        let states = self.engine.states();
+        self.past.moments.retain(|earlier| {
+            earlier.messages < moment.messages && earlier.state.as_ref().is_none_or(|state| states.has(state))
+        });
+        if let Some(state) = &moment.state {
+            self.keep_beginning(state)?;
+        }
+        self.past.moments.push(moment);
+        Ok(())
+    }
+
+    /// Goes back to before the message that could not be read to its end. Where that fails, nothing is left that could be
+    /// taken for it.
+    pub(super) fn unread(&mut self) {
+        if self.go_back(self.messages.len() - 1).is_err() {
+            let _ = self.lose();
+        }
+    }
+}
+
+/// Makes a slot what another is.
+fn copy(forward: &mut Forward, (from, to): (usize, usize), position: u64) -> Result<()> {
+    match forward.saved() {
+        Ok(saved) => {
+            forward.save(from, 0, &saved)?;
+            forward.restore(to, position, &saved)
+        }
+        Err(Error::OutOfMemory { .. }) => {
+            let state = pollster::block_on(forward.read_state(from))?;
+            forward.write_state(to, position, &state)
+        }
+        Err(error) => Err(error),
+    }
+}
