@@ -181,7 +181,7 @@ impl<'a> Generation<'a> {
         let session = &mut *self.session;
         session.position += self.tokens as u64;
         session.consume(&self.ids);
-        session.past.trail.chose(&self.ids);
+        session.past.trail.chose(&self.ids, self.tokens);
         session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
         session.engine.finish(session.slot, session.position)
     }

@@ -6,6 +6,7 @@ use super::prefix::Trail;
 use super::session::Session;
 use super::states::Kept;
 use crate::error::{Error, Result};
+use crate::kernels::select::WINDOW;
 use crate::model::Forward;
 use crate::text::Message;
 use std::sync::Arc;
@@ -203,7 +204,7 @@ impl Session {
             messages: self.messages.len(),
             fed: self.fed.len(),
             position: self.position,
-            consumed: self.consumed.clone(),
+            consumed: self.consumed[self.consumed.len().saturating_sub(WINDOW)..].to_vec(),
             unfinished: self.unfinished.clone(),
             ended: self.ended,
             state,

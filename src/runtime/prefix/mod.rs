@@ -136,7 +136,7 @@ impl PrefixCache {
 
     /// Keeps the state after `ids`.
     fn insert(&mut self, ids: &[u32], state: Kept, read: bool) {
-        if self.states.state_bytes() + (ids.len() * size_of::<u32>()) as u64 > self.budget.bytes {
+        if self.states.state_bytes() + size_of_val(ids) as u64 > self.budget.bytes {
             return;
         }
         self.clock += 1;

@@ -34,8 +34,9 @@ impl Trail {
         self.read.take_if(|read| *read >= position);
     }
 
-    /// Ids that were chosen have been consumed.
-    pub(in crate::runtime) fn chose(&mut self, chosen: &[u32]) {
+    /// So many tokens that were chosen have been consumed; `chosen` are the last of them.
+    pub(in crate::runtime) fn chose(&mut self, chosen: &[u32], count: usize) {
+        self.ids.take_if(|_| chosen.len() < count);
         if let (Some(ids), false) = (&mut self.ids, chosen.is_empty()) {
             self.read.get_or_insert(ids.len());
             ids.extend(chosen);
@@ -179,5 +180,33 @@ impl Session {
     /// The same, where the state was not kept for something else.
     pub(in crate::runtime) fn leave_beginning(&self) -> Result<()> {
         if self.wants_beginning() { self.keep_beginning(&self.keep()?) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Trail;
+
+    #[test]
+    fn a_trail_is_known_as_long_as_nothing_of_it_is_missing() {
+        let mut trail = Trail::start();
+        trail.read(&[1, 2, 3], 8);
+        assert_eq!(trail.known(3), Some((&[1, 2, 3][..], true)));
+        assert_eq!(trail.known(4), None, "something else was consumed");
+        trail.chose(&[4, 5], 2);
+        trail.read(&[6], 8);
+        assert_eq!(trail.known(6), Some((&[1, 2, 3, 4, 5, 6][..], false)));
+        trail.truncate(3);
+        assert_eq!(trail.known(3), Some((&[1, 2, 3][..], true)), "what was chosen is taken back");
+        let mut long = trail.clone();
+        // Of an answer the first tokens are not remembered: later ones stand in other places.
+        trail.chose(&[7, 8], 5);
+        trail.read(&[9, 9, 9], 8);
+        trail.truncate(8);
+        assert_eq!(trail.known(8), None);
+        long.read(&[4, 5, 6, 7, 8], 8);
+        assert!(long.known(8).is_some());
+        long.read(&[9], 8);
+        assert_eq!(long.known(9), None, "too many");
     }
 }
