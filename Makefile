@@ -37,8 +37,8 @@ check:
 build: setup
 	cargo build --release
 
-## fuzz: readers of files against anything (FUZZ=gguf or safetensors, RUNS=1000000); needs cargo-fuzz and a nightly compiler
-FUZZ ?= gguf safetensors
+## fuzz: readers of files against anything (FUZZ=gguf, safetensors or state, RUNS=1000000); needs cargo-fuzz and a nightly compiler
+FUZZ ?= gguf safetensors state
 RUNS ?= 1000000
 # Files of 64 KiB at most that may not take 512 MB: whoever believes a length in a file is found out.
 fuzz:

@@ -7,6 +7,7 @@ use common::{fixture, shipped};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
 use peregrine::text::{Piece, Pieces, Specials, Tokenizer};
+use std::cell::Cell;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -138,6 +139,30 @@ fn plain_prose_is_cut_into_pieces_as_long_as_they_may_be() {
     assert_eq!(pieces.iter().flat_map(|piece| piece.ids.clone()).collect::<Vec<_>>(), whole);
     assert!(pieces.iter().all(|piece| piece.ids.len() <= 128));
     assert!(pieces.len() * 128 < whole.len() * 5 / 4, "{} pieces for {} tokens", pieces.len(), whole.len());
+}
+
+/// A text without end, which counts what was taken of it.
+struct Endless<'a>(&'a Cell<usize>);
+
+impl Read for Endless<'_> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        let text = b"The quick brown fox, who is 7 years old, jumps over the lazy dog.\n";
+        to.iter_mut().zip(self.0.get()..).for_each(|(to, at)| *to = text[at % text.len()]);
+        self.0.set(self.0.get() + to.len());
+        Ok(to.len())
+    }
+}
+
+#[test]
+fn no_more_is_read_than_is_needed() {
+    let tokenizer = tokenizer(&shipped("tiny-chat"));
+    let read = Cell::new(0);
+    let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
+    let mut end = 0;
+    while end < 400_000 {
+        end = pieces.next(512).unwrap().unwrap().end as usize;
+        assert!(read.get() - end <= 3 << 16, "{} bytes were read for the first {end}", read.get());
+    }
 }
 
 #[test]

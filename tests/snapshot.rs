@@ -1,6 +1,7 @@
 //! Snapshots: what goes on from one is what would have come, and what is no snapshot of this model changes nothing.
 
 mod common;
+mod program;
 
 use common::{Shape, TINY, fixture, gpu, no_gpu, shipped};
 use peregrine::Error;
@@ -12,8 +13,8 @@ use peregrine::runtime::{
     AnswerOptions, Checkpoint, Engine, EngineOptions, Precision, Sampling, Session, Snapshot, Warning,
 };
 use peregrine::text::Specials;
+use program::{of_other_test, other_test};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Rows of 256 values: every format has whole blocks of it.
 const WIDE: Shape = Shape { vocab: 64, hidden: 256, inner: 256, state: 4, dt_rank: 8, ..TINY };
@@ -57,18 +58,6 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// Another run of this file's test `name`, which is to find what it needs in `dir`.
-fn other_process(name: &str, dir: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture", "--include-ignored"]).env("PEREGRINE_TEST_STATES", dir);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn of_other_process() -> Option<PathBuf> {
-    std::env::var_os("PEREGRINE_TEST_STATES").map(PathBuf::from)
-}
-
 const PROMPT: [u32; 21] = [7, 60, 1, 33, 2, 2, 9, 41, 17, 5, 63, 0, 12, 30, 30, 31, 8, 55, 21, 4, 6];
 
 /// Where in the prompt the first snapshot is taken: not where a chunk would end otherwise.
@@ -94,11 +83,11 @@ fn another_process_goes_on_bit_for_bit_in_every_format() {
             more(&mut session, 5);
             session.snapshot().unwrap().save(file(&format!("{kind}.answer"))).unwrap();
             more(&mut session, 9);
-            assert_eq!(session.snapshot().unwrap().origin().weights().contains(format.name()), true);
+            assert!(session.snapshot().unwrap().origin().weights().contains(format.name()));
             session.snapshot().unwrap().save(file(&format!("{kind}.end"))).unwrap();
         }
     }
-    let child = other_process("the_other_process_that_goes_on", dir.path()).output().unwrap();
+    let child = other_test("the_other_process_that_goes_on", dir.path()).output().unwrap();
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
     assert!(said.contains("went on 44 times"), "{said}");
@@ -107,7 +96,7 @@ fn another_process_goes_on_bit_for_bit_in_every_format() {
 #[test]
 #[ignore = "the other half of the test before it"]
 fn the_other_process_that_goes_on() {
-    let Some(dir) = of_other_process() else { return };
+    let Some(dir) = of_other_test() else { return };
     let gpu = gpu();
     let mut count = 0;
     for format in WeightFormat::ALL {
@@ -167,7 +156,7 @@ fn nothing_or_the_same_prompt_again_works_after_a_restore() {
     assert_eq!((nothing.position(), nothing.ids()), (0, None));
     session.restore(&nothing).unwrap();
     assert!(matches!(session.resume(&options), Err(Error::NothingToResume)));
-    assert_eq!(text(&mut session, &prompt).is_empty(), false);
+    assert!(!text(&mut session, &prompt).is_empty());
     assert_eq!(session.sampling(), &warm(3));
 }
 
@@ -463,55 +452,4 @@ fn a_character_that_was_cut_off_is_completed_after_a_restore() {
     other.restore(&Snapshot::from_bytes("x", &snapshot.to_bytes().unwrap()).unwrap()).unwrap();
     assert_eq!(say(&mut other, &ids[2..]), "🦀");
     assert_eq!(say(&mut session, &ids[2..]), "🦀");
-}
-
-/// Two files, and a process that writes one and the other over a third until it is killed.
-#[cfg(unix)]
-#[test]
-fn a_process_killed_at_any_moment_leaves_the_old_state_or_the_new_one() {
-    use std::os::unix::process::ExitStatusExt;
-    use std::time::Duration;
-    if no_gpu("a_process_killed_at_any_moment_leaves_the_old_state_or_the_new_one") {
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let engine = tiny_chat(&gpu());
-    let mut session = engine.session(Sampling::GREEDY).unwrap();
-    session.feed(&[5, 6, 7]).unwrap();
-    session.snapshot().unwrap().save(dir.path().join("a")).unwrap();
-    session.feed(&[5, 6, 7]).unwrap();
-    session.snapshot().unwrap().save(dir.path().join("b")).unwrap();
-    let [a, b] = ["a", "b"].map(|name| std::fs::read(dir.path().join(name)).unwrap());
-    let target = dir.path().join("state");
-    std::fs::write(&target, &a).unwrap();
-    let leftovers = || std::fs::read_dir(dir.path()).unwrap().count() - 3;
-    let mut random = peregrine::kernels::case::Random::new(17);
-    let (mut half_written, mut changes, mut last) = (0, 0, a.clone());
-    for round in 0..120 {
-        let mut child = other_process("the_process_that_is_killed", dir.path()).spawn().unwrap();
-        std::thread::sleep(Duration::from_secs_f32(random.uniform(0.015, 0.06)));
-        child.kill().unwrap();
-        assert_eq!(child.wait().unwrap().signal(), Some(9), "round {round}: it was over before it was killed");
-        let now = std::fs::read(&target).unwrap();
-        assert!(now == a || now == b, "round {round}: {} bytes are neither file", now.len());
-        Snapshot::open(&target).unwrap();
-        changes += usize::from(now != last);
-        half_written += usize::from(leftovers() > 0);
-        last = now;
-    }
-    assert!(half_written > 10, "only {half_written} processes were killed while they wrote");
-    assert!(changes > 10, "the file changed only {changes} times");
-    // The next save tidies up.
-    Snapshot::open(dir.path().join("a")).unwrap().save(&target).unwrap();
-    assert_eq!(leftovers(), 0);
-}
-
-#[test]
-#[ignore = "the other half of the test before it"]
-fn the_process_that_is_killed() {
-    let Some(dir) = of_other_process() else { return };
-    let both = ["a", "b"].map(|name| Snapshot::open(dir.join(name)).unwrap());
-    loop {
-        both.iter().for_each(|snapshot| snapshot.save(dir.join("state")).unwrap());
-    }
 }

@@ -23,7 +23,7 @@ pub struct Run {
     /// A file with the prompt
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Take the prompt as a message and answer it, by the model's chat template
+    /// Take the prompt as a message, which is read as a whole, and answer it by the model's chat template
     #[arg(long, visible_alias = "cnv", overrides_with = "no_conversation")]
     conversation: bool,
     /// Take the prompt as plain text and continue it (the default)

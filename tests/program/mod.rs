@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 pub fn peregrine() -> Command {
@@ -40,4 +41,17 @@ pub fn refused(output: &Output, code: i32, said: &[&str]) {
         assert!(text.contains(word), "{word:?} is not said in: {text}");
     }
     assert!(output.stdout.is_empty());
+}
+
+/// Another process of this file's test `name`, one that is ignored otherwise; what it needs is in `dir`.
+pub fn other_test(name: &str, dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--include-ignored"]).env("PEREGRINE_TEST_STATES", dir);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The `dir` of [`other_test`]; none where somebody runs the test by itself.
+pub fn of_other_test() -> Option<PathBuf> {
+    std::env::var_os("PEREGRINE_TEST_STATES").map(PathBuf::from)
 }
