@@ -27,7 +27,12 @@ pub struct Form {
     pub team_rows: u32,
     /// The whole workgroup is one team.
     pub wide: bool,
+    /// Rows of x that share what is loaded of W.
+    pub columns: u32,
 }
+
+/// Rows of x that may share what is loaded of W.
+const COLUMNS: [u32; 4] = [1, 2, 4, 8];
 
 impl Form {
     /// What suits an adapter for matrices of many rows.
@@ -35,18 +40,20 @@ impl Form {
         match (caps.cpu, caps.subgroups) {
             // A CPU runs a workgroup on one thread: small ones, without barriers. Loads of x cost as much as loads of W,
             // so eight rows share them.
-            (true, true) => Form { lanes: (2 * caps.subgroup_min).min(64), rows: 16, team_rows: 8, wide: false },
+            (true, true) => {
+                Form { lanes: (2 * caps.subgroup_min).min(64), rows: 16, team_rows: 8, wide: false, columns: 1 }
+            }
             // Eight subgroups, each with rows of its own; four rows are enough loads under way.
             (false, true) => {
-                Form { lanes: (8 * caps.subgroup_min).clamp(64, 256), rows: 32, team_rows: 4, wide: false }
+                Form { lanes: (8 * caps.subgroup_min).clamp(64, 256), rows: 32, team_rows: 4, wide: false, columns: 1 }
             }
-            (_, false) => Form { lanes: 64, rows: 16, team_rows: 4, wide: false },
+            (_, false) => Form { lanes: 64, rows: 16, team_rows: 4, wide: false, columns: 1 },
         }
     }
 
     /// What suits an adapter for matrices of few rows, such as x_proj's: a GPU is filled by cutting their columns.
     pub fn narrow(caps: &Caps) -> Self {
-        if caps.cpu { Self::of(caps) } else { Form { lanes: 256, rows: 4, team_rows: 4, wide: true } }
+        if caps.cpu { Self::of(caps) } else { Form { lanes: 256, rows: 4, team_rows: 4, wide: true, columns: 1 } }
     }
 
     /// Every form that any adapter gets, as far as this one can run it, and some between for tuning.
@@ -57,8 +64,8 @@ impl Form {
             forms.extend([Form::of(&caps), Form::narrow(&caps)]);
         }
         let lanes = if caps.subgroups { (2 * caps.subgroup_min).clamp(16, 64) } else { 64 };
-        forms.push(Form { lanes, rows: 8, team_rows: 4, wide: false });
-        forms.push(Form { lanes: 128, rows: 8, team_rows: 8, wide: true });
+        forms.push(Form { lanes, rows: 8, team_rows: 4, wide: false, columns: 1 });
+        forms.push(Form { lanes: 128, rows: 8, team_rows: 8, wide: true, columns: 1 });
         let mut unlike: Vec<Form> = Vec::new();
         for form in forms {
             if !unlike.contains(&form) {
@@ -77,23 +84,34 @@ impl Form {
         Form { rows: 2 * self.rows, team_rows: 8, ..self }
     }
 
+    /// This form for so many rows of x at a time. Each row's sum runs in the same order: the teams are as large.
+    fn with_columns(self, columns: u32) -> Self {
+        Form { columns, ..self }
+    }
+
+    /// The forms for runs of few rows and of many, with the most rows that each is for.
+    pub(super) fn by_rows(self) -> impl Iterator<Item = (u32, Self)> {
+        COLUMNS.into_iter().map(move |columns| (columns, self.with_columns(columns)))
+    }
+
     pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, normed: bool) -> KernelDef {
         parts.push(file(if normed { wgsl!("lib/prologue_norm.wgsl") } else { wgsl!("lib/prologue_none.wgsl") }));
         parts.extend([if self.wide { WIDE_TEAM } else { TEAM }, file(wgsl!("matvec.wgsl"))]);
         KernelDef::new("matvec", parts, bindings)
-            .consts(&[("TEAM_ROWS", self.team_rows)])
+            .consts(&[("TEAM_ROWS", self.team_rows), ("COLUMNS", self.columns)])
             .overrides(&[("WG", self.lanes), ("ROWS", self.rows)])
     }
 
     pub(super) fn grid(self, rows: usize) -> [Count; 2] {
-        [Count::of(rows, self.rows), Count::Rows(1)]
+        [Count::of(rows, self.rows), Count::Rows(self.columns)]
     }
 }
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, rows, team_rows, wide } = self;
-        write!(f, "{lanes} lanes {rows} rows by {team_rows}{}", if *wide { " wide" } else { "" })
+        let Form { lanes, rows, team_rows, wide, columns } = self;
+        write!(f, "{lanes} lanes {rows} rows by {team_rows}{}", if *wide { " wide" } else { "" })?;
+        if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
     }
 }
 

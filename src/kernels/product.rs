@@ -8,7 +8,7 @@ use super::variants::Math;
 use super::{Activation, BATCH, Batch, MATH, Part, ROW, Row, file, floats, matmul, matvec, size, softplus};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard's product.
@@ -184,7 +184,7 @@ impl Linear {
             Prologue::None => (None, 0, 0.0),
             Prologue::Norm { squares, parts, eps } => (Some(squares), parts, eps),
         };
-        let def = def(product, self.format(), squares.is_some(), epilogue.kind());
+        let def = |product| def(product, self.format(), squares.is_some(), epilogue.kind());
         let mut first_square = 0;
         for shard in self.shards() {
             let params = Params {
@@ -237,12 +237,19 @@ impl Linear {
                     row_bytes += floats(2 * (conv.kernel - 1) * channels);
                 }
             }
-            let grid = match product {
-                Product::Matvec(form) => form.grid(shard.rows),
-                Product::Matmul(form) => form.grid(shard.rows),
+            let choices = match product {
+                Product::Matvec(form) => {
+                    let choice = |(most_rows, form): (u32, matvec::Form)| {
+                        let passes = Count::Rows(form.columns);
+                        Choice { most_rows, def: def(Product::Matvec(form)), grid: form.grid(shard.rows), passes }
+                    };
+                    form.by_rows().map(choice).collect()
+                }
+                Product::Matmul(form) => vec![Choice::only(def(product), form.grid(shard.rows))],
             };
             let macs = (shard.rows * self.columns()) as u64;
-            plan.dispatch(&def, label, &bound, grid, Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 })?;
+            let cost = Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 };
+            plan.dispatch_by_rows(choices, label, &bound, cost)?;
         }
         Ok(())
     }
