@@ -84,9 +84,16 @@ impl Form {
         Form { rows: 2 * self.rows, team_rows: 8, ..self }
     }
 
-    /// This form for so many rows of x at a time. Each row's sum runs in the same order: the teams are as large.
+    /// This form for so many rows of x at a time. Teams are as large, so that each row is summed in the same order.
     fn with_columns(self, columns: u32) -> Self {
-        Form { columns, ..self }
+        match columns {
+            1 => self,
+            // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share a load
+            // of x, and the scales of the norm.
+            _ if self.lanes < 64 => Form { columns, rows: self.rows.max(32), team_rows: 16, ..self },
+            // Sums of four rows and eight columns fit a GPU's registers. Not measured.
+            _ => Form { columns, team_rows: 4, ..self },
+        }
     }
 
     /// The forms for runs of few rows and of many, with the most rows that each is for.
@@ -95,7 +102,15 @@ impl Form {
     }
 
     pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, normed: bool) -> KernelDef {
-        parts.push(file(if normed { wgsl!("lib/prologue_norm.wgsl") } else { wgsl!("lib/prologue_none.wgsl") }));
+        parts.push(file(wgsl!("lib/columns.wgsl")));
+        if normed {
+            parts.push(file(wgsl!("lib/prologue_norm.wgsl")));
+            // Two teams, as a CPU has, take the scales sooner than they wait for each other.
+            let many_teams = self.columns > 1 && self.lanes >= 64;
+            parts.push(file(if many_teams { wgsl!("lib/scales_shared.wgsl") } else { wgsl!("lib/scales_alone.wgsl") }));
+        } else {
+            parts.push(file(wgsl!("lib/prologue_none.wgsl")));
+        }
         parts.extend([if self.wide { WIDE_TEAM } else { TEAM }, file(wgsl!("matvec.wgsl"))]);
         KernelDef::new("matvec", parts, bindings)
             .consts(&[("TEAM_ROWS", self.team_rows), ("COLUMNS", self.columns)])
@@ -118,13 +133,17 @@ impl std::fmt::Display for Form {
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let mut defs = Vec::new();
     for form in Form::all(caps) {
-        let product = Product::Matvec(form);
-        for format in WeightFormat::ALL {
-            for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
-                defs.push(product::def(product, format, false, epilogue));
-            }
-            for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4)] {
-                defs.push(product::def(product, format, true, epilogue));
+        for (columns, form) in form.by_rows() {
+            let product = Product::Matvec(form);
+            // What lies between few and many columns is the same for all formats.
+            let formats = if matches!(columns, 1 | 8) { &WeightFormat::ALL[..] } else { &[WeightFormat::F32] };
+            for format in formats.iter().copied() {
+                for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
+                    defs.push(product::def(product, format, false, epilogue));
+                }
+                for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4)] {
+                    defs.push(product::def(product, format, true, epilogue));
+                }
             }
         }
     }
@@ -138,17 +157,17 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         cases.extend(product::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store]));
         // One format with scales: prologues and epilogues are the same for all.
         for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0] {
-            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129)] {
+            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129), (9, 44, 70)] {
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), None);
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 301, 129)] {
+            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 301, 129), (9, 45, 70)] {
                 let shape = format!("{form} {} residual {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, inner, columns, kernel) in [(1, 1, 1, 2), (3, 35, 70, 4), (2, 128, 33, 3)] {
+            for (tokens, inner, columns, kernel) in [(1, 1, 1, 2), (3, 35, 70, 4), (9, 128, 33, 3)] {
                 let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
                 let rows = 2 * inner;
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Some(kernel));
