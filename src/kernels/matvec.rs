@@ -4,7 +4,7 @@ use super::case::{Case, Io, wide};
 use super::conv::{self, Conv};
 use super::linear::Linear;
 use super::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
-use super::{Batch, Part, Row, TEAM, file, silu, size};
+use super::{Batch, COLUMNS, Part, Row, TEAM, file, silu, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
@@ -30,9 +30,6 @@ pub struct Form {
     /// Rows of x that share what is loaded of W.
     pub columns: u32,
 }
-
-/// Rows of x that may share what is loaded of W.
-const COLUMNS: [u32; 4] = [1, 2, 4, 8];
 
 impl Form {
     /// What suits an adapter for matrices of many rows.

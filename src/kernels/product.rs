@@ -5,7 +5,7 @@ use super::case::{Case, Io, Tolerance, wide};
 use super::conv::Conv;
 use super::linear::{Linear, weights_bindings, weights_parts};
 use super::variants::Math;
-use super::{Activation, BATCH, Batch, MATH, Part, ROW, Row, file, floats, matmul, matvec, size, softplus};
+use super::{Activation, BATCH, Batch, MATH, ROW, Row, X, file, floats, matmul, matvec, size, softplus};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -125,7 +125,7 @@ pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
     let x = match product {
-        Product::Matvec(_) => Part::Longs { with: wgsl!("lib/x_longs.wgsl"), without: wgsl!("lib/x_words.wgsl") },
+        Product::Matvec(_) => X,
         Product::Matmul(_) => file(wgsl!("lib/x_words.wgsl")),
     };
     let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), x];
