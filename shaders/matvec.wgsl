@@ -75,7 +75,7 @@ fn keep(sums: array<vec4<f32>, FOURS>, token: u32, row: u32, end: u32, scale: f3
     if (row + j < end && token < batch.rows) {
       let out = params.first + row + j;
       let value = finish(token, out, total);
-      y[token * params.y_stride + out] = value;
+      y[y_row(token) + out] = value;
       squares += select(vec4<f32>(), vec4<f32>(value * value), vec4<u32>(j / 4u) == vec4<u32>(0u, 1u, 2u, 3u));
     }
   }

@@ -4,7 +4,8 @@
 // together.
 struct Params {
   vocab: u32,
-  stride: u32,     // floats from one row of logits to the next
+  stride: u32,     // floats from one version of a slot's logits to the next
+  versions: u32,   // versions of a slot's logits
 }
 struct Sampling {
   temperature: f32,  // 0: the largest logit
@@ -22,7 +23,7 @@ struct Sampling {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> logits: array<f32>;         // [rows, vocab]
+@group(0) @binding(2) var<storage, read> logits: array<f32>;         // [slot][version][vocab]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // [slot][vocab], added to the logits; -inf bans
 @group(0) @binding(4) var<storage, read> sampling: array<Sampling>;  // [slot]
 @group(0) @binding(5) var<storage, read_write> recent: array<u32>;   // [slot][WINDOW ids by position | a count for each id]
@@ -34,7 +35,7 @@ const ALL_BANNED: u32 = 0xfffffffeu;  // every logit is -inf
 const KEY_NEG_INF: u32 = 0x007fffffu;
 const KEY_MAX: u32 = 0xff7fffffu;     // the largest finite float
 
-var<workgroup> slot_of_row: u32;
+var<workgroup> entry_of_row: Row;
 var<workgroup> best: array<vec2<u32>, WG>;   // key, id
 var<workgroup> masses: array<f32, WG>;
 
@@ -85,9 +86,10 @@ fn remember(position: u32, id: u32) {
 fn select_token(lanes: Lanes) {
   let row = lanes.group.x;
   let entry = batch.entry + row;
-  logits_at = row * params.stride;
-  if (lanes.index == 0u) { slot_of_row = rows[entry].slot; }
-  let slot = workgroupUniformLoad(&slot_of_row);
+  if (lanes.index == 0u) { entry_of_row = rows[entry]; }
+  let now = workgroupUniformLoad(&entry_of_row);
+  let slot = now.slot;
+  logits_at = (slot * params.versions + (now.version + batch.advance) % params.versions) * params.stride;
   bias_at = slot * params.vocab;
   recent_at = slot * (WINDOW + params.vocab);
   rules = sampling[slot];
@@ -157,7 +159,7 @@ fn select_token(lanes: Lanes) {
   workgroupBarrier();
   if (lanes.index != 0u) { return; }
 
-  let position = rows[entry].position + batch.advance;
+  let position = now.position + batch.advance;
   var id = top.y;
   if (rules.temperature > 0.0) {
     var total = 0.0;

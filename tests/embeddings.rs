@@ -30,7 +30,7 @@ fn run(forward: &mut Forward, slot: usize, ids: &[u32]) -> (Vec<u32>, Vec<u32>) 
     while tokens.len() < 32 {
         let step = forward.step().unwrap();
         tokens.extend(block_on(forward.chosen(step)).unwrap());
-        bits.extend(block_on(forward.decode_logits(0)).unwrap().iter().map(|v| v.to_bits()));
+        bits.extend(block_on(forward.logits(0, 0)).unwrap().iter().map(|v| v.to_bits()));
     }
     (bits, tokens)
 }

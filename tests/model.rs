@@ -43,7 +43,7 @@ fn decoded(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
         forward.set_decoding(&[0]).unwrap();
         let step = forward.step().unwrap();
         block_on(forward.chosen(step)).unwrap();
-        all.extend(block_on(forward.decode_logits(0)).unwrap());
+        all.extend(block_on(forward.logits(0, 0)).unwrap());
     }
     all
 }
@@ -331,7 +331,7 @@ fn a_batch_gives_each_row_its_own_bits() {
             let step = forward.step().unwrap();
             block_on(forward.chosen(step)).unwrap();
             for (r, row) in rows.iter_mut().enumerate() {
-                row.extend(block_on(forward.decode_logits(r)).unwrap());
+                row.extend(block_on(forward.logits(members[r], 0)).unwrap());
             }
         }
         rows

@@ -25,7 +25,15 @@ fn choices(gpu: &Gpu, logits: &[f32], rules: Rules, seeds: usize) -> Vec<u32> {
     let batch = Batch { rows: seeds as u32, ..Default::default() };
     let batch = gpu.upload("batch", &[batch], Usage::Uniform).unwrap();
     let mut plan = Plan::new(gpu, "choices");
-    let select = Select { logits: &logits, bias: &bias, rules: &rules, recent: &recent, rows: &rows, chosen: &chosen };
+    let select = Select {
+        logits: &logits,
+        versions: 1,
+        bias: &bias,
+        rules: &rules,
+        recent: &recent,
+        rows: &rows,
+        chosen: &chosen,
+    };
     select.record(&mut plan, &batch).unwrap();
     plan.run(seeds).unwrap();
     pollster::block_on(gpu.read(&chosen, 0..seeds)).unwrap()

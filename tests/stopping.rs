@@ -33,7 +33,7 @@ fn make(engine: &Engine, sampling: &Sampling, prompt: &[u32], count: usize) -> M
     for id in &ids {
         let bytes = if tokenizer.is_special(*id) { &[] } else { tokenizer.bytes(*id).unwrap() };
         text += &stream.push(bytes);
-        ends.push((text.len(), stream.pending() > 0));
+        ends.push((text.len(), !stream.pending().is_empty()));
     }
     Made { ids, text, ends }
 }

@@ -15,3 +15,5 @@ fn finish(token: u32, row: u32, sum: f32) -> f32 {
 }
 
 fn put_squares(token: u32, four: u32, sum: f32) { next_squares[token * params.squares_out + four] = sum; }
+
+fn y_row(token: u32) -> u32 { return token * params.y_stride; }

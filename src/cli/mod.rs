@@ -1,5 +1,6 @@
 //! The command line: parses, calls the library, sets the exit code.
 
+mod batch;
 mod bench;
 mod chat;
 mod devices;
@@ -42,6 +43,8 @@ enum Command {
     Run(run::Run),
     /// Chat in the terminal
     Chat(chat::Chat),
+    /// Answer many requests from a file, some at once
+    Batch(batch::Batch),
     /// Measure how fast a model, or a shape, runs here
     Bench(bench::Bench),
     /// List the adapters of this machine
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     let outcome = match Cli::parse_from(arguments).command {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
+        Command::Batch(batch) => batch.run(),
         Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),

@@ -243,17 +243,23 @@ impl ModelArgs {
         self.kernels.options(self.chunk)
     }
 
-    /// Loads the model with a bar on a terminal.
+    /// Loads the model for one conversation, with a bar on a terminal.
     pub fn load(&self, checkpoint: Checkpoint) -> Result<Engine> {
+        self.load_slots(checkpoint, 1)
+    }
+
+    /// [`ModelArgs::load`] for so many conversations at once.
+    pub fn load_slots(&self, checkpoint: Checkpoint, slots: usize) -> Result<Engine> {
+        let options = EngineOptions { slots, ..self.options() };
         let gpu = self.device.open(self.verbose)?;
         let started = std::time::Instant::now();
         if matches!(self.kernels.tune, TuneChoice::Auto) {
             eprintln!("kernels are measured on this adapter, unless they were before");
         }
-        say_plan(&gpu, &checkpoint, self.options(), self.verbose)?;
+        say_plan(&gpu, &checkpoint, options, self.verbose)?;
         let mut bar = LoadBar::new();
         let label = checkpoint.label().to_owned();
-        let engine = Engine::load(&gpu, checkpoint, self.options(), &mut |progress| bar.show(progress))?;
+        let engine = Engine::load(&gpu, checkpoint, options, &mut |progress| bar.show(progress))?;
         bar.finish();
         keep_pipelines(&gpu, self.verbose);
         if self.verbose {

@@ -213,6 +213,22 @@ impl Gpu {
         Ok(pending.get().await?.0)
     }
 
+    /// Reads ranges of several buffers back in one go, one after the other.
+    pub async fn gather<T: Pod>(&self, regions: &[(&Buf<T>, Range<usize>)]) -> Result<Vec<T>> {
+        self.check()?;
+        let to = self.readback::<T>("gathered", regions.iter().map(|(_, range)| range.len()).sum())?;
+        let mut encoder = self.shared.device.create_command_encoder(&Default::default());
+        let mut at = 0;
+        for (buf, range) in regions {
+            let (first, bytes) = buf.bytes(range);
+            encoder.copy_buffer_to_buffer(buf.raw(), first, &to.buffer, at, bytes);
+            at += bytes;
+        }
+        let submission = self.shared.queue.submit([encoder.finish()]);
+        let pending = to.after(Submitted { last: submission });
+        Ok(pending.get().await?.0)
+    }
+
     /// Memory of the host's that results can be copied to.
     pub fn readback<T: Pod>(&self, label: &str, len: usize) -> Result<Readback<T>> {
         let bytes = (len.max(1) * size_of::<T>()).next_multiple_of(4) as u64;

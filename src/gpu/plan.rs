@@ -171,6 +171,13 @@ pub struct Submitted {
     pub(super) last: wgpu::SubmissionIndex,
 }
 
+impl Submitted {
+    /// Waits until it is done.
+    pub fn wait(self, gpu: &Gpu) -> Result<()> {
+        gpu.wait(self.last)
+    }
+}
+
 /// A copy to the host's memory at the end of a run.
 pub struct Copy<'a, T> {
     /// From where.

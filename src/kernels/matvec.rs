@@ -4,7 +4,7 @@ use super::case::{Case, Io, wide};
 use super::conv::{self, Conv};
 use super::linear::Linear;
 use super::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
-use super::{Batch, COLUMNS, Part, Row, TEAM, file, silu, size};
+use super::{Activation, Batch, COLUMNS, Part, Row, TEAM, file, silu, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
@@ -138,7 +138,7 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
                 for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
                     defs.push(product::def(product, format, false, epilogue));
                 }
-                for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4)] {
+                for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)] {
                     defs.push(product::def(product, format, true, epilogue));
                 }
             }
@@ -156,7 +156,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0] {
             for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129), (9, 44, 70)] {
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
-                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), None);
+                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Store);
                 cases.push(Case::new("matvec", shape, build));
             }
             for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 301, 129), (9, 45, 70)] {
@@ -167,21 +167,35 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             for (tokens, inner, columns, kernel) in [(1, 1, 1, 2), (3, 35, 70, 4), (9, 128, 33, 3)] {
                 let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
                 let rows = 2 * inner;
-                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Some(kernel));
+                let then = Then::Mixer(kernel);
+                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), then);
                 cases.push(Case::new("matvec", shape, build));
             }
+            let (tokens, rows, columns) = (9, 44, 129);
+            let shape = format!("{form} {} logits {tokens}x{rows}x{columns}", format.name());
+            let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Logits);
+            cases.push(Case::new("matvec", shape, build));
         }
     }
     cases
 }
 
-/// A product of a normed x, stored, or with the mixer's epilogue where there is a convolution.
+/// What becomes of a product of a normed x.
+#[derive(Clone, Copy)]
+enum Then {
+    Store,
+    /// The mixer's epilogue, with so many taps.
+    Mixer(usize),
+    Logits,
+}
+
+/// A product of a normed x.
 fn build_normed(
     io: &mut Io,
     product: Product,
     format: WeightFormat,
     (tokens, rows, columns): (usize, usize, usize),
-    kernel: Option<usize>,
+    then: Then,
 ) -> Result<()> {
     let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
@@ -205,13 +219,28 @@ fn build_normed(
     let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
     // The scale multiplies what the sum is off by.
     let tolerance = super::case::Tolerance { abs: 16.0 * TOLERANCE.abs, ..TOLERANCE };
-    let Some(kernel) = kernel else {
-        let y = io.rows_out("y", &product_of_norm, rows, tolerance)?;
-        return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch));
-    };
-
     // Row r is slot r, its version r to version r + 1.
-    let (versions, inner) = (2, rows / 2);
+    let versions = 2;
+    let table: Vec<Row> = (0..size(tokens)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
+    let table = io.input("rows", &table)?;
+    let kernel = match then {
+        Then::Mixer(kernel) => kernel,
+        Then::Store => {
+            let y = io.rows_out("y", &product_of_norm, rows, tolerance)?;
+            return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch));
+        }
+        Then::Logits => {
+            let before = io.random.uniforms(tokens * versions * rows, -1.0, 1.0);
+            let mut after = wide(&before);
+            for (r, row) in product_of_norm.chunks_exact(rows).enumerate() {
+                after[(r * versions + (r + 1) % versions) * rows..][..rows].copy_from_slice(row);
+            }
+            let y = Activation { buf: io.in_out("y", &before, &after, tolerance)?, width: rows, stride: rows };
+            let epilogue = Epilogue::Logits(&table, versions);
+            return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, epilogue), (product, &batch));
+        }
+    };
+    let inner = rows / 2;
     let size_of_state = (kernel - 1) * inner;
     let taps = conv::pack(&io.random.uniforms(inner * kernel, -1.0, 1.0), &io.random.uniforms(inner, -1.0, 1.0));
     let before = io.random.uniforms(tokens * versions * size_of_state, -1.0, 1.0);
@@ -227,8 +256,6 @@ fn build_normed(
     let y = io.rows_out("y", &y, rows, tolerance)?;
     let state = io.in_out("state", &before, &after, tolerance)?;
     let taps = io.input("taps", &taps)?;
-    let table: Vec<Row> = (0..size(tokens)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
-    let table = io.input("rows", &table)?;
     let conv = Conv { taps: &taps, state: &state, inner, kernel, versions };
     matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Mixer(conv, &table)), (product, &batch))
 }

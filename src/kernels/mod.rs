@@ -40,15 +40,6 @@ const fn file(source: Source) -> Part {
     Part::File(source)
 }
 
-/// Which of a model's two ways a kernel serves, and so which order of summation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// One row for each decoding slot.
-    Decode,
-    /// The tokens of one slot's chunk.
-    Prefill,
-}
-
 params! {
     /// What one step works on; the host writes it before the step.
     #[derive(Default)]

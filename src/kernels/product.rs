@@ -96,6 +96,8 @@ pub enum Epilogue<'a> {
     Softplus(&'a Buf<f32>),
     /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step.
     Mixer(Conv<'a>, &'a Buf<Row>),
+    /// y = W x where y is `[slot][version]`: a row goes to its slot's next version, in a decode step.
+    Logits(&'a Buf<Row>, usize),
 }
 
 /// An [`Epilogue`] without its operands.
@@ -107,6 +109,8 @@ pub(super) enum EpilogueKind {
     Softplus,
     /// With the taps of its convolution.
     Mixer(usize),
+    /// With the versions of a slot's.
+    Logits(usize),
 }
 
 impl Epilogue<'_> {
@@ -117,6 +121,7 @@ impl Epilogue<'_> {
             Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,
             Epilogue::Softplus(_) => EpilogueKind::Softplus,
             Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
+            Epilogue::Logits(_, versions) => EpilogueKind::Logits(*versions),
         }
     }
 }
@@ -151,6 +156,11 @@ pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue
             bindings.extend([MixerParams::binding("mixer"), Binding::read("rows"), Binding::read("taps")]);
             bindings.push(Binding::write("state"));
             consts.push(("K", size(kernel)));
+        }
+        EpilogueKind::Logits(versions) => {
+            parts.extend([ROW, file(wgsl!("lib/epilogue_logits.wgsl"))]);
+            bindings.push(Binding::read("rows"));
+            consts.push(("VERSIONS", size(versions)));
         }
     }
     let mut def = match product {
@@ -236,6 +246,7 @@ impl Linear {
                     bytes += floats((conv.kernel + 1) * channels);
                     row_bytes += floats(2 * (conv.kernel - 1) * channels);
                 }
+                Epilogue::Logits(rows, _) => bound.push(("rows", rows.bind())),
             }
             let choices = match product {
                 Product::Matvec(form) => {
@@ -376,7 +387,7 @@ fn build(
             EpilogueKind::Store => *y,
             EpilogueKind::Residual => *y + f64::from(residual[i]),
             EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
-            EpilogueKind::Mixer(_) | EpilogueKind::ResidualNorm => unreachable!("matvec has cases of its own for it"),
+            _ => unreachable!("matvec has cases of its own for it"),
         };
     }
     io.rows = tokens;
@@ -389,7 +400,7 @@ fn build(
         EpilogueKind::Store => Epilogue::Store,
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
-        EpilogueKind::Mixer(_) | EpilogueKind::ResidualNorm => unreachable!("matvec has cases of its own for it"),
+        _ => unreachable!("matvec has cases of its own for it"),
     };
     linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
 }

@@ -15,8 +15,10 @@ params! {
     pub struct Params {
         /// Logits of a row.
         vocab: u32,
-        /// Floats from one row of logits to the next.
+        /// Floats from one version of a slot's logits to the next.
         stride: u32,
+        /// Versions of a slot's logits.
+        versions: u32,
     }
 }
 
@@ -123,8 +125,10 @@ fn def() -> KernelDef {
 
 /// Buffers of a choice.
 pub struct Select<'a> {
-    /// `[rows, vocab]`.
+    /// `[slot][version][vocab]`: a row looks at its slot's version after the step.
     pub logits: &'a Activation,
+    /// Versions of a slot's logits.
+    pub versions: usize,
     /// `[slot][vocab]`, added to the logits; -inf bans.
     pub bias: &'a Buf<f32>,
     /// `[slot]`.
@@ -140,7 +144,8 @@ pub struct Select<'a> {
 impl Select<'_> {
     /// Records the choice for each row of the plan's run.
     pub fn record(&self, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
-        let params = Params { vocab: size(self.logits.width), stride: size(self.logits.stride) };
+        let params =
+            Params { vocab: size(self.logits.width), stride: size(self.logits.stride), versions: size(self.versions) };
         let params = plan.gpu().upload("select params", &[params], Usage::Uniform)?;
         let bound = [
             ("params", params.bind()),

@@ -9,13 +9,18 @@ use super::state::{RUN_AHEAD, StateBank, VERSIONS};
 use super::tune;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::gpu::{Buf, Copy, Gpu, Pending, Usage};
+use crate::gpu::{Buf, Copy, Gpu, Pending, Submitted, Usage};
 use crate::kernels::embed::GivenRows;
 use crate::kernels::scan;
 use crate::kernels::select::{ALL_BANNED, NOT_FINITE, Rules, WINDOW};
 use crate::kernels::variants::Variants;
-use crate::kernels::{Batch, Phase, Row, size};
+use crate::kernels::{Batch, Row, size};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Chunks that are handed to the device before the first of them is done: enough to keep it busy, and few enough that a
+/// prompt of any length takes the same memory and can be stopped.
+const CHUNKS_UNDER_WAY: usize = 2;
 
 /// Which logits a prefill is to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +47,10 @@ pub struct Forward {
     pub(super) bias: Buf<f32>,
     pub(super) recent: Buf<u32>,
     chunk: usize,
-    /// Rows of the last chunk.
-    fed_rows: usize,
-    /// What made the last choice, and so holds its logits.
-    last_choice: Phase,
+    /// The last chunk: its slot and rows.
+    fed: Option<(usize, usize)>,
+    /// Chunks under way, oldest first.
+    under_way: VecDeque<Submitted>,
     pub(super) prefill: Prefill,
     pub(super) decode: Decode,
 }
@@ -59,9 +64,9 @@ pub struct Choosing {
 }
 
 impl Choosing {
-    /// The first of its slots.
-    pub fn slot(&self) -> usize {
-        self.slots[0]
+    /// Its slots, in the order of its rows.
+    pub fn slots(&self) -> &[usize] {
+        &self.slots
     }
 }
 
@@ -86,15 +91,17 @@ impl Forward {
         variants: Variants,
     ) -> Result<Self> {
         let limit = gpu.caps().span_limit();
-        let row = Scratch::widest_row(config).max((config.vocab * size_of::<f32>() * options.slots) as u64);
+        let row = Scratch::widest_row(config);
         if row > limit {
             return Err(Error::RowTooLarge { what: "an activation".to_owned(), bytes: row, limit });
         }
-        let memory = ((WINDOW + config.vocab) * size_of::<u32>() * options.slots) as u64;
-        let limit_of_memory = gpu.caps().device_binding_limit;
-        if memory > limit_of_memory {
-            let what = "what penalties look at, of all slots".to_owned();
-            return Err(Error::RowTooLarge { what, bytes: memory, limit: limit_of_memory });
+        // What is bound for all slots at once.
+        let limit_of_slots = gpu.caps().device_binding_limit;
+        for (what, words) in [("what penalties look at", WINDOW + config.vocab), ("logits", VERSIONS * config.vocab)] {
+            let bytes = (words * size_of::<u32>() * options.slots) as u64;
+            if bytes > limit_of_slots {
+                return Err(Error::RowTooLarge { what: format!("{what}, of all slots"), bytes, limit: limit_of_slots });
+            }
         }
         let layout = Layout::of(config, options, limit);
         let state = StateBank::new(gpu, config, options.slots)?;
@@ -127,8 +134,8 @@ impl Forward {
             bias,
             recent,
             chunk: layout.chunk,
-            fed_rows: 0,
-            last_choice: Phase::Prefill,
+            fed: None,
+            under_way: VecDeque::new(),
             prefill,
             decode,
             weights,
@@ -165,7 +172,8 @@ impl Forward {
         self.chunk
     }
 
-    pub(super) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+    /// That there are ids, and that the model has them.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.config.vocab;
         match ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
             Some((at, id)) => Err(Error::IdOutOfRange { id: *id, at, vocab }),
@@ -174,10 +182,15 @@ impl Forward {
         }
     }
 
-    /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns.
+    /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns once at most
+    /// two chunks are under way.
     pub fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.stage(slot, ids)?;
-        self.prefill.body.run(ids.len())?;
+        self.under_way.push_back(self.prefill.body.run(ids.len())?);
+        while self.under_way.len() > CHUNKS_UNDER_WAY {
+            let oldest = self.under_way.pop_front().expect("there are several");
+            oldest.wait(&self.gpu)?;
+        }
         Ok(())
     }
 
@@ -198,8 +211,8 @@ impl Forward {
         };
         now.version = now.version.wrapping_add(1);
         now.position += ids.len() as u64;
-        self.fed_rows = ids.len();
-        self.decoding.clear();
+        self.fed = Some((slot, ids.len()));
+        self.moved(slot);
         self.gpu.write(&self.prefill.batch, 0, &[batch])
     }
 
@@ -263,20 +276,30 @@ impl Forward {
         Ok(())
     }
 
-    /// Chooses the token after the last chunk, which must have been this slot's.
-    pub fn choose_after(&mut self, slot: usize) -> Result<Choosing> {
-        if self.fed_rows == 0 {
-            return Err(Error::NoTokens);
-        }
+    /// Makes the logits after the last chunk, which must have been this slot's: what is chosen from, and saved.
+    pub fn end_feed(&mut self, slot: usize) -> Result<()> {
+        let Some((_, rows)) = self.fed.take_if(|(fed, _)| *fed == slot) else { return Err(Error::NoTokens) };
+        self.run_head(slot, rows - 1, 1)?;
+        self.state.keep_logits(slot, self.slots[slot].version as usize, &self.prefill.logits)
+    }
+
+    /// Chooses a token from the slot's logits: those of the last token it has consumed, whenever that was. Submits and returns.
+    pub fn choose(&mut self, slot: usize) -> Result<Choosing> {
         let now = self.slots[slot];
-        let entry = Row { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
-        self.gpu.write(&self.table, self.slots.len(), &[entry])?;
-        self.run_head(slot, self.fed_rows - 1, 1)?;
-        self.last_choice = Phase::Prefill;
+        let row = Row { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
+        let entry = size(self.slots.len());
+        self.gpu.write(&self.table, self.slots.len(), &[row])?;
+        self.gpu.write(&self.prefill.head_batch, 0, &[Batch { rows: 1, entry, ..Default::default() }])?;
         let to = self.gpu.readback("chosen", 1)?;
         let copy = Copy { from: &self.prefill.chosen, range: 0..1, to: &to };
         let submitted = self.prefill.select.run_to(1, Some(copy))?;
         Ok(Choosing { pending: to.after(submitted), slots: vec![slot], positions: vec![now.position], decode: false })
+    }
+
+    /// Chooses the token after the last chunk, which must have been this slot's.
+    pub fn choose_after(&mut self, slot: usize) -> Result<Choosing> {
+        self.end_feed(slot)?;
+        self.choose(slot)
     }
 
     /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`Forward::run_ahead`] steps may
@@ -297,7 +320,6 @@ impl Forward {
         };
         let copy = Copy { from: &self.decode.chosen, range: 0..count, to: &to };
         let submitted = self.decode.plan.run_to(count, Some(copy))?;
-        self.last_choice = Phase::Decode;
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
             now.position += 1;
@@ -314,34 +336,36 @@ impl Forward {
         })
     }
 
-    /// Waits for the tokens of a step, in the order of its rows.
+    /// Waits for the tokens of a step, in the order of its rows; the first that could not be chosen is an error.
     pub async fn chosen(&mut self, choosing: Choosing) -> Result<Vec<u32>> {
-        let (mut ids, readback) = choosing.pending.get().await?;
+        self.arrived(choosing).await?.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Waits for the tokens of a step: each slot's, or why none could be chosen.
+    pub async fn arrived(&mut self, choosing: Choosing) -> Result<Vec<(usize, Result<u32>)>> {
+        let (ids, readback) = choosing.pending.get().await?;
         if choosing.decode && self.decode.readbacks.len() <= RUN_AHEAD {
             self.decode.readbacks.push(readback);
         }
-        ids.truncate(choosing.slots.len());
-        for ((slot, id), position) in choosing.slots.iter().zip(&ids).zip(&choosing.positions) {
-            match *id {
-                NOT_FINITE => return Err(Error::NotFinite { position: *position }),
-                ALL_BANNED => return Err(Error::AllBanned { position: *position }),
-                id => self.slots[*slot].next = id,
-            }
-        }
-        Ok(ids)
+        let rows = choosing.slots.into_iter().zip(choosing.positions).zip(ids);
+        let outcomes = rows.map(|((slot, position), id)| {
+            let id = match id {
+                NOT_FINITE => Err(Error::NotFinite { position }),
+                ALL_BANNED => Err(Error::AllBanned { position }),
+                id => {
+                    self.slots[slot].next = id;
+                    Ok(id)
+                }
+            };
+            (slot, id)
+        });
+        Ok(outcomes.collect())
     }
 
-    /// Logits `[V]` that the last choice was made from, of its first row.
-    pub async fn last_logits(&self) -> Result<Vec<f32>> {
-        match self.last_choice {
-            Phase::Prefill => self.gpu.read(&self.prefill.logits.buf, 0..self.config.vocab).await,
-            Phase::Decode => self.decode_logits(0).await,
-        }
-    }
-
-    /// Logits `[V]` of a row of the last decode step.
-    pub async fn decode_logits(&self, row: usize) -> Result<Vec<f32>> {
-        let vocab = self.config.vocab;
-        self.gpu.read(&self.decode.logits.buf, row * vocab..(row + 1) * vocab).await
+    /// Logits `[V]` after the last token that a slot has consumed, steps under way included, or `steps` (at most
+    /// [`RUN_AHEAD`]) before it.
+    pub async fn logits(&self, slot: usize, steps: usize) -> Result<Vec<f32>> {
+        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
+        self.state.read_logits(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize).await
     }
 }

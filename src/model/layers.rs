@@ -38,7 +38,6 @@ pub(super) struct Decode {
     /// As in [`Prefill`].
     pub(super) given: Option<GivenRows>,
     pub(super) plan: Plan,
-    pub(super) logits: Activation,
     pub(super) chosen: Buf<u32>,
     pub(super) readbacks: Vec<Readback<u32>>,
 }
@@ -130,13 +129,13 @@ impl Builder<'_> {
         Ok(&on.x[config.layers % 2])
     }
 
-    /// Embedding, layers and head for one token of each row: four dispatches a layer, each of which needs the one before.
+    /// Embedding, layers and head for one token of each row: four dispatches a layer, each of which needs the one before. The
+    /// logits go to the slots' state.
     fn step(
         &self,
         plan: &mut Plan,
         on: &StepScratch,
         (table, rows): (&Linear, &Buf<Row>),
-        logits: &Activation,
         batch: &Buf<Batch>,
     ) -> Result<()> {
         let config = self.config;
@@ -173,12 +172,20 @@ impl Builder<'_> {
             parts = layer.out_proj.square_parts();
         }
         let head = &weights.head;
-        head.record(plan, "logits", (&on.normed, logits), (normed(parts), Epilogue::Store), product(head))
+        let then = (normed(parts), Epilogue::Logits(self.table, VERSIONS));
+        head.record(plan, "logits", (&on.normed, &self.state.logits), then, product(head))
     }
 
-    fn select(&self, plan: &mut Plan, logits: &Activation, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
-        let select =
-            Select { logits, bias: self.bias, rules: self.rules, recent: self.recent, rows: self.table, chosen };
+    fn select(&self, plan: &mut Plan, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
+        let select = Select {
+            logits: &self.state.logits,
+            versions: VERSIONS,
+            bias: self.bias,
+            rules: self.rules,
+            recent: self.recent,
+            rows: self.table,
+            chosen,
+        };
         select.record(plan, batch)
     }
 
@@ -203,7 +210,7 @@ impl Builder<'_> {
         self.weights.head.record(&mut head, "logits", (&normed, &logits), store, product)?;
         let chosen = gpu.buffer("chosen first", 1, Usage::Storage)?;
         let mut select = Plan::new(gpu, "select");
-        self.select(&mut select, &logits, &chosen, &head_batch)?;
+        self.select(&mut select, &chosen, &head_batch)?;
         Ok(Prefill { batch, rows, given, scratch, body, head_batch, head, head_rows, logits, select, chosen })
     }
 
@@ -212,12 +219,11 @@ impl Builder<'_> {
         let batch = gpu.buffer("decode batch", 1, Usage::Uniform)?;
         let parts = self.weights.layers.iter().map(|layer| layer.out_proj.square_parts()).max().unwrap_or(1);
         let scratch = StepScratch::new(gpu, config, slots, parts)?;
-        let logits = Activation::dense(gpu, "decode logits", slots, config.vocab)?;
         let chosen = gpu.buffer("chosen", slots, Usage::Storage)?;
         let mut plan = Plan::new(gpu, "decode");
         let given = self.given(slots)?;
-        self.step(&mut plan, &scratch, self.embedding(&given, self.table), &logits, &batch)?;
-        self.select(&mut plan, &logits, &chosen, &batch)?;
-        Ok(Decode { batch, given, plan, logits, chosen, readbacks: vec![] })
+        self.step(&mut plan, &scratch, self.embedding(&given, self.table), &batch)?;
+        self.select(&mut plan, &chosen, &batch)?;
+        Ok(Decode { batch, given, plan, chosen, readbacks: vec![] })
     }
 }

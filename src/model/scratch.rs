@@ -2,6 +2,7 @@
 
 use super::config::Config;
 use super::options::{AUTOMATIC, ForwardOptions};
+use super::state::VERSIONS;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
 use crate::kernels::scan::MOST_SEGMENTS;
@@ -126,7 +127,7 @@ impl Layout {
         let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
         let segments = if segments == AUTOMATIC { MOST_SEGMENTS } else { segments };
         let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
-        let of_slot = (config.vocab * 3 + WINDOW) * word + size_of::<Rules>() + size_of::<Row>();
+        let of_slot = (config.vocab * (VERSIONS + 2) + WINDOW) * word + size_of::<Rules>() + size_of::<Row>();
         (scratch + head + carried + slots * of_slot + chunk * size_of::<Row>()) as u64
     }
 }

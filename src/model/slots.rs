@@ -1,7 +1,7 @@
 //! What the host knows of the slots and sets for them: where each stands, how its tokens are chosen, which are decoding.
 
 use super::forward::Forward;
-use super::state::{RUN_AHEAD, Saved, VERSIONS};
+use super::state::{RUN_AHEAD, Saved, SlotState, VERSIONS};
 use crate::error::Result;
 use crate::kernels::select::{self, Rules, WINDOW};
 use crate::kernels::{Batch, Row, size};
@@ -34,7 +34,7 @@ impl Forward {
     /// Puts a slot back to before its first token.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
         self.slots[slot] = Slot::default();
-        self.decoding.clear();
+        self.moved(slot);
         self.state.reset(slot, 0)
     }
 
@@ -75,14 +75,13 @@ impl Forward {
         Ok(())
     }
 
-    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]), whose results have arrived: the slot has
-    /// not consumed those tokens.
+    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]): the slot has not consumed those tokens.
     pub fn take_back(&mut self, slot: usize, steps: usize) {
         assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps can be taken back");
         let now = &mut self.slots[slot];
         now.position -= steps as u64;
         now.version = now.version.wrapping_sub(size(steps));
-        self.decoding.clear();
+        self.moved(slot);
     }
 
     /// Keeps a slot's state as it was `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be under way.
@@ -93,9 +92,26 @@ impl Forward {
 
     /// Puts a slot back to a state kept when it had consumed `position` tokens. Nothing may be under way.
     pub fn restore(&mut self, slot: usize, position: u64, from: &Saved) -> Result<()> {
-        self.decoding.clear();
+        self.moved(slot);
         self.slots[slot].position = position;
         self.state.restore(slot, self.slots[slot].version as usize, from)
+    }
+
+    /// Reads a slot's state and its logits. Nothing may be under way.
+    pub async fn read_state(&self, slot: usize) -> Result<SlotState> {
+        self.state.read(slot, self.version(slot)).await
+    }
+
+    /// Puts a slot to a state of this model, as it was when it had consumed `position` tokens. Nothing may be under way.
+    pub fn write_state(&mut self, slot: usize, position: u64, state: &SlotState) -> Result<()> {
+        self.moved(slot);
+        self.slots[slot].position = position;
+        self.state.write(slot, self.version(slot), state)
+    }
+
+    /// Bytes of a [`Saved`], or of a [`SlotState`].
+    pub fn state_bytes(&self) -> u64 {
+        self.state.saved_bytes()
     }
 
     /// Memory for [`Forward::save`].
@@ -107,7 +123,19 @@ impl Forward {
     pub fn set_next(&mut self, slot: usize, id: u32) -> Result<()> {
         self.check_ids(&[id])?;
         self.slots[slot].next = id;
-        self.decoding.clear();
+        self.moved(slot);
         Ok(())
+    }
+
+    /// A slot is not where the device's table of rows has it.
+    pub(super) fn moved(&mut self, slot: usize) {
+        if self.decoding.contains(&slot) {
+            self.decoding.clear();
+        }
+    }
+
+    /// The slots that the next step advances, in the order of their rows.
+    pub fn decoding(&self) -> &[usize] {
+        &self.decoding
     }
 }

@@ -36,9 +36,10 @@ pub(super) enum Turn {
 
 impl<'a> Answer<'a> {
     pub(super) fn new(generation: Generation<'a>, options: &AnswerOptions, turn: Turn) -> Self {
+        let unfinished = std::mem::take(&mut generation.session.unfinished);
         Answer {
             generation,
-            characters: TextStream::default(),
+            characters: TextStream::after(unfinished),
             stops: StopStrings::new(&options.stop),
             said: String::new(),
             made: 0,
@@ -77,7 +78,7 @@ impl<'a> Answer<'a> {
         let tokens = self.generation.ids().len();
         if found {
             self.stop(tokens, before)?;
-        } else if self.stops.held() == 0 && self.characters.pending() == 0 {
+        } else if self.stops.held() == 0 && self.characters.pending().is_empty() {
             self.ends.clear();
             self.generation.let_go();
         } else {
@@ -85,7 +86,7 @@ impl<'a> Answer<'a> {
                 self.generation.keep_before_last()?;
                 self.kept = before;
             }
-            if self.characters.pending() == 0 {
+            if self.characters.pending().is_empty() {
                 self.ends.push((tokens, self.made));
             }
         }
@@ -117,8 +118,9 @@ impl Iterator for Answer<'_> {
                     if self.finish() == Some(Finish::Stop) {
                         return None;
                     }
-                    // What was held back is text after all.
-                    let open = self.characters.finish();
+                    // What was held back is text after all; a character may still become whole where the answer can go on.
+                    let ended = self.finish() == Some(Finish::Eos);
+                    let open = if ended { self.characters.finish() } else { String::new() };
                     let (mut rest, _) = self.stops.push(&open);
                     rest += &self.stops.finish();
                     self.said += &rest;
@@ -142,7 +144,11 @@ impl Drop for Answer<'_> {
         if self.finish() != Some(Finish::Stop) {
             self.said += &held;
         }
+        let ended = matches!(self.finish(), Some(Finish::Eos | Finish::Stop));
         let session = &mut *self.generation.session;
+        if !ended {
+            session.unfinished = self.characters.pending().to_vec();
+        }
         if self.turn != Turn::None {
             session.fed += &self.said[..self.consumed.unwrap_or(self.said.len())];
         }

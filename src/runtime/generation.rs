@@ -50,6 +50,7 @@ pub struct Logprobs {
 pub struct Generation<'a> {
     pub(super) session: &'a mut Session,
     max_tokens: Option<usize>,
+    /// Log-probabilities to give, if any.
     top: Option<usize>,
     /// Tokens given out.
     ids: Vec<u32>,
@@ -63,8 +64,12 @@ pub struct Generation<'a> {
 }
 
 impl<'a> Generation<'a> {
-    pub(super) fn new(session: &'a mut Session, options: &AnswerOptions) -> Self {
-        Generation {
+    /// Chooses from the logits after what the session has consumed.
+    pub(super) fn new(session: &'a mut Session, options: &AnswerOptions) -> Result<Self> {
+        let read = (session.consumed.as_slice(), session.window());
+        session.engine.begin(session.slot, read, options.logprobs.is_some())?;
+        session.ended = false;
+        Ok(Generation {
             session,
             max_tokens: options.max_tokens,
             top: options.logprobs,
@@ -74,7 +79,7 @@ impl<'a> Generation<'a> {
             settled: false,
             saved: None,
             point: None,
-        }
+        })
     }
 
     /// The next token, or `None` at the end.
@@ -88,21 +93,13 @@ impl<'a> Generation<'a> {
         if self.session.take_cancelled() {
             return self.end(Finish::Cancelled);
         }
-        let slot = self.session.slot;
-        let mut stepper = self.session.engine.stepper();
-        let next = match self.top {
-            None => stepper.next(slot).map(|id| (id, None)),
-            Some(top) => {
-                let next = stepper.next_with_logits(slot);
-                next.map(|(id, logits)| (id, Some(logprobs(&logits, id, top))))
-            }
-        };
-        drop(stepper);
-        let (id, logprobs) = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
+        let next = self.session.engine.next(self.session.slot);
+        let token = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
+        let id = token.id;
         if self.session.engine.checkpoint().eos().contains(&id) {
             return self.end(Finish::Eos);
         }
-        self.logprobs = logprobs;
+        self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));
         self.ids.push(id);
         Ok(Some(id))
     }
@@ -154,10 +151,8 @@ impl<'a> Generation<'a> {
         if let (Some(point), Some(saved)) = (self.point.filter(|point| *point <= count), &self.saved)
             && count + 1 < self.ids.len()
         {
-            let session = &mut *self.session;
-            let read: Vec<u32> = session.consumed.iter().chain(&self.ids[..point]).copied().collect();
-            let from = (saved, session.position + point as u64);
-            session.engine.stepper().rewind(slot, from, &self.ids[point..count], (&read, session.window()))?;
+            let from = (saved, self.session.position + point as u64);
+            self.session.engine.stepper().rewind(slot, from, &self.ids[point..count])?;
         }
         self.ids.truncate(count);
         self.settle()
@@ -171,7 +166,8 @@ impl<'a> Generation<'a> {
         let session = &mut *self.session;
         session.position += self.ids.len() as u64;
         session.consume(&self.ids);
-        session.engine.stepper().finish(session.slot, session.position)
+        session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
+        session.engine.finish(session.slot, session.position)
     }
 }
 

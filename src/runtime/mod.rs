@@ -7,6 +7,7 @@ mod export;
 mod generation;
 mod sampler;
 mod session;
+mod stepper;
 
 pub use answer::Answer;
 pub use checkpoint::Checkpoint;
@@ -15,3 +16,4 @@ pub use export::{Existing, ExportOptions};
 pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
 pub use sampler::{Sampling, SamplingDefaults};
 pub use session::{CancelHandle, Session};
+pub use stepper::Counts;

@@ -21,7 +21,11 @@ pub struct Session {
     pub(super) consumed: Vec<u32>,
     /// How many it has consumed in all, when no answer is under way.
     pub(super) position: u64,
-    sampling: Sampling,
+    /// Bytes of a character that the last answer was cut off in.
+    pub(super) unfinished: Vec<u8>,
+    /// Whether the last answer came to its end, so that there is nothing to go on with.
+    pub(super) ended: bool,
+    pub(super) sampling: Sampling,
     read_again: bool,
     cancelled: Arc<AtomicBool>,
 }
@@ -47,6 +51,8 @@ impl Session {
             fed: String::new(),
             consumed: vec![],
             position: 0,
+            unfinished: vec![],
+            ended: false,
             sampling,
             read_again: false,
             cancelled: Arc::default(),
@@ -111,32 +117,32 @@ impl Session {
     fn forget(&mut self) -> Result<()> {
         self.fed.clear();
         self.consumed.clear();
-        self.position = 0;
+        self.unfinished.clear();
+        (self.position, self.ended) = (0, false);
         self.engine.stepper().reset(self.slot)
     }
 
-    /// Feeds tokens and continues them. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
+    /// Feeds tokens and leaves it at that. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
     /// by then stay fed.
-    pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
-        self.read_again = false;
-        self.read(ids)?;
-        Ok(Generation::new(self, options))
+    pub fn feed(&mut self, ids: &[u32]) -> Result<()> {
+        let outcome = self.engine.feed(self.slot, ids, &self.cancelled);
+        let consumed = usize::try_from(self.engine.stepper().position(self.slot) - self.position).unwrap_or(usize::MAX);
+        self.position += consumed as u64;
+        self.consume(&ids[..consumed]);
+        if consumed > 0 {
+            self.unfinished.clear();
+            self.ended = false;
+        }
+        outcome
     }
 
-    /// Feeds tokens and chooses the one after them.
-    fn read(&mut self, ids: &[u32]) -> Result<()> {
-        let cancelled = self.cancelled.clone();
-        let mut stepper = self.engine.stepper();
-        let outcome = stepper.feed(self.slot, ids, |_| match cancelled.swap(false, Ordering::Relaxed) {
-            true => Err(Error::Cancelled),
-            false => Ok(()),
-        });
-        let consumed = usize::try_from(stepper.position(self.slot) - self.position).unwrap_or(usize::MAX);
-        self.position += consumed as u64;
-        drop(stepper);
-        self.consume(&ids[..consumed]);
-        outcome?;
-        self.engine.stepper().choose(self.slot, &self.consumed, self.sampling.window())
+    /// Feeds tokens and continues them; without any it continues what was consumed before.
+    pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
+        self.read_again = false;
+        if !ids.is_empty() || self.position == 0 {
+            self.feed(ids)?;
+        }
+        Generation::new(self, options)
     }
 
     /// Remembers consumed tokens, as many as penalties can look at.
@@ -150,12 +156,16 @@ impl Session {
     /// Goes on where the last answer was cut off, by its limit of tokens or by somebody, without feeding anything: the
     /// tokens are those that would have come.
     pub fn resume(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        if !self.engine.stepper().can_go_on(self.slot) {
+        if self.ended || self.position == 0 {
             return Err(Error::NothingToResume);
         }
         self.read_again = false;
-        let turn = if self.messages.last().is_some_and(|m| m.role == "assistant") { Turn::Rest } else { Turn::None };
-        Ok(Answer::new(Generation::new(self, options), options, turn))
+        let turn = match self.messages.last() {
+            Some(message) if message.role == "assistant" => Turn::Rest,
+            Some(message) if message.role == "user" => Turn::Whole,
+            _ => Turn::None,
+        };
+        Ok(Answer::new(Generation::new(self, options)?, options, turn))
     }
 
     /// Feeds plain text, as ids, and streams what the model makes of it.
@@ -179,7 +189,18 @@ impl Session {
             self.messages.pop();
             return Err(error);
         }
-        Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
+        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
+    }
+
+    /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
+    /// is not read again. After an error the conversation is as before.
+    pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
+        let before = std::mem::replace(&mut self.messages, messages);
+        if let Err(error) = self.read_messages() {
+            self.messages = before;
+            return Err(error);
+        }
+        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
     }
 
     /// Answers the last message of the user again, in place of the answer it had. The conversation is read again; with the
@@ -194,13 +215,13 @@ impl Session {
             self.messages.extend(answered);
             return Err(error);
         }
-        Ok(Answer::new(Generation::new(self, options), options, Turn::Whole))
+        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
     }
 
-    /// Feeds what the messages add to what was fed, and chooses the answer's first token.
+    /// Feeds what the messages add to what was fed.
     fn read_messages(&mut self) -> Result<()> {
         let read = self.prepare().and_then(|(ids, whole)| {
-            self.read(&ids)?;
+            self.feed(&ids)?;
             self.fed = whole;
             Ok(())
         });
@@ -241,6 +262,6 @@ fn after(spans: &[Span], mut bytes: usize) -> Vec<Span> {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.engine.release(self.slot);
+        self.engine.stepper().free_slot(self.slot);
     }
 }

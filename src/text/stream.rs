@@ -33,9 +33,14 @@ impl TextStream {
         text
     }
 
+    /// One that goes on where another was left: with these bytes of a character.
+    pub fn after(pending: Vec<u8>) -> Self {
+        TextStream { pending }
+    }
+
     /// Bytes of a character that is not whole yet.
-    pub fn pending(&self) -> usize {
-        self.pending.len()
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
     }
 
     /// The end: what is left of a character that never became whole, as U+FFFD.

@@ -189,10 +189,17 @@ fn build(
         Ok(Reached::default())
     };
     let recent = io.output_words("recent", &start, remembered)?;
-    let logits_rows = Activation { buf: io.input("logits", &logits)?, width: vocab, stride: vocab };
+    // Each row's logits are those of its slot's version after the step; the other version must not be looked at.
+    let versions = 2;
+    let mut of_slots = vec![f32::NAN; rows * versions * vocab];
+    for (r, logits) in logits.chunks_exact(vocab).enumerate() {
+        let version = (5 + size(r) + entry + advance) as usize % versions;
+        of_slots[(slot(r) * versions + version) * vocab..][..vocab].copy_from_slice(logits);
+    }
+    let of_slots = Activation { buf: io.input("logits", &of_slots)?, width: vocab, stride: vocab };
     let batch = io.uniform(Batch { rows: size(rows), entry, advance, ..Default::default() })?;
     let (bias, rules) = (io.input("bias", &bias)?, io.input("rules", &all)?);
     let rows = row_table.reinterpret();
-    Select { logits: &logits_rows, bias: &bias, rules: &rules, recent: &recent, rows: &rows, chosen: &chosen }
+    Select { logits: &of_slots, versions, bias: &bias, rules: &rules, recent: &recent, rows: &rows, chosen: &chosen }
         .record(&mut io.plan, &batch)
 }

@@ -1,0 +1,14 @@
+// What the head's product becomes in a decode step: the logits of a slot, beside its state: a step leaves the next version.
+@group(0) @binding(4) var<storage, read> rows: array<Row>;  // [tokens]
+
+fn finish(token: u32, row: u32, sum: f32) -> f32 { return sum; }
+
+const SQUARES: bool = false;
+
+fn put_squares(token: u32, four: u32, sum: f32) {}
+
+// y is [slot][version][out].
+fn y_row(token: u32) -> u32 {
+  let entry = rows[token];
+  return (entry.slot * VERSIONS + (entry.version + 1u) % VERSIONS) * params.y_stride;
+}

@@ -1,0 +1,234 @@
+//! `peregrine batch`: many requests from a file, as many at once as there are slots. The lines are those of OpenAI's Batch API.
+
+mod journal;
+mod request;
+
+use super::model::ModelArgs;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use journal::Journal;
+use peregrine::Error;
+use peregrine::runtime::{CancelHandle, Engine, Sampling};
+use request::{Line, Reply};
+use std::collections::HashSet;
+use std::io::{BufRead, Seek};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+#[derive(Args)]
+pub struct Batch {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Requests, one JSON object a line: custom_id, url (/v1/chat/completions or /v1/completions) and body; `-` is stdin
+    #[arg(short, long, value_name = "FILE")]
+    input: PathBuf,
+    /// Where the answers go, a line each in order of completion. Requests that it answers already are left out: run the same
+    /// command again to go on with what was interrupted
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Requests worked on at once
+    #[arg(long, value_name = "N", default_value_t = 8, visible_alias = "parallel")]
+    slots: usize,
+    /// Tokens of an answer at most, where its request does not say
+    #[arg(short = 'n', long = "predict", value_name = "N", default_value_t = 1024)]
+    predict: usize,
+}
+
+/// What the workers share.
+struct Work<'a> {
+    engine: &'a Engine,
+    predict: usize,
+    lines: Mutex<Lines>,
+    journal: Mutex<Journal>,
+    bar: ProgressBar,
+    /// What each worker does now.
+    handles: &'a [Mutex<Option<CancelHandle>>],
+    stopped: &'a AtomicBool,
+    tokens: AtomicU64,
+    failed: AtomicU64,
+    started: Instant,
+}
+
+/// The input as it is read.
+struct Lines {
+    input: Box<dyn BufRead + Send>,
+    number: usize,
+    seen: HashSet<String>,
+}
+
+impl Batch {
+    pub fn run(self) -> anyhow::Result<()> {
+        let (input, total) = self.open_input()?;
+        let journal = Journal::open(&self.output)?;
+        let answered = journal.len();
+        let checkpoint = self.model.checkpoint()?;
+        checkpoint.tokenizer()?;
+        let engine = self.model.load_slots(checkpoint, self.slots)?;
+
+        let stopped = Arc::new(AtomicBool::new(false));
+        let handles: Arc<Vec<Mutex<Option<CancelHandle>>>> =
+            Arc::new((0..self.slots).map(|_| Mutex::default()).collect());
+        stop_on_ctrl_c(stopped.clone(), handles.clone());
+        let work = Work {
+            engine: &engine,
+            predict: self.predict,
+            lines: Mutex::new(Lines { input, number: 0, seen: HashSet::new() }),
+            journal: Mutex::new(journal),
+            bar: bar(total),
+            handles: &handles,
+            stopped: &stopped,
+            tokens: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            started: Instant::now(),
+        };
+        let outcomes: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.slots)
+                .map(|worker| {
+                    scope.spawn({
+                        let work = &work;
+                        move || work.run(worker)
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
+        });
+        work.bar.finish_and_clear();
+        let seconds = work.started.elapsed().as_secs_f64();
+        let (tokens, failed) = (work.tokens.into_inner(), work.failed.into_inner());
+        let done = lock(&work.journal).len() - answered;
+        eprintln!(
+            "{done} answered ({failed} with an error), {answered} were before; {tokens} tokens in {seconds:.1} s, {:.1} t/s",
+            tokens as f64 / seconds.max(1e-9)
+        );
+        outcomes.into_iter().collect::<anyhow::Result<()>>()?;
+        if stopped.load(Ordering::Relaxed) {
+            eprintln!("stopped; the same command goes on");
+            return Err(Error::Cancelled.into());
+        }
+        Ok(())
+    }
+
+    /// The input, and how many lines it has where that can be known.
+    fn open_input(&self) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+        if self.input.as_os_str() == "-" {
+            return Ok((Box::new(std::io::BufReader::new(std::io::stdin())), None));
+        }
+        let fail = |source| Error::Io { doing: "read", path: self.input.clone(), source };
+        let mut file = std::fs::File::open(&self.input).map_err(fail)?;
+        let mut reader = std::io::BufReader::new(&file);
+        let (mut lines, mut line) = (0, Vec::new());
+        while reader.read_until(b'\n', &mut line).map_err(fail)? > 0 {
+            lines += u64::from(!line.trim_ascii().is_empty());
+            line.clear();
+        }
+        // A pipe cannot be read twice; it has no length either.
+        file.rewind().map_err(fail)?;
+        Ok((Box::new(std::io::BufReader::new(file)), Some(lines)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn bar(total: Option<u64>) -> ProgressBar {
+    match total {
+        Some(total) => {
+            let style =
+                ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}").expect("the template is sound");
+            ProgressBar::new(total).with_style(style)
+        }
+        None => {
+            let style = ProgressStyle::with_template("{spinner} {pos} {msg}").expect("the template is sound");
+            ProgressBar::new_spinner().with_style(style)
+        }
+    }
+}
+
+/// The first Ctrl-C ends the work after what each worker does now; what is not answered then is not written. The second ends
+/// the program.
+fn stop_on_ctrl_c(stopped: Arc<AtomicBool>, handles: Arc<Vec<Mutex<Option<CancelHandle>>>>) {
+    let _ = ctrlc::set_handler(move || {
+        if stopped.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        for handle in handles.iter() {
+            if let Some(handle) = &*lock(handle) {
+                handle.cancel();
+            }
+        }
+    });
+}
+
+impl Work<'_> {
+    /// Answers requests until there are no more.
+    fn run(&self, worker: usize) -> anyhow::Result<()> {
+        let outcome = self.answer_all(worker);
+        if outcome.is_err() {
+            // What one worker cannot go on after, such as a lost device or a full disk, no other can.
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn answer_all(&self, worker: usize) -> anyhow::Result<()> {
+        while let Some(line) = self.next_line()? {
+            let reply = match line.request {
+                Err(ref refusal) => Some(line.refused(refusal)),
+                Ok(ref request) => {
+                    let session = self.engine.session(Sampling { seed: line.number as u64, ..Sampling::GREEDY })?;
+                    *lock(&self.handles[worker]) = Some(session.cancel_handle());
+                    // Whoever stopped us a moment ago did not know of this session.
+                    let reply = match self.stopped.load(Ordering::Relaxed) {
+                        true => Ok(None),
+                        false => request.answer(session, &line, self.predict, self.stopped),
+                    };
+                    *lock(&self.handles[worker]) = None;
+                    reply?
+                }
+            };
+            // Nothing was said where it was cut off.
+            let Some(Reply { line, tokens, failed }) = reply else { return Ok(()) };
+            lock(&self.journal).write(&line)?;
+            let tokens = self.tokens.fetch_add(tokens, Ordering::Relaxed) + tokens;
+            let failed = self.failed.fetch_add(u64::from(failed), Ordering::Relaxed) + u64::from(failed);
+            let speed = tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+            self.bar.set_message(match failed {
+                0 => format!("{speed:.1} t/s"),
+                failed => format!("{speed:.1} t/s, {failed} with an error"),
+            });
+            self.bar.inc(1);
+        }
+        Ok(())
+    }
+
+    /// The next request that has no answer yet.
+    fn next_line(&self) -> anyhow::Result<Option<Line>> {
+        let mut lines = lock(&self.lines);
+        loop {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let mut text = Vec::new();
+            let fail = |source| Error::Io { doing: "read", path: "the requests".into(), source };
+            if lines.input.read_until(b'\n', &mut text).map_err(fail)? == 0 {
+                return Ok(None);
+            }
+            lines.number += 1;
+            if text.trim_ascii().is_empty() {
+                continue;
+            }
+            let line = Line::parse(lines.number, &text);
+            if lock(&self.journal).has(&line) {
+                self.bar.inc(1);
+                continue;
+            }
+            return Ok(Some(match &line.custom_id {
+                Some(id) if !lines.seen.insert(id.clone()) => line.repeated(),
+                _ => line,
+            }));
+        }
+    }
+}

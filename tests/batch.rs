@@ -1,0 +1,172 @@
+//! `peregrine batch`: answers equal those of single runs, bad lines stop nothing, and what was interrupted goes on.
+
+mod common;
+mod program;
+
+use common::no_gpu;
+use program::{peregrine, refused, run, stderr, stdout};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+fn write(dir: &Path, lines: &[String]) -> PathBuf {
+    let path = dir.join("in.jsonl");
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    path
+}
+
+fn chat(id: &str, question: &str) -> String {
+    let messages = json!([{"role": "user", "content": question}]);
+    let body = json!({"model": "any", "messages": messages, "temperature": 0, "max_tokens": 40});
+    json!({"custom_id": id, "method": "POST", "url": "/v1/chat/completions", "body": body}).to_string()
+}
+
+fn story(id: &str, prompt: Value, more: Value) -> String {
+    let mut body = json!({"prompt": prompt, "temperature": 0, "max_tokens": 20});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"custom_id": id, "method": "POST", "url": "/v1/completions", "body": body}).to_string()
+}
+
+fn batch(input: &Path, output: &Path, more: &[&str]) -> std::process::Output {
+    let paths = [input, output].map(|path| path.to_str().unwrap());
+    run(&[&["batch", "-i", paths[0], "-o", paths[1]], more].concat())
+}
+
+/// The answers by id, each of which stands there once.
+fn answers(output: &Path) -> HashMap<String, Value> {
+    let text = std::fs::read_to_string(output).unwrap();
+    let mut answers = HashMap::new();
+    for line in text.lines() {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        let id = answer["custom_id"].as_str().map_or_else(|| answer["error"]["line"].to_string(), str::to_owned);
+        assert!(answers.insert(id, answer).is_none(), "twice: {line}");
+    }
+    answers
+}
+
+#[test]
+fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
+    if no_gpu("a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out.jsonl");
+    let mut lines: Vec<String> = (0..12).map(|i| chat(&format!("sum-{i}"), &format!("What is {i} plus 2?"))).collect();
+    lines.extend([
+        "{ not json".to_owned(),
+        r#"{"url": "/v1/completions", "body": {"prompt": "a"}}"#.to_owned(),
+        String::new(),
+        story("story", json!("Once upon a time"), json!({})),
+        story("ids", json!([[1, 2, 3], [4]]), json!({"temperature": 1.2, "seed": 3, "top_k": 0})),
+        story("stop", json!("Once upon a time"), json!({"stop": ["Ravi"]})),
+        story("id out of range", json!([999_999]), json!({})),
+        story("kind", json!("a"), json!({"temperature": "hot"})),
+        story("range", json!("a"), json!({"top_p": 7})),
+        story("tools", json!("a"), json!({"tools": [1]})),
+        story("story", json!("once more"), json!({})),
+        json!({"custom_id": "url", "url": "/v1/images", "body": {}}).to_string(),
+        json!({"custom_id": "empty", "url": "/v1/completions", "body": {"prompt": ""}}).to_string(),
+    ]);
+    let input = write(dir.path(), &lines);
+    let done = batch(&input, &output, &["--slots", "4"]);
+    let said = stderr(&done);
+    assert!(done.status.success(), "{said}");
+    // Each bad line is answered; the second of one id stands beside the first.
+    let text = std::fs::read_to_string(&output).unwrap();
+    let repeated = text.lines().position(|line| line.contains("earlier line")).unwrap_or_else(|| panic!("{text}"));
+    let others: Vec<&str> = text.lines().enumerate().filter(|(i, _)| *i != repeated).map(|(_, line)| line).collect();
+    std::fs::write(&output, others.join("\n") + "\n").unwrap();
+    let answers = answers(&output);
+    assert_eq!(answers.len(), lines.len() - 2, "{said}");
+    for i in 0..12 {
+        let response = &answers[&format!("sum-{i}")]["response"];
+        let message = &response["body"]["choices"][0];
+        assert_eq!(message["message"]["content"], format!("{i} plus 2 is {}.", i + 2), "{response}");
+        assert_eq!((response["status_code"].as_u64(), message["finish_reason"].as_str()), (Some(200), Some("stop")));
+        let usage = &response["body"]["usage"];
+        let counts = ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| usage[name].as_u64().unwrap());
+        assert!(counts[0] > 5 && counts[1] > 3 && counts[2] == counts[0] + counts[1], "{usage}");
+    }
+    let alone = stdout(&run(&["run", "-p", "Once upon a time", "-n", "20", "--temp", "0"]));
+    let choice = |id: &str| &answers[id]["response"]["body"]["choices"][0];
+    assert_eq!(
+        (choice("story")["text"].as_str(), choice("story")["finish_reason"].as_str()),
+        (Some(&*alone), Some("length"))
+    );
+    assert_eq!(choice("stop")["text"].as_str(), alone.split("Ravi").next());
+    assert_eq!(answers["ids"]["response"]["body"]["choices"].as_array().unwrap().len(), 2);
+    for (id, named) in [
+        ("id out of range", "999999"),
+        ("kind", "temperature is \"hot\""),
+        ("range", "top_p is 7"),
+        ("tools", "tools is not supported"),
+        ("url", "/v1/chat/completions"),
+        ("empty", "the prompt is empty"),
+    ] {
+        let response = &answers[id]["response"];
+        assert_eq!(response["status_code"], 400, "{response}");
+        let message = response["body"]["error"]["message"].as_str().unwrap();
+        assert!(message.contains(named), "{id}: {message}");
+    }
+    for line in ["13", "14"] {
+        assert!(answers[line]["error"]["message"].as_str().unwrap().starts_with(&format!("line {line}: ")));
+    }
+    assert!(said.contains("24 answered (9 with an error)"), "{said}");
+}
+
+#[test]
+fn a_batch_that_was_killed_goes_on_where_it_was() {
+    if no_gpu("a_batch_that_was_killed_goes_on_where_it_was") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (output, whole) = (dir.path().join("out.jsonl"), dir.path().join("whole.jsonl"));
+    let sampled = json!({"temperature": 1.0, "max_tokens": 60});
+    let lines: Vec<String> =
+        (0..40).map(|i| story(&format!("{i}"), json!(format!("Once upon a time {i}")), sampled.clone())).collect();
+    let input = write(dir.path(), &lines);
+    stdout(&batch(&input, &whole, &["--slots", "4"]));
+
+    let paths = [&input, &output].map(|path| path.to_str().unwrap().to_owned());
+    let mut child = peregrine()
+        .args(["batch", "-i", &paths[0], "-o", &paths[1], "--slots", "4"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::fs::metadata(&output).map_or(0, |file| file.len()) < 2000 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // As if it had been killed in the middle of a line.
+    let text = std::fs::read_to_string(&output).unwrap();
+    let before = text.lines().count();
+    assert!(before < 40, "it was killed too late");
+    std::fs::write(&output, format!("{text}{{\"id\": \"batch_req_9")).unwrap();
+
+    let said = stderr(&batch(&input, &output, &["--slots", "3"]));
+    assert!(said.contains(&format!("{before} were before")), "{said}");
+    let text_of = |answer: &Value| answer["response"]["body"]["choices"][0]["text"].as_str().unwrap().to_owned();
+    let (resumed, whole) = (answers(&output), answers(&whole));
+    assert_eq!(resumed.len(), 40);
+    for (id, answer) in &whole {
+        assert_eq!(text_of(&resumed[id]), text_of(answer), "{id}");
+    }
+    // A third time there is nothing to do.
+    let said = stderr(&batch(&input, &output, &[]));
+    assert!(said.contains("0 answered (0 with an error), 40 were before"), "{said}");
+}
+
+#[test]
+fn a_batch_does_not_write_into_what_is_not_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = write(dir.path(), &[chat("a", "b")]);
+    let before = std::fs::read(&input).unwrap();
+    refused(&batch(&input, &input, &[]), 2, &["in.jsonl", "line 1 is no answer of a batch"]);
+    assert_eq!(std::fs::read(&input).unwrap(), before);
+    let missing = dir.path().join("missing.jsonl");
+    refused(&batch(&missing, &dir.path().join("out.jsonl"), &[]), 1, &["missing.jsonl"]);
+    assert!(!dir.path().join("out.jsonl").exists());
+}
