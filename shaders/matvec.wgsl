@@ -31,20 +31,24 @@ fn matvec(lanes: Lanes) {
         sums[7] = add(sums[7], units, token + 7u, unit);
       }
     }
-    keep(sums[0], token, row, end, scale(0u), lanes);
-    if (COLUMNS > 1u) { keep(sums[1], token + 1u, row, end, scale(1u), lanes); }
+    kept[0] = sums[0];
+    if (COLUMNS > 1u) { kept[1] = sums[1]; }
     if (COLUMNS > 2u) {
-      keep(sums[2], token + 2u, row, end, scale(2u), lanes);
-      keep(sums[3], token + 3u, row, end, scale(3u), lanes);
+      kept[2] = sums[2];
+      kept[3] = sums[3];
     }
     if (COLUMNS > 4u) {
-      keep(sums[4], token + 4u, row, end, scale(4u), lanes);
-      keep(sums[5], token + 5u, row, end, scale(5u), lanes);
-      keep(sums[6], token + 6u, row, end, scale(6u), lanes);
-      keep(sums[7], token + 7u, row, end, scale(7u), lanes);
+      kept[4] = sums[4];
+      kept[5] = sums[5];
+      kept[6] = sums[6];
+      kept[7] = sums[7];
     }
+    for (var c = 0u; c < COLUMNS; c++) { keep(kept[c], token + c, row, end, scale(c), lanes); }
   }
 }
+
+// Sums of a lane once more, where an index need not be a constant: an epilogue is long, and should be there once.
+var<private> kept: array<array<vec4<f32>, FOURS>, MOST_COLUMNS>;
 
 // The sums of a token, with the products of one unit of each row.
 fn add(before: array<vec4<f32>, FOURS>, units: array<Unit, TEAM_ROWS>, token: u32, unit: u32) -> array<vec4<f32>, FOURS> {

@@ -85,9 +85,9 @@ impl Form {
     fn with_columns(self, columns: u32) -> Self {
         match columns {
             1 => self,
-            // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share a load
-            // of x, and the scales of the norm.
-            _ if self.lanes < 64 => Form { columns, rows: self.rows.max(32), team_rows: 16, ..self },
+            // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
+            // scales of the norm.
+            _ if self.lanes < 64 => Form { columns, rows: self.rows.max(32), team_rows: 8, ..self },
             // Sums of four rows and eight columns fit a GPU's registers. Not measured.
             _ => Form { columns, team_rows: 4, ..self },
         }
@@ -152,19 +152,19 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     for form in Form::all(caps) {
         let product = Product::Matvec(form);
         cases.extend(product::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store]));
-        // One format with scales: prologues and epilogues are the same for all.
-        for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0] {
-            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129), (9, 44, 70)] {
+        // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
+        for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0] {
+            for (tokens, rows, columns) in [(1, 1, 1), (9, 44, 12), (1, 300, 129), (17, 44, 70)] {
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Store);
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 301, 129), (9, 45, 70)] {
+            for (tokens, rows, columns) in [(1, 1, 1), (9, 44, 12), (1, 301, 129), (17, 45, 70)] {
                 let shape = format!("{form} {} residual {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, inner, columns, kernel) in [(1, 1, 1, 2), (3, 35, 70, 4), (9, 128, 33, 3)] {
+            for (tokens, inner, columns, kernel) in [(1, 1, 1, 4), (9, 35, 70, 4), (1, 128, 33, 3)] {
                 let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
                 let rows = 2 * inner;
                 let then = Then::Mixer(kernel);

@@ -46,7 +46,7 @@ pub struct Form {
     pub lanes: u32,
     /// Four lanes share a channel; else one has it alone.
     pub quad: bool,
-    /// Rows that share what is loaded of dt_proj.
+    /// Rows that a workgroup takes.
     pub columns: u32,
 }
 
@@ -97,7 +97,6 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
     parts.extend([
         MATH,
         BATCH,
-        file(wgsl!("lib/columns.wgsl")),
         X,
         ROW,
         file(wgsl!("lib/recurrence.wgsl")),
