@@ -5,9 +5,3 @@ fn load_x(at: u32) -> vec4<f32> {
   let bits = x[at];
   return bitcast<vec4<f32>>(vec4<u32>(u32(bits.x), u32(bits.x >> 32u), u32(bits.y), u32(bits.y >> 32u)));
 }
-
-// One value.
-fn value(at: u32) -> f32 {
-  let pair = x[at / 4u][at / 2u % 2u];
-  return bitcast<f32>(u32(select(pair, pair >> 32u, at % 2u == 1u)));
-}

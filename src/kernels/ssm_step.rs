@@ -6,7 +6,7 @@ use super::dbc_norm::{self, Layout};
 use super::linear::{self, Linear};
 use super::product;
 use super::scan::{self, CpuOperands};
-use super::{Activation, BATCH, Batch, COLUMNS, MATH, Part, ROW, Row, TEAM, X, file, floats, size, softplus};
+use super::{Activation, BATCH, Batch, COLUMNS, MATH, Part, ROW, Row, TEAM, file, floats, size, softplus};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Caps, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -97,7 +97,7 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
     parts.extend([
         MATH,
         BATCH,
-        X,
+        file(wgsl!("lib/x_words.wgsl")),
         ROW,
         file(wgsl!("lib/recurrence.wgsl")),
         TEAM,
