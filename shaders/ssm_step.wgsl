@@ -1,6 +1,7 @@
 // One token of the selective scan for each decoding row, from x_proj's output to the gated y: the norms of dt, B and C,
 // dt_proj with softplus, the step of the state from one version to the next, the skip D and the gate.
-// LANES lanes share a channel: its row of dt_proj and its states.
+// LANES lanes share a channel: its row of dt_proj and its states. A workgroup takes COLUMNS rows one after the other:
+// from the second on, its part of dt_proj and A comes from the caches.
 struct Params {
   inner: u32,      // D
   first: u32,      // channel that this shard of dt_proj begins with
@@ -15,19 +16,22 @@ struct Params {
   eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> rows: array<Row>;             // [rows]
-@group(0) @binding(2) var<storage, read> projected: array<vec4<f32>>;  // [rows, dt | B | C]
-@group(0) @binding(3) var<storage, read> xg: array<f32>;               // [rows, x | gate], both after SiLU
-@group(0) @binding(4) var<storage, read> dt_bias: array<f32>;          // [D]
-@group(0) @binding(5) var<storage, read> a_skip: array<f32>;           // [N + 1, D]: A log2(e), then the skip D
-@group(0) @binding(6) var<storage, read_write> state: array<f32>;      // [slot][version][N][D]
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;          // [rows, D]
-
-fn value(at: u32) -> f32 { return projected[at / 4u][at % 4u]; }
+@group(0) @binding(1) var<uniform> batch: Batch;
+// Binding 2 is x: projected, [rows, dt | B | C].
+@group(0) @binding(3) var<storage, read> rows: array<Row>;      // [rows]
+@group(0) @binding(4) var<storage, read> xg: array<f32>;        // [rows, x | gate], both after SiLU
+@group(0) @binding(5) var<storage, read> dt_bias: array<f32>;   // [D]
+@group(0) @binding(6) var<storage, read> a_skip: array<f32>;    // [N + 1, D]: A log2(e), then the skip D
+@group(0) @binding(7) var<storage, read_write> state: array<f32>;  // [slot][version][N][D]
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;   // [rows, D]
 
 @compute @workgroup_size(WG)
 fn ssm_step(lanes: Lanes) {
-  let r = lanes.group.y;
+  let first = lanes.group.y * COLUMNS;
+  for (var r = first; r < min(first + COLUMNS, batch.rows); r++) { step(r, lanes); }
+}
+
+fn step(r: u32, lanes: Lanes) {
   let p = r * params.p_stride;
   let b = p + params.dt_rank;
 
@@ -52,7 +56,7 @@ fn ssm_step(lanes: Lanes) {
   var sum = 0.0;
   for (var unit = part; unit < params.units; unit += LANES) {
     var v: array<vec4<f32>, QUADS>;
-    for (var q = 0u; q < QUADS; q++) { v[q] = projected[p / 4u + unit * QUADS + q]; }
+    for (var q = 0u; q < QUADS; q++) { v[q] = load_x(p / 4u + unit * QUADS + q); }
     sum += dot_unit(load_unit(own, unit, params.units), v);
   }
   let dt = softplus(channel_sum(sum) * scale.x + dt_bias[d]);
@@ -60,15 +64,15 @@ fn ssm_step(lanes: Lanes) {
   let entry = rows[r];
   let old_at = (entry.slot * params.versions + entry.version % params.versions) * N;
   let new_at = (entry.slot * params.versions + (entry.version + 1u) % params.versions) * N;
-  let x = xg[r * params.xg_stride + d];
+  let u = xg[r * params.xg_stride + d];
   var readout = 0.0;
   for (var n = part; n < N; n += LANES) {
     let old = state[(old_at + n) * params.inner + d];
-    let h = recur(old, dt, a_skip[n * params.inner + d], dt * x, value(b + n) * scale.y);
+    let h = recur(old, dt, a_skip[n * params.inner + d], dt * u, value(b + n) * scale.y);
     if (channel < params.rows) { state[(new_at + n) * params.inner + d] = h; }
     readout += value(b + N + n) * scale.z * h;
   }
-  let total = channel_sum(readout) + a_skip[N * params.inner + d] * x;
+  let total = channel_sum(readout) + a_skip[N * params.inner + d] * u;
   if (part == 0u && channel < params.rows) {
     y[r * params.y_stride + d] = total * xg[r * params.xg_stride + params.inner + d];
   }

@@ -3,11 +3,12 @@
 mod common;
 
 use peregrine::format::{Tensor, WeightFormat};
-use peregrine::gpu::{Plan, Switches, Usage};
+use peregrine::gpu::{Gpu, Plan, Switches, Usage};
 use peregrine::kernels::case::{Plant, Random, Reached};
 use peregrine::kernels::linear::Linear;
 use peregrine::kernels::matmul::{self, Outcome};
-use peregrine::kernels::product::{Epilogue, Product, Prologue};
+use peregrine::kernels::matvec;
+use peregrine::kernels::product::{Epilogue, NextNorm, Product, Prologue};
 use peregrine::kernels::variants::{Math, Variants};
 use peregrine::kernels::{self, Activation, Batch};
 use std::collections::BTreeMap;
@@ -155,4 +156,107 @@ fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
             assert!(part == whole[first * rows..][..tokens * rows], "{form:?}: {tokens} tokens from {first}");
         }
     }
+}
+
+/// A product of each of some rows of x, in the bits that it gives.
+struct Products {
+    gpu: Gpu,
+    matrix: Linear,
+    x: Vec<f32>,
+    squares: Vec<f32>,
+    residual: Vec<f32>,
+}
+
+impl Products {
+    const ROWS: usize = 37;
+    const COLUMNS: usize = 330;
+    const PARTS: usize = 5;
+
+    fn new(gpu: &Gpu, format: WeightFormat, tokens: usize) -> Self {
+        let mut random = Random::new(11);
+        let bytes = format.encode(&random.uniforms(Self::ROWS * Self::COLUMNS, -1.0, 1.0), Self::COLUMNS);
+        let tensor = Tensor::of_blocks("W", "test", format, &[Self::ROWS, Self::COLUMNS], &bytes);
+        Products {
+            gpu: gpu.clone(),
+            matrix: Linear::load(gpu, &tensor, &mut |_| {}).unwrap(),
+            x: random.uniforms(tokens * Self::COLUMNS, -1.0, 1.0),
+            squares: random.uniforms(tokens * Self::PARTS, 0.1, 1.0),
+            residual: random.uniforms(tokens * Self::ROWS, -1.0, 1.0),
+        }
+    }
+
+    fn rows(&self, label: &str, values: &[f32], width: usize, tokens: &[usize]) -> Activation {
+        let rows = Activation::new(&self.gpu, label, tokens.len(), width).unwrap();
+        for (row, token) in tokens.iter().enumerate() {
+            self.gpu.write(&rows.buf, row * rows.stride, &values[token * width..][..width]).unwrap();
+        }
+        rows
+    }
+
+    /// Of these tokens as one step: a normed product, and one added to a residual stream with what the next norm reads; a
+    /// vector a token.
+    fn of(&self, product: Product, tokens: &[usize]) -> Vec<Vec<u32>> {
+        let (gpu, count) = (&self.gpu, tokens.len());
+        let x = self.rows("x", &self.x, Self::COLUMNS, tokens);
+        let residual = self.rows("residual", &self.residual, Self::ROWS, tokens);
+        let squares: Vec<f32> =
+            tokens.iter().flat_map(|token| self.squares[token * Self::PARTS..][..Self::PARTS].to_vec()).collect();
+        let squares = gpu.upload("squares", &squares, Usage::Storage).unwrap();
+        let weight = gpu.upload("weight", &vec![0.7f32; Self::ROWS], Usage::Storage).unwrap();
+        let batch = gpu.upload("batch", &[Batch { rows: count as u32, ..Default::default() }], Usage::Uniform).unwrap();
+        let out = |label| Activation::new(gpu, label, count, Self::ROWS).unwrap();
+        let [y, stream, normed] = ["y", "stream", "normed"].map(out);
+        let parts = self.matrix.square_parts();
+        let next_squares = gpu.buffer("next squares", count * parts, Usage::Storage).unwrap();
+        let mut plan = Plan::new(gpu, "test");
+        let prologue = Prologue::Norm { squares: &squares, parts: Self::PARTS, eps: 1e-5 };
+        self.matrix.record(&mut plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch)).unwrap();
+        let next = NextNorm { weight: &weight, normed: &normed, squares: &next_squares };
+        let epilogue = Epilogue::ResidualNorm(&residual, next);
+        self.matrix.record(&mut plan, "stream", (&x, &stream), (Prologue::None, epilogue), (product, &batch)).unwrap();
+        plan.run(count).unwrap();
+        let read = |rows: &Activation| pollster::block_on(rows.read(gpu, count, 0..Self::ROWS)).unwrap();
+        let squares = pollster::block_on(gpu.read(&next_squares, 0..count * parts)).unwrap();
+        let [y, stream, normed] = [read(&y), read(&stream), read(&normed)];
+        (0..count)
+            .map(|row| {
+                let of = |values: &[f32], width: usize| values[row * width..][..width].to_vec();
+                let all = [of(&y, Self::ROWS), of(&stream, Self::ROWS), of(&normed, Self::ROWS), of(&squares, parts)];
+                all.concat().into_iter().map(f32::to_bits).collect()
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
+    if common::no_gpu("a_row_of_a_step_has_the_same_bits_alone_and_among_any_others") {
+        return;
+    }
+    let gpu = common::gpu();
+    let most = 17;
+    for format in WeightFormat::ALL {
+        let products = Products::new(&gpu, format, most);
+        // What the adapter gets with every format, and all forms with one.
+        let own = vec![matvec::Form::of(gpu.caps())];
+        let forms = if format == WeightFormat::Bf16 { matvec::Form::all(gpu.caps()) } else { own };
+        for form in forms {
+            let product = Product::Matvec(form);
+            let alone: Vec<_> = (0..most).flat_map(|token| products.of(product, &[token])).collect();
+            let counts = if format == WeightFormat::F32 { (1..=most).collect() } else { vec![2, 3, 5, 8, 9, 17] };
+            for count in counts {
+                // Other neighbours and other places at each count.
+                let tokens: Vec<usize> = (0..count).map(|row| (row * 5 + count) % most).collect();
+                for (row, bits) in products.of(product, &tokens).iter().enumerate() {
+                    assert!(*bits == alone[tokens[row]], "{format} {form}: row {row} of {count}");
+                }
+            }
+        }
+    }
+
+    // Another order of summation does show.
+    let products = Products::new(&gpu, WeightFormat::F32, 1);
+    let unlike = matvec::Form { lanes: 128, wide: true, ..matvec::Form::of(gpu.caps()) };
+    let [one, other] = [matvec::Form::of(gpu.caps()), unlike].map(|form| products.of(Product::Matvec(form), &[0]));
+    assert_ne!(one, other);
 }

@@ -82,3 +82,45 @@ fn a_token_at_position_100_000_costs_and_says_what_it_does_at_100() {
     };
     assert_eq!(at(100), at(100_000));
 }
+
+#[test]
+fn a_step_of_eight_rows_reads_the_weights_as_often_as_one_of_one() {
+    if common::no_gpu("a_step_of_eight_rows_reads_the_weights_as_often_as_one_of_one") {
+        return;
+    }
+    let gpu = common::gpu();
+    for format in WeightFormat::ALL {
+        let forward = forward(&gpu, &shape(256, 2, 300), format);
+        let read = |rows| forward.decode_totals(rows).weight_bytes;
+        for rows in 2..=8 {
+            assert_eq!(read(rows), read(1), "{format}: {rows} rows");
+        }
+        // In passes of eight.
+        assert_eq!(read(9), 2 * read(1), "{format}");
+        assert_eq!(read(17), 3 * read(1), "{format}");
+        let [one, eight] = [1, 8].map(|rows| forward.decode_totals(rows));
+        assert_eq!(
+            eight.bytes - eight.weight_bytes,
+            8 * (one.bytes - one.weight_bytes),
+            "{format}: what belongs to a row"
+        );
+        assert_eq!(eight.macs, 8 * one.macs, "{format}");
+    }
+}
+
+/// What is counted is what is there: all matrices but the embedding, and the constants of channels.
+#[test]
+fn the_weight_bytes_of_a_step_are_those_of_the_weights() {
+    if common::no_gpu("the_weight_bytes_of_a_step_are_those_of_the_weights") {
+        return;
+    }
+    let gpu = common::gpu();
+    let shape = shape(1024, 2, 4096);
+    let before = gpu.allocated_bytes();
+    let weights = Weights::made_up(&gpu, &shape, WeightFormat::F32, &mut |_| {}).unwrap();
+    let embedding = (shape.config.vocab * WeightFormat::F32.device_row_bytes(shape.config.hidden)) as u64;
+    let held = (gpu.allocated_bytes() - before - embedding) as f64;
+    let forward = Forward::new(&gpu, &shape.config, Arc::new(weights), ForwardOptions::default()).unwrap();
+    let ratio = forward.decode_totals(8).weight_bytes as f64 / held;
+    assert!((0.99..1.01).contains(&ratio), "{ratio}");
+}

@@ -1,2 +1,4 @@
 // What a product reads: x as it is.
-fn norm_scale(token: u32, lanes: Lanes) -> f32 { return 1.0; }
+fn take_scales(token: u32, lanes: Lanes) {}
+
+fn scale(column: u32) -> f32 { return 1.0; }

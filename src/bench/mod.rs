@@ -3,7 +3,7 @@
 
 mod report;
 
-pub use report::{KernelTime, Report, Row, Subject};
+pub use report::{KernelTime, Report, Row, Size, Subject};
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Timed};
@@ -22,6 +22,8 @@ pub struct Options {
     pub generate: Vec<usize>,
     /// Tokens that were consumed before.
     pub depths: Vec<usize>,
+    /// Slots that generate at once, a row of each step.
+    pub parallel: Vec<usize>,
     /// Measurements of each.
     pub repetitions: usize,
     /// Runs each test once before it counts: kernels are compiled on first use.
@@ -30,11 +32,15 @@ pub struct Options {
     pub profile: bool,
 }
 
-/// Runs on slot 0 of a model, which must be its only use. `begin` hears what comes next.
+/// Runs on the first slots of a model, which must be its only use. `begin` hears what comes next.
 pub fn run(forward: &mut Forward, subject: Subject, options: &Options, begin: &mut dyn FnMut(&str)) -> Result<Report> {
     if options.repetitions == 0 {
         let problem = "at least one is needed";
         return Err(Error::BadSetting { name: "repetitions", value: "0".to_owned(), problem });
+    }
+    if let Some(wrong) = options.parallel.iter().find(|rows| !(1..=forward.state().slots()).contains(*rows)) {
+        let problem = "it must be from 1 to the number of slots";
+        return Err(Error::BadSetting { name: "parallel", value: wrong.to_string(), problem });
     }
     let gpu = forward.gpu().clone();
     begin("the speed of memory");
@@ -50,10 +56,14 @@ pub fn run(forward: &mut Forward, subject: Subject, options: &Options, begin: &m
         begin(&format!("the first {depth} tokens"));
         let start = bench.start(*depth)?;
         for (sizes, kind) in tests {
-            for n in sizes.iter().filter(|n| **n > 0) {
-                let name = format!("{kind}{n}{at}");
+            let alone = [1];
+            let parallel = if kind == "pp" { &alone[..] } else { &options.parallel };
+            for (n, parallel) in sizes.iter().filter(|n| **n > 0).flat_map(|n| parallel.iter().map(move |b| (*n, *b))) {
+                let of = if parallel == 1 { String::new() } else { format!(" pl{parallel}") };
+                let name = format!("{kind}{n}{of}{at}");
                 begin(&name);
-                rows.push(bench.test(name, kind == "pp", *n, *depth, &start)?);
+                let size = Size { prompt: kind == "pp", tokens: n, parallel, depth: *depth };
+                rows.push(bench.test(name, size, &start)?);
             }
         }
     }
@@ -101,18 +111,21 @@ impl Bench<'_> {
         Ok(Some((depth as u64, saved)))
     }
 
-    fn go_to(&mut self, start: &Start) -> Result<()> {
-        match start {
-            None => self.forward.reset(0)?,
-            Some((position, saved)) => self.forward.restore(0, *position, saved)?,
+    fn go_to(&mut self, start: &Start, slots: usize) -> Result<()> {
+        for slot in 0..slots {
+            match start {
+                None => self.forward.reset(slot)?,
+                Some((position, saved)) => self.forward.restore(slot, *position, saved)?,
+            }
         }
         self.gpu.flush()
     }
 
-    fn test(&mut self, test: String, prompt: bool, n: usize, depth: usize, start: &Start) -> Result<Row> {
+    fn test(&mut self, test: String, size: Size, start: &Start) -> Result<Row> {
+        let Size { prompt, tokens: n, parallel, .. } = size;
         let once = |bench: &mut Self, n| {
-            bench.go_to(start)?;
-            if prompt { bench.read(n) } else { bench.generate(n) }
+            bench.go_to(start, parallel)?;
+            if prompt { bench.read(n) } else { bench.generate(n, parallel) }
         };
         if self.options.warmup {
             // A few tokens use every kernel of an answer; a prompt is read as it will be.
@@ -124,10 +137,10 @@ impl Bench<'_> {
             let chunks = (0..n).step_by(chunk).map(|at| self.forward.feed_totals(chunk.min(n - at)));
             chunks.fold(self.forward.choice_totals(), crate::gpu::Totals::and)
         } else {
-            let step = self.forward.decode_totals(1);
+            let step = self.forward.decode_totals(parallel);
             (1..n).fold(step, |sum, _| sum.and(step))
         };
-        Ok(Row { test, prompt, tokens: n, depth, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
+        Ok(Row { test, size, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
     }
 
     /// Reads a prompt and chooses the token after it.
@@ -153,10 +166,9 @@ impl Bench<'_> {
         Ok(Sample { seconds: started.elapsed().as_secs_f64(), host_seconds: host.as_secs_f64() })
     }
 
-    /// Generates greedily, with as many steps under way as an answer has.
-    fn generate(&mut self, n: usize) -> Result<Sample> {
-        self.forward.set_next(0, self.ids(1)[0])?;
-        self.forward.set_decoding(&[0])?;
+    /// Generates greedily in some slots, with as many steps under way as an answer has.
+    fn generate(&mut self, n: usize, slots: usize) -> Result<Sample> {
+        self.decode(slots)?;
         self.gpu.flush()?;
         let started = Instant::now();
         let mut host = Duration::ZERO;
@@ -176,7 +188,16 @@ impl Bench<'_> {
         Ok(Sample { seconds: started.elapsed().as_secs_f64(), host_seconds: host.as_secs_f64() })
     }
 
-    /// One decode step and one chunk, kernel by kernel.
+    /// The first slots, each with a token of its own, are the rows of what follows.
+    fn decode(&mut self, slots: usize) -> Result<()> {
+        let slots: Vec<usize> = (0..slots).collect();
+        for (slot, id) in slots.iter().zip(self.ids(slots.len())) {
+            self.forward.set_next(*slot, id)?;
+        }
+        self.forward.set_decoding(&slots)
+    }
+
+    /// Decode steps and one chunk, kernel by kernel.
     fn profiles(&mut self) -> Result<Vec<(String, Vec<KernelTime>)>> {
         let tokens = self.options.prompt.iter().copied().max().unwrap_or(0).clamp(1, self.forward.chunk());
         let ids = self.ids(tokens);
@@ -187,11 +208,13 @@ impl Bench<'_> {
             self.forward.reset(0)?;
             let timed = pollster::block_on(self.forward.profile_feed(0, &ids))?;
             profiles.push((format!("a chunk of {tokens} tokens"), by_kernel(&timed)));
-            self.forward.reset(0)?;
-            self.forward.set_next(0, ids[0])?;
-            self.forward.set_decoding(&[0])?;
-            let timed = pollster::block_on(self.forward.profile_step())?;
-            profiles.push(("a decode step".to_owned(), by_kernel(&timed)));
+            for parallel in &self.options.parallel {
+                self.go_to(&None, *parallel)?;
+                self.decode(*parallel)?;
+                let timed = pollster::block_on(self.forward.profile_step())?;
+                let of = if *parallel == 1 { String::new() } else { format!(" of {parallel} rows") };
+                profiles.push((format!("a decode step{of}"), by_kernel(&timed)));
+            }
         }
         self.forward.reset(0)?;
         Ok(profiles)

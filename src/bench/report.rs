@@ -30,17 +30,26 @@ pub struct Sample {
     pub(super) host_seconds: f64,
 }
 
+/// What a test does.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// A prompt is read; else tokens are generated.
+    pub prompt: bool,
+    /// Tokens read or generated in a slot.
+    pub tokens: usize,
+    /// Slots that do it at once.
+    pub parallel: usize,
+    /// Tokens consumed before in each.
+    pub depth: usize,
+}
+
 /// One test.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// As llama-bench names it: pp512, tg128, pp512 @ d1024.
+    /// As llama-bench names it, and batched-bench the slots: pp512, tg128, tg128 pl8, pp512 @ d1024.
     pub test: String,
-    /// A prompt was read; else tokens were generated.
-    pub prompt: bool,
-    /// Tokens read or generated.
-    pub tokens: usize,
-    /// Tokens consumed before.
-    pub depth: usize,
+    /// What it did.
+    pub size: Size,
     /// A measurement each.
     pub samples: Vec<Sample>,
     /// What one run takes.
@@ -84,9 +93,14 @@ pub struct Report {
 }
 
 impl Row {
-    /// Tokens a second of each measurement.
+    /// Tokens read or generated in all slots.
+    pub fn tokens(&self) -> usize {
+        self.size.tokens * self.size.parallel
+    }
+
+    /// Tokens a second of each measurement, of all slots.
     pub fn speeds(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| self.tokens as f64 / sample.seconds).collect()
+        self.samples.iter().map(|sample| self.tokens() as f64 / sample.seconds).collect()
     }
 
     /// Mean of the speeds, in tokens a second.
@@ -108,7 +122,7 @@ impl Row {
 }
 
 /// Columns of a row as programs get it.
-const COLUMNS: [&str; 31] = [
+const COLUMNS: [&str; 32] = [
     "model",
     "weights",
     "math",
@@ -122,6 +136,7 @@ const COLUMNS: [&str; 31] = [
     "test",
     "n_prompt",
     "n_gen",
+    "n_parallel",
     "depth",
     "tokens_per_s",
     "tokens_per_s_sd",
@@ -145,17 +160,18 @@ const COLUMNS: [&str; 31] = [
 impl Report {
     fn fields(&self, row: &Row) -> Value {
         let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
-        let n = row.tokens as f64;
+        let Size { prompt, tokens, parallel, depth } = row.size;
+        let n = row.tokens() as f64;
         let speed = row.tokens_per_s();
         let per_token = |total: u64| total as f64 / n;
         let read = per_token(row.totals.bytes) * speed;
-        let generated = if row.prompt { 0 } else { row.tokens };
+        let (n_prompt, n_gen) = if prompt { (tokens, 0) } else { (0, tokens) };
         json!({
             "model": model, "weights": weights, "math": math, "variants": variants, "parameters": parameters,
             "weight_bytes": weight_bytes, "adapter": self.adapter.name, "backend": self.adapter.backend,
-            "driver": self.adapter.driver, "commit": commit, "test": row.test, "n_prompt": row.tokens - generated,
-            "n_gen": generated, "depth": row.depth, "tokens_per_s": speed, "tokens_per_s_sd": row.deviation(),
-            "samples": row.speeds(), "ttft_ms": row.prompt.then(|| row.mean(|sample| sample.seconds) * 1e3),
+            "driver": self.adapter.driver, "commit": commit, "test": row.test, "n_prompt": n_prompt,
+            "n_gen": n_gen, "n_parallel": parallel, "depth": depth, "tokens_per_s": speed, "tokens_per_s_sd": row.deviation(),
+            "samples": row.speeds(), "ttft_ms": prompt.then(|| row.mean(|sample| sample.seconds) * 1e3),
             "bytes_per_token": per_token(row.totals.bytes), "read_gb_s": read / 1e9,
             "weight_gb_s": per_token(row.totals.weight_bytes) * speed / 1e9,
             "stream_gb_s": self.stream_bytes_per_s / 1e9, "share_of_stream": read / self.stream_bytes_per_s,

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Work that one submission may hold, in multiply-adds: an integrated GPU does it well within the two seconds after which
 /// a desktop's watchdog resets the device.
@@ -42,10 +42,30 @@ impl Count {
 pub struct Cost {
     /// Multiply-adds a row.
     pub macs: u64,
-    /// Bytes read once a run, whatever its rows: weights.
+    /// Bytes read in each pass: weights.
     pub bytes: u64,
     /// Bytes read and written a row: activations and state.
     pub row_bytes: u64,
+}
+
+/// A kernel that a dispatch may run, by the rows of the run.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// Rows that it is meant for, at most.
+    pub most_rows: u32,
+    /// The kernel.
+    pub def: KernelDef,
+    /// Its workgroups.
+    pub grid: [Count; 2],
+    /// How often it reads the weights.
+    pub passes: Count,
+}
+
+impl Choice {
+    /// A kernel for any number of rows, which reads the weights once.
+    pub fn only(def: KernelDef, grid: [Count; 2]) -> Self {
+        Choice { most_rows: u32::MAX, def, grid, passes: Count::Fixed(1) }
+    }
 }
 
 /// What a run of a plan takes, or several.
@@ -62,7 +82,7 @@ pub struct Totals {
     pub macs: u64,
     /// Bytes that must be moved, at the least.
     pub bytes: u64,
-    /// Of these, weights.
+    /// Of these, weights, as often as they are read.
     pub weight_bytes: u64,
 }
 
@@ -81,24 +101,59 @@ impl Totals {
     }
 }
 
+/// A [`Choice`], compiled when a run first takes it.
+struct Variant {
+    choice: Choice,
+    kernel: OnceLock<Arc<Kernel>>,
+}
+
+impl Variant {
+    fn kernel(&self, gpu: &Gpu) -> Result<&Kernel> {
+        if self.kernel.get().is_none() {
+            let _ = self.kernel.set(gpu.kernel(&self.choice.def)?);
+        }
+        Ok(self.kernel.get().expect("it was set"))
+    }
+}
+
 pub(super) struct Dispatch {
     pub(super) label: String,
     pub(super) name: &'static str,
-    kernel: Arc<Kernel>,
+    /// From few rows to many.
+    variants: Vec<Variant>,
     groups: Vec<wgpu::BindGroup>,
     /// What the groups bind, and whether it is written: alive, and counted, as long as they are.
     bound: Vec<(Bound, bool)>,
-    grid: [Count; 2],
-    pub(super) cost: Cost,
+    cost: Cost,
 }
 
 impl Dispatch {
-    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, rows: u32) {
-        pass.set_pipeline(&self.kernel.pipeline);
+    fn variant(&self, rows: u32) -> &Variant {
+        let last = self.variants.last().expect("a dispatch has a kernel");
+        self.variants.iter().find(|variant| rows <= variant.choice.most_rows).unwrap_or(last)
+    }
+
+    pub(super) fn encode(&self, pass: &mut wgpu::ComputePass<'_>, gpu: &Gpu, rows: u32) -> Result<()> {
+        let variant = self.variant(rows);
+        pass.set_pipeline(&variant.kernel(gpu)?.pipeline);
         for (i, group) in (0..).zip(&self.groups) {
             pass.set_bind_group(i, group, &[]);
         }
-        pass.dispatch_workgroups(self.grid[0].groups(rows), self.grid[1].groups(rows), 1);
+        let grid = variant.choice.grid;
+        pass.dispatch_workgroups(grid[0].groups(rows), grid[1].groups(rows), 1);
+        Ok(())
+    }
+
+    pub(super) fn macs(&self, rows: u32) -> u64 {
+        self.cost.macs * u64::from(rows)
+    }
+
+    fn weight_bytes(&self, rows: u32) -> u64 {
+        self.cost.bytes * u64::from(self.variant(rows).choice.passes.groups(rows))
+    }
+
+    pub(super) fn bytes(&self, rows: u32) -> u64 {
+        self.weight_bytes(rows) + self.cost.row_bytes * u64::from(rows)
     }
 }
 
@@ -153,11 +208,27 @@ impl Plan {
         grid: [Count; 2],
         cost: Cost,
     ) -> Result<()> {
+        self.dispatch_by_rows(vec![Choice::only(def.clone(), grid)], label, bound, cost)
+    }
+
+    /// Adds a dispatch whose kernel depends on the rows of the run: the first that is for so many, else the last. All have the
+    /// bindings of the first, which alone is compiled at once.
+    pub fn dispatch_by_rows(
+        &mut self,
+        choices: Vec<Choice>,
+        label: impl Into<String>,
+        bound: &[(&str, Bound)],
+        cost: Cost,
+    ) -> Result<()> {
         let label = label.into();
-        let kernel = self.gpu.kernel(def)?;
+        let variants: Vec<Variant> =
+            choices.into_iter().map(|choice| Variant { choice, kernel: OnceLock::new() }).collect();
+        let kernel = variants[0].kernel(&self.gpu)?;
+        let def = &variants[0].choice.def;
         let most = self.gpu.caps().max_groups;
-        if let Some(Count::Fixed(n)) = grid.iter().find(|count| matches!(count, Count::Fixed(n) if *n > most)) {
-            return Err(Error::RowTooLarge { what: label, bytes: u64::from(*n), limit: u64::from(most) });
+        let mut counts = variants.iter().flat_map(|variant| variant.choice.grid);
+        if let Some(Count::Fixed(n)) = counts.find(|count| matches!(count, Count::Fixed(n) if *n > most)) {
+            return Err(Error::RowTooLarge { what: label, bytes: u64::from(n), limit: u64::from(most) });
         }
         let names: Vec<&str> = def.bindings.iter().chain(&def.weights).map(|b| b.name).collect();
         assert_eq!(names.len(), bound.len(), "{label}: {} binds {names:?}", def.name);
@@ -186,16 +257,17 @@ impl Plan {
         })?;
         let written = |name: &str| def.bindings.iter().any(|b| b.name == name && b.access == Access::Write);
         let bound = bound.iter().map(|(name, bound)| (bound.clone(), written(name))).collect();
-        self.dispatches.push(Dispatch { label, name: def.name, kernel, groups, bound, grid, cost });
+        self.dispatches.push(Dispatch { label, name: def.name, variants, groups, bound, cost });
         Ok(())
     }
 
     /// What a run of `rows` rows takes.
     pub fn totals(&self, rows: usize) -> Totals {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let mut totals = Totals::default();
         let mut left = self.dispatches.as_slice();
         while !left.is_empty() {
-            let (piece, rest) = left.split_at(piece_length(left, u32::try_from(rows).unwrap_or(u32::MAX)));
+            let (piece, rest) = left.split_at(piece_length(left, rows));
             left = rest;
             totals.submits += 1;
             // Buffers used in this submission so far, and whether their last use was a write.
@@ -207,9 +279,9 @@ impl Plan {
                     used.insert(bound.id(), *write);
                 }
                 totals.dispatches += 1;
-                totals.macs += dispatch.cost.macs * rows as u64;
-                totals.bytes += dispatch.cost.bytes + dispatch.cost.row_bytes * rows as u64;
-                totals.weight_bytes += dispatch.cost.bytes;
+                totals.macs += dispatch.macs(rows);
+                totals.bytes += dispatch.bytes(rows);
+                totals.weight_bytes += dispatch.weight_bytes(rows);
             }
         }
         totals
@@ -251,7 +323,7 @@ impl Plan {
                     label: Some(self.label),
                     timestamp_writes: None,
                 });
-                piece.iter().for_each(|dispatch| dispatch.encode(&mut pass, rows));
+                piece.iter().try_for_each(|dispatch| dispatch.encode(&mut pass, &self.gpu, rows))?;
             }
             if let (true, Some(copy)) = (left.is_empty(), &copy) {
                 let (first, bytes) = copy.from.bytes(&copy.range);
@@ -274,7 +346,7 @@ impl Plan {
 fn piece_length(dispatches: &[Dispatch], rows: u32) -> usize {
     let mut work = 0;
     for (i, dispatch) in dispatches.iter().enumerate() {
-        work += dispatch.cost.macs * u64::from(rows);
+        work += dispatch.macs(rows);
         if i > 0 && work > SUBMIT_BUDGET {
             return i;
         }

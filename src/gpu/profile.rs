@@ -56,7 +56,7 @@ impl Plan {
                             end_of_pass_write_index: Some(2 * i + 1),
                         }),
                     });
-                    dispatch.encode(&mut pass, count);
+                    dispatch.encode(&mut pass, gpu, count)?;
                 }
                 gpu.shared.queue.submit([encoder.finish()]);
             }
@@ -68,8 +68,8 @@ impl Plan {
                 label: dispatch.label.clone(),
                 kernel: dispatch.name,
                 seconds: ticks[1].saturating_sub(ticks[0]) as f64 * period,
-                macs: dispatch.cost.macs * rows as u64,
-                bytes: dispatch.cost.bytes + dispatch.cost.row_bytes * rows as u64,
+                macs: dispatch.macs(count),
+                bytes: dispatch.bytes(count),
             }));
         }
         Ok(timed)

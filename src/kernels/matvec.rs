@@ -4,7 +4,7 @@ use super::case::{Case, Io, wide};
 use super::conv::{self, Conv};
 use super::linear::Linear;
 use super::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
-use super::{Activation, Batch, Part, Row, TEAM, file, silu, size};
+use super::{Activation, Batch, COLUMNS, Part, Row, TEAM, file, silu, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
@@ -27,6 +27,8 @@ pub struct Form {
     pub team_rows: u32,
     /// The whole workgroup is one team.
     pub wide: bool,
+    /// Rows of x that share what is loaded of W.
+    pub columns: u32,
 }
 
 impl Form {
@@ -35,18 +37,20 @@ impl Form {
         match (caps.cpu, caps.subgroups) {
             // A CPU runs a workgroup on one thread: small ones, without barriers. Loads of x cost as much as loads of W,
             // so eight rows share them.
-            (true, true) => Form { lanes: (2 * caps.subgroup_min).min(64), rows: 16, team_rows: 8, wide: false },
+            (true, true) => {
+                Form { lanes: (2 * caps.subgroup_min).min(64), rows: 16, team_rows: 8, wide: false, columns: 1 }
+            }
             // Eight subgroups, each with rows of its own; four rows are enough loads under way.
             (false, true) => {
-                Form { lanes: (8 * caps.subgroup_min).clamp(64, 256), rows: 32, team_rows: 4, wide: false }
+                Form { lanes: (8 * caps.subgroup_min).clamp(64, 256), rows: 32, team_rows: 4, wide: false, columns: 1 }
             }
-            (_, false) => Form { lanes: 64, rows: 16, team_rows: 4, wide: false },
+            (_, false) => Form { lanes: 64, rows: 16, team_rows: 4, wide: false, columns: 1 },
         }
     }
 
     /// What suits an adapter for matrices of few rows, such as x_proj's: a GPU is filled by cutting their columns.
     pub fn narrow(caps: &Caps) -> Self {
-        if caps.cpu { Self::of(caps) } else { Form { lanes: 256, rows: 4, team_rows: 4, wide: true } }
+        if caps.cpu { Self::of(caps) } else { Form { lanes: 256, rows: 4, team_rows: 4, wide: true, columns: 1 } }
     }
 
     /// Every form that any adapter gets, as far as this one can run it, and some between for tuning.
@@ -57,8 +61,8 @@ impl Form {
             forms.extend([Form::of(&caps), Form::narrow(&caps)]);
         }
         let lanes = if caps.subgroups { (2 * caps.subgroup_min).clamp(16, 64) } else { 64 };
-        forms.push(Form { lanes, rows: 8, team_rows: 4, wide: false });
-        forms.push(Form { lanes: 128, rows: 8, team_rows: 8, wide: true });
+        forms.push(Form { lanes, rows: 8, team_rows: 4, wide: false, columns: 1 });
+        forms.push(Form { lanes: 128, rows: 8, team_rows: 8, wide: true, columns: 1 });
         let mut unlike: Vec<Form> = Vec::new();
         for form in forms {
             if !unlike.contains(&form) {
@@ -77,36 +81,66 @@ impl Form {
         Form { rows: 2 * self.rows, team_rows: 8, ..self }
     }
 
+    /// This form for so many rows of x at a time. Teams are as large, so that each row is summed in the same order.
+    fn with_columns(self, columns: u32) -> Self {
+        match columns {
+            1 => self,
+            // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
+            // scales of the norm.
+            _ if self.lanes < 64 => Form { columns, rows: self.rows.max(32), team_rows: 8, ..self },
+            // Sums of four rows and eight columns fit a GPU's registers. Not measured.
+            _ => Form { columns, team_rows: 4, ..self },
+        }
+    }
+
+    /// The forms for runs of few rows and of many, with the most rows that each is for.
+    pub(super) fn by_rows(self) -> impl Iterator<Item = (u32, Self)> {
+        COLUMNS.into_iter().map(move |columns| (columns, self.with_columns(columns)))
+    }
+
     pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, normed: bool) -> KernelDef {
-        parts.push(file(if normed { wgsl!("lib/prologue_norm.wgsl") } else { wgsl!("lib/prologue_none.wgsl") }));
+        parts.push(file(wgsl!("lib/columns.wgsl")));
+        if normed {
+            parts.push(file(wgsl!("lib/prologue_norm.wgsl")));
+            // Two teams, as a CPU has, take the scales sooner than they wait for each other.
+            let many_teams = self.columns > 1 && self.lanes >= 64;
+            parts.push(file(if many_teams { wgsl!("lib/scales_shared.wgsl") } else { wgsl!("lib/scales_alone.wgsl") }));
+        } else {
+            parts.push(file(wgsl!("lib/prologue_none.wgsl")));
+        }
         parts.extend([if self.wide { WIDE_TEAM } else { TEAM }, file(wgsl!("matvec.wgsl"))]);
         KernelDef::new("matvec", parts, bindings)
-            .consts(&[("TEAM_ROWS", self.team_rows)])
+            .consts(&[("TEAM_ROWS", self.team_rows), ("COLUMNS", self.columns)])
             .overrides(&[("WG", self.lanes), ("ROWS", self.rows)])
     }
 
     pub(super) fn grid(self, rows: usize) -> [Count; 2] {
-        [Count::of(rows, self.rows), Count::Rows(1)]
+        [Count::of(rows, self.rows), Count::Rows(self.columns)]
     }
 }
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, rows, team_rows, wide } = self;
-        write!(f, "{lanes} lanes {rows} rows by {team_rows}{}", if *wide { " wide" } else { "" })
+        let Form { lanes, rows, team_rows, wide, columns } = self;
+        write!(f, "{lanes} lanes {rows} rows by {team_rows}{}", if *wide { " wide" } else { "" })?;
+        if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
     }
 }
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let mut defs = Vec::new();
     for form in Form::all(caps) {
-        let product = Product::Matvec(form);
-        for format in WeightFormat::ALL {
-            for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
-                defs.push(product::def(product, format, false, epilogue));
-            }
-            for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)] {
-                defs.push(product::def(product, format, true, epilogue));
+        for (columns, form) in form.by_rows() {
+            let product = Product::Matvec(form);
+            // What lies between few and many columns is the same for all formats.
+            let formats = if matches!(columns, 1 | 8) { &WeightFormat::ALL[..] } else { &[WeightFormat::F32] };
+            for format in formats.iter().copied() {
+                for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
+                    defs.push(product::def(product, format, false, epilogue));
+                }
+                for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)] {
+                    defs.push(product::def(product, format, true, epilogue));
+                }
             }
         }
     }
@@ -118,26 +152,26 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     for form in Form::all(caps) {
         let product = Product::Matvec(form);
         cases.extend(product::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store]));
-        // One format with scales: prologues and epilogues are the same for all.
-        for format in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0] {
-            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 300, 129)] {
+        // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
+        for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0] {
+            for (tokens, rows, columns) in [(1, 1, 1), (9, 44, 12), (1, 300, 129), (17, 44, 70)] {
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Store);
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, rows, columns) in [(1, 1, 1), (3, 44, 12), (2, 301, 129)] {
+            for (tokens, rows, columns) in [(1, 1, 1), (9, 44, 12), (1, 301, 129), (17, 45, 70)] {
                 let shape = format!("{form} {} residual {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, inner, columns, kernel) in [(1, 1, 1, 2), (3, 35, 70, 4), (2, 128, 33, 3)] {
+            for (tokens, inner, columns, kernel) in [(1, 1, 1, 4), (9, 35, 70, 4), (1, 128, 33, 3)] {
                 let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
                 let rows = 2 * inner;
                 let then = Then::Mixer(kernel);
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), then);
                 cases.push(Case::new("matvec", shape, build));
             }
-            let (tokens, rows, columns) = (3, 44, 129);
+            let (tokens, rows, columns) = (9, 44, 129);
             let shape = format!("{form} {} logits {tokens}x{rows}x{columns}", format.name());
             let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Logits);
             cases.push(Case::new("matvec", shape, build));

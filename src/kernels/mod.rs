@@ -30,6 +30,12 @@ const BATCH: Part = Part::File(wgsl!("lib/batch.wgsl"));
 const ROW: Part = Part::File(wgsl!("lib/row.wgsl"));
 const TEAM: Part = Part::Subgroups { with: wgsl!("lib/team_subgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
 
+/// What a product reads.
+const X: Part = Part::Longs { with: wgsl!("lib/x_longs.wgsl"), without: wgsl!("lib/x_words.wgsl") };
+
+/// Rows of a decode step that may share what is loaded of the weights: as many as there are, rounded up, or passes of the most.
+const COLUMNS: [u32; 4] = [1, 2, 4, 8];
+
 const fn file(source: Source) -> Part {
     Part::File(source)
 }

@@ -5,10 +5,10 @@ use super::case::{Case, Io, Tolerance, wide};
 use super::conv::Conv;
 use super::linear::{Linear, weights_bindings, weights_parts};
 use super::variants::Math;
-use super::{Activation, BATCH, Batch, MATH, Part, ROW, Row, file, floats, matmul, matvec, size, softplus};
+use super::{Activation, BATCH, Batch, MATH, ROW, Row, X, file, floats, matmul, matvec, size, softplus};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard's product.
@@ -130,7 +130,7 @@ pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
     let x = match product {
-        Product::Matvec(_) => Part::Longs { with: wgsl!("lib/x_longs.wgsl"), without: wgsl!("lib/x_words.wgsl") },
+        Product::Matvec(_) => X,
         Product::Matmul(_) => file(wgsl!("lib/x_words.wgsl")),
     };
     let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), x];
@@ -194,7 +194,7 @@ impl Linear {
             Prologue::None => (None, 0, 0.0),
             Prologue::Norm { squares, parts, eps } => (Some(squares), parts, eps),
         };
-        let def = def(product, self.format(), squares.is_some(), epilogue.kind());
+        let def = |product| def(product, self.format(), squares.is_some(), epilogue.kind());
         let mut first_square = 0;
         for shard in self.shards() {
             let params = Params {
@@ -248,12 +248,19 @@ impl Linear {
                 }
                 Epilogue::Logits(rows, _) => bound.push(("rows", rows.bind())),
             }
-            let grid = match product {
-                Product::Matvec(form) => form.grid(shard.rows),
-                Product::Matmul(form) => form.grid(shard.rows),
+            let choices = match product {
+                Product::Matvec(form) => {
+                    let choice = |(most_rows, form): (u32, matvec::Form)| {
+                        let passes = Count::Rows(form.columns);
+                        Choice { most_rows, def: def(Product::Matvec(form)), grid: form.grid(shard.rows), passes }
+                    };
+                    form.by_rows().map(choice).collect()
+                }
+                Product::Matmul(form) => vec![Choice::only(def(product), form.grid(shard.rows))],
             };
             let macs = (shard.rows * self.columns()) as u64;
-            plan.dispatch(&def, label, &bound, grid, Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 })?;
+            let cost = Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 };
+            plan.dispatch_by_rows(choices, label, &bound, cost)?;
         }
         Ok(())
     }
@@ -292,7 +299,7 @@ pub(super) fn tolerance(product: Product, columns: usize) -> Tolerance {
 pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogues: &[EpilogueKind]) -> Vec<Case> {
     let mut cases = Vec::new();
     // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
-    let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 4 };
+    let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 1 };
     let of_values = [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129), (more_tokens, 135, 40)];
     // No multiple of a block, and several blocks. What follows the sum is the same for all formats.
     let of_codes = [(9, 137, 70), (more_tokens, 47, 540)];

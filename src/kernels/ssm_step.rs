@@ -6,10 +6,10 @@ use super::dbc_norm::{self, Layout};
 use super::linear::{self, Linear};
 use super::product;
 use super::scan::{self, CpuOperands};
-use super::{Activation, MATH, Part, ROW, Row, TEAM, file, floats, size, softplus};
+use super::{Activation, BATCH, Batch, COLUMNS, MATH, Part, ROW, Row, TEAM, file, floats, size, softplus};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Caps, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Caps, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of dt_proj.
@@ -46,16 +46,18 @@ pub struct Form {
     pub lanes: u32,
     /// Four lanes share a channel; else one has it alone.
     pub quad: bool,
+    /// Rows that a workgroup takes.
+    pub columns: u32,
 }
 
 impl Form {
     /// What suits an adapter.
     pub fn of(caps: &Caps) -> Self {
         match (caps.cpu, caps.subgroups) {
-            (true, true) => Form { lanes: (4 * caps.subgroup_min).min(64), quad: false },
+            (true, true) => Form { lanes: (4 * caps.subgroup_min).min(64), quad: false, columns: 1 },
             // Four lanes read 64 bytes of a row of dt_proj side by side; one would leave most of a cache line unread.
-            (false, true) => Form { lanes: 128, quad: caps.subgroup_min >= 4 },
-            (_, false) => Form { lanes: 64, quad: false },
+            (false, true) => Form { lanes: 128, quad: caps.subgroup_min >= 4, columns: 1 },
+            (_, false) => Form { lanes: 64, quad: false, columns: 1 },
         }
     }
 
@@ -73,15 +75,18 @@ impl Form {
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} lanes {} a channel", self.lanes, if self.quad { 4 } else { 1 })
+        let Form { lanes, quad, columns } = self;
+        write!(f, "{lanes} lanes {} a channel", if *quad { 4 } else { 1 })?;
+        if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
     }
 }
 
 fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
+        Batch::binding("batch"),
+        Binding::read("x"),
         Binding::read("rows"),
-        Binding::read("projected"),
         Binding::read("xg"),
         Binding::read("dt_bias"),
         Binding::read("a_skip"),
@@ -91,14 +96,17 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
     let mut parts = linear::weights_parts(format);
     parts.extend([
         MATH,
+        BATCH,
+        file(wgsl!("lib/x_words.wgsl")),
         ROW,
         file(wgsl!("lib/recurrence.wgsl")),
         TEAM,
         Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
         file(wgsl!("ssm_step.wgsl")),
     ]);
-    let mut def =
-        KernelDef::new("ssm_step", parts, bindings).consts(&[("N", size(state))]).overrides(&[("WG", form.lanes)]);
+    let mut def = KernelDef::new("ssm_step", parts, bindings)
+        .consts(&[("N", size(state)), ("COLUMNS", form.columns)])
+        .overrides(&[("WG", form.lanes)]);
     def.weights = linear::weights_bindings();
     def
 }
@@ -128,7 +136,7 @@ impl SsmStep<'_> {
         plan: &mut Plan,
         label: &str,
         (projected, xg, y): (&Activation, &Activation, &Activation),
-        form: Form,
+        (form, batch): (Form, &Buf<Batch>),
         rows: &Buf<Row>,
     ) -> Result<()> {
         let Layout { dt_rank, state } = self.layout;
@@ -151,8 +159,9 @@ impl SsmStep<'_> {
             let params = plan.gpu().upload("ssm_step params", &[params], Usage::Uniform)?;
             let bound = [
                 ("params", params.bind()),
+                ("batch", batch.bind()),
                 ("rows", rows.bind()),
-                ("projected", projected.buf.bind()),
+                ("x", projected.buf.bind()),
                 ("xg", xg.buf.bind()),
                 ("dt_bias", self.dt_bias.bind()),
                 ("a_skip", self.a_skip.bind()),
@@ -166,8 +175,12 @@ impl SsmStep<'_> {
                 bytes: (shard.rows * format.device_row_bytes(dt_rank) + floats(states + 2 * shard.rows)) as u64,
                 row_bytes: floats(dt_rank + 2 * state + 3 * shard.rows + 2 * states) as u64,
             };
-            let grid = [Count::of(shard.rows, form.channels()), Count::Rows(1)];
-            plan.dispatch(&def(form, format, state), label, &bound, grid, cost)?;
+            let choices = COLUMNS.map(|columns| {
+                let passes = Count::Rows(columns);
+                let grid = [Count::of(shard.rows, form.channels()), passes];
+                Choice { most_rows: columns, def: def(Form { columns, ..form }, format, state), grid, passes }
+            });
+            plan.dispatch_by_rows(choices.to_vec(), label, &bound, cost)?;
         }
         Ok(())
     }
@@ -175,7 +188,8 @@ impl SsmStep<'_> {
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| [1, 16].map(|n| def(form, format, n)));
-    Form::all(caps).into_iter().flat_map(of_form).collect()
+    let of_columns = |form| [1, 8].map(|columns| Form { columns, ..form });
+    Form::all(caps).into_iter().flat_map(of_columns).flat_map(of_form).collect()
 }
 
 /// As [`scan`]'s, for one token after a product of R values.
@@ -189,7 +203,8 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
                 (1, 1, Layout { dt_rank: 1, state: 1 }, Some(1e-6)),
                 (1, 70, Layout { dt_rank: 12, state: 16 }, Some(1e-6)),
                 (3, 40, Layout { dt_rank: 33, state: 10 }, Some(1e-5)),
-                (5, 64, Layout { dt_rank: 48, state: 32 }, None),
+                (2, 64, Layout { dt_rank: 48, state: 32 }, None),
+                (11, 40, Layout { dt_rank: 20, state: 9 }, Some(1e-5)),
             ];
             let of_codes = [(3, 40, Layout { dt_rank: 256, state: 10 }, Some(1e-5))];
             for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
@@ -260,5 +275,6 @@ fn build(
     let table = io.input("rows", &table)?;
     let step =
         SsmStep { dt_proj: &dt_proj, dt_bias: &dt_bias, a_skip: &a_skip, state: &state_buf, layout, eps, versions };
-    step.record(&mut io.plan, "y", (&projected, &xg, &y), form, &table)
+    let batch = io.uniform(Batch { rows: size(rows), ..Default::default() })?;
+    step.record(&mut io.plan, "y", (&projected, &xg, &y), (form, &batch), &table)
 }

@@ -166,7 +166,7 @@ impl Builder<'_> {
                 versions: VERSIONS,
             };
             let operands = (&on.projected, &on.xg, &on.gated);
-            step.record(plan, &at("ssm_step"), operands, self.variants.step, self.table)?;
+            step.record(plan, &at("ssm_step"), operands, (self.variants.step, batch), self.table)?;
             let residual = (Prologue::None, Epilogue::ResidualNorm(x, before(i + 1)));
             layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, product(&layer.out_proj))?;
             parts = layer.out_proj.square_parts();

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, run};
 use peregrine::format::WeightFormat;
-use peregrine::model::{Config, Forward, MemoryPlan, SHAPES, Shape, Weights};
+use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, SHAPES, Shape, Weights};
 use peregrine::runtime::Checkpoint;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ pub struct Bench {
     /// Tokens consumed before, such as 0,1k,16k,130k
     #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0", value_parser = tokens)]
     n_depth: Vec<usize>,
+    /// Conversations that generate at once, a row of each step, such as 1,8
+    #[arg(long, visible_alias = "npl", value_name = "N", value_delimiter = ',', default_value = "1")]
+    n_parallel: Vec<usize>,
     /// Measurements of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
@@ -79,6 +82,7 @@ impl Bench {
             prompt: self.n_prompt.clone(),
             generate: self.n_gen.clone(),
             depths: self.n_depth.clone(),
+            parallel: self.n_parallel.clone(),
             repetitions: self.repetitions,
             warmup: !self.no_warmup,
             profile: self.profile,
@@ -101,7 +105,8 @@ impl Bench {
     }
 
     fn load(&self) -> anyhow::Result<(Forward, Subject)> {
-        let layout = self.kernels.options(self.chunk);
+        let slots = self.n_parallel.iter().copied().max().unwrap_or(1);
+        let layout = ForwardOptions { slots, ..self.kernels.options(self.chunk) };
         let mut bar = LoadBar::new();
         let (gpu, name, tied, config, weights);
         if let Some(shape) = &self.shape {

@@ -10,13 +10,13 @@ pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for row in &report.rows {
         let name = row.test.split(" @ ").next().unwrap_or(&row.test).to_owned();
-        let point = (row.depth as f64, row.tokens_per_s());
+        let point = (row.size.depth as f64, row.tokens_per_s());
         match lines.iter_mut().find(|(known, _)| *known == name) {
             Some((_, points)) => points.push(point),
             None => lines.push((name, vec![point])),
         }
     }
-    let deepest = report.rows.iter().map(|row| row.depth).max().unwrap_or(0).max(1) as f64;
+    let deepest = report.rows.iter().map(|row| row.size.depth).max().unwrap_or(0).max(1) as f64;
     let fastest = report.rows.iter().map(|row| row.tokens_per_s()).fold(1.0, f64::max);
     let bytes = report.gpu_bytes as f64 / 1e6;
 
@@ -49,7 +49,7 @@ pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
         .build_cartesian_2d(0.0..deepest, 0.0..bytes * 1.2)?;
     let mut mesh = chart.configure_mesh();
     mesh.x_desc("tokens consumed before").y_desc("MB on the device").label_style(font).draw()?;
-    let depths = report.rows.iter().map(|row| (row.depth as f64, row.gpu_bytes as f64 / 1e6));
+    let depths = report.rows.iter().map(|row| (row.size.depth as f64, row.gpu_bytes as f64 / 1e6));
     let mut depths: Vec<_> = depths.collect();
     depths.sort_by(|a, b| a.0.total_cmp(&b.0));
     chart.draw_series(LineSeries::new(depths, BLUE.stroke_width(2)).point_size(3))?;
