@@ -233,7 +233,8 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
     if common::no_gpu("a_row_of_a_step_has_the_same_bits_alone_and_among_any_others") {
         return;
     }
-    let gpu = common::gpu();
+    // As release builds run them: a CPU driver takes minutes to compile so many kernels with checks.
+    let gpu = common::gpu_with(Switches { checked: Some(false), ..Switches::from_env().unwrap() });
     let most = 17;
     for format in WeightFormat::ALL {
         let products = Products::new(&gpu, format, most);
