@@ -202,7 +202,7 @@ impl Products {
         let squares: Vec<f32> =
             tokens.iter().flat_map(|token| self.squares[token * Self::PARTS..][..Self::PARTS].to_vec()).collect();
         let squares = gpu.upload("squares", &squares, Usage::Storage).unwrap();
-        let weight = gpu.upload("weight", &vec![0.7f32; Self::ROWS], Usage::Storage).unwrap();
+        let weight = gpu.upload("weight", &[0.7f32; Self::ROWS], Usage::Storage).unwrap();
         let batch = gpu.upload("batch", &[Batch { rows: count as u32, ..Default::default() }], Usage::Uniform).unwrap();
         let out = |label| Activation::new(gpu, label, count, Self::ROWS).unwrap();
         let [y, stream, normed] = ["y", "stream", "normed"].map(out);
@@ -244,7 +244,11 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
         for form in forms {
             let product = Product::Matvec(form);
             let alone: Vec<_> = (0..most).flat_map(|token| products.of(product, &[token])).collect();
-            let counts = if format == WeightFormat::F32 { (1..=most).collect() } else { vec![2, 3, 5, 8, 9, 17] };
+            let counts = match format {
+                WeightFormat::F32 => (1..=most).collect(),
+                WeightFormat::Bf16 | WeightFormat::Q4_0 => vec![2, 3, 5, 8, 9, 17],
+                _ => vec![8, 9, 17],
+            };
             for count in counts {
                 // Other neighbours and other places at each count.
                 let tokens: Vec<usize> = (0..count).map(|row| (row * 5 + count) % most).collect();

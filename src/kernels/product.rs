@@ -295,8 +295,14 @@ pub(super) fn tolerance(product: Product, columns: usize) -> Tolerance {
     Tolerance { abs: FAST.abs * (columns as f64 / 129.0).sqrt().max(1.0), ..FAST }
 }
 
-/// Cases of a product with some epilogues, in every format.
-pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogues: &[EpilogueKind]) -> Vec<Case> {
+/// Cases of a product with some epilogues, in every format, of so many tokens at most.
+pub(super) fn cases(
+    kernel: &'static str,
+    form: &str,
+    product: Product,
+    epilogues: &[EpilogueKind],
+    most_tokens: impl Fn(WeightFormat) -> usize,
+) -> Vec<Case> {
     let mut cases = Vec::new();
     // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
     let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 1 };
@@ -307,6 +313,7 @@ pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogue
         let plain = format.is_plain();
         for epilogue in epilogues.iter().copied().take(if plain { epilogues.len() } else { 1 }) {
             for &(tokens, rows, columns) in if plain { &of_values[..] } else { &of_codes } {
+                let tokens = tokens.min(most_tokens(format));
                 let then = format!("{epilogue:?}").to_lowercase();
                 let shape = format!("{form} {format} {then} {tokens}x{rows}x{columns}");
                 let build = move |io: &mut Io| build(io, product, format, epilogue, (tokens, rows, columns));
@@ -315,7 +322,8 @@ pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogue
         }
     }
     for format in WeightFormat::ALL {
-        let range = move |io: &mut Io| build_range(io, product, format);
+        let tokens = most_tokens(format).min(11);
+        let range = move |io: &mut Io| build_range(io, product, format, tokens);
         cases.push(Case::new(kernel, format!("{form} {} large and small values", format.name()), range));
     }
     cases
@@ -323,10 +331,10 @@ pub(super) fn cases(kernel: &'static str, form: &str, product: Product, epilogue
 
 /// Tokens and rows of W whose values are far apart, from 2^-40 to 2^40: beyond f16 at both ends. All values are positive, so
 /// that every y is right in the relative sense.
-fn build_range(io: &mut Io, product: Product, format: WeightFormat) -> Result<()> {
+fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usize) -> Result<()> {
     const EXACT: Tolerance = Tolerance { nmse: 1e-12, abs: 0.0, rel: 2e-6 };
     const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 1e-3 };
-    let (tokens, rows, columns) = (11, 37, 45);
+    let (rows, columns) = (37, 45);
     // Where values or scales are f16.
     let narrow = !matches!(
         format,
