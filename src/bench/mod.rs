@@ -1,8 +1,10 @@
 //! How fast a model runs on an adapter, and what of that the adapter allows: tokens a second beside the bytes that they
 //! must read, and those beside what the adapter reads at best.
 
+mod longest;
 mod report;
 
+pub use longest::{Length, Longest, key_value_bytes, longest};
 pub use report::{KernelTime, Report, Row, Size, Subject};
 
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@ use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use peregrine::bench::{Options, Subject, run};
+use peregrine::bench::{Options, Subject, longest, run};
 use peregrine::format::WeightFormat;
 use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, SHAPES, Shape, Weights};
 use peregrine::runtime::Checkpoint;
@@ -51,7 +51,10 @@ pub struct Bench {
     /// Time each kernel of a decode step and of a chunk
     #[arg(long)]
     profile: bool,
-    /// Draw speed and memory against the depths of -d into this SVG file
+    /// Instead of tests: read one prompt of N tokens and generate N / 8, with speed and memory at every doubling
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1M", value_parser = tokens)]
+    longest: Option<usize>,
+    /// Draw speed and memory into this SVG file: against the depths of -d, or the lengths of --longest
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
     /// How to print the results
@@ -90,6 +93,9 @@ impl Bench {
         let (mut forward, subject) = self.load()?;
         let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} measuring {msg}")?);
         spinner.enable_steady_tick(Duration::from_millis(200));
+        if let Some(most) = self.longest {
+            return self.run_longest(&mut forward, subject, most as u64, &spinner);
+        }
         let report = run(&mut forward, subject, &options, &mut |what| spinner.set_message(what.to_owned()))?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
@@ -100,6 +106,30 @@ impl Bench {
             Output::Md => write!(stdout, "{}", report.markdown())?,
             Output::Json => writeln!(stdout, "{:#}", report.json())?,
             Output::Csv => write!(stdout, "{}", report.csv())?,
+        }
+        Ok(())
+    }
+
+    fn run_longest(
+        &self,
+        forward: &mut Forward,
+        subject: Subject,
+        most: u64,
+        spinner: &ProgressBar,
+    ) -> anyhow::Result<()> {
+        let longest = longest(forward, subject, (most, most / 8), &mut |length| {
+            let done = if length.prompt { "read" } else { "generated" };
+            spinner.set_message(format!("{} tokens {done}, {:.1} t/s", length.tokens, length.tokens_per_s));
+        })?;
+        spinner.finish_and_clear();
+        if let Some(path) = &self.picture {
+            picture::draw_longest(&longest, path).with_context(|| format!("cannot draw {}", path.display()))?;
+        }
+        let mut stdout = std::io::stdout().lock();
+        match self.output {
+            Output::Md => write!(stdout, "{}", longest.markdown())?,
+            Output::Json => writeln!(stdout, "{:#}", longest.json())?,
+            Output::Csv => bail!("--longest prints md or json"),
         }
         Ok(())
     }

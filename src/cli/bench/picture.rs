@@ -1,6 +1,6 @@
-//! Speed and memory against position, as an SVG picture.
+//! Speed and memory against position, as SVG pictures.
 
-use peregrine::bench::Report;
+use peregrine::bench::{Length, Longest, Report};
 use plotters::prelude::*;
 use plotters::style::FontStyle;
 use std::path::Path;
@@ -53,6 +53,68 @@ pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
     let mut depths: Vec<_> = depths.collect();
     depths.sort_by(|a, b| a.0.total_cmp(&b.0));
     chart.draw_series(LineSeries::new(depths, BLUE.stroke_width(2)).point_size(3))?;
+    area.present()?;
+    Ok(())
+}
+
+/// Memory besides the weights by length, beside the keys and values of a transformer, both axes by powers of ten; and the speed
+/// below.
+pub fn draw_longest(longest: &Longest, path: &Path) -> anyhow::Result<()> {
+    let (first, last) =
+        (1000.0, longest.lengths.iter().map(|length| length.tokens).max().unwrap_or(0).max(2000) as f64);
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    let cache = |tokens: f64| tokens * mb(longest.key_value_bytes);
+    let least =
+        longest.lengths.iter().map(|length| mb(longest.working_bytes(length))).fold(cache(first) / 4.0, f64::min);
+
+    let area = SVGBackend::new(path, (900, 760)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let font = ("sans-serif", 15).into_font();
+    let title = format!("{} {} · {}", longest.subject.model, longest.subject.weights, longest.adapter.name);
+    area.draw(&Text::new(title, (20, 12), ("sans-serif", 18, FontStyle::Bold).into_font()))?;
+    let (_, area) = area.split_vertically(36);
+    let (memory, speed) = area.split_vertically(440);
+
+    let mut chart = ChartBuilder::on(&memory)
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(80)
+        .build_cartesian_2d((first..last).log_scale(), (least / 2.0..cache(last) * 2.0).log_scale())?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc("tokens").y_desc("MB besides the weights").label_style(font.clone()).draw()?;
+    let measured = |prompt: bool, value: &dyn Fn(&Length) -> f64| -> Vec<(f64, f64)> {
+        let of_kind = longest.lengths.iter().filter(|length| length.prompt == prompt);
+        of_kind.map(|length| (length.tokens as f64, value(length))).collect()
+    };
+    let working = |length: &Length| mb(longest.working_bytes(length));
+    let cached = |share: f64| vec![(first, cache(first) / share), (last, cache(last) / share)];
+    let lines = [
+        ("reading, measured", BLUE, measured(true, &working)),
+        ("generating, measured", GREEN, measured(false, &working)),
+        ("keys and values of a transformer, computed", RED, cached(1.0)),
+        ("the same, shared by four queries", MAGENTA, cached(4.0)),
+    ];
+    for (name, color, points) in lines {
+        let size = if name.ends_with("measured") { 3 } else { 0 };
+        let legend = move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2));
+        chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(size))?.label(name).legend(legend);
+    }
+    let mut labels = chart.configure_series_labels();
+    labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE).border_style(BLACK);
+    labels.label_font(font.clone()).draw()?;
+
+    let fastest = longest.lengths.iter().map(|length| length.tokens_per_s).fold(1.0, f64::max);
+    let mut chart = ChartBuilder::on(&speed)
+        .margin(12)
+        .x_label_area_size(40)
+        .y_label_area_size(80)
+        .build_cartesian_2d((first..last).log_scale(), 0.0..fastest * 1.1)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc("tokens").y_desc("tokens/s").label_style(font).draw()?;
+    for (color, prompt) in [(BLUE, true), (GREEN, false)] {
+        let points = measured(prompt, &|length| length.tokens_per_s);
+        chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?;
+    }
     area.present()?;
     Ok(())
 }
