@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 /// Bytes that the process holds on its heap.
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
+/// One test at a time counts.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 struct Counting;
 
 #[global_allocator]
@@ -35,6 +38,7 @@ fn nothing_grows_from_token_to_token() {
     if common::no_gpu("nothing_grows_from_token_to_token") {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let gpu = common::gpu();
     let mut forward = common::made_up(&gpu, &common::made_up_shape(64, 2, 300), WeightFormat::F32);
     let mut run = |steps: usize| {
@@ -57,4 +61,69 @@ fn nothing_grows_from_token_to_token() {
     let held = vec![0u8; 1 << 20];
     assert!(LIVE.load(Ordering::Relaxed) - after >= 1 << 20);
     drop(held);
+}
+
+/// Reads and generates so many tokens in one conversation, in pieces that are made as they are needed, and says how much the heap
+/// and the device hold after the first `settled` of each, and at the end.
+fn hold(read: usize, generate: usize, settled: usize) -> [(isize, u64); 2] {
+    use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
+    let gpu = common::gpu();
+    let dir = tempfile::tempdir().unwrap();
+    common::TINY.write(dir.path());
+    let options = EngineOptions { chunk: 256, ..Default::default() };
+    let engine = Engine::load(&gpu, Checkpoint::open(dir.path()).unwrap(), options, &mut |_| {}).unwrap();
+    let mut session = engine.session(Sampling { temperature: 1.0, ..Sampling::GREEDY }).unwrap();
+    let feed = |session: &mut peregrine::runtime::Session, tokens: usize| {
+        for first in (0..tokens).step_by(1000) {
+            let ids: Vec<u32> =
+                (first..tokens.min(first + 1000)).map(|at| (at * 7 % common::TINY.vocab) as u32).collect();
+            session.feed(&ids).unwrap();
+        }
+    };
+    feed(&mut session, settled);
+    drop(session.generate(&[], &AnswerOptions::tokens(3)).unwrap());
+    let held = || {
+        gpu.flush().unwrap();
+        (LIVE.load(Ordering::Relaxed), gpu.allocated_bytes())
+    };
+    let before = held();
+    feed(&mut session, read - settled);
+    let after_reading = held();
+    assert!(after_reading.0 - before.0 < 64 << 10, "{} bytes more after {read} tokens", after_reading.0 - before.0);
+    assert_eq!(before.1, after_reading.1);
+
+    let mut generation = session.generate(&[], &AnswerOptions::default()).unwrap();
+    let mut settled_at = before;
+    for token in 0..generate {
+        assert!(generation.next_id().unwrap().is_some());
+        if token == settled {
+            settled_at = held();
+        }
+    }
+    assert_eq!(generation.tokens(), generate);
+    [settled_at, held()]
+}
+
+fn a_text_of_any_length_takes_the_same_memory(read: usize, generate: usize) {
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    // An answer's last tokens are kept: up to twice the 4096 that penalties look at.
+    let [before, after] = hold(read, generate, 9000);
+    eprintln!("{read} tokens read, {generate} generated: {before:?} bytes on heap and device, then {after:?}");
+    assert!(after.0 - before.0 < 64 << 10, "{} bytes more on the heap", after.0 - before.0);
+    assert_eq!(before.1, after.1);
+}
+
+#[test]
+fn a_long_text_takes_the_same_memory() {
+    if !common::no_gpu("a_long_text_takes_the_same_memory") {
+        a_text_of_any_length_takes_the_same_memory(20_000, 12_000);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes on a software driver"]
+fn a_million_tokens_take_the_same_memory() {
+    if !common::no_gpu("a_million_tokens_take_the_same_memory") {
+        a_text_of_any_length_takes_the_same_memory(1_000_000, 100_000);
+    }
 }

@@ -316,14 +316,14 @@ fn a_batch_gives_each_row_its_own_bits() {
     let gpu = gpu();
     let expected = Expected::read(&fixture("falcon-tiny").join("expected.safetensors"));
     let ids = expected.ids("ids.64");
-    let slots = 5;
+    let slots = 17;
     // Slot s reads its own stretch, then all decode together; alone each does the same.
-    let prompt = |s: usize| &ids[s * 7..s * 7 + 3 + s];
+    let prompt = |s: usize| &ids[s * 2..s * 3 + 3];
     let run = |forward: &mut Forward, members: &[usize]| -> Vec<Vec<f32>> {
         for s in members {
             forward.reset(*s).unwrap();
             forward.prefill(*s, prompt(*s), |_| Ok(())).unwrap();
-            forward.set_next(*s, ids[50 + *s]).unwrap();
+            forward.set_next(*s, ids[40 + *s]).unwrap();
         }
         forward.set_decoding(members).unwrap();
         let mut rows = vec![Vec::new(); members.len()];
@@ -337,10 +337,13 @@ fn a_batch_gives_each_row_its_own_bits() {
         rows
     };
     let mut forward = load(&gpu, &fixture("falcon-tiny"), ForwardOptions { slots, chunk: 16, ..Default::default() });
-    let together = run(&mut forward, &[3, 0, 4, 1, 2]);
-    for (row, s) in [3, 0, 4, 1, 2].into_iter().enumerate() {
-        let alone = run(&mut forward, &[s]);
-        assert!(alone[0] == together[row], "slot {s} alone and in row {row}");
+    let alone: Vec<Vec<f32>> = (0..slots).map(|s| run(&mut forward, &[s]).swap_remove(0)).collect();
+    assert!(alone[0] != alone[1]);
+    for rows in [2, 3, 5, 8, 16, 17] {
+        let members: Vec<usize> = (0..rows).map(|row| (row * 3 + rows) % slots).collect();
+        for (row, bits) in run(&mut forward, &members).iter().enumerate() {
+            assert!(*bits == alone[members[row]], "slot {} alone and in row {row} of {rows}", members[row]);
+        }
     }
 }
 

@@ -103,7 +103,13 @@ impl Run {
         let mut answer = match prompt {
             None => {
                 interrupt.ends(session.cancel_handle());
-                session.resume(options)?
+                match session.resume(options) {
+                    Err(Error::NothingToResume) => {
+                        eprintln!("the model had come to its end there: a prompt would go on");
+                        return Ok(Ending::Done);
+                    }
+                    answer => answer?,
+                }
             }
             Some(prompt) if self.conversation => {
                 let text = match prompt.text() {

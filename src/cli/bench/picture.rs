@@ -57,6 +57,19 @@ pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Powers of ten, and nothing between them.
+fn decade(value: &f64) -> String {
+    let power = value.log10();
+    if (power - power.round()).abs() > 1e-6 {
+        return String::new();
+    }
+    match *value {
+        v if v >= 1e6 => format!("{:.0}M", v / 1e6),
+        v if v >= 1e3 => format!("{:.0}k", v / 1e3),
+        v => format!("{v}"),
+    }
+}
+
 /// Memory besides the weights by length, beside the keys and values of a transformer, both axes by powers of ten; and the speed
 /// below.
 pub fn draw_longest(longest: &Longest, path: &Path) -> anyhow::Result<()> {
@@ -81,7 +94,8 @@ pub fn draw_longest(longest: &Longest, path: &Path) -> anyhow::Result<()> {
         .y_label_area_size(80)
         .build_cartesian_2d((first..last).log_scale(), (least / 2.0..cache(last) * 2.0).log_scale())?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens").y_desc("MB besides the weights").label_style(font.clone()).draw()?;
+    mesh.x_desc("tokens").y_desc("MB besides the weights").label_style(font.clone());
+    mesh.x_label_formatter(&decade).y_label_formatter(&decade).draw()?;
     let measured = |prompt: bool, value: &dyn Fn(&Length) -> f64| -> Vec<(f64, f64)> {
         let of_kind = longest.lengths.iter().filter(|length| length.prompt == prompt);
         of_kind.map(|length| (length.tokens as f64, value(length))).collect()
@@ -110,7 +124,7 @@ pub fn draw_longest(longest: &Longest, path: &Path) -> anyhow::Result<()> {
         .y_label_area_size(80)
         .build_cartesian_2d((first..last).log_scale(), 0.0..fastest * 1.1)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens").y_desc("tokens/s").label_style(font).draw()?;
+    mesh.x_desc("tokens").y_desc("tokens/s").label_style(font).x_label_formatter(&decade).draw()?;
     for (color, prompt) in [(BLUE, true), (GREEN, false)] {
         let points = measured(prompt, &|length| length.tokens_per_s);
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?;
