@@ -28,7 +28,7 @@
 //! | [`gpu`] | the only place that names wgpu: device, buffers, kernels linked from WGSL, recorded plans |
 //! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
 //! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
-//! | [`runtime`] | checkpoints, engines that advance slots, sampling, sessions |
+//! | [`runtime`] | checkpoints, engines that advance many slots at once, sampling, sessions and their snapshots |
 //! | [`eval`] | how well a model predicts a text, and how far from another model |
 //! | [`bench`](mod@bench) | how fast it is on any adapter, beside what the adapter allows |
 //! | [`selftest`] | shows on any adapter that its numbers are right |
@@ -41,6 +41,10 @@
 //! A slot's state has two versions: a step reads one and writes the other, so that the step which ran ahead of the end of
 //! an answer can be taken back. Sums run in an order that depends on the phase (prefill or decode) alone: however a prompt
 //! is cut into chunks and whoever else is in a batch, the bits are the same.
+//!
+//! Sessions share their steps: whoever waits for a token runs a turn, which is a decode step of every slot that can go on and
+//! one chunk of a prompt. A state has one size at any length, so it is kept at every turn of a conversation, copied to fork one
+//! ([`runtime::Session::fork`]), and written to a file ([`runtime::Snapshot`]).
 
 #![warn(missing_docs)]
 
