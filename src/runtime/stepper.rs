@@ -110,7 +110,16 @@ impl Stepper {
     /// Waits for the oldest step under way.
     fn arrive(&mut self) -> Result<()> {
         let Some(oldest) = self.under_way.pop_front() else { return Ok(()) };
-        for (slot, id) in pollster::block_on(self.forward.arrived(oldest))? {
+        let slots = oldest.slots().to_vec();
+        let arrived = pollster::block_on(self.forward.arrived(oldest)).inspect_err(|error| {
+            // Whoever waits for one of these tokens would wait for ever.
+            for slot in slots {
+                let problem = error.to_string();
+                self.seats[slot].decoding = false;
+                self.seats[slot].arrived.push_back(Err(Error::Gpu { what: "a step".to_owned(), problem }));
+            }
+        })?;
+        for (slot, id) in arrived {
             let seat = &mut self.seats[slot];
             if !seat.decoding {
                 continue;
@@ -265,7 +274,11 @@ impl Stepper {
         }
         let seat = &mut self.seats[slot];
         let end = (seat.fed + self.forward.chunk()).min(seat.prompt.len());
-        self.forward.feed(slot, &seat.prompt[seat.fed..end])?;
+        if let Err(error) = self.forward.feed(slot, &seat.prompt[seat.fed..end]) {
+            // Its own session is to meet with it too, whoever's turn this was.
+            self.reading.push_front(slot);
+            return Err(error);
+        }
         self.counts.chunks += 1;
         self.counts.fed += (end - seat.fed) as u64;
         (seat.fed, seat.unfed) = (end, 0);
