@@ -8,7 +8,7 @@ use peregrine::eval::{Accuracy, Mean, Question, Report, WINDOW, ask, run};
 use peregrine::gpu::Gpu;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
-use peregrine::text::Specials;
+use peregrine::text::{Specials, utf8};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -183,10 +183,7 @@ fn with_error(mean: Mean, digits: usize) -> String {
 
 fn read_text(path: &Path) -> anyhow::Result<String> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        anyhow::anyhow!("{} is not UTF-8 text: byte {at} does not belong to a character", path.display())
-    })
+    Ok(utf8(&path.display().to_string(), bytes)?)
 }
 
 /// Progress with what came out so far, on a terminal.

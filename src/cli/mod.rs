@@ -6,6 +6,7 @@ mod chat;
 mod devices;
 mod eval;
 mod inspect;
+mod interrupt;
 mod logits;
 mod model;
 mod prompt;

@@ -1,52 +1,15 @@
 //! The prompt of `run`: where it comes from, and how it is read without ever being in memory as a whole.
 
+use super::interrupt::Interrupt;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use peregrine::Error;
-use peregrine::runtime::{CancelHandle, Session};
-use peregrine::text::{Pieces, Specials};
+use peregrine::runtime::Session;
+use peregrine::text::{Pieces, Specials, utf8};
 use std::fs::File;
 use std::io::{Cursor, IsTerminal, Read};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// Ctrl-C: the first ends what is under way, the second the program.
-#[derive(Clone, Default)]
-pub struct Interrupt {
-    hit: Arc<AtomicBool>,
-    ends: Arc<Mutex<Option<CancelHandle>>>,
-}
-
-impl Interrupt {
-    /// Listens from now on; until then Ctrl-C ends the program as ever.
-    pub fn listen(&self) {
-        let heard = self.clone();
-        // Where no handler can be set it goes on doing that.
-        let _ = ctrlc::set_handler(move || {
-            if heard.hit.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            if let Some(handle) = &*heard.ends.lock().unwrap_or_else(|e| e.into_inner()) {
-                handle.cancel();
-            }
-        });
-    }
-
-    pub fn hit(&self) -> bool {
-        self.hit.load(Ordering::SeqCst)
-    }
-
-    /// From now on it ends what a session does.
-    pub fn ends(&self, handle: CancelHandle) {
-        *self.ends.lock().unwrap_or_else(|e| e.into_inner()) = Some(handle.clone());
-        if self.hit() {
-            handle.cancel();
-        }
-    }
-}
 
 /// A text that is to be read.
 pub struct Prompt {
@@ -91,10 +54,7 @@ impl Prompt {
     pub fn text(mut self) -> anyhow::Result<String> {
         let mut bytes = Vec::new();
         self.from.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", self.what))?;
-        String::from_utf8(bytes).map_err(|e| {
-            let at = e.utf8_error().valid_up_to() as u64;
-            Error::NotText { what: self.what, at }.into()
-        })
+        Ok(utf8(&self.what, bytes)?)
     }
 
     /// Feeds it to a session by pieces of at most `chunk` tokens. Each was read whole when this comes back, also where it

@@ -1,8 +1,9 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
+use super::interrupt::Interrupt;
 use super::is_broken_pipe;
 use super::model::{ModelArgs, TemplateArgs};
-use super::prompt::{Interrupt, Prompt, ReadPrompt};
+use super::prompt::{Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
 use clap::Args;
 use peregrine::Error;
@@ -102,7 +103,7 @@ impl Run {
         let before = session.position();
         let mut answer = match prompt {
             None => {
-                interrupt.ends(session.cancel_handle());
+                interrupt.ends(0, session.cancel_handle());
                 match session.resume(options) {
                     Err(Error::NothingToResume) => {
                         eprintln!("the model had come to its end there: a prompt would go on");
@@ -119,7 +120,7 @@ impl Run {
                 if let Some(system) = &self.system_prompt {
                     session.system(system);
                 }
-                interrupt.ends(session.cancel_handle());
+                interrupt.ends(0, session.cancel_handle());
                 session.send(&text, options)?
             }
             Some(prompt) => {
@@ -129,7 +130,7 @@ impl Run {
                     self.say_stopped(&read);
                     return Ok(Ending::Interrupted);
                 }
-                interrupt.ends(session.cancel_handle());
+                interrupt.ends(0, session.cancel_handle());
                 session.complete(&[], options)?
             }
         };

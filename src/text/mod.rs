@@ -13,3 +13,13 @@ pub use stream::TextStream;
 pub use template::{CHATML, Message, Span, Template};
 pub use tokenizer::{Specials, Tokenizer};
 pub use vocabulary::{Kind as TokenKind, Vocabulary};
+
+use crate::error::{Error, Result};
+
+/// Bytes as text; `what` is its name for messages.
+pub fn utf8(what: &str, bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to() as u64;
+        Error::NotText { what: what.to_owned(), at }
+    })
+}

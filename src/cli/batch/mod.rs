@@ -3,18 +3,19 @@
 mod journal;
 mod request;
 
+use super::interrupt::Interrupt;
 use super::model::ModelArgs;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use journal::Journal;
 use peregrine::Error;
-use peregrine::runtime::{CancelHandle, Engine, PrefixBudget, Reuse, Sampling, StateBudget};
+use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, StateBudget};
 use request::{Line, Reply};
 use std::collections::HashSet;
 use std::io::{BufRead, Seek};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 #[derive(Args)]
@@ -43,9 +44,7 @@ struct Work<'a> {
     lines: Mutex<Lines>,
     journal: Mutex<Journal>,
     bar: ProgressBar,
-    /// What each worker does now.
-    handles: &'a [Mutex<Option<CancelHandle>>],
-    stopped: &'a AtomicBool,
+    interrupt: Interrupt,
     tokens: AtomicU64,
     failed: AtomicU64,
     started: Instant,
@@ -72,18 +71,15 @@ impl Batch {
         engine.set_prefix_cache(PrefixBudget { bytes: budget.device / 2, reuse: Reuse::Read });
         engine.set_state_budget(budget)?;
 
-        let stopped = Arc::new(AtomicBool::new(false));
-        let handles: Arc<Vec<Mutex<Option<CancelHandle>>>> =
-            Arc::new((0..self.slots).map(|_| Mutex::default()).collect());
-        stop_on_ctrl_c(stopped.clone(), handles.clone());
+        let interrupt = Interrupt::default();
+        interrupt.listen();
         let work = Work {
             engine: &engine,
             predict: self.predict,
             lines: Mutex::new(Lines { input, number: 0, seen: HashSet::new() }),
             journal: Mutex::new(journal),
             bar: bar(total),
-            handles: &handles,
-            stopped: &stopped,
+            interrupt: interrupt.clone(),
             tokens: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             started: Instant::now(),
@@ -113,7 +109,7 @@ impl Batch {
             eprintln!("{} {prefix} {} tokens were not read again", beginnings.hits, beginnings.tokens_saved);
         }
         outcomes.into_iter().collect::<anyhow::Result<()>>()?;
-        if stopped.load(Ordering::Relaxed) {
+        if interrupt.hit() {
             eprintln!("stopped; the same command goes on");
             return Err(Error::Cancelled.into());
         }
@@ -157,28 +153,13 @@ fn bar(total: Option<u64>) -> ProgressBar {
     }
 }
 
-/// The first Ctrl-C ends the work after what each worker does now; what is not answered then is not written. The second ends
-/// the program.
-fn stop_on_ctrl_c(stopped: Arc<AtomicBool>, handles: Arc<Vec<Mutex<Option<CancelHandle>>>>) {
-    let _ = ctrlc::set_handler(move || {
-        if stopped.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        for handle in handles.iter() {
-            if let Some(handle) = &*lock(handle) {
-                handle.cancel();
-            }
-        }
-    });
-}
-
 impl Work<'_> {
     /// Answers requests until there are no more.
     fn run(&self, worker: usize) -> anyhow::Result<()> {
         let outcome = self.answer_all(worker);
         if outcome.is_err() {
             // What one worker cannot go on after, such as a lost device or a full disk, no other can.
-            self.stopped.store(true, Ordering::Relaxed);
+            self.interrupt.stop();
         }
         outcome
     }
@@ -188,15 +169,9 @@ impl Work<'_> {
             let reply = match line.request {
                 Err(ref refusal) => Some(line.refused(refusal)),
                 Ok(ref request) => {
-                    let session = self.engine.session(Sampling { seed: line.number as u64, ..Sampling::GREEDY })?;
-                    *lock(&self.handles[worker]) = Some(session.cancel_handle());
-                    // Whoever stopped us a moment ago did not know of this session.
-                    let reply = match self.stopped.load(Ordering::Relaxed) {
-                        true => Ok(None),
-                        false => request.answer(session, &line, self.predict, self.stopped),
-                    };
-                    *lock(&self.handles[worker]) = None;
-                    reply?
+                    let session = self.engine.session(Sampling::GREEDY)?;
+                    self.interrupt.ends(worker, session.cancel_handle());
+                    request.answer(session, &line, self.predict, &self.interrupt)?
                 }
             };
             // Nothing was said where it was cut off.
@@ -218,7 +193,7 @@ impl Work<'_> {
     fn next_line(&self) -> anyhow::Result<Option<Line>> {
         let mut lines = lock(&self.lines);
         loop {
-            if self.stopped.load(Ordering::Relaxed) {
+            if self.interrupt.hit() {
                 return Ok(None);
             }
             let mut text = Vec::new();

@@ -1,11 +1,11 @@
 //! A line of a batch: what it asks for, and the line that answers it. The fields are OpenAI's, with llama.cpp's settings of
 //! sampling beside them.
 
+use crate::cli::interrupt::Interrupt;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Finish, Sampling, SamplingDefaults, Session};
 use peregrine::text::{Message, Specials};
 use peregrine::{Error, Result};
 use serde_json::{Map, Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A line of the input.
@@ -250,7 +250,7 @@ impl Request {
         mut session: Session,
         line: &Line,
         predict: usize,
-        stopped: &AtomicBool,
+        interrupt: &Interrupt,
     ) -> Result<Option<Reply>> {
         let model = *session.engine().checkpoint().defaults();
         let mut options = self.options.clone();
@@ -260,7 +260,7 @@ impl Request {
             Err(refusal) => return Ok(Some(line.refused(&refusal))),
         };
         match session.set_sampling(sampling).and_then(|()| self.choices(&mut session, &options)) {
-            _ if stopped.load(Ordering::Relaxed) => Ok(None),
+            _ if interrupt.hit() => Ok(None),
             Ok(Answered { choices, read, generated }) => {
                 let (object, id) = match self.what {
                     What::Chat(_) => ("chat.completion", "chatcmpl"),
