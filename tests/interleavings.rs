@@ -1,41 +1,21 @@
 //! Whatever is done to conversations side by side, each gives what one that was never disturbed gives.
 
 mod common;
+#[path = "common/kept.rs"]
+mod kept;
 
-use common::{fixture, gpu, no_gpu};
+use common::{gpu, no_gpu};
+use kept::{PLAIN, engine, room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{
-    AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot,
-    StateBudget,
+    AnswerOptions, Engine, Finish, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot, StateBudget,
 };
-use peregrine::text::{Message, Template};
+use peregrine::text::Message;
 use std::collections::HashMap;
 
 const SLOTS: usize = 3;
-
-/// Shows each message on a line of its own.
-const PLAIN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
-                     {% if add_generation_prompt %}assistant: {% endif %}";
-
-fn engine(gpu: &Gpu, slots: usize, template: &str) -> Engine {
-    let mut checkpoint = Checkpoint::open(fixture("falcon-tiny")).unwrap();
-    checkpoint.set_template(Template::new("test", template, "", "").unwrap());
-    Engine::load(gpu, checkpoint, EngineOptions { slots, chunk: 32, ..Default::default() }, &mut |_| {}).unwrap()
-}
-
-/// Room for so many states on the device, on the host and on disk.
-fn room(engine: &Engine, device: u64, host: u64, disk: u64) -> StateBudget {
-    let state = state_bytes(engine);
-    StateBudget { device: device * state, host: host * state, disk: disk * state, folder: None }
-}
-
-fn state_bytes(engine: &Engine) -> u64 {
-    let config = engine.checkpoint().config();
-    let of_layer = (config.conv_kernel - 1 + config.state) * config.inner;
-    ((config.layers * of_layer + config.vocab) * size_of::<f32>()) as u64
-}
 
 /// How tokens are chosen: so that about everything may come.
 fn hot(seed: u64) -> Sampling {
@@ -310,7 +290,7 @@ fn a_thousand_interleavings_equal_conversations_that_were_never_disturbed() {
     let mut truth = Truth::new(&gpu);
     let engine = engine(&gpu, SLOTS, PLAIN);
     // So little that each kind of memory is needed, and enough that nothing is given up.
-    engine.set_state_budget(room(&engine, 1, 2, 100)).unwrap();
+    engine.set_state_budget(room(&engine, [1, 2, 100])).unwrap();
     let mut done: HashMap<&str, usize> = HashMap::new();
     for case in 0..1000 {
         let counts = interleave(&engine, &mut truth, &mut Random::new(case), &format!("case {case}"));
@@ -375,7 +355,7 @@ fn what_is_given_up_is_an_error_and_what_is_shared_has_the_same_bits() {
     let gpu = gpu();
     let mut truth = Truth::new(&gpu);
     let engine = engine(&gpu, SLOTS, PLAIN);
-    engine.set_state_budget(room(&engine, 1, 1, 2)).unwrap();
+    engine.set_state_budget(room(&engine, [1, 1, 2])).unwrap();
     engine.set_prefix_cache(PrefixBudget { bytes: 6 * state_bytes(&engine), reuse: Reuse::Read });
     let gone: usize =
         (0..120).map(|case| interleave_ids(&engine, &mut truth, &mut Random::new(case), &format!("case {case}"))).sum();

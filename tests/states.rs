@@ -1,8 +1,11 @@
 //! Where states are kept, and the beginnings of texts that they stand for.
 
 mod common;
+#[path = "common/kept.rs"]
+mod kept;
 
 use common::{fixture, gpu, no_gpu};
+use kept::{room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::runtime::{
@@ -14,18 +17,6 @@ const CHUNK: usize = 16;
 fn engine(gpu: &Gpu, slots: usize) -> Engine {
     let options = EngineOptions { slots, chunk: CHUNK, ..Default::default() };
     Engine::load(gpu, Checkpoint::open(fixture("falcon-tiny")).unwrap(), options, &mut |_| {}).unwrap()
-}
-
-fn state_bytes(engine: &Engine) -> u64 {
-    let config = engine.checkpoint().config();
-    let of_layer = (config.conv_kernel - 1 + config.state) * config.inner;
-    ((config.layers * of_layer + config.vocab) * size_of::<f32>()) as u64
-}
-
-/// Room for so many states on the device, on the host and on disk.
-fn room(engine: &Engine, [device, host, disk]: [u64; 3]) -> StateBudget {
-    let state = state_bytes(engine);
-    StateBudget { device: device * state, host: host * state, disk: disk * state, folder: None }
 }
 
 /// States on the device, on the host, on disk.

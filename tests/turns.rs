@@ -1,22 +1,14 @@
 //! Going back, forking and answering again: nothing is read twice, or it is said.
 
 mod common;
+#[path = "common/kept.rs"]
+mod kept;
 
-use common::{fixture, gpu, no_gpu};
+use common::{gpu, no_gpu};
+use kept::{PLAIN, engine};
 use peregrine::Error;
-use peregrine::gpu::Gpu;
-use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, StateBudget};
-use peregrine::text::{Message, Template};
-
-/// Shows each message on a line of its own.
-const PLAIN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
-                     {% if add_generation_prompt %}assistant: {% endif %}";
-
-fn engine(gpu: &Gpu, slots: usize, template: &str) -> Engine {
-    let mut checkpoint = Checkpoint::open(fixture("falcon-tiny")).unwrap();
-    checkpoint.set_template(Template::new("test", template, "", "").unwrap());
-    Engine::load(gpu, checkpoint, EngineOptions { slots, chunk: 32, ..Default::default() }, &mut |_| {}).unwrap()
-}
+use peregrine::runtime::{AnswerOptions, Sampling, Session, StateBudget};
+use peregrine::text::Message;
 
 /// How tokens are chosen: so that about everything may come.
 fn hot(seed: u64) -> Sampling {

@@ -1,13 +1,17 @@
 //! Products `y = W x` between a prologue and an epilogue: [`super::matvec`] for the rows of a decode step, [`super::matmul`] for
 //! the tokens of a prefill chunk. Both sum over k in an order that nothing but the phase decides.
 
-use super::case::{Case, Io, Tolerance, wide};
+mod cases;
+
+pub(super) use cases::{build_softplus, cases};
+
+use super::case::Tolerance;
 use super::conv::Conv;
 use super::linear::{Linear, weights_bindings, weights_parts};
 use super::variants::Math;
-use super::{Activation, BATCH, Batch, MATH, ROW, Row, X, file, floats, matmul, matvec, size, softplus};
+use super::{Activation, BATCH, Batch, MATH, ROW, Row, X, file, floats, matmul, matvec, size};
 use crate::error::Result;
-use crate::format::{Tensor, WeightFormat};
+use crate::format::WeightFormat;
 use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
 params! {
@@ -293,122 +297,4 @@ pub(super) fn tolerance(product: Product, columns: usize) -> Tolerance {
     }
     // What roundings add up to grows as the root of their number.
     Tolerance { abs: FAST.abs * (columns as f64 / 129.0).sqrt().max(1.0), ..FAST }
-}
-
-/// Cases of a product with some epilogues, in every format, of so many tokens at most.
-pub(super) fn cases(
-    kernel: &'static str,
-    form: &str,
-    product: Product,
-    epilogues: &[EpilogueKind],
-    most_tokens: impl Fn(WeightFormat) -> usize,
-) -> Vec<Case> {
-    let mut cases = Vec::new();
-    // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
-    let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 1 };
-    let of_values = [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129), (more_tokens, 135, 40)];
-    // No multiple of a block, and several blocks. What follows the sum is the same for all formats.
-    let of_codes = [(9, 137, 70), (more_tokens, 47, 540)];
-    for format in WeightFormat::ALL {
-        let plain = format.is_plain();
-        for epilogue in epilogues.iter().copied().take(if plain { epilogues.len() } else { 1 }) {
-            for &(tokens, rows, columns) in if plain { &of_values[..] } else { &of_codes } {
-                let tokens = tokens.min(most_tokens(format));
-                let then = format!("{epilogue:?}").to_lowercase();
-                let shape = format!("{form} {format} {then} {tokens}x{rows}x{columns}");
-                let build = move |io: &mut Io| build(io, product, format, epilogue, (tokens, rows, columns));
-                cases.push(Case::new(kernel, shape, build));
-            }
-        }
-    }
-    for format in WeightFormat::ALL {
-        let tokens = most_tokens(format).min(11);
-        let range = move |io: &mut Io| build_range(io, product, format, tokens);
-        cases.push(Case::new(kernel, format!("{form} {} large and small values", format.name()), range));
-    }
-    cases
-}
-
-/// Tokens and rows of W whose values are far apart, from 2^-40 to 2^40: beyond f16 at both ends. All values are positive, so
-/// that every y is right in the relative sense.
-fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usize) -> Result<()> {
-    const EXACT: Tolerance = Tolerance { nmse: 1e-12, abs: 0.0, rel: 2e-6 };
-    const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 1e-3 };
-    let (rows, columns) = (37, 45);
-    // Where values or scales are f16.
-    let narrow = !matches!(
-        format,
-        WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8
-    );
-    let steps = if narrow { 4 } else { 20 };
-    let of_row = |step: i32, i: usize| 2f32.powi(step * (i as i32 % 5 - 2));
-    let mut values = |n, step| -> Vec<f32> {
-        (0..n * columns).map(|i| io.random.uniform(0.5, 1.0) * of_row(step, i / columns)).collect()
-    };
-    let (x, weights) = (values(tokens, 20), values(rows, steps));
-    let bytes = format.encode(&weights, columns);
-    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
-    let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
-    let y = cpu(&wide(&x), &tensor.to_f32(), columns);
-    io.rows = tokens;
-    let x = io.rows_in("x", &x, columns)?;
-    let y = io.rows_out("y", &y, rows, if fast(product) { FAST } else { EXACT })?;
-    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
-    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (product, &batch))
-}
-
-/// softplus alone, right in the relative sense: time steps of 1e-26 count as much as those of 10.
-pub(super) fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
-    const EXACT: Tolerance = Tolerance { nmse: 1e-10, abs: 0.0, rel: 1e-5 };
-    /// x = -60 is wrong by up to 60 / 2^12 after rounding to f16, and so is the logarithm of y.
-    const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 2e-2 };
-    let values: Vec<f32> = (0..=800).map(|i| -60.0 + 0.1 * i as f32).collect();
-    let one = 1.0f32.to_le_bytes();
-    let tensor = Tensor::of_blocks("W", "case", WeightFormat::F32, &[1, 1], &one);
-    let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
-    let y: Vec<f64> = values.iter().map(|v| softplus(f64::from(*v))).collect();
-    io.rows = values.len();
-    let x = io.rows_in("x", &values, 1)?;
-    let y = io.rows_out("y", &y, 1, if fast(product) { FAST } else { EXACT })?;
-    let bias = io.input("bias", &[0.0f32])?;
-    let batch = io.uniform(Batch { rows: size(values.len()), ..Default::default() })?;
-    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Softplus(&bias)), (product, &batch))
-}
-
-fn build(
-    io: &mut Io,
-    product: Product,
-    format: WeightFormat,
-    epilogue: EpilogueKind,
-    (tokens, rows, columns): (usize, usize, usize),
-) -> Result<()> {
-    let weights = io.random.uniforms(rows * columns, -1.0, 1.0);
-    let bytes = format.encode(&weights, columns);
-    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], bytes.as_slice());
-    let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
-    let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
-    let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
-    let bias = io.random.uniforms(rows, -8.0, 8.0);
-    let mut y = cpu(&wide(&x), &tensor.to_f32(), columns);
-    for (i, y) in y.iter_mut().enumerate() {
-        *y = match epilogue {
-            EpilogueKind::Store => *y,
-            EpilogueKind::Residual => *y + f64::from(residual[i]),
-            EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
-            _ => unreachable!("matvec has cases of its own for it"),
-        };
-    }
-    io.rows = tokens;
-    let x = io.rows_in("x", &x, columns)?;
-    let y = io.rows_out("y", &y, rows, tolerance(product, columns))?;
-    let residual = io.rows_in("residual", &residual, rows)?;
-    let bias = io.input("bias", &bias)?;
-    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
-    let epilogue = match epilogue {
-        EpilogueKind::Store => Epilogue::Store,
-        EpilogueKind::Residual => Epilogue::Residual(&residual),
-        EpilogueKind::Softplus => Epilogue::Softplus(&bias),
-        _ => unreachable!("matvec has cases of its own for it"),
-    };
-    linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
 }

@@ -86,9 +86,14 @@ impl SlotState {
         self.sizes() == Some(Sizes::of(config))
     }
 
-    /// The parts in the order in which they are copied.
-    fn parts(&self) -> impl Iterator<Item = &[f32]> {
+    /// The parts in the order in which they are copied: convolutions, states, logits.
+    pub fn parts(&self) -> impl Iterator<Item = &[f32]> {
         self.conv.iter().chain(&self.ssm).chain([&self.logits]).map(Vec::as_slice)
+    }
+
+    /// [`SlotState::parts`], to be filled.
+    pub fn parts_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.conv.iter_mut().chain(&mut self.ssm).chain([&mut self.logits]).map(Vec::as_mut_slice)
     }
 
     fn of_parts(mut values: &[f32], sizes: Sizes) -> Self {

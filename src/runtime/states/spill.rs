@@ -40,7 +40,7 @@ impl SpillFile {
         let written = self
             .file
             .seek(SeekFrom::Start(place * self.size))
-            .and_then(|_| parts(state).try_for_each(|part| self.file.write_all(bytemuck::cast_slice(part))));
+            .and_then(|_| state.parts().try_for_each(|part| self.file.write_all(bytemuck::cast_slice(part))));
         let record = Record { place, sum: sum(state) };
         match written {
             Ok(()) => Ok(record),
@@ -54,7 +54,7 @@ impl SpillFile {
     /// Reads a state into one of the same shape.
     pub(super) fn read(&mut self, record: &Record, into: &mut SlotState) -> Result<()> {
         self.file.seek(SeekFrom::Start(record.place * self.size))?;
-        for part in into.conv.iter_mut().chain(&mut into.ssm).chain([&mut into.logits]) {
+        for part in into.parts_mut() {
             self.file.read_exact(bytemuck::cast_slice_mut(part))?;
         }
         if sum(into) != record.sum {
@@ -68,13 +68,9 @@ impl SpillFile {
     }
 }
 
-fn parts(state: &SlotState) -> impl Iterator<Item = &[f32]> {
-    state.conv.iter().chain(&state.ssm).chain([&state.logits]).map(Vec::as_slice)
-}
-
 /// FNV-1a over words.
 fn sum(state: &SlotState) -> u64 {
-    let words = parts(state).flatten();
+    let words = state.parts().flatten();
     words.fold(0xcbf2_9ce4_8422_2325, |sum, word| (sum ^ u64::from(word.to_bits())).wrapping_mul(0x0100_0000_01b3))
 }
 
