@@ -5,6 +5,7 @@ override WG: u32 = 64u;
 
 @compute @workgroup_size(WG)
 fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  prepare_weights(lane, WG);
   let row = group.x;
   let id = rows[row].id - params.first;  // wraps past the shard's rows for an id below it
   if (id >= params.rows) { return; }

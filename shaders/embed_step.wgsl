@@ -2,11 +2,12 @@
 // the table writes only the rows whose id it holds.
 @group(0) @binding(2) var<storage, read> norm: array<f32>;           // [hidden]
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;        // [rows, hidden]
-@group(0) @binding(4) var<storage, read_write> normed: array<f32>;   // [rows, hidden], laid out as x
+@group(0) @binding(4) var<storage, read_write> normed: array<f32>;   // [rows, hidden], in the order of what reads it
 @group(0) @binding(5) var<storage, read_write> squares: array<f32>;  // [rows]
 
 @compute @workgroup_size(WG)
 fn embed_step(lanes: Lanes) {
+  prepare_weights(lanes.index, WG);
   let row = lanes.group.x;
   let id = rows[row].id - params.first;  // wraps past the shard's rows for an id below it
   var sum = 0.0;
@@ -18,7 +19,7 @@ fn embed_step(lanes: Lanes) {
         if (column < params.dim) {
           let at = row * params.x_stride + column;
           x[at] = values[q][i];
-          normed[at] = values[q][i] * norm[column];
+          normed[row * params.x_stride + placed(column, params.order_shift, params.order_units)] = values[q][i] * norm[column];
           sum += values[q][i] * values[q][i];
         }
       }

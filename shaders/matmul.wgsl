@@ -6,6 +6,7 @@ const LANE_ROWS: u32 = 4u;
 
 @compute @workgroup_size(WG)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  prepare_weights(lane, WG);
   let first_token = group.y * TOKENS;
   let last_token = batch.rows - 1u;
   let row = group.x * WG * LANE_ROWS + lane;  // and every WG rows on, so that lanes write side by side

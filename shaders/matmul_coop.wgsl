@@ -41,6 +41,7 @@ fn matmul(
   @builtin(local_invocation_index) lane: u32,
   @builtin(subgroup_id) subgroup: u32,
 ) {
+  prepare_weights(lane, WG);
   let first_token = group.y * SIDE;
   let first_row = group.x * SIDE;
   let last_token = batch.rows - 1u;

@@ -7,6 +7,7 @@ const LANE_ROWS: u32 = 4u;
 
 @compute @workgroup_size(SUBGROUP)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+  prepare_weights(lane, SUBGROUP);
   let first_token = group.y * TOKENS;
   let last_token = batch.rows - 1u;
   let row = group.x * SUBGROUP * LANE_ROWS + lane;  // and every 8 rows on, so that lanes write side by side

@@ -47,6 +47,7 @@ fn store_y(first_token: u32, first_row: u32, sums: mat4x4<f32>) {
 
 @compute @workgroup_size(LANES)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+  prepare_weights(lane, LANES);
   let first_token = group.y * SIDE;
   let first_row = group.x * SIDE;
   let last_token = batch.rows - 1u;

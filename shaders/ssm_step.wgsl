@@ -14,6 +14,10 @@ struct Params {
   versions: u32,   // versions of a slot's state
   normed: u32,     // 1: the three norms of Falcon Mamba
   eps: f32,
+  gate_first: u32,  // place of a row of xg where the gate begins
+  x_shift: u32,     // where x and y are placed, see `placed`
+  y_shift: u32,
+  order_units: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
@@ -23,10 +27,13 @@ struct Params {
 @group(0) @binding(5) var<storage, read> dt_bias: array<f32>;   // [D]
 @group(0) @binding(6) var<storage, read> a_skip: array<f32>;    // [N + 1, D]: A log2(e), then the skip D
 @group(0) @binding(7) var<storage, read_write> state: array<f32>;  // [slot][version][N][D]
-@group(0) @binding(8) var<storage, read_write> y: array<f32>;   // [rows, D]
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;   // [rows, D], in the order of what reads it
+
+const SHARE: u32 = (N + LANES - 1u) / LANES;  // states of a lane
 
 @compute @workgroup_size(WG)
 fn ssm_step(lanes: Lanes) {
+  prepare_weights(lanes.index, WG);
   let first = lanes.group.y * COLUMNS;
   if (COLUMNS == 1u) {
     step(first, lanes);  // a CPU driver masks whatever stands in a loop
@@ -35,49 +42,91 @@ fn ssm_step(lanes: Lanes) {
   }
 }
 
+// Units in a row of dt_proj: a constant of the module, so that all loads of a row can be on their way at once, or 0 where it is a
+// parameter.
+fn row_units() -> u32 {
+  if (UNITS > 0u) { return UNITS; }
+  return params.units;
+}
+
 fn step(r: u32, lanes: Lanes) {
   let p = r * params.p_stride;
   let b = p + params.dt_rank;
-
-  // Each team takes the scales for itself: a few hundred values, and no barrier between teams.
-  var scale = vec3<f32>(1.0);
-  if (params.normed == 1u) {
-    var squares = vec4<f32>();
-    for (var i = team_lane(lanes); i < params.dt_rank; i += team_size(lanes)) { squares.x += value(p + i) * value(p + i); }
-    for (var n = team_lane(lanes); n < N; n += team_size(lanes)) {
-      squares.y += value(b + n) * value(b + n);
-      squares.z += value(b + N + n) * value(b + N + n);
-    }
-    let means = team_sum(squares, lanes).xyz / vec3<f32>(f32(params.dt_rank), f32(N), f32(N));
-    scale = inverseSqrt(means + params.eps);
-  }
-
   let channel = lanes.group.x * (WG / LANES) + lanes.index / LANES;
   let part = lanes.index % LANES;
   let own = min(channel, params.rows - 1u);  // lanes past the shard keep step and write nothing
   let d = params.first + own;
 
-  var sum = 0.0;
-  for (var unit = part; unit < params.units; unit += LANES) {
-    var v: array<vec4<f32>, QUADS>;
-    for (var q = 0u; q < QUADS; q++) { v[q] = load_x(p / 4u + unit * QUADS + q); }
-    sum += dot_unit(load_unit(own, unit, params.units), v);
-  }
-  let dt = softplus(channel_sum(sum) * scale.x + dt_bias[d]);
-
+  // What does not depend on dt is on its way first.
   let entry = rows[r];
   let old_at = (entry.slot * params.versions + entry.version % params.versions) * N;
   let new_at = (entry.slot * params.versions + (entry.version + 1u) % params.versions) * N;
-  let u = xg[r * params.xg_stride + d];
+  var old: array<f32, SHARE>;
+  var a: array<f32, SHARE>;
+  for (var i = 0u; i < SHARE; i++) {
+    let n = min(part + i * LANES, N - 1u);
+    old[i] = state[(old_at + n) * params.inner + d];
+    a[i] = a_skip[n * params.inner + d];
+  }
+  let line = r * params.xg_stride;
+  let u = xg[line + placed(d, params.x_shift, params.order_units)];
+  let gate = xg[line + params.gate_first + d];
+  let skip = a_skip[N * params.inner + d];
+  let bias = dt_bias[d];
+
+  var sum = 0.0;
+  for (var base = 0u; base < row_units(); base += LANES) {
+    let unit = base + part;
+    if (UNITS % LANES == 0u && UNITS > 0u || unit < row_units()) { sum += dot_with_x(own, unit, p); }
+  }
+
+  let scale = norm_scales(p, b, lanes);
+  let dt = softplus(channel_sum(sum) * scale.x + bias);
+
   var readout = 0.0;
-  for (var n = part; n < N; n += LANES) {
-    let old = state[(old_at + n) * params.inner + d];
-    let h = recur(old, dt, a_skip[n * params.inner + d], dt * u, value(b + n) * scale.y);
-    if (channel < params.rows) { state[(new_at + n) * params.inner + d] = h; }
-    readout += value(b + N + n) * scale.z * h;
+  for (var i = 0u; i < SHARE; i++) {
+    let n = part + i * LANES;
+    if (n < N) {
+      let h = recur(old[i], dt, a[i], dt * u, value(b + n) * scale.y);
+      if (channel < params.rows) { state[(new_at + n) * params.inner + d] = h; }
+      readout += value(b + N + n) * scale.z * h;
+    }
   }
-  let total = channel_sum(readout) + a_skip[N * params.inner + d] * u;
+  let total = channel_sum(readout) + skip * u;
   if (part == 0u && channel < params.rows) {
-    y[r * params.y_stride + d] = total * xg[r * params.xg_stride + params.inner + d];
+    y[r * params.y_stride + placed(d, params.y_shift, params.order_units)] = total * gate;
   }
+}
+
+// The products of one unit of a channel's row of dt_proj.
+fn dot_with_x(row: u32, unit: u32, p: u32) -> f32 {
+  var v: array<vec4<f32>, QUADS>;
+  for (var q = 0u; q < QUADS; q++) { v[q] = load_x(p / 4u + unit * QUADS + q); }
+  return dot_unit(load_unit(row, unit, row_units()), v);
+}
+
+// The scales of the norms of dt, B and C. Each team takes them for itself: a few hundred values, and no barrier between teams.
+fn norm_scales(p: u32, b: u32, lanes: Lanes) -> vec3<f32> {
+  if (params.normed == 0u) { return vec3<f32>(1.0); }
+  var squares = vec4<f32>();
+  if (DT_RANK % 4u == 0u && N % 4u == 0u && DT_RANK > 0u) {
+    for (var i = team_lane(lanes); i < DT_RANK / 4u; i += team_size(lanes)) {
+      let v = load_x(p / 4u + i);
+      squares.x += dot(v, v);
+    }
+    for (var i = team_lane(lanes); i < N / 4u; i += team_size(lanes)) {
+      let v = load_x(b / 4u + i);
+      let w = load_x(b / 4u + N / 4u + i);
+      squares.y += dot(v, v);
+      squares.z += dot(w, w);
+    }
+  } else {
+    for (var i = team_lane(lanes); i < params.dt_rank; i += team_size(lanes)) { squares.x += value(p + i) * value(p + i); }
+    for (var n = team_lane(lanes); n < N; n += team_size(lanes)) {
+      squares.y += value(b + n) * value(b + n);
+      squares.z += value(b + N + n) * value(b + N + n);
+    }
+  }
+  let means = team_sum(squares, lanes).xyz / vec3<f32>(f32(params.dt_rank), f32(N), f32(N));
+  return inverseSqrt(means + params.eps);
 }

@@ -9,8 +9,8 @@ use peregrine::kernels::linear::Linear;
 use peregrine::kernels::matmul::{self, Outcome};
 use peregrine::kernels::matvec;
 use peregrine::kernels::product::{Epilogue, NextNorm, Product, Prologue};
-use peregrine::kernels::variants::{Math, Variants};
-use peregrine::kernels::{self, Activation, Batch};
+use peregrine::kernels::variants::{Math, Sizes, Variants};
+use peregrine::kernels::{self, Activation, Batch, Order};
 use std::collections::BTreeMap;
 
 fn every_case(switches: Switches) {
@@ -114,7 +114,8 @@ fn cooperative_matrices_agree_and_are_tried() {
         let trial = matmul::trial(&gpu, math).unwrap().expect("there are cooperative matrices");
         eprintln!("{trial}");
         assert!(matches!(trial.outcome, Outcome::Won | Outcome::Slower), "{trial}");
-        assert_eq!(Variants::tried(&gpu, math, 64, 16).unwrap().matmul, trial.winner());
+        let sizes = Sizes { matrices: vec![], channels: 64, states: 16 };
+        assert_eq!(Variants::tried(&gpu, math, &sizes).unwrap().matmul, trial.winner());
         let again = matmul::trial(&gpu, math).unwrap().unwrap();
         assert_eq!(trial.times, again.times, "a trial is run once");
     }
@@ -186,9 +187,10 @@ impl Products {
     }
 
     fn rows(&self, label: &str, values: &[f32], width: usize, tokens: &[usize]) -> Activation {
-        let rows = Activation::new(&self.gpu, label, tokens.len(), width).unwrap();
+        let order = if label == "x" { self.matrix.order() } else { Order::Plain };
+        let rows = Activation::new(&self.gpu, label, tokens.len(), width).unwrap().ordered(width, order);
         for (row, token) in tokens.iter().enumerate() {
-            self.gpu.write(&rows.buf, row * rows.stride, &values[token * width..][..width]).unwrap();
+            rows.write_row(&self.gpu, row, &values[token * width..][..width]).unwrap();
         }
         rows
     }
@@ -206,7 +208,8 @@ impl Products {
         let batch = gpu.upload("batch", &[Batch { rows: count as u32, ..Default::default() }], Usage::Uniform).unwrap();
         let out = |label| Activation::new(gpu, label, count, Self::ROWS).unwrap();
         let [y, stream, normed] = ["y", "stream", "normed"].map(out);
-        let parts = self.matrix.square_parts();
+        let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
+        let parts = self.matrix.square_parts(form.square_rows());
         let next_squares = gpu.buffer("next squares", count * parts, Usage::Storage).unwrap();
         let mut plan = Plan::new(gpu, "test");
         let prologue = Prologue::Norm { squares: &squares, parts: Self::PARTS, eps: 1e-5 };
@@ -239,7 +242,7 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
     for format in WeightFormat::ALL {
         let products = Products::new(&gpu, format, most);
         // What the adapter gets with every format, and all forms with one.
-        let own = vec![matvec::Form::of(gpu.caps())];
+        let own = vec![matvec::Form::of(gpu.caps(), &products.matrix.matrix())];
         let forms = if format == WeightFormat::Bf16 { matvec::Form::all(gpu.caps()) } else { own };
         for form in forms {
             let product = Product::Matvec(form);
@@ -261,7 +264,8 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
 
     // Another order of summation does show.
     let products = Products::new(&gpu, WeightFormat::F32, 1);
-    let unlike = matvec::Form { lanes: 128, wide: true, ..matvec::Form::of(gpu.caps()) };
-    let [one, other] = [matvec::Form::of(gpu.caps()), unlike].map(|form| products.of(Product::Matvec(form), &[0]));
+    let own = matvec::Form::of(gpu.caps(), &products.matrix.matrix());
+    let unlike = matvec::Form { lanes: 128, rows: 4, team_rows: 4, wide: true, ..own };
+    let [one, other] = [own, unlike].map(|form| products.of(Product::Matvec(form), &[0]));
     assert_ne!(one, other);
 }

@@ -6,7 +6,7 @@ use common::{fixture, gpu, no_gpu, shipped};
 use peregrine::gpu::{Gpu, Plan, Usage};
 use peregrine::kernels::case::Random;
 use peregrine::kernels::select::{self, Rules, Select, WINDOW};
-use peregrine::kernels::{Activation, Batch, Row};
+use peregrine::kernels::{Activation, Batch, Order, Row};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 use std::path::Path;
 
@@ -16,7 +16,8 @@ fn choices(gpu: &Gpu, logits: &[f32], rules: Rules, seeds: usize) -> Vec<u32> {
     let upload = |name: &str, values: &[f32]| gpu.upload(name, values, Usage::Storage).unwrap();
     let all_rules: Vec<Rules> = (0..seeds).map(|s| Rules { seed_low: s as u32, ..rules }).collect();
     let rows: Vec<Row> = (0..seeds).map(|s| Row { slot: s as u32, position: 17, ..Default::default() }).collect();
-    let logits = Activation { buf: upload("logits", &logits.repeat(seeds)), width: vocab, stride: vocab };
+    let logits =
+        Activation { buf: upload("logits", &logits.repeat(seeds)), width: vocab, stride: vocab, order: Order::Plain };
     let bias = upload("bias", &vec![0.0; seeds * vocab]);
     let rules = gpu.upload("rules", &all_rules, Usage::Storage).unwrap();
     let recent = gpu.buffer("recent", seeds * (WINDOW + vocab), Usage::Storage).unwrap();

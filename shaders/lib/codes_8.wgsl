@@ -1,7 +1,8 @@
-// A unit is 32 codes of 8 bits, and what turns them into values.
+// A unit is 32 codes of 8 bits: 16 in the first plane of the row, 16 in the second, `plane` units of 16 bytes on. So lanes side
+// by side read side by side.
 struct Codes { low: vec4<u32>, high: vec4<u32> }
 
-fn load_codes(at: u32) -> Codes { return Codes(load_bits(at), load_bits(at + 1u)); }
+fn load_codes(at: u32, plane: u32) -> Codes { return Codes(load_bits(at), load_bits(at + plane)); }
 
 // Four codes, with their signs.
 fn code_quad(codes: Codes, quad: u32) -> vec4<f32> {

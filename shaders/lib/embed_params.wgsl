@@ -5,6 +5,8 @@ struct Params {
   dim: u32,       // hidden size
   first: u32,     // first id of this shard
   rows: u32,      // ids in this shard
+  order_shift: u32,  // where what the first product reads is placed, see `placed`
+  order_units: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> rows: array<Row>;           // [rows]

@@ -5,10 +5,10 @@ fn finish(token: u32, row: u32, sum: f32) -> f32 { return sum; }
 
 const SQUARES: bool = false;
 
-fn put_squares(token: u32, four: u32, sum: f32) {}
+fn put_squares(token: u32, part: u32, sum: f32) {}
 
 // y is [slot][version][out].
-fn y_row(token: u32) -> u32 {
+fn y_at(token: u32, row: u32) -> u32 {
   let entry = rows[token];
-  return (entry.slot * VERSIONS + (entry.version + 1u) % VERSIONS) * params.y_stride;
+  return (entry.slot * VERSIONS + (entry.version + 1u) % VERSIONS) * params.y_stride + row;
 }

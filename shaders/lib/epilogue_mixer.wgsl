@@ -3,6 +3,7 @@
 struct Mixer {
   inner: u32,     // D
   versions: u32,  // versions of a slot's state
+  gate_first: u32,  // place of a row where the gate begins
 }
 @group(0) @binding(4) var<uniform> mixer: Mixer;
 @group(0) @binding(5) var<storage, read> rows: array<Row>;           // [tokens]
@@ -27,6 +28,11 @@ fn finish(token: u32, row: u32, sum: f32) -> f32 {
 
 const SQUARES: bool = false;
 
-fn put_squares(token: u32, four: u32, sum: f32) {}
+fn put_squares(token: u32, part: u32, sum: f32) {}
 
-fn y_row(token: u32) -> u32 { return token * params.y_stride; }
+// [tokens, x | gate]: x in the order of what reads it, and the gate after x's filling.
+fn y_at(token: u32, row: u32) -> u32 {
+  let line = token * params.y_stride;
+  if (row < mixer.inner) { return line + placed(row, params.order_shift, params.order_units); }
+  return line + mixer.gate_first + row - mixer.inner;
+}

@@ -1,8 +1,8 @@
 // What a product becomes: added to the residual stream, and made ready for the next norm: multiplied with its weights, and
-// its squares summed up by fours of rows.
+// its squares summed up by a few rows.
 @group(0) @binding(4) var<storage, read> residual: array<f32>;            // [tokens, out], laid out as y
 @group(0) @binding(5) var<storage, read> next_norm: array<f32>;           // [out]
-@group(0) @binding(6) var<storage, read_write> normed: array<f32>;        // [tokens, out], laid out as y
+@group(0) @binding(6) var<storage, read_write> normed: array<f32>;        // [tokens, out], in the order of what reads it
 @group(0) @binding(7) var<storage, read_write> next_squares: array<f32>;  // [tokens, squares_out]
 
 const SQUARES: bool = true;
@@ -10,10 +10,10 @@ const SQUARES: bool = true;
 fn finish(token: u32, row: u32, sum: f32) -> f32 {
   let at = token * params.y_stride + row;
   let value = residual[at] + sum;
-  normed[at] = value * next_norm[row];
+  normed[token * params.y_stride + placed(row, params.order_shift, params.order_units)] = value * next_norm[row];
   return value;
 }
 
-fn put_squares(token: u32, four: u32, sum: f32) { next_squares[token * params.squares_out + four] = sum; }
+fn put_squares(token: u32, part: u32, sum: f32) { next_squares[token * params.squares_out + part] = sum; }
 
-fn y_row(token: u32) -> u32 { return token * params.y_stride; }
+fn y_at(token: u32, row: u32) -> u32 { return token * params.y_stride + row; }

@@ -10,6 +10,8 @@ struct Params {
   squares_out: u32,   // sums of squares that a token of y leaves, where the next norm is made ready
   first_square: u32,  // the first of them that is this shard's
   eps: f32,           // added to the mean square of x
+  order_shift: u32,   // where what the next product reads is placed, see `placed`
+  order_units: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;

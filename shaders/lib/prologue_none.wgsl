@@ -1,4 +1,6 @@
 // What a product reads: x as it is.
 fn take_scales(token: u32, lanes: Lanes) {}
 
-fn scale(column: u32) -> f32 { return 1.0; }
+fn settle_scales() {}
+
+fn scale(column: u32, lanes: Lanes) -> f32 { return 1.0; }

@@ -2,7 +2,12 @@
 var<private> scales: array<f32, MOST_COLUMNS>;
 
 fn take_scales(token: u32, lanes: Lanes) {
-  for (var c = 0u; c < COLUMNS; c++) { scales[c] = norm_scale(existing(token + c), lanes); }
+  for (var c = 0u; c < COLUMNS; c++) {
+    let sum = some_squares(existing(token + c), team_lane(lanes), team_size(lanes));
+    scales[c] = norm_scale(direct_sum_of_one(sum, lanes));
+  }
 }
 
-fn scale(column: u32) -> f32 { return scales[column]; }
+fn settle_scales() {}
+
+fn scale(column: u32, lanes: Lanes) -> f32 { return scales[column]; }

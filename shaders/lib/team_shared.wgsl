@@ -26,4 +26,9 @@ fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> {
   return total;
 }
 
+// Sums over the lanes that add up directly: the whole team.
+fn direct_sum_of_four(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return team_sum(v, lanes); }
+fn direct_sum_of_two(v: vec2<f32>, lanes: Lanes) -> vec2<f32> { return team_sum(vec4<f32>(v, 0.0, 0.0), lanes).xy; }
+fn direct_sum_of_one(v: f32, lanes: Lanes) -> f32 { return team_sum(vec4<f32>(v, 0.0, 0.0, 0.0), lanes).x; }
+
 fn workgroup_sum(v: f32, lanes: Lanes) -> f32 { return team_sum(vec4<f32>(v, 0.0, 0.0, 0.0), lanes).x; }

@@ -1,4 +1,5 @@
-// Teams of lanes that sum together: here a team is a subgroup, of whatever size the driver gives.
+// Teams of lanes that sum together: here a team is a subgroup, of whatever size the driver gives. Where it gives one size
+// alone, that is a constant, SUBGROUP_LANES; else that is 0.
 override WG: u32 = 64u;
 
 struct Lanes {
@@ -13,13 +14,26 @@ struct Lanes {
 var<workgroup> partial_sums: array<f32, WG>;  // one a subgroup
 
 // Some drivers round num_subgroups down; never fewer than fill the workgroup.
-fn team_count(lanes: Lanes) -> u32 { return max(lanes.subgroups, (WG + lanes.size - 1u) / lanes.size); }
+fn team_count(lanes: Lanes) -> u32 {
+  if (SUBGROUP_LANES > 0u) { return (WG + SUBGROUP_LANES - 1u) / max(SUBGROUP_LANES, 1u); }
+  return max(lanes.subgroups, (WG + lanes.size - 1u) / lanes.size);
+}
 fn team_index(lanes: Lanes) -> u32 { return lanes.subgroup; }
 fn team_lane(lanes: Lanes) -> u32 { return lanes.lane; }
-fn team_size(lanes: Lanes) -> u32 { return min(lanes.size, WG); }  // a workgroup may be smaller than a subgroup
+fn team_size(lanes: Lanes) -> u32 {
+  if (SUBGROUP_LANES > 0u) { return min(SUBGROUP_LANES, WG); }  // a workgroup may be smaller than a subgroup
+  return min(lanes.size, WG);
+}
 
 // Every lane of the team gets the sums.
 fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return subgroupAdd(v); }
+
+// Sums over the lanes that add up directly: those of a subgroup.
+fn direct_sum_of_four(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return subgroupAdd(v); }
+fn direct_sum_of_two(v: vec2<f32>, lanes: Lanes) -> vec2<f32> { return subgroupAdd(v); }
+fn direct_sum_of_one(v: f32, lanes: Lanes) -> f32 { return subgroupAdd(v); }
+
+fn subgroup_count(lanes: Lanes) -> u32 { return team_count(lanes); }
 
 // Every lane of the workgroup gets the sum; all must call it.
 fn workgroup_sum(v: f32, lanes: Lanes) -> f32 {

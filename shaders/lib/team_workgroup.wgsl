@@ -9,20 +9,18 @@ struct Lanes {
   @builtin(subgroup_size) size: u32,
 }
 
-var<workgroup> partial_sums: array<vec4<f32>, WG>;  // one a subgroup
-
 fn team_count(lanes: Lanes) -> u32 { return 1u; }
 fn team_index(lanes: Lanes) -> u32 { return 0u; }
 fn team_lane(lanes: Lanes) -> u32 { return lanes.index; }
 fn team_size(lanes: Lanes) -> u32 { return WG; }
 
-// Every lane of the team gets the sums; all must call it.
-fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> {
-  let mine = subgroupAdd(v);
-  if (lanes.lane == 0u) { partial_sums[lanes.subgroup] = mine; }
-  workgroupBarrier();
-  var total = vec4<f32>();
-  for (var i = 0u; i < (WG + lanes.size - 1u) / lanes.size; i++) { total += partial_sums[i]; }
-  workgroupBarrier();
-  return total;
+// Where the driver gives subgroups of one size alone, that is a constant, SUBGROUP_LANES; else that is 0.
+fn subgroup_count(lanes: Lanes) -> u32 {
+  if (SUBGROUP_LANES > 0u) { return (WG + SUBGROUP_LANES - 1u) / max(SUBGROUP_LANES, 1u); }
+  return (WG + lanes.size - 1u) / lanes.size;
 }
+
+// Sums over the lanes that add up directly: those of a subgroup.
+fn direct_sum_of_four(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return subgroupAdd(v); }
+fn direct_sum_of_two(v: vec2<f32>, lanes: Lanes) -> vec2<f32> { return subgroupAdd(v); }
+fn direct_sum_of_one(v: f32, lanes: Lanes) -> f32 { return subgroupAdd(v); }

@@ -7,11 +7,4 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
   return Unit(load_bits(first + unit), bitcast<f32>(load_word(first + whole + unit / 8u, unit / 2u % 4u)));
 }
 
-fn unscaled_quad(unit: Unit, quad: u32) -> vec4<f32> { return mapped(nibbles(unit.codes, quad)); }
-
-// The map's values are chosen bit by bit: a table with a variable index would lie in memory.
-fn either(bits: vec4<u32>, bit: u32, low: vec4<f32>, high: vec4<f32>) -> vec4<f32> {
-  return select(low, high, (bits & vec4<u32>(bit)) != vec4<u32>(0u));
-}
-
-fn pair(codes: vec4<u32>, low: f32, high: f32) -> vec4<f32> { return either(codes, 1u, vec4<f32>(low), vec4<f32>(high)); }
+fn unscaled_quad(unit: Unit, quad: u32) -> vec4<f32> { return mapped(codes_of(unit.codes, quad)); }

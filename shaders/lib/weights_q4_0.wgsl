@@ -7,4 +7,4 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
   return Unit(load_bits(first + unit), select(pair.x, pair.y, unit % 2u == 1u));
 }
 
-fn unscaled_quad(unit: Unit, quad: u32) -> vec4<f32> { return vec4<f32>(nibbles(unit.codes, quad)) - 8.0; }
+fn unscaled_quad(unit: Unit, quad: u32) -> vec4<f32> { return vec4<f32>(codes_of(unit.codes, quad)) - 8.0; }

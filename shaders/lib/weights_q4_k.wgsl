@@ -8,5 +8,5 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
 }
 
 fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> {
-  return unit.scale.x * vec4<f32>(nibbles(unit.codes, quad)) - unit.scale.y;
+  return unit.scale.x * vec4<f32>(codes_of(unit.codes, quad)) - unit.scale.y;
 }

@@ -13,6 +13,10 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
 }
 
 fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> {
-  let fifth = (vec4<u32>(unit.fifth) >> vec4<u32>(quad, quad + 8u, quad + 16u, quad + 24u)) & vec4<u32>(1u);
-  return unit.scale.x * vec4<f32>(nibbles(unit.codes, quad) | (fifth << vec4<u32>(4u))) - unit.scale.y;
+  return unit.scale.x * vec4<f32>(unpack4xU8(quad_bytes(unit, quad))) - unit.scale.y;
+}
+
+// The codes of a quad, one a byte.
+fn quad_bytes(unit: Unit, quad: u32) -> u32 {
+  return code_bytes(unit.codes, quad) | (((unit.fifth >> quad) & 0x01010101u) << 4u);
 }

@@ -17,9 +17,12 @@ fn load_unit(row: u32, unit: u32, units: u32) -> Unit {
 }
 
 fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> {
-  let shift = 2u * (quad % 4u);
-  let word = select(unit.upper.x, unit.upper.y, quad >= 4u);
-  let upper = (vec4<u32>(word) >> vec4<u32>(shift, shift + 8u, shift + 16u, shift + 24u)) & vec4<u32>(3u);
   let scale = select(unit.scale.x, unit.scale.y, quad >= 4u);
-  return scale * (vec4<f32>(nibbles(unit.codes, quad) | (upper << vec4<u32>(4u))) - 32.0);
+  return scale * (vec4<f32>(unpack4xU8(quad_bytes(unit, quad))) - 32.0);
+}
+
+// The codes of a quad, one a byte.
+fn quad_bytes(unit: Unit, quad: u32) -> u32 {
+  let upper = select(unit.upper.x, unit.upper.y, quad >= 4u) >> (2u * (quad % 4u));
+  return code_bytes(unit.codes, quad) | ((upper & 0x03030303u) << 4u);
 }

@@ -2,9 +2,11 @@
 
 use super::model::DeviceArgs;
 use clap::Args;
+use peregrine::format::WeightFormat;
 use peregrine::gpu::{SWITCHES, adapters};
 use peregrine::kernels::matmul;
-use peregrine::kernels::variants::{Math, Variants};
+use peregrine::kernels::matvec::Matrix;
+use peregrine::kernels::variants::{Math, Sizes, Variants};
 use serde_json::json;
 use std::io::Write;
 
@@ -22,6 +24,7 @@ impl Devices {
         let listed = adapters();
         let gpu = self.device.open(false)?;
         let (info, caps) = (gpu.info(), gpu.caps());
+        let forms = Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let devices: Vec<_> = (0..)
@@ -37,7 +40,7 @@ impl Devices {
                 "name": info.name, "backend": info.backend, "subgroups": caps.subgroups,
                 "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
                 "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size),
-                "kernels": Variants::tried(&gpu, Math::Exact, 8192, 16)?.to_string(),
+                "kernels": forms.to_string(),
                 "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
             });
             writeln!(out, "{:#}", json!({ "devices": devices, "chosen": chosen }))?;
@@ -63,11 +66,9 @@ impl Devices {
         writeln!(out, "  matrices       {coop}")?;
         writeln!(out, "  binding limit  {} MiB", megabytes(caps.binding_limit))?;
         writeln!(out, "  buffer limit   {} MiB", megabytes(caps.buffer_limit))?;
-        // Of the 7B's shape; the forms follow the adapter, those of the scan the shape as well.
-        let forms = Variants::tried(&gpu, Math::Exact, 8192, 16)?.to_string();
-        writeln!(out, "\nkernels for the 7B's shape")?;
-        for form in forms.split(" · ") {
-            writeln!(out, "  {form}")?;
+        writeln!(out, "\nkernels for the 7B's shape, bf16")?;
+        for (what, form) in forms.named() {
+            writeln!(out, "  {what:<26} {form}")?;
         }
         for math in [Math::Exact, Math::Fast] {
             if let Some(trial) = matmul::trial(&gpu, math)? {
@@ -81,4 +82,16 @@ impl Devices {
         }
         Ok(())
     }
+}
+
+/// What the forms of the 7B are chosen by, with weights of a format.
+fn sizes_of_7b(format: WeightFormat) -> Sizes {
+    let matrix = |rows, columns| Matrix { rows, columns, format };
+    let matrices = vec![
+        ("in_proj", matrix(16384, 4096)),
+        ("x_proj", matrix(288, 8192)),
+        ("out_proj", matrix(4096, 8192)),
+        ("head", matrix(65024, 4096)),
+    ];
+    Sizes { matrices, channels: 8192, states: 16 }
 }

@@ -4,7 +4,7 @@
 //! | format | planes, for each 32 values |
 //! |---|---|
 //! | f32, f16, bf16 | the values |
-//! | q8_0, int8 | 32 bytes of codes |
+//! | q8_0, int8 | 16 bytes of codes, those of values 0 to 15; then, in a plane of their own, those of values 16 to 31 |
 //! | q4_0, q4_K, nf4, fp4 | 16 bytes of codes: byte i has value i in its low half and value i + 16 in its high half |
 //! | q5_K | the same, then 4 bytes of fifth bits: bit 8 k + q is that of value 4 q + k |
 //! | q6_K | the same, then 8 bytes of fifth and sixth bits: bits 8 k + 2 q of word w are those of value 16 w + 4 q + k |
@@ -79,11 +79,12 @@ impl WeightFormat {
             WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16 => unreachable!("{self} is copied"),
             WeightFormat::Q8_0 => blocks.for_each(|(i, block)| {
                 scales[2 * i..][..2].copy_from_slice(&block[..2]);
-                codes[32 * i..][..32].copy_from_slice(&block[2..]);
+                pack_bytes(codes, i, &block[2..]);
             }),
             WeightFormat::Int8 => blocks.for_each(|(i, block)| {
                 scales[4 * i..][..4].copy_from_slice(&block[..4]);
-                codes[64 * i..][..64].copy_from_slice(&block[4..]);
+                let groups = block[4..].chunks_exact(GROUP).enumerate();
+                groups.for_each(|(j, group)| pack_bytes(codes, 2 * i + j, group));
             }),
             WeightFormat::Q4_0 => blocks.for_each(|(i, block)| {
                 scales[2 * i..][..2].copy_from_slice(&block[..2]);
@@ -127,6 +128,13 @@ impl WeightFormat {
             }),
         }
     }
+}
+
+/// The codes of eight bits of a group: half of them into each plane.
+fn pack_bytes(codes: &mut [u8], group: usize, values: &[u8]) {
+    let (low, high) = codes.split_at_mut(codes.len() / 2);
+    low[16 * group..][..16].copy_from_slice(&values[..16]);
+    high[16 * group..][..16].copy_from_slice(&values[16..]);
 }
 
 /// Codes of four bits, two to a byte: values i and i + 16 of each 32.

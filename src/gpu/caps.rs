@@ -130,6 +130,10 @@ pub struct Caps {
     pub buffer_limit: u64,
     /// Workgroups in one dimension of a dispatch.
     pub max_groups: u32,
+    /// Lanes of a workgroup, at most.
+    pub max_lanes: u32,
+    /// Bytes of workgroup memory, at most.
+    pub workgroup_bytes: u32,
     /// Offset of a storage binding is a multiple of this.
     pub storage_align: u64,
     /// The adapter is a CPU.
@@ -180,12 +184,23 @@ fn coop_size(listed: &[wgpu::CooperativeMatrixProperties]) -> Option<u32> {
     })
 }
 
-/// Limits to ask for: the defaults, with bindings and buffers as large as the adapter has them.
+/// Lanes of a workgroup, and bytes of its memory, that some form of a kernel makes use of, at most.
+const USEFUL_LANES: u32 = 1024;
+const USEFUL_WORKGROUP_BYTES: u32 = 48 << 10;
+
+/// Limits to ask for: the defaults, with bindings, buffers and workgroups as large as the adapter has them and kernels use
+/// them.
 pub(super) fn wanted_limits(available: &wgpu::Limits) -> wgpu::Limits {
+    let defaults = wgpu::Limits::default();
+    let lanes = USEFUL_LANES.min(available.max_compute_invocations_per_workgroup);
+    let memory = USEFUL_WORKGROUP_BYTES.min(available.max_compute_workgroup_storage_size);
     wgpu::Limits {
+        max_compute_invocations_per_workgroup: lanes.max(defaults.max_compute_invocations_per_workgroup),
+        max_compute_workgroup_size_x: lanes.max(defaults.max_compute_workgroup_size_x),
+        max_compute_workgroup_storage_size: memory.max(defaults.max_compute_workgroup_storage_size),
         max_storage_buffer_binding_size: available.max_storage_buffer_binding_size,
         max_buffer_size: available.max_buffer_size,
-        ..wgpu::Limits::default()
+        ..defaults
     }
     .or_worse_values_from(available)
 }
@@ -229,6 +244,8 @@ impl Caps {
             device_binding_limit: binding,
             buffer_limit: limits.max_buffer_size,
             max_groups: limits.max_compute_workgroups_per_dimension,
+            max_lanes: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
             storage_align: limits.min_storage_buffer_offset_alignment.into(),
             cpu: info.device_type == wgpu::DeviceType::Cpu,
             checked: switches.checked.unwrap_or(cfg!(debug_assertions)),
@@ -251,11 +268,18 @@ impl Caps {
             device_binding_limit: 128 << 20,
             buffer_limit: 256 << 20,
             max_groups: 65535,
+            max_lanes: 256,
+            workgroup_bytes: 16384,
             storage_align: 256,
             cpu: true,
             checked: true,
             timeout: 300,
         }
+    }
+
+    /// Lanes of a subgroup, where the driver runs one size alone.
+    pub fn fixed_subgroup(&self) -> Option<u32> {
+        (self.subgroups && self.subgroup_min == self.subgroup_max).then_some(self.subgroup_min)
     }
 
     /// Bytes that one weight or activation buffer may take: it is bound whole.

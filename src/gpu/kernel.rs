@@ -169,6 +169,9 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     if def.coop {
         wgsl += "enable wgpu_cooperative_matrix;\nenable f16;\n";
     }
+    // Lanes of every subgroup, or 0 where the driver runs several sizes, or none; and of the smallest.
+    wgsl += &format!("const SUBGROUP_LANES: u32 = {}u;\n", caps.fixed_subgroup().unwrap_or(0));
+    wgsl += &format!("const SMALLEST_SUBGROUP: u32 = {}u;\n", caps.subgroup_min.max(1));
     for (name, value) in &def.consts {
         wgsl += &format!("const {name}: u32 = {value}u;\n");
     }

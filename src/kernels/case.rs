@@ -3,7 +3,7 @@
 //! Every output buffer starts as a NaN pattern with guard words on both sides, so that a value never written, a write
 //! out of range and a NaN that was computed are three different faults.
 
-use super::Activation;
+use super::{Activation, Order};
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Usage};
 
@@ -248,9 +248,14 @@ impl Io {
 
     /// Activations that the kernel reads, `width` values a row, padded with zeros.
     pub fn rows_in(&self, name: &str, values: &[f32], width: usize) -> Result<Activation> {
-        let activation = Activation::new(&self.gpu, name, values.len() / width, width)?;
+        self.rows_in_order(name, values, width, Order::Plain)
+    }
+
+    /// [`Io::rows_in`] in another order.
+    pub fn rows_in_order(&self, name: &str, values: &[f32], width: usize, order: Order) -> Result<Activation> {
+        let activation = Activation::new(&self.gpu, name, values.len() / width, width)?.ordered(width, order);
         for (r, row) in values.chunks_exact(width).enumerate() {
-            self.gpu.write(&activation.buf, r * activation.stride, row)?;
+            activation.write_row(&self.gpu, r, row)?;
         }
         Ok(activation)
     }
@@ -292,15 +297,41 @@ impl Io {
 
     /// Activations that the kernel writes; the twin's values, `width` a row. The filling of a row must stay untouched.
     pub fn rows_out(&mut self, name: &str, cpu: &[f64], width: usize, tolerance: Tolerance) -> Result<Activation> {
-        let stride = width.next_multiple_of(super::ROW_ALIGN);
+        self.rows_out_at(name, cpu, (width, width), tolerance, |column| column)
+    }
+
+    /// [`Io::rows_out`] in another order.
+    pub fn rows_out_order(
+        &mut self,
+        name: &str,
+        cpu: &[f64],
+        width: usize,
+        tolerance: Tolerance,
+        order: Order,
+    ) -> Result<Activation> {
+        let rows = self.rows_out_at(name, cpu, (width, width), tolerance, |column| order.place(column, width))?;
+        Ok(rows.ordered(width, order))
+    }
+
+    /// [`Io::rows_out`] where a row is wider than its values, and each lies where `place` says.
+    pub fn rows_out_at(
+        &mut self,
+        name: &str,
+        cpu: &[f64],
+        (width, room): (usize, usize),
+        tolerance: Tolerance,
+        place: impl Fn(usize) -> usize,
+    ) -> Result<Activation> {
+        let stride = room.next_multiple_of(super::ROW_ALIGN);
         let mut expected = vec![None; cpu.len() / width * stride];
         for (row, values) in expected.chunks_exact_mut(stride).zip(cpu.chunks_exact(width)) {
-            for (e, v) in row.iter_mut().zip(values) {
-                *e = Some(*v);
+            for (column, value) in values.iter().enumerate() {
+                row[place(column)] = Some(*value);
             }
         }
         let start = vec![None; expected.len()];
-        Ok(Activation { buf: self.output_f32(name, &start, expected, tolerance)?, width, stride })
+        let buf = self.output_f32(name, &start, expected, tolerance)?;
+        Ok(Activation { buf, width: room, stride, order: Order::Plain })
     }
 
     /// A buffer without rows that the kernel writes; `None` in the twin's values must stay untouched.

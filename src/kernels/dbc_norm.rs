@@ -1,7 +1,7 @@
 //! x_proj's output split into dt, B and C; in Falcon Mamba each divided by its own RMS, without weights.
 
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, ROW_ALIGN, TEAM, file, floats, rms_norm, size};
+use super::{Activation, Order, ROW_ALIGN, TEAM, file, floats, rms_norm, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
@@ -122,7 +122,12 @@ pub(super) fn cases() -> Vec<Case> {
                 put(layout.b_first() + state, &c[r * state..][..state]);
             }
             let x = io.rows_in("x", &x, dt_rank + 2 * state)?;
-            let dbc = Activation { buf: io.output("dbc", expected, TOLERANCE)?, width: layout.width(), stride };
+            let dbc = Activation {
+                buf: io.output("dbc", expected, TOLERANCE)?,
+                width: layout.width(),
+                stride,
+                order: Order::Plain,
+            };
             record(&mut io.plan, "dbc", (&x, &dbc), layout, eps)
         }));
     }

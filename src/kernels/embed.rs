@@ -3,7 +3,7 @@
 use super::case::{Case, Random, Tolerance, wide};
 use super::linear::{self, Linear};
 use super::product::NextNorm;
-use super::{Activation, Part, ROW, Row, TEAM, file, floats, size};
+use super::{Activation, Order, PLACED, Part, ROW, Row, TEAM, file, floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
@@ -21,6 +21,10 @@ params! {
         first: u32,
         /// Ids in this shard.
         rows: u32,
+        /// How what the first product reads is placed, see [`super::Order::placing`].
+        order_shift: u32,
+        /// Units of a row of it.
+        order_units: u32,
     }
 }
 
@@ -41,7 +45,7 @@ fn def(format: WeightFormat) -> KernelDef {
 fn step_def(format: WeightFormat) -> KernelDef {
     let written = ["x", "normed", "squares"].map(Binding::write);
     let bindings = [&[Binding::read("norm")], written.as_slice()].concat();
-    declare("embed_step", &[TEAM, file(wgsl!("embed_step.wgsl"))], &bindings, format)
+    declare("embed_step", &[TEAM, PLACED, file(wgsl!("embed_step.wgsl"))], &bindings, format)
 }
 
 /// Records `x[row] = table[rows[row].id]`, and with `next` what the first norm of a decode step reads, its squares in one part;
@@ -54,6 +58,8 @@ pub fn record(
     next: Option<NextNorm<'_>>,
 ) -> Result<()> {
     let format = table.format();
+    let order = next.map_or(Order::Plain, |next| next.normed.order);
+    let [order_shift, order_units] = order.placing(table.columns());
     for shard in table.shards() {
         // One shard has the row.
         let row =
@@ -65,6 +71,8 @@ pub fn record(
             dim: size(table.columns()),
             first: size(shard.first),
             rows: size(shard.rows),
+            order_shift,
+            order_units,
         };
         let params = plan.gpu().upload("embed params", &[params], Usage::Uniform)?;
         let mut bound = vec![
@@ -74,7 +82,7 @@ pub fn record(
             ("weight", shard.weight.bind()),
         ];
         if let Some(next) = next {
-            assert_eq!(x.stride, next.normed.stride, "the normed stream is laid out as x");
+            assert_eq!(x.stride, next.normed.stride, "a row of the normed stream is as long as one of x");
             bound.extend([("norm", next.weight.bind()), ("normed", next.normed.buf.bind())]);
             bound.push(("squares", next.squares.bind()));
         }
@@ -192,7 +200,8 @@ pub(super) fn cases() -> Vec<Case> {
                 io.rows = ids.len();
                 let (rows, weight) = (io.input("rows", &rows)?, io.input("norm", &weight)?);
                 let x = io.rows_out("x", &x, dim, Tolerance::EXACT)?;
-                let normed = io.rows_out("normed", &normed, dim, NORMED)?;
+                let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
+                let normed = io.rows_out_order("normed", &normed, dim, NORMED, order)?;
                 let squares = io.output("squares", squares.collect(), NORMED)?;
                 let next = NextNorm { weight: &weight, normed: &normed, squares: &squares };
                 record(&mut io.plan, &table, &rows, &x, Some(next))

@@ -1,7 +1,8 @@
 //! Weight matrices on the device: in their own format, cut by rows into shards. [`super::product`] multiplies with them.
 
 use super::fill::MadeUp;
-use super::{Part, file, matvec};
+use super::matvec::{self, Matrix};
+use super::{Order, Part, file};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Gpu, UPLOAD_PIECE, Uploads, Usage, wgsl};
@@ -24,23 +25,75 @@ pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
         }
         WeightFormat::Q6K => vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/weights_q6_k.wgsl")],
         WeightFormat::Nf4 => {
-            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_nf4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
+            vec![
+                wgsl!("lib/codes_4.wgsl"),
+                wgsl!("lib/map_nf4.wgsl"),
+                wgsl!("lib/map_table.wgsl"),
+                wgsl!("lib/weights_map4.wgsl"),
+            ]
         }
         WeightFormat::Fp4 => {
-            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_fp4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
+            vec![
+                wgsl!("lib/codes_4.wgsl"),
+                wgsl!("lib/map_fp4.wgsl"),
+                wgsl!("lib/map_table.wgsl"),
+                wgsl!("lib/weights_map4.wgsl"),
+            ]
         }
     };
     let quads = match format {
         WeightFormat::F32 => vec![wgsl!("lib/quads_1.wgsl")],
         WeightFormat::F16 | WeightFormat::Bf16 => vec![wgsl!("lib/quads_2.wgsl")],
-        WeightFormat::Q4K | WeightFormat::Q5K | WeightFormat::Q6K => {
-            vec![wgsl!("lib/quads_8.wgsl"), wgsl!("lib/dot_values.wgsl")]
-        }
+        WeightFormat::Q4K | WeightFormat::Q5K | WeightFormat::Q6K => vec![wgsl!("lib/quads_8.wgsl")],
         WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8 => {
-            vec![wgsl!("lib/quads_8.wgsl"), wgsl!("lib/dot_scaled.wgsl")]
+            vec![wgsl!("lib/quads_8.wgsl"), wgsl!("lib/unpack_scaled.wgsl")]
         }
     };
-    [bits].into_iter().chain(unpack.into_iter().chain(quads).map(file)).collect()
+    let prepare = match format {
+        WeightFormat::Nf4 | WeightFormat::Fp4 => vec![],
+        _ => vec![wgsl!("lib/map_none.wgsl")],
+    };
+    [bits].into_iter().chain(unpack.into_iter().chain(quads).chain(prepare).map(file)).collect()
+}
+
+/// The parts that multiply a unit of a format with what it meets of x, beside [`weights_parts`]. They ask for the constant
+/// COLUMNS, the rows of x that share a unit.
+pub(super) fn dot_parts(format: WeightFormat) -> Vec<Part> {
+    let parts = match format {
+        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16 => vec![],
+        WeightFormat::Q8_0 | WeightFormat::Int8 | WeightFormat::Nf4 | WeightFormat::Fp4 => {
+            vec![wgsl!("lib/dot_plain.wgsl"), wgsl!("lib/dot_halves.wgsl"), wgsl!("lib/dot_scaled.wgsl")]
+        }
+        WeightFormat::Q4_0 => vec![
+            wgsl!("lib/lifted_codes.wgsl"),
+            wgsl!("lib/dot_lowered.wgsl"),
+            wgsl!("lib/dot_q4_0.wgsl"),
+            wgsl!("lib/dot_halves.wgsl"),
+            wgsl!("lib/dot_scaled.wgsl"),
+        ],
+        WeightFormat::Q4K => vec![
+            wgsl!("lib/lifted_codes.wgsl"),
+            wgsl!("lib/dot_lowered.wgsl"),
+            wgsl!("lib/dot_q4_k.wgsl"),
+            wgsl!("lib/dot_halves.wgsl"),
+            wgsl!("lib/dot_minimum.wgsl"),
+        ],
+        WeightFormat::Q5K => vec![
+            wgsl!("lib/lifted_bytes.wgsl"),
+            wgsl!("lib/dot_lowered.wgsl"),
+            wgsl!("lib/dot_q5_k.wgsl"),
+            wgsl!("lib/dot_halves.wgsl"),
+            wgsl!("lib/dot_minimum.wgsl"),
+        ],
+        WeightFormat::Q6K => vec![
+            wgsl!("lib/lifted_bytes.wgsl"),
+            wgsl!("lib/dot_lowered.wgsl"),
+            wgsl!("lib/dot_q6_k.wgsl"),
+            wgsl!("lib/dot_halves.wgsl"),
+            wgsl!("lib/dot_scaled_halves.wgsl"),
+        ],
+    };
+    parts.into_iter().map(file).collect()
 }
 
 pub(super) fn weights_bindings() -> Vec<Binding> {
@@ -135,9 +188,15 @@ impl Linear {
         self.rows
     }
 
-    /// Parts in which [`super::product::Epilogue::ResidualNorm`] leaves the sum of squares of a token: one for four rows of a shard.
-    pub fn square_parts(&self) -> usize {
-        self.shards.iter().map(|shard| shard.rows.div_ceil(4)).sum()
+    /// Parts in which [`super::product::Epilogue::ResidualNorm`] leaves the sum of squares of a token: one for so many rows of a
+    /// shard.
+    pub fn square_parts(&self, rows: usize) -> usize {
+        self.shards.iter().map(|shard| shard.rows.div_ceil(rows)).sum()
+    }
+
+    /// The order in which a decode step's product reads x.
+    pub fn order(&self) -> Order {
+        if self.format.unit_values() == 32 { Order::ByQuads } else { Order::Plain }
     }
 
     /// Columns of the matrix: values of x.
@@ -148,6 +207,11 @@ impl Linear {
     /// How the weights are stored.
     pub fn format(&self) -> WeightFormat {
         self.format
+    }
+
+    /// What the form of its product is chosen by.
+    pub fn matrix(&self) -> Matrix {
+        Matrix { rows: self.rows, columns: self.columns, format: self.format }
     }
 
     /// Number of shards.

@@ -2,7 +2,7 @@
 
 use super::case::{Case, Io, Random, wide};
 use super::linear::Linear;
-use super::product::{self, Epilogue, EpilogueKind, Product, Prologue};
+use super::product::{self, Epilogue, EpilogueKind, Product, Prologue, Shape};
 use super::variants::Math;
 use super::{Activation, Batch, file, size};
 use crate::error::{Error, Result};
@@ -134,7 +134,10 @@ const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residua
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_form = |form| {
-        let def = move |format| EPILOGUES.map(|epilogue| product::def(Product::Matmul(form), format, false, epilogue));
+        let def = move |format| {
+            let shape = |epilogue| Shape { format, columns: 0, normed: false, epilogue };
+            EPILOGUES.map(|epilogue| product::def(Product::Matmul(form), shape(epilogue)))
+        };
         WeightFormat::ALL.into_iter().flat_map(def)
     };
     Form::all(caps).into_iter().flat_map(of_form).collect()

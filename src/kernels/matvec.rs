@@ -3,8 +3,8 @@
 use super::case::{Case, Io, wide};
 use super::conv::{self, Conv};
 use super::linear::Linear;
-use super::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
-use super::{Activation, Batch, COLUMNS, Part, Row, TEAM, file, silu, size};
+use super::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, Shape, TOLERANCE};
+use super::{Activation, Batch, COLUMNS, Order, Part, Row, TEAM, file, silu, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
@@ -12,9 +12,32 @@ use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
 /// The whole workgroup sums a row.
 const WIDE_TEAM: Part =
     Part::Subgroups { with: wgsl!("lib/team_workgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
+const WIDE_TOTALS: Part =
+    Part::Subgroups { with: wgsl!("lib/totals_wide.wgsl"), without: wgsl!("lib/totals_team.wgsl") };
+const SHARED_SCALES: Part =
+    Part::Subgroups { with: wgsl!("lib/scales_shared.wgsl"), without: wgsl!("lib/scales_alone.wgsl") };
+const SQUARES: Part =
+    Part::Subgroups { with: wgsl!("lib/squares_subgroup.wgsl"), without: wgsl!("lib/squares_shared.wgsl") };
 
 /// Rows that a workgroup makes, at the least.
-pub(super) const MIN_ROWS: u32 = 4;
+pub(super) const MIN_ROWS: u32 = 1;
+
+/// What a form is chosen for: a matrix by its shape and format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// Rows of W.
+    pub rows: usize,
+    /// Values in a row of W.
+    pub columns: usize,
+    /// How they are stored.
+    pub format: WeightFormat,
+}
+
+impl std::fmt::Display for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{} {}", self.rows, self.columns, self.format)
+    }
+}
 
 /// How the work is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,46 +46,106 @@ pub struct Form {
     pub lanes: u32,
     /// Rows of y that a workgroup makes.
     pub rows: u32,
-    /// Rows that a team of lanes makes at a time; a multiple of 4.
+    /// Rows that a team of lanes makes at a time: 1, 2, 4 or 8.
     pub team_rows: u32,
-    /// The whole workgroup is one team.
+    /// Units of each row that a lane has on their way at a time: 1, 2 or 4.
+    pub flight: u32,
+    /// The whole workgroup is one team; else each subgroup is one.
     pub wide: bool,
+    /// The units of a row are a constant of the module: a GPU's driver then keeps more loads on their way.
+    pub fixed: bool,
     /// Rows of x that share what is loaded of W.
     pub columns: u32,
 }
 
+/// The largest power of two that is not above `n`.
+fn power_below(n: u32) -> u32 {
+    1 << n.max(1).ilog2()
+}
+
 impl Form {
-    /// What suits an adapter for matrices of many rows.
-    pub fn of(caps: &Caps) -> Self {
+    /// Subgroups as teams, each with its rows.
+    fn subgroups(caps: &Caps, lanes: u32, team_rows: u32, flight: u32) -> Self {
+        let rows = lanes / caps.subgroup_min.clamp(1, lanes) * team_rows;
+        Form { lanes, rows, team_rows, flight, wide: false, fixed: true, columns: 1 }
+    }
+
+    /// A workgroup as one team.
+    fn workgroup(lanes: u32, team_rows: u32, flight: u32) -> Self {
+        Form { lanes, rows: team_rows, team_rows, flight, wide: true, fixed: true, columns: 1 }
+    }
+
+    /// What suits an adapter for a matrix.
+    pub fn of(caps: &Caps, matrix: &Matrix) -> Self {
         match (caps.cpu, caps.subgroups) {
             // A CPU runs a workgroup on one thread: small ones, without barriers. Loads of x cost as much as loads of W,
             // so eight rows share them.
-            (true, true) => {
-                Form { lanes: (2 * caps.subgroup_min).min(64), rows: 16, team_rows: 8, wide: false, columns: 1 }
-            }
-            // Eight subgroups, each with rows of its own; four rows are enough loads under way.
-            (false, true) => {
-                Form { lanes: (8 * caps.subgroup_min).clamp(64, 256), rows: 32, team_rows: 4, wide: false, columns: 1 }
-            }
-            (_, false) => Form { lanes: 64, rows: 16, team_rows: 4, wide: false, columns: 1 },
+            (true, true) => Form { lanes: (2 * caps.subgroup_min).min(64), team_rows: 8, ..Self::portable() },
+            (false, true) => Self::of_gpu(caps, matrix),
+            (_, false) => Form { fixed: !caps.cpu, ..Self::portable() },
         }
     }
 
-    /// What suits an adapter for matrices of few rows, such as x_proj's: a GPU is filled by cutting their columns.
-    pub fn narrow(caps: &Caps) -> Self {
-        if caps.cpu { Self::of(caps) } else { Form { lanes: 256, rows: 4, team_rows: 4, wide: true, columns: 1 } }
+    /// What runs anywhere.
+    fn portable() -> Self {
+        Form { lanes: 64, rows: 16, team_rows: 4, flight: 1, wide: false, fixed: false, columns: 1 }
     }
 
-    /// Every form that any adapter gets, as far as this one can run it, and some between for tuning.
+    /// What was measured to be fastest on an H200, whose subgroups have 32 lanes. As many workgroups as fill a large GPU
+    /// several times, few rows a team, and a few units of each on their way.
+    fn of_gpu(caps: &Caps, matrix: &Matrix) -> Self {
+        let units = size(matrix.format.row_units(matrix.columns));
+        let plain = matrix.format.is_plain();
+        let wide = |lanes: u32, team_rows| {
+            let lanes = lanes.min(power_below(units)).clamp(caps.subgroup_max, caps.max_lanes.max(caps.subgroup_max));
+            Self::workgroup(lanes, team_rows, power_below(units / lanes).min(4))
+        };
+        match matrix.rows {
+            // Few rows fill a GPU only if each has many lanes.
+            ..1024 => wide(if plain { 512 } else { 128 }, 1),
+            1024..8192 if plain => wide(256, 2),
+            1024..8192 => wide(128, if matrix.format.bits() > 8.0 { 1 } else { 2 }),
+            _ if plain => Self::subgroups(caps, 128, 2, 2),
+            _ => wide(if matrix.format.bits() > 8.0 { 128 } else { 64 }, 2),
+        }
+    }
+
+    /// Every form that any adapter gets, as far as this one can run it, and some between.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut forms = Vec::new();
-        for cpu in [true, false] {
-            let caps = Caps { cpu, ..caps.clone() };
-            forms.extend([Form::of(&caps), Form::narrow(&caps)]);
+        let mut forms = vec![
+            Self::portable(),
+            Self::subgroups(caps, 128, 2, 2),
+            Self::subgroups(caps, 64, 1, 4),
+            Form { fixed: false, ..Self::subgroups(caps, 256, 4, 1) },
+            Self::workgroup(256, 2, 4),
+            Self::workgroup(64, 4, 2),
+            Self::workgroup(512, 1, 2),
+        ];
+        if caps.subgroups {
+            let cpu = Caps { cpu: true, ..caps.clone() };
+            forms.insert(0, Self::of(&cpu, &Matrix { rows: 1, columns: 1, format: WeightFormat::F32 }));
         }
-        let lanes = if caps.subgroups { (2 * caps.subgroup_min).clamp(16, 64) } else { 64 };
-        forms.push(Form { lanes, rows: 8, team_rows: 4, wide: false, columns: 1 });
-        forms.push(Form { lanes: 128, rows: 8, team_rows: 8, wide: true, columns: 1 });
+        forms.retain(|form| form.runs_on(caps));
+        forms.dedup();
+        forms
+    }
+
+    /// Forms worth timing for a matrix on this adapter, the first of them that of [`Form::of`].
+    pub fn candidates(caps: &Caps, matrix: &Matrix) -> Vec<Self> {
+        let mut forms = vec![Self::of(caps, matrix)];
+        if caps.cpu || !caps.subgroups {
+            forms.extend(Self::all(caps));
+        } else {
+            let units = size(matrix.format.row_units(matrix.columns));
+            for team_rows in [1, 2, 4] {
+                forms.extend(
+                    [(128, 1), (128, 2), (128, 4), (256, 2)].map(|(l, f)| Self::subgroups(caps, l, team_rows, f)),
+                );
+                let lanes = [32, 64, 128, 256, 512].into_iter().filter(|l| *l >= caps.subgroup_max && *l <= units);
+                forms.extend(lanes.map(|l| Self::workgroup(l, team_rows, power_below(units / l).min(4))));
+            }
+        }
+        forms.retain(|form| form.runs_on(caps));
         let mut unlike: Vec<Form> = Vec::new();
         for form in forms {
             if !unlike.contains(&form) {
@@ -72,24 +155,24 @@ impl Form {
         unlike
     }
 
-    /// This form for weights of a format: where a lane unpacks 32 values, the lanes of a GPU read x from as many places at a
-    /// time, 128 bytes apart, which costs more than reading W. So eight rows share it.
-    pub(super) fn for_format(self, format: WeightFormat) -> Self {
-        if format.unit_values() < 32 || self.wide || self.team_rows >= 8 {
-            return self;
-        }
-        Form { rows: 2 * self.rows, team_rows: 8, ..self }
+    fn runs_on(self, caps: &Caps) -> bool {
+        self.lanes <= caps.max_lanes
     }
 
-    /// This form for so many rows of x at a time. Teams are as large, so that each row is summed in the same order.
+    /// Rows whose squares are summed up before the next norm adds them.
+    pub fn square_rows(self) -> usize {
+        self.team_rows.min(4) as usize
+    }
+
+    /// This form for so many rows of x at a time. Teams are as large, so that each row is summed in the same order, and squares
+    /// are summed up by as many rows.
     fn with_columns(self, columns: u32) -> Self {
         match columns {
             1 => self,
             // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
             // scales of the norm.
             _ if self.lanes < 64 => Form { columns, rows: self.rows.max(32), team_rows: 8, ..self },
-            // Sums of four rows and eight columns fit a GPU's registers. Not measured.
-            _ => Form { columns, team_rows: 4, ..self },
+            _ => Form { columns, flight: 1, ..self },
         }
     }
 
@@ -98,19 +181,34 @@ impl Form {
         COLUMNS.into_iter().map(move |columns| (columns, self.with_columns(columns)))
     }
 
-    pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, normed: bool) -> KernelDef {
-        parts.push(file(wgsl!("lib/columns.wgsl")));
+    /// The kernel for a matrix of so many units a row.
+    pub(super) fn def(self, mut parts: Vec<Part>, bindings: Vec<Binding>, (units, normed): (usize, bool)) -> KernelDef {
+        parts.extend([file(wgsl!("lib/columns.wgsl")), if self.wide { WIDE_TEAM } else { TEAM }]);
         if normed {
-            parts.push(file(wgsl!("lib/prologue_norm.wgsl")));
             // Two teams, as a CPU has, take the scales sooner than they wait for each other.
-            let many_teams = self.columns > 1 && self.lanes >= 64;
-            parts.push(file(if many_teams { wgsl!("lib/scales_shared.wgsl") } else { wgsl!("lib/scales_alone.wgsl") }));
+            let scales = if self.lanes < 64 { file(wgsl!("lib/scales_alone.wgsl")) } else { SHARED_SCALES };
+            parts.extend([file(wgsl!("lib/prologue_norm.wgsl")), scales]);
         } else {
             parts.push(file(wgsl!("lib/prologue_none.wgsl")));
         }
-        parts.extend([if self.wide { WIDE_TEAM } else { TEAM }, file(wgsl!("matvec.wgsl"))]);
+        parts.extend([
+            file(match self.team_rows {
+                1 => wgsl!("lib/rows_1.wgsl"),
+                2 => wgsl!("lib/rows_2.wgsl"),
+                4 => wgsl!("lib/rows_4.wgsl"),
+                _ => wgsl!("lib/rows_8.wgsl"),
+            }),
+            if self.wide { WIDE_TOTALS } else { file(wgsl!("lib/totals_team.wgsl")) },
+            SQUARES,
+            file(wgsl!("matvec.wgsl")),
+        ]);
         KernelDef::new("matvec", parts, bindings)
-            .consts(&[("TEAM_ROWS", self.team_rows), ("COLUMNS", self.columns)])
+            .consts(&[
+                ("UNITS", if self.fixed { size(units) } else { 0 }),
+                ("FLIGHT", self.flight),
+                ("COLUMNS", self.columns),
+                ("LANES", self.lanes),
+            ])
             .overrides(&[("WG", self.lanes), ("ROWS", self.rows)])
     }
 
@@ -121,9 +219,11 @@ impl Form {
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, rows, team_rows, wide, columns } = self;
-        write!(f, "{lanes} lanes {rows} rows by {team_rows}{}", if *wide { " wide" } else { "" })?;
-        if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
+        let Form { lanes, rows, team_rows, flight, wide, fixed, columns } = self;
+        let team = if *wide { " wide" } else { "" };
+        let bounds = if *fixed { "" } else { ", any length" };
+        write!(f, "{lanes} lanes {rows} rows by {team_rows}{team}, {flight} in flight{bounds}")?;
+        if *columns == 1 { Ok(()) } else { write!(f, ", {columns} columns") }
     }
 }
 
@@ -135,12 +235,10 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
             // What lies between few and many columns is the same for all formats.
             let formats = if matches!(columns, 1 | 8) { &WeightFormat::ALL[..] } else { &[WeightFormat::F32] };
             for format in formats.iter().copied() {
-                for epilogue in [EpilogueKind::Store, EpilogueKind::ResidualNorm] {
-                    defs.push(product::def(product, format, false, epilogue));
-                }
-                for epilogue in [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)] {
-                    defs.push(product::def(product, format, true, epilogue));
-                }
+                let def = |normed, epilogue| product::def(product, Shape { format, columns: 512, normed, epilogue });
+                defs.extend([EpilogueKind::Store, EpilogueKind::ResidualNorm].map(|epilogue| def(false, epilogue)));
+                let normed = [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)];
+                defs.extend(normed.map(|epilogue| def(true, epilogue)));
             }
         }
     }
@@ -149,12 +247,12 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    let own = [Form::of(caps), Form::narrow(caps)];
-    for form in Form::all(caps) {
+    for (i, form) in Form::all(caps).into_iter().enumerate() {
         let product = Product::Matvec(form);
-        // What this adapter gets is looked at in all formats with all columns; other forms with all columns in one, as a
-        // driver takes long to compile them.
-        let most_tokens = |format| if own.contains(&form) || format == WeightFormat::F32 { usize::MAX } else { 1 };
+        // The first is looked at in all formats with all columns; other forms with all columns in one, as a driver takes long
+        // to compile them.
+        let own = i == 0;
+        let most_tokens = |format| if own || format == WeightFormat::F32 { usize::MAX } else { 1 };
         cases.extend(product::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store], most_tokens));
         // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
         for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0] {
@@ -221,7 +319,8 @@ fn build_normed(
         .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
         .collect();
     io.rows = tokens;
-    let (x, squares) = (io.rows_in("x", &x, columns)?, io.input("squares", &squares)?);
+    let x = io.rows_in_order("x", &x, columns, matrix.order())?;
+    let squares = io.input("squares", &squares)?;
     let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
     let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
     // The scale multiplies what the sum is off by.
@@ -242,7 +341,8 @@ fn build_normed(
             for (r, row) in product_of_norm.chunks_exact(rows).enumerate() {
                 after[(r * versions + (r + 1) % versions) * rows..][..rows].copy_from_slice(row);
             }
-            let y = Activation { buf: io.in_out("y", &before, &after, tolerance)?, width: rows, stride: rows };
+            let buf = io.in_out("y", &before, &after, tolerance)?;
+            let y = Activation { buf, width: rows, stride: rows, order: Order::Plain };
             let epilogue = Epilogue::Logits(&table, versions);
             return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, epilogue), (product, &batch));
         }
@@ -260,7 +360,11 @@ fn build_normed(
         y.extend(row[inner..].iter().map(|v| silu(*v)));
         after[at(r + 1)..][..size_of_state].copy_from_slice(&state);
     }
-    let y = io.rows_out("y", &y, rows, tolerance)?;
+    // What reads x decides where it lies; the gate follows it.
+    let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
+    let gate = product::gate_first(inner);
+    let place = |row| if row < inner { order.place(row, inner) } else { gate + row - inner };
+    let y = io.rows_out_at("y", &y, (rows, 2 * gate), tolerance, place)?.ordered(2 * gate, order);
     let state = io.in_out("state", &before, &after, tolerance)?;
     let taps = io.input("taps", &taps)?;
     let conv = Conv { taps: &taps, state: &state, inner, kernel, versions };
@@ -283,19 +387,23 @@ fn build_residual(
     let mut y = product::cpu(&wide(&x), &tensor.to_f32(), columns);
     y.iter_mut().zip(&residual).for_each(|(y, residual)| *y += f64::from(*residual));
     let normed: Vec<f64> = y.iter().zip(wide(&weight).iter().cycle()).map(|(y, weight)| y * weight).collect();
+    let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
+    let square_rows = form.square_rows();
     let mut squares = Vec::new();
     for row in y.chunks_exact(rows) {
         let mut first = 0;
         for shard in matrix.shards() {
-            let fours = row[first..first + shard.rows].chunks(4);
-            squares.extend(fours.map(|four| Some(four.iter().map(|v| v * v).sum::<f64>())));
+            let parts = row[first..first + shard.rows].chunks(square_rows);
+            squares.extend(parts.map(|part| Some(part.iter().map(|v| v * v).sum::<f64>())));
             first += shard.rows;
         }
     }
     io.rows = tokens;
-    let (x, residual) = (io.rows_in("x", &x, columns)?, io.rows_in("residual", &residual, rows)?);
+    let x = io.rows_in_order("x", &x, columns, matrix.order())?;
+    let residual = io.rows_in("residual", &residual, rows)?;
     let y = io.rows_out("y", &y, rows, TOLERANCE)?;
-    let normed = io.rows_out("normed", &normed, rows, TOLERANCE)?;
+    let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
+    let normed = io.rows_out_order("normed", &normed, rows, TOLERANCE, order)?;
     // A square is off by twice what its root is, times the root: up to about 20 here.
     let tolerance = super::case::Tolerance { abs: 40.0 * TOLERANCE.abs, rel: 1e-5, ..TOLERANCE };
     let squares = io.output("squares", squares, tolerance)?;

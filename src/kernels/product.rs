@@ -7,9 +7,11 @@ pub(super) use cases::{build_softplus, cases};
 
 use super::case::Tolerance;
 use super::conv::Conv;
-use super::linear::{Linear, weights_bindings, weights_parts};
+use super::linear::{Linear, dot_parts, weights_bindings, weights_parts};
 use super::variants::Math;
-use super::{Activation, BATCH, Batch, MATH, ROW, Row, X, file, floats, matmul, matvec, size};
+use super::{
+    Activation, BATCH, Batch, MATH, Order, PLACED, ROW, ROW_ALIGN, Row, X, file, floats, matmul, matvec, size,
+};
 use crate::error::Result;
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -37,6 +39,10 @@ params! {
         first_square: u32,
         /// Added to the mean square of x.
         eps: f32,
+        /// How what the next product reads is placed, see [`super::Order::placing`].
+        order_shift: u32,
+        /// Units of a row of it.
+        order_units: u32,
     }
 }
 
@@ -47,6 +53,8 @@ params! {
         inner: u32,
         /// Versions of a slot's state.
         versions: u32,
+        /// Place of a row of y where the gate begins.
+        gate_first: u32,
     }
 }
 
@@ -57,6 +65,16 @@ pub enum Product {
     Matvec(matvec::Form),
     /// The tokens of one slot's chunk.
     Matmul(matmul::Form),
+}
+
+impl Product {
+    /// The order in which it reads x.
+    pub fn order(self, matrix: &Linear) -> Order {
+        match self {
+            Product::Matvec(_) => matrix.order(),
+            Product::Matmul(_) => Order::Plain,
+        }
+    }
 }
 
 /// What a product reads of x.
@@ -81,9 +99,9 @@ pub enum Prologue<'a> {
 pub struct NextNorm<'a> {
     /// `[H]`.
     pub weight: &'a Buf<f32>,
-    /// The stream times the weights, laid out as it.
+    /// The stream times the weights, in the order of what reads it.
     pub normed: &'a Activation,
-    /// Its squares summed up by fours of rows, `[tokens, parts]`.
+    /// The stream's squares summed up by a few rows, `[tokens, parts]`.
     pub squares: &'a Buf<f32>,
 }
 
@@ -98,7 +116,8 @@ pub enum Epilogue<'a> {
     ResidualNorm(&'a Activation, NextNorm<'a>),
     /// y = softplus(W x + bias), in prefill.
     Softplus(&'a Buf<f32>),
-    /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step.
+    /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step: [x | gate], x in y's order and filled
+    /// up to whole units.
     Mixer(Conv<'a>, &'a Buf<Row>),
     /// y = W x where y is `[slot][version]`: a row goes to its slot's next version, in a decode step.
     Logits(&'a Buf<Row>, usize),
@@ -130,7 +149,19 @@ impl Epilogue<'_> {
     }
 }
 
-pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue: EpilogueKind) -> KernelDef {
+/// What a product's module depends on beside its form and what its matrix is multiplied with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) format: WeightFormat,
+    /// Values in a row of W.
+    pub(super) columns: usize,
+    /// x is normed.
+    pub(super) normed: bool,
+    pub(super) epilogue: EpilogueKind,
+}
+
+pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
+    let Shape { format, columns, normed, epilogue } = shape;
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
     let x = match product {
@@ -147,7 +178,7 @@ pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue
             bindings.push(Binding::read("residual"));
         }
         EpilogueKind::ResidualNorm => {
-            parts.push(file(wgsl!("lib/epilogue_residual_norm.wgsl")));
+            parts.extend([PLACED, file(wgsl!("lib/epilogue_residual_norm.wgsl"))]);
             bindings.extend([Binding::read("residual"), Binding::read("next_norm")]);
             bindings.extend([Binding::write("normed"), Binding::write("next_squares")]);
         }
@@ -156,7 +187,7 @@ pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue
             bindings.push(Binding::read("bias"));
         }
         EpilogueKind::Mixer(kernel) => {
-            parts.extend([ROW, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
+            parts.extend([ROW, PLACED, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
             bindings.extend([MixerParams::binding("mixer"), Binding::read("rows"), Binding::read("taps")]);
             bindings.push(Binding::write("state"));
             consts.push(("K", size(kernel)));
@@ -168,7 +199,10 @@ pub(super) fn def(product: Product, format: WeightFormat, normed: bool, epilogue
         }
     }
     let mut def = match product {
-        Product::Matvec(form) => form.def(parts, bindings, normed),
+        Product::Matvec(form) => {
+            parts.extend(dot_parts(format));
+            form.def(parts, bindings, (format.row_units(columns), normed))
+        }
         Product::Matmul(form) => form.def(format, parts, bindings),
     };
     def.consts.extend(consts);
@@ -190,15 +224,28 @@ impl Linear {
         (product, batch): (Product, &Buf<Batch>),
     ) -> Result<()> {
         assert!(x.width >= self.columns() && y.width >= self.rows(), "{}: x or y is too narrow", self.name);
-        let product = match product {
-            Product::Matmul(form) => Product::Matmul(form.for_rows(self.rows())),
-            Product::Matvec(form) => Product::Matvec(form.for_format(self.format())),
+        assert_eq!(x.order, product.order(self), "{}: x lies otherwise than it is read", self.name);
+        let (product, square_rows) = match product {
+            Product::Matmul(form) => (Product::Matmul(form.for_rows(self.rows())), 1),
+            Product::Matvec(form) => (product, form.square_rows()),
+        };
+        // What comes out for the next product to read.
+        let [order_shift, order_units] = match epilogue {
+            Epilogue::ResidualNorm(_, next) => next.normed.order.placing(next.normed.width),
+            Epilogue::Mixer(conv, _) => y.order.placing(conv.inner),
+            _ => Order::Plain.placing(y.width),
         };
         let (squares, squares_in, eps) = match prologue {
             Prologue::None => (None, 0, 0.0),
             Prologue::Norm { squares, parts, eps } => (Some(squares), parts, eps),
         };
-        let def = |product| def(product, self.format(), squares.is_some(), epilogue.kind());
+        let shape = Shape {
+            format: self.format(),
+            columns: self.columns(),
+            normed: squares.is_some(),
+            epilogue: epilogue.kind(),
+        };
+        let parts_out = self.square_parts(square_rows);
         let mut first_square = 0;
         for shard in self.shards() {
             let params = Params {
@@ -209,11 +256,13 @@ impl Linear {
                 first: size(shard.first),
                 rows: size(shard.rows),
                 squares_in: size(squares_in),
-                squares_out: size(self.square_parts()),
+                squares_out: size(parts_out),
                 first_square: size(first_square),
                 eps,
+                order_shift,
+                order_units,
             };
-            first_square += shard.rows.div_ceil(4);
+            first_square += shard.rows.div_ceil(square_rows);
             let params = plan.gpu().upload("linear params", &[params], Usage::Uniform)?;
             let mut bound = vec![
                 ("params", params.bind()),
@@ -237,12 +286,16 @@ impl Linear {
                     assert!(alike, "{}: the residual and the normed stream are laid out as y", self.name);
                     bound.extend([("residual", residual.buf.bind()), ("next_norm", next.weight.bind())]);
                     bound.extend([("normed", next.normed.buf.bind()), ("next_squares", next.squares.bind())]);
-                    row_bytes += floats(2 * shard.rows + shard.rows.div_ceil(4));
+                    row_bytes += floats(2 * shard.rows + shard.rows.div_ceil(square_rows));
                     bytes += floats(shard.rows);
                 }
                 Epilogue::Softplus(bias) => bound.push(("bias", bias.bind())),
                 Epilogue::Mixer(conv, rows) => {
-                    let mixer = MixerParams { inner: size(conv.inner), versions: size(conv.versions) };
+                    let mixer = MixerParams {
+                        inner: size(conv.inner),
+                        versions: size(conv.versions),
+                        gate_first: size(gate_first(conv.inner)),
+                    };
                     let mixer = plan.gpu().upload("mixer params", &[mixer], Usage::Uniform)?;
                     bound.extend([("mixer", mixer.bind()), ("rows", rows.bind())]);
                     bound.extend([("taps", conv.taps.bind()), ("state", conv.state.bind())]);
@@ -256,11 +309,16 @@ impl Linear {
                 Product::Matvec(form) => {
                     let choice = |(most_rows, form): (u32, matvec::Form)| {
                         let passes = Count::Rows(form.columns);
-                        Choice { most_rows, def: def(Product::Matvec(form)), grid: form.grid(shard.rows), passes }
+                        Choice {
+                            most_rows,
+                            def: def(Product::Matvec(form), shape),
+                            grid: form.grid(shard.rows),
+                            passes,
+                        }
                     };
                     form.by_rows().map(choice).collect()
                 }
-                Product::Matmul(form) => vec![Choice::only(def(product), form.grid(shard.rows))],
+                Product::Matmul(form) => vec![Choice::only(def(product, shape), form.grid(shard.rows))],
             };
             let macs = (shard.rows * self.columns()) as u64;
             let cost = Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 };
@@ -268,6 +326,11 @@ impl Linear {
         }
         Ok(())
     }
+}
+
+/// Place of a row of [`Epilogue::Mixer`]'s y where the gate begins: after x, filled up to whole units.
+pub fn gate_first(inner: usize) -> usize {
+    inner.next_multiple_of(ROW_ALIGN)
 }
 
 /// The twin: `[tokens, rows]` from x `[tokens, columns]` and W `[rows, columns]`.

@@ -6,7 +6,9 @@ use super::dbc_norm::{self, Layout};
 use super::linear::{self, Linear};
 use super::product;
 use super::scan::{self, CpuOperands};
-use super::{Activation, BATCH, Batch, COLUMNS, MATH, Part, ROW, Row, TEAM, file, floats, size, softplus};
+use super::{
+    Activation, BATCH, Batch, COLUMNS, MATH, Order, PLACED, Part, ROW, Row, TEAM, file, floats, size, softplus,
+};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Caps, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -36,6 +38,14 @@ params! {
         normed: u32,
         /// Added to each mean square.
         eps: f32,
+        /// Place of a row of xg where the gate begins.
+        gate_first: u32,
+        /// How x is placed, see [`super::Order::placing`].
+        x_shift: u32,
+        /// How y is placed.
+        y_shift: u32,
+        /// Units of a row of either.
+        order_units: u32,
     }
 }
 
@@ -46,6 +56,8 @@ pub struct Form {
     pub lanes: u32,
     /// Four lanes share a channel; else one has it alone.
     pub quad: bool,
+    /// Sizes of a row are constants of the module: a GPU's driver then keeps more loads on their way.
+    pub fixed: bool,
     /// Rows that a workgroup takes.
     pub columns: u32,
 }
@@ -54,10 +66,10 @@ impl Form {
     /// What suits an adapter.
     pub fn of(caps: &Caps) -> Self {
         match (caps.cpu, caps.subgroups) {
-            (true, true) => Form { lanes: (4 * caps.subgroup_min).min(64), quad: false, columns: 1 },
+            (true, true) => Form { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, columns: 1 },
             // Four lanes read 64 bytes of a row of dt_proj side by side; one would leave most of a cache line unread.
-            (false, true) => Form { lanes: 128, quad: caps.subgroup_min >= 4, columns: 1 },
-            (_, false) => Form { lanes: 64, quad: false, columns: 1 },
+            (false, true) => Form { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, columns: 1 },
+            (_, false) => Form { lanes: 64, quad: false, fixed: !caps.cpu, columns: 1 },
         }
     }
 
@@ -75,13 +87,13 @@ impl Form {
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, quad, columns } = self;
+        let Form { lanes, quad, fixed: _, columns } = self;
         write!(f, "{lanes} lanes {} a channel", if *quad { 4 } else { 1 })?;
         if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
     }
 }
 
-fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
+fn def(form: Form, format: WeightFormat, Layout { dt_rank, state }: Layout) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
@@ -94,9 +106,11 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
         Binding::write("y"),
     ];
     let mut parts = linear::weights_parts(format);
+    parts.extend(linear::dot_parts(format));
     parts.extend([
         MATH,
         BATCH,
+        PLACED,
         file(wgsl!("lib/x_words.wgsl")),
         ROW,
         file(wgsl!("lib/recurrence.wgsl")),
@@ -105,7 +119,12 @@ fn def(form: Form, format: WeightFormat, state: usize) -> KernelDef {
         file(wgsl!("ssm_step.wgsl")),
     ]);
     let mut def = KernelDef::new("ssm_step", parts, bindings)
-        .consts(&[("N", size(state)), ("COLUMNS", form.columns)])
+        .consts(&[
+            ("N", size(state)),
+            ("COLUMNS", form.columns),
+            ("UNITS", if form.fixed { size(format.row_units(dt_rank)) } else { 0 }),
+            ("DT_RANK", if form.fixed { size(dt_rank) } else { 0 }),
+        ])
         .overrides(&[("WG", form.lanes)]);
     def.weights = linear::weights_bindings();
     def
@@ -130,7 +149,8 @@ pub struct SsmStep<'a> {
 }
 
 impl SsmStep<'_> {
-    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and xg `[rows, x | gate]`.
+    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and xg `[rows, x | gate]` as in_proj leaves it. x and y lie in the
+    /// order of the products that read them.
     pub fn record(
         &self,
         plan: &mut Plan,
@@ -155,6 +175,10 @@ impl SsmStep<'_> {
                 versions: size(self.versions),
                 normed: self.eps.is_some().into(),
                 eps: self.eps.unwrap_or(0.0),
+                gate_first: size(product::gate_first(inner)),
+                x_shift: xg.order.placing(inner)[0],
+                y_shift: y.order.placing(inner)[0],
+                order_units: Order::ByQuads.placing(inner)[1],
             };
             let params = plan.gpu().upload("ssm_step params", &[params], Usage::Uniform)?;
             let bound = [
@@ -178,7 +202,7 @@ impl SsmStep<'_> {
             let choices = COLUMNS.map(|columns| {
                 let passes = Count::Rows(columns);
                 let grid = [Count::of(shard.rows, form.channels()), passes];
-                Choice { most_rows: columns, def: def(Form { columns, ..form }, format, state), grid, passes }
+                Choice { most_rows: columns, def: def(Form { columns, ..form }, format, self.layout), grid, passes }
             });
             plan.dispatch_by_rows(choices.to_vec(), label, &bound, cost)?;
         }
@@ -187,7 +211,9 @@ impl SsmStep<'_> {
 }
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| [1, 16].map(|n| def(form, format, n)));
+    let layouts = [Layout { dt_rank: 9, state: 1 }, Layout { dt_rank: 256, state: 16 }];
+    let of_form =
+        |form| WeightFormat::ALL.into_iter().flat_map(move |format| layouts.map(|layout| def(form, format, layout)));
     let of_columns = |form| [1, 8].map(|columns| Form { columns, ..form });
     Form::all(caps).into_iter().flat_map(of_columns).flat_map(of_form).collect()
 }
@@ -267,8 +293,22 @@ fn build(
     io.rows = rows;
     let dt_proj = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let projected = io.rows_in("projected", &projected, dt_rank + 2 * state)?;
-    let xg = io.rows_in("xg", &xg, 2 * inner)?;
-    let y = io.rows_out("y", &y, inner, TOLERANCE)?;
+    // What reads x and y decides where their values lie; the gate follows x.
+    let [x_order, y_order] = [0, 1].map(|_| if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads });
+    let gate = product::gate_first(inner);
+    let placed: Vec<f32> = xg
+        .chunks_exact(2 * inner)
+        .flat_map(|xg| {
+            let mut row = vec![0.0; 2 * gate];
+            for (d, value) in xg[..inner].iter().enumerate() {
+                row[x_order.place(d, inner)] = *value;
+            }
+            row[gate..][..inner].copy_from_slice(&xg[inner..]);
+            row
+        })
+        .collect();
+    let xg = io.rows_in("xg", &placed, 2 * gate)?.ordered(2 * gate, x_order);
+    let y = io.rows_out_order("y", &y, inner, TOLERANCE, y_order)?;
     let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
     let (dt_bias, a_skip) = (io.input("dt_bias", &dt_bias)?, io.input("a_skip", &a_skip)?);
     let table: Vec<Row> = (0..size(rows)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();

@@ -1,5 +1,7 @@
 //! Which form of each kernel family is recorded: by what the adapter is and can do, or as it was measured.
 
+use super::linear::Linear;
+use super::matvec::Matrix;
 use super::product::Product;
 use super::{matmul, matvec, scan, ssm_step};
 use crate::error::Result;
@@ -24,13 +26,28 @@ impl std::fmt::Display for Math {
     }
 }
 
+/// A matrix of a decode step, and the form of its product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepProduct {
+    /// What it is in the model: in_proj, x_proj, out_proj, head.
+    pub name: &'static str,
+    /// Its shape and format.
+    pub matrix: Matrix,
+    /// The form.
+    pub form: matvec::Form,
+}
+
+impl std::fmt::Display for StepProduct {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.name, self.matrix)
+    }
+}
+
 /// A form for each family that has several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variants {
-    /// Products of a decode step.
-    pub matvec: matvec::Form,
-    /// Products of a decode step with matrices of few rows.
-    pub narrow: matvec::Form,
+    /// Products of a decode step, matrix by matrix.
+    pub products: Vec<StepProduct>,
     /// The scan of a decode step.
     pub step: ssm_step::Form,
     /// Products of a prefill chunk.
@@ -41,74 +58,75 @@ pub struct Variants {
     pub math: Math,
 }
 
-/// What a family's kernels belong to, and so what shows how fast they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// A decode step.
-    Step,
-    /// A prefill chunk.
-    Chunk,
+/// What forms are chosen for: the matrices of a decode step by their names, and the channels and states of the scan.
+#[derive(Debug, Clone)]
+pub struct Sizes {
+    /// Different ones, each once.
+    pub matrices: Vec<(&'static str, Matrix)>,
+    /// Channels, D.
+    pub channels: usize,
+    /// States of each, N.
+    pub states: usize,
 }
 
 impl Variants {
     /// Forms that run anywhere and ask nothing of the adapter.
-    pub fn portable() -> Self {
+    pub fn portable(sizes: &Sizes) -> Self {
         let caps = Caps::portable();
-        Variants { matmul: matmul::Form::Direct, scan: scan::Form::Direct, ..Self::of(&caps, 1, 1) }
+        Variants { matmul: matmul::Form::Direct, scan: scan::Form::Direct, ..Self::of(&caps, sizes) }
     }
 
-    /// What suits an adapter, by its type and what it can do, and a model of so many channels and states of each: nothing
-    /// that only a trial can tell.
-    pub fn of(caps: &Caps, channels: usize, states: usize) -> Self {
+    /// What suits an adapter, by its type and what it can do, and a model: nothing that only a trial can tell.
+    pub fn of(caps: &Caps, sizes: &Sizes) -> Self {
+        let product = |(name, matrix): &(&'static str, Matrix)| StepProduct {
+            name,
+            matrix: *matrix,
+            form: matvec::Form::of(caps, matrix),
+        };
         Variants {
-            matvec: matvec::Form::of(caps),
-            narrow: matvec::Form::narrow(caps),
+            products: sizes.matrices.iter().map(product).collect(),
             step: ssm_step::Form::of(caps),
             matmul: matmul::Form::of(caps),
-            scan: scan::Form::of(caps, channels, states),
+            scan: scan::Form::of(caps, sizes.channels, sizes.states),
             math: Math::Exact,
         }
     }
 
     /// [`Variants::of`], and cooperative matrices where they have won their trial on this device.
-    pub fn tried(gpu: &Gpu, math: Math, channels: usize, states: usize) -> Result<Self> {
-        let variants = Variants { math, ..Self::of(gpu.caps(), channels, states) };
+    pub fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
+        let variants = Variants { math, ..Self::of(gpu.caps(), sizes) };
         let trial = matmul::trial(gpu, math)?;
-        Ok(trial.map_or(variants, |trial| Variants { matmul: trial.winner(), ..variants }))
+        Ok(match trial {
+            Some(trial) => Variants { matmul: trial.winner(), ..variants },
+            None => variants,
+        })
     }
 
-    /// For each family, these variants with each of its forms that the adapter runs in this class of arithmetic.
-    pub fn alternatives(&self, caps: &Caps) -> Vec<(Part, Vec<Variants>)> {
-        let mut families = Vec::new();
-        let matvecs = matvec::Form::all(caps);
-        families.push((Part::Step, matvecs.iter().map(|form| Variants { matvec: *form, ..*self }).collect()));
-        families.push((Part::Step, matvecs.iter().map(|form| Variants { narrow: *form, ..*self }).collect()));
-        let steps = ssm_step::Form::all(caps).into_iter();
-        families.push((Part::Step, steps.map(|step| Variants { step, ..*self }).collect()));
-        // Cooperative matrices have had their trial.
-        let matmuls = matmul::Form::all(caps).into_iter();
-        let matmuls = matmuls.filter(|form| *form == self.matmul || !matches!(form, matmul::Form::Coop(..)));
-        families.push((Part::Chunk, matmuls.map(|matmul| Variants { matmul, ..*self }).collect()));
-        let scans = scan::Form::all(caps).into_iter();
-        families.push((Part::Chunk, scans.map(|scan| Variants { scan, ..*self }).collect()));
-        families
-    }
-
-    /// The product of a decode step with a matrix of so many rows.
-    pub fn decode(&self, rows: usize) -> Product {
-        // Below this many rows the workgroups of the plain form are too few for a large GPU.
-        Product::Matvec(if rows < 2048 { self.narrow } else { self.matvec })
+    /// The product of a decode step with a matrix of the model that these were chosen for.
+    pub fn decode(&self, matrix: &Linear) -> Product {
+        let found = self.products.iter().find(|product| product.matrix == matrix.matrix());
+        Product::Matvec(found.expect("forms are chosen for all matrices of a model").form)
     }
 
     /// The product of a prefill chunk.
     pub fn prefill(&self) -> Product {
         Product::Matmul(self.matmul)
     }
+
+    /// Each form with what it is for.
+    pub fn named(&self) -> Vec<(String, String)> {
+        let products = self.products.iter();
+        let mut named: Vec<_> = products.map(|p| (p.to_string(), p.form.to_string())).collect();
+        named.push(("step".to_owned(), self.step.to_string()));
+        named.push(("matmul".to_owned(), self.matmul.to_string()));
+        named.push(("scan".to_owned(), self.scan.name().to_owned()));
+        named
+    }
 }
 
 impl std::fmt::Display for Variants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Variants { matvec, narrow, step, matmul, scan, math: _ } = self;
-        write!(f, "matvec {matvec} · narrow {narrow} · step {step} · matmul {matmul} · {}", scan.name())
+        let named: Vec<String> = self.named().into_iter().map(|(what, form)| format!("{what}: {form}")).collect();
+        f.write_str(&named.join(" · "))
     }
 }

@@ -111,7 +111,7 @@ impl Forward {
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
         let build = Builder {
             gpu,
-            variants,
+            variants: &variants,
             config,
             weights: &weights,
             state: &state,
@@ -148,8 +148,8 @@ impl Forward {
     }
 
     /// Which forms of the kernels it runs.
-    pub fn variants(&self) -> Variants {
-        self.variants
+    pub fn variants(&self) -> &Variants {
+        &self.variants
     }
 
     /// The device.

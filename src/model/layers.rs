@@ -9,7 +9,7 @@ use crate::gpu::{Buf, Gpu, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
 use crate::kernels::embed::GivenRows;
 use crate::kernels::linear::Linear;
-use crate::kernels::product::{Epilogue, NextNorm, Prologue};
+use crate::kernels::product::{Epilogue, NextNorm, Product, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
 use crate::kernels::select::{Rules, Select};
 use crate::kernels::ssm_step::SsmStep;
@@ -45,7 +45,7 @@ pub(super) struct Decode {
 /// What the plans are recorded from.
 pub(super) struct Builder<'a> {
     pub(super) gpu: &'a Gpu,
-    pub(super) variants: Variants,
+    pub(super) variants: &'a Variants,
     pub(super) config: &'a Config,
     pub(super) weights: &'a Weights,
     pub(super) state: &'a StateBank,
@@ -139,23 +139,29 @@ impl Builder<'_> {
         batch: &Buf<Batch>,
     ) -> Result<()> {
         let config = self.config;
-        let product = |matrix: &Linear| (self.variants.decode(matrix.rows()), batch);
+        let product = |matrix: &Linear| (self.variants.decode(matrix), batch);
         let weights = self.weights;
         let normed = |parts| Prologue::Norm { squares: &on.squares, parts, eps: config.norm_eps };
-        // What comes before a norm makes the stream ready for it.
-        let before = |layer: usize| {
-            let weight = weights.layers.get(layer).map_or(&weights.norm_f, |layer| &layer.norm);
-            NextNorm { weight, normed: &on.normed, squares: &on.squares }
+        // What comes before a norm makes the stream ready for it, in the order of the product that reads it.
+        let of_layer = |layer: usize| -> (&Buf<f32>, &Linear) {
+            match weights.layers.get(layer) {
+                Some(layer) => (&layer.norm, &layer.in_proj),
+                None => (&weights.norm_f, &weights.head),
+            }
         };
-        embed::record(plan, table, rows, &on.x[0], Some(before(0)))?;
+        let normed_of = |layer: usize| on.normed.ordered(config.hidden, of_layer(layer).1.order());
+        let mut normed_x = normed_of(0);
+        let next = NextNorm { weight: of_layer(0).0, normed: &normed_x, squares: &on.squares };
+        embed::record(plan, table, rows, &on.x[0], Some(next))?;
         let mut parts = 1;
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let at = |name: &str| format!("layer.{i}.{name}");
             let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
+            let xg = on.xg.ordered(on.xg.width, layer.x_proj.order());
             let mixer = (normed(parts), Epilogue::Mixer(self.conv(i), self.table));
-            layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xg), mixer, product(&layer.in_proj))?;
+            layer.in_proj.record(plan, &at("in_proj"), (&normed_x, &xg), mixer, product(&layer.in_proj))?;
             let store = (Prologue::None, Epilogue::Store);
-            layer.x_proj.record(plan, &at("x_proj"), (&on.xg, &on.projected), store, product(&layer.x_proj))?;
+            layer.x_proj.record(plan, &at("x_proj"), (&xg, &on.projected), store, product(&layer.x_proj))?;
             let step = SsmStep {
                 dt_proj: &layer.dt_proj,
                 dt_bias: &layer.dt_bias,
@@ -165,15 +171,27 @@ impl Builder<'_> {
                 eps: self.mixer_eps(),
                 versions: VERSIONS,
             };
-            let operands = (&on.projected, &on.xg, &on.gated);
+            let gated = on.gated.ordered(config.inner, layer.out_proj.order());
+            let operands = (&on.projected, &xg, &gated);
             step.record(plan, &at("ssm_step"), operands, (self.variants.step, batch), self.table)?;
-            let residual = (Prologue::None, Epilogue::ResidualNorm(x, before(i + 1)));
-            layer.out_proj.record(plan, &at("out_proj"), (&on.gated, x_next), residual, product(&layer.out_proj))?;
-            parts = layer.out_proj.square_parts();
+            normed_x = normed_of(i + 1);
+            let next = NextNorm { weight: of_layer(i + 1).0, normed: &normed_x, squares: &on.squares };
+            let residual = (Prologue::None, Epilogue::ResidualNorm(x, next));
+            let out_proj = product(&layer.out_proj);
+            layer.out_proj.record(plan, &at("out_proj"), (&gated, x_next), residual, out_proj)?;
+            parts = self.square_parts(&layer.out_proj);
         }
         let head = &weights.head;
         let then = (normed(parts), Epilogue::Logits(self.table, VERSIONS));
-        head.record(plan, "logits", (&on.normed, &self.state.logits), then, product(head))
+        head.record(plan, "logits", (&normed_x, &self.state.logits), then, product(head))
+    }
+
+    /// Parts in which an out_proj leaves the squares of a token.
+    fn square_parts(&self, out_proj: &Linear) -> usize {
+        match self.variants.decode(out_proj) {
+            Product::Matvec(form) => out_proj.square_parts(form.square_rows()),
+            Product::Matmul(_) => unreachable!("a decode step multiplies by matvec"),
+        }
     }
 
     fn select(&self, plan: &mut Plan, chosen: &Buf<u32>, batch: &Buf<Batch>) -> Result<()> {
@@ -217,7 +235,7 @@ impl Builder<'_> {
     pub(super) fn decode(&self, slots: usize) -> Result<Decode> {
         let (gpu, config) = (self.gpu, self.config);
         let batch = gpu.buffer("decode batch", 1, Usage::Uniform)?;
-        let parts = self.weights.layers.iter().map(|layer| layer.out_proj.square_parts()).max().unwrap_or(1);
+        let parts = self.weights.layers.iter().map(|layer| self.square_parts(&layer.out_proj)).max().unwrap_or(1);
         let scratch = StepScratch::new(gpu, config, slots, parts)?;
         let chosen = gpu.buffer("chosen", slots, Usage::Storage)?;
         let mut plan = Plan::new(gpu, "decode");

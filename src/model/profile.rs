@@ -3,6 +3,7 @@
 use super::forward::Forward;
 use crate::error::Result;
 use crate::gpu::{Timed, Totals};
+use crate::kernels::matvec::Matrix;
 
 impl Forward {
     /// What a decode step of `rows` slots takes.
@@ -32,5 +33,23 @@ impl Forward {
     pub async fn profile_feed(&mut self, slot: usize, ids: &[u32]) -> Result<Vec<Timed>> {
         self.stage(slot, ids)?;
         self.prefill.body.run_profiled(ids.len()).await
+    }
+
+    /// Seconds that a product of a decode step takes among its like.
+    pub(super) fn seconds_of_product(&mut self, matrix: &Matrix) -> Result<f64> {
+        let _ = matrix;
+        unimplemented!()
+    }
+
+    /// Seconds that a kernel of a decode step takes among its like.
+    pub(super) fn seconds_of_step_kernel(&mut self, name: &str) -> Result<f64> {
+        let _ = name;
+        unimplemented!()
+    }
+
+    /// Seconds that some dispatches of the first layers of a full chunk take.
+    pub(super) fn seconds_of_layers(&mut self, layers: usize, which: impl Fn(&str) -> bool) -> Result<f64> {
+        let _ = (layers, which);
+        unimplemented!()
     }
 }

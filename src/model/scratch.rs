@@ -5,6 +5,7 @@ use super::options::{AUTOMATIC, ForwardOptions};
 use super::state::VERSIONS;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
+use crate::kernels::product::gate_first;
 use crate::kernels::scan::MOST_SEGMENTS;
 use crate::kernels::select::{Rules, WINDOW};
 use crate::kernels::{Activation, ROW_ALIGN, Row, dbc_norm};
@@ -34,7 +35,7 @@ impl StepScratch {
             x: [new("step x even", config.hidden)?, new("step x odd", config.hidden)?],
             normed: new("step normed", config.hidden)?,
             squares: gpu.buffer("step squares", rows * parts, Usage::Storage)?,
-            xg: new("step xg", 2 * config.inner)?,
+            xg: new("step xg", 2 * gate_first(config.inner))?,
             projected: new("step projected", config.dt_rank + 2 * config.state)?,
             gated: new("step gated", config.inner)?,
         })
@@ -43,8 +44,8 @@ impl StepScratch {
     /// Bytes of a row of all of them.
     fn row_bytes(config: &Config) -> usize {
         let (h, d) = (config.hidden, config.inner);
-        // The squares are a part for four rows, or somewhat more where out_proj is cut into shards.
-        bytes(&[h, h, h, 2 * d, config.dt_rank + 2 * config.state, d]) + h.div_ceil(4) * size_of::<f32>()
+        // The squares are a part for a row, four rows or somewhere between.
+        bytes(&[h, h, h, 2 * gate_first(d), config.dt_rank + 2 * config.state, d]) + h * size_of::<f32>()
     }
 }
 

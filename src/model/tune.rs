@@ -6,13 +6,12 @@ use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Gpu, link, write_whole};
-use crate::kernels;
-use crate::kernels::variants::{Part, Variants};
+use crate::kernels::variants::{Sizes, Variants};
+use crate::kernels::{self, matmul, matvec, scan, ssm_step};
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// How the forms of kernels are chosen. None changes the class of arithmetic; sums may run in another order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,10 +25,10 @@ pub enum Tune {
     Auto,
 }
 
-/// Tokens of the chunk that is timed.
-const TOKENS: usize = 128;
-/// Runs of each, of which the best counts; the first compiles.
-const RUNS: usize = 4;
+/// Layers of a chunk that are timed: what one costs, the others cost.
+const LAYERS: usize = 2;
+/// How much faster than the static choice a form must be to replace it: less is noise.
+const MARGIN: f64 = 0.97;
 
 /// The forms for a model, by its options.
 pub(super) fn variants(
@@ -38,22 +37,24 @@ pub(super) fn variants(
     weights: &Arc<Weights>,
     options: ForwardOptions,
 ) -> Result<Variants> {
-    let table = || Variants::tried(gpu, options.math, config.inner, config.state);
+    let sizes = Sizes { matrices: weights.step_matrices(), channels: config.inner, states: config.state };
+    let table = || Variants::tried(gpu, options.math, &sizes);
     match options.tune {
-        Tune::Off => Ok(Variants { math: options.math, ..Variants::portable() }),
+        Tune::Off => Ok(Variants { math: options.math, ..Variants::portable(&sizes) }),
         Tune::Static => table(),
         Tune::Auto => {
             let start = table()?;
             let key = key(gpu, config, weights, &start);
             let path = gpu.kept_in().map(|dir| path(dir, &key));
             let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
-            if let Some(variants) = kept.and_then(|kept| read(&kept, &key, start, gpu)) {
+            if let Some(variants) = kept.and_then(|kept| read(&kept, &key, &start, gpu)) {
                 return Ok(variants);
             }
             let tuned = measure(gpu, config, weights, options, start)?;
             if let Some(path) = path {
                 // Not to have kept it costs the next start the same again, and nothing else.
-                let text = format!("{:#}", json!({ "key": key, "forms": tuned.to_string() }));
+                let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
+                let text = format!("{:#}", json!({ "key": key, "forms": forms }));
                 let _ = write_whole(&path, text.as_bytes());
             }
             Ok(tuned)
@@ -61,7 +62,8 @@ pub(super) fn variants(
     }
 }
 
-/// Takes the fastest form of each family, one family after the other.
+/// Takes the fastest form of each product and of each other kernel, as they run among their like, where it is clearly faster
+/// than the one that the adapter's table names.
 fn measure(
     gpu: &Gpu,
     config: &Config,
@@ -69,53 +71,91 @@ fn measure(
     options: ForwardOptions,
     start: Variants,
 ) -> Result<Variants> {
-    let mut best = start;
-    for family in 0..start.alternatives(gpu.caps()).len() {
-        let (part, forms) = best.alternatives(gpu.caps()).swap_remove(family);
-        let mut fastest = Duration::MAX;
-        let mut winner = best;
-        for variants in forms {
-            let time = time(gpu, config, weights, options, variants, part)?;
-            if time < fastest {
-                (fastest, winner) = (time, variants);
-            }
-        }
-        best = winner;
-    }
+    let mut tuner = Tuner { gpu, config, weights, options };
+    let mut best = start.clone();
+    tuner.products(&start, &mut best)?;
+    tuner.step(&start, &mut best)?;
+    tuner.chunk(&start, &mut best)?;
     Ok(best)
 }
 
-fn time(
-    gpu: &Gpu,
-    config: &Config,
-    weights: &Arc<Weights>,
+struct Tuner<'a> {
+    gpu: &'a Gpu,
+    config: &'a Config,
+    weights: &'a Arc<Weights>,
     options: ForwardOptions,
-    variants: Variants,
-    part: Part,
-) -> Result<Duration> {
-    let options = ForwardOptions { slots: 1, chunk: options.chunk.min(TOKENS), ..options };
-    let mut forward = Forward::with_variants(gpu, config, weights.clone(), options, variants)?;
-    let ids: Vec<u32> = (0..options.chunk).map(|i| (i % config.vocab) as u32).collect();
-    let mut best = Duration::MAX;
-    for _ in 0..RUNS {
-        forward.reset(0)?;
-        gpu.flush()?;
-        let started = Instant::now();
-        match part {
-            Part::Chunk => {
-                forward.feed(0, &ids)?;
-                gpu.flush()?;
+}
+
+/// The fastest of some forms and its time, where `times[0]` is the static choice's.
+fn fastest(times: &[f64]) -> usize {
+    let best = (0..times.len()).min_by(|a, b| times[*a].total_cmp(&times[*b])).unwrap_or(0);
+    if times[best] < MARGIN * times[0] { best } else { 0 }
+}
+
+impl Tuner<'_> {
+    fn forward(&self, variants: Variants) -> Result<Forward> {
+        let options = ForwardOptions { slots: 1, ..self.options };
+        Forward::with_variants(self.gpu, self.config, self.weights.clone(), options, variants)
+    }
+
+    /// The products of a decode step: the n-th candidates of all matrices at once.
+    fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+        let candidates: Vec<Vec<matvec::Form>> =
+            start.products.iter().map(|p| matvec::Form::candidates(self.gpu.caps(), &p.matrix)).collect();
+        let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
+        let mut times: Vec<Vec<f64>> = vec![Vec::new(); candidates.len()];
+        for n in 0..most {
+            let mut variants = start.clone();
+            for (product, forms) in variants.products.iter_mut().zip(&candidates) {
+                product.form = forms[n.min(forms.len() - 1)];
             }
-            Part::Step => {
-                forward.set_next(0, ids[0])?;
-                forward.set_decoding(&[0])?;
-                let step = forward.step()?;
-                pollster::block_on(forward.chosen(step))?;
+            let mut forward = self.forward(variants.clone())?;
+            for (product, times) in variants.products.iter().zip(&mut times) {
+                times.push(forward.seconds_of_product(&product.matrix)?);
             }
         }
-        best = best.min(started.elapsed());
+        for ((product, forms), times) in best.products.iter_mut().zip(&candidates).zip(&times) {
+            product.form = forms[fastest(&times[..forms.len()])];
+        }
+        Ok(())
     }
-    Ok(best)
+
+    /// The scan of a decode step.
+    fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+        let forms = with_first(start.step, ssm_step::Form::all(self.gpu.caps()));
+        let times = forms
+            .iter()
+            .map(|step| self.forward(Variants { step: *step, ..start.clone() })?.seconds_of_step_kernel("ssm_step"));
+        best.step = forms[fastest(&times.collect::<Result<Vec<_>>>()?)];
+        Ok(())
+    }
+
+    /// Products and scan of a chunk, at its real size.
+    fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+        // Cooperative matrices have had their trial.
+        let forms = matmul::Form::all(self.gpu.caps()).into_iter();
+        let forms = forms.filter(|form| !matches!(form, matmul::Form::Coop(..))).collect();
+        let forms = with_first(start.matmul, forms);
+        let times = forms.iter().map(|form| {
+            self.forward(Variants { matmul: *form, ..start.clone() })?
+                .seconds_of_layers(LAYERS, |label| label.ends_with("_proj"))
+        });
+        best.matmul = forms[fastest(&times.collect::<Result<Vec<_>>>()?)];
+        let scans = with_first(start.scan, scan::Form::all(self.gpu.caps()));
+        let times = scans.iter().map(|form| {
+            self.forward(Variants { scan: *form, ..start.clone() })?
+                .seconds_of_layers(LAYERS, |label| label.contains("scan"))
+        });
+        best.scan = scans[fastest(&times.collect::<Result<Vec<_>>>()?)];
+        Ok(())
+    }
+}
+
+/// These forms once each, the static choice first.
+fn with_first<F: Copy + PartialEq>(first: F, forms: Vec<F>) -> Vec<F> {
+    let mut all = vec![first];
+    all.extend(forms.into_iter().filter(|form| *form != first));
+    all
 }
 
 /// What a result holds for: adapter, driver, model, class of arithmetic, and the kernels themselves.
@@ -134,15 +174,21 @@ fn path(dir: &std::path::Path, key: &str) -> PathBuf {
 }
 
 /// The variants that a file names, if it is about this key and every form is still known.
-fn read(kept: &[u8], key: &str, start: Variants, gpu: &Gpu) -> Option<Variants> {
+fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants> {
     let kept: Value = serde_json::from_slice(kept).ok()?;
-    let forms = kept["forms"].as_str().filter(|_| kept["key"] == key)?;
-    let mut names = forms.split(" · ");
-    let mut variants = start;
-    for family in 0..start.alternatives(gpu.caps()).len() {
-        let name = names.next()?;
-        let (_, forms) = variants.alternatives(gpu.caps()).swap_remove(family);
-        variants = forms.into_iter().find(|v| v.to_string().split(" · ").nth(family) == Some(name))?;
+    let forms = kept["forms"].as_object().filter(|_| kept["key"] == key)?;
+    let named = |what: &str| forms.get(what).and_then(Value::as_str);
+    let mut variants = start.clone();
+    for product in &mut variants.products {
+        let name = named(&product.to_string())?;
+        let candidates = matvec::Form::candidates(gpu.caps(), &product.matrix);
+        product.form = candidates.into_iter().find(|form| form.to_string() == name)?;
     }
+    let step = ssm_step::Form::all(gpu.caps()).into_iter();
+    variants.step = step.chain([start.step]).find(|form| Some(form.to_string().as_str()) == named("step"))?;
+    let matmul = matmul::Form::all(gpu.caps()).into_iter();
+    variants.matmul = matmul.chain([start.matmul]).find(|form| Some(form.to_string().as_str()) == named("matmul"))?;
+    let scan = scan::Form::all(gpu.caps()).into_iter();
+    variants.scan = scan.chain([start.scan]).find(|form| Some(form.name()) == named("scan"))?;
     Some(variants)
 }

@@ -8,6 +8,7 @@ use super::table::{Embeddings, HostTable};
 use crate::error::Result;
 use crate::format::{Tensor, TensorSource, WeightFormat};
 use crate::gpu::{Buf, Gpu, Uploads, Usage};
+use crate::kernels::matvec::Matrix;
 use crate::kernels::{ROW_ALIGN, case::Random, conv, linear::Linear, scan};
 use std::sync::Arc;
 
@@ -385,6 +386,21 @@ impl Weights {
         names.sort_unstable();
         names.dedup();
         names.join("+")
+    }
+
+    /// The different matrices of a decode step, each with its name in the model.
+    pub fn step_matrices(&self) -> Vec<(&'static str, Matrix)> {
+        let of_layers = self
+            .layers
+            .iter()
+            .flat_map(|layer| [("in_proj", &layer.in_proj), ("x_proj", &layer.x_proj), ("out_proj", &layer.out_proj)]);
+        let mut matrices: Vec<(&'static str, Matrix)> = Vec::new();
+        for (name, matrix) in of_layers.chain([("head", &*self.head)]) {
+            if !matrices.iter().any(|(_, known)| *known == matrix.matrix()) {
+                matrices.push((name, matrix.matrix()));
+            }
+        }
+        matrices
     }
 
     /// Whether the head is the embedding.

@@ -63,7 +63,7 @@ fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usiz
     let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let y = cpu(&wide(&x), &tensor.to_f32(), columns);
     io.rows = tokens;
-    let x = io.rows_in("x", &x, columns)?;
+    let x = io.rows_in_order("x", &x, columns, product.order(&linear))?;
     let y = io.rows_out("y", &y, rows, if fast(product) { FAST } else { EXACT })?;
     let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
     linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (product, &batch))
@@ -111,7 +111,7 @@ fn build(
         };
     }
     io.rows = tokens;
-    let x = io.rows_in("x", &x, columns)?;
+    let x = io.rows_in_order("x", &x, columns, product.order(&linear))?;
     let y = io.rows_out("y", &y, rows, tolerance(product, columns))?;
     let residual = io.rows_in("residual", &residual, rows)?;
     let bias = io.input("bias", &bias)?;

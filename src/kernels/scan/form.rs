@@ -72,7 +72,7 @@ impl Form {
     }
 
     /// For cases and labels.
-    pub(in crate::kernels) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Form::Direct => "scan",
             Form::Tiled(1, _) => "scan_1_lane",

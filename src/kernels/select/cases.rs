@@ -3,7 +3,7 @@
 use super::{ALL_BANNED, EMPTY, NOT_FINITE, Rules, Select, WINDOW, cpu, draw, penalized, recent};
 use crate::error::Result;
 use crate::kernels::case::{Case, Fault, Io, Reached, wide};
-use crate::kernels::{Activation, Batch, Row, size};
+use crate::kernels::{Activation, Batch, Order, Row, size};
 
 /// How far the draw may fall outside of the twin's interval for the chosen id: f32 sums of a few thousand terms.
 const DRAW_SLACK: f64 = 2e-5;
@@ -196,7 +196,7 @@ fn build(
         let version = (5 + size(r) + entry + advance) as usize % versions;
         of_slots[(slot(r) * versions + version) * vocab..][..vocab].copy_from_slice(logits);
     }
-    let of_slots = Activation { buf: io.input("logits", &of_slots)?, width: vocab, stride: vocab };
+    let of_slots = Activation { buf: io.input("logits", &of_slots)?, width: vocab, stride: vocab, order: Order::Plain };
     let batch = io.uniform(Batch { rows: size(rows), entry, advance, ..Default::default() })?;
     let (bias, rules) = (io.input("bias", &bias)?, io.input("rules", &all)?);
     let rows = row_table.reinterpret();

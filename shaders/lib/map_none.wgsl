@@ -1,0 +1,2 @@
+// Weights that are unpacked without a table.
+fn prepare_weights(lane: u32, lanes: u32) {}
