@@ -3,6 +3,7 @@
 mod buffer;
 mod cache;
 mod caps;
+mod clock;
 mod folder;
 mod kernel;
 mod memory;
@@ -13,6 +14,7 @@ mod upload;
 pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
 pub use caps::{Caps, Coop, SWITCHES, Switches};
+pub use clock::Clock;
 pub use folder::{READS_SHADERS, ShaderFolder};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
