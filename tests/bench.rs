@@ -124,3 +124,38 @@ fn bench_says_how_long_the_device_was_at_work_where_it_has_a_clock() {
         assert_eq!(line.contains("|  |  |"), !timed, "{table}");
     }
 }
+
+#[test]
+fn bench_generates_twice_where_sampling_is_given() {
+    if no_gpu("bench_generates_twice_where_sampling_is_given") {
+        return;
+    }
+    let (_dir, config) = small();
+    let shape = ["bench", "--shape", &config, "-p", "8", "-n", "4", "-r", "1", "--n-parallel", "1,2", "-d", "0,5"];
+    let with = |more: &[&str]| stdout(&run(&[&shape, more].concat()));
+    let tests = |rows: &[Value]| rows.iter().map(|row| row["test"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+
+    let both = rows(&with(&["-o", "json", "--top-k", "5", "--repeat-penalty", "1.5"]));
+    let named = tests(&both);
+    let at_start = ["pp8", "tg4", "tg4 sampled", "tg4 pl2", "tg4 pl2 sampled"].map(str::to_owned);
+    assert_eq!(named[..5], at_start);
+    assert_eq!(named[5..], at_start.map(|name| format!("{name} @ d5")));
+    // What is not given is llama.cpp's, as for other commands.
+    let how = "temp 0.8, top-k 5, top-p 0.95, min-p 0.05, repeat penalty 1.5 over 64 tokens";
+    assert_eq!((&both[1]["sampling"], &both[2]["sampling"]), (&Value::from("greedy"), &Value::from(how)));
+    assert!(both[0]["sampling"].is_null());
+
+    let table = with(&["--temp", "0.5"]);
+    let costs: Vec<&str> = table.lines().filter(|line| line.starts_with("sampling (temp 0.5, top-k 40")).collect();
+    assert_eq!(costs.len(), 4, "{table}");
+    for (line, test) in costs.iter().zip(["tg4", "tg4 pl2", "tg4 @ d5", "tg4 pl2 @ d5"]) {
+        assert!(line.contains(&format!(" beside greedy, {test}: ")), "{line}");
+        assert!(line.contains(" µs a token, ") && line.ends_with(" %"), "{line}");
+    }
+    // Without settings there is nothing to hold against greedy.
+    let plain = with(&[]);
+    assert!(!plain.contains("sampl"), "{plain}");
+
+    refused(&run(&[&shape, &["--top-p", "1.5"][..]].concat()), 2, &["top_p is 1.5"]);
+    refused(&run(&["bench", "--longest", "8k", "--temp", "1"]), 2, &["--longest", "--temp"]);
+}

@@ -11,6 +11,7 @@ pub use report::{Report, Row, Size, Subject};
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::kernels::select::Rules;
 use crate::kernels::stream;
 use crate::model::Forward;
 use profile::by_kernel;
@@ -38,6 +39,8 @@ pub struct Options {
     pub warmup: bool,
     /// Times every kernel of a decode step and of a chunk as well.
     pub profile: bool,
+    /// Generates twice, greedily and then by these rules.
+    pub sampling: Option<Rules>,
 }
 
 /// Runs on the first slots of a model, which must be its only use. `begin` hears what comes next.
@@ -69,9 +72,13 @@ pub fn run(forward: &mut Forward, subject: Subject, options: &Options, begin: &m
             for (n, parallel) in sizes.iter().filter(|n| **n > 0).flat_map(|n| parallel.iter().map(move |b| (*n, *b))) {
                 let of = if parallel == 1 { String::new() } else { format!(" pl{parallel}") };
                 let size = Size { prompt: kind == "pp", tokens: n, parallel, depth: *depth };
-                let name = format!("{kind}{n}{of}{at}");
-                begin(&name);
-                rows.push(bench.test(name, size, &start)?);
+                let sampling = options.sampling.filter(|_| kind == "tg").map(Some);
+                for sampled in [None].into_iter().chain(sampling) {
+                    let how = if sampled.is_some() { " sampled" } else { "" };
+                    let name = format!("{kind}{n}{of}{how}{at}");
+                    begin(&name);
+                    rows.push(bench.test(Test { name, size, sampled }, &start)?);
+                }
             }
         }
     }
@@ -95,6 +102,13 @@ struct Bench<'a> {
     forward: &'a mut Forward,
     options: &'a Options,
     gpu: Gpu,
+}
+
+/// What a row of the table is about.
+struct Test {
+    name: String,
+    size: Size,
+    sampled: Option<Rules>,
 }
 
 /// A state to start from: nothing consumed, or a saved one.
@@ -129,13 +143,15 @@ impl Bench<'_> {
         self.gpu.flush()
     }
 
-    fn test(&mut self, test: String, size: Size, start: &Start) -> Result<Row> {
+    fn test(&mut self, test: Test, start: &Start) -> Result<Row> {
+        let Test { name: test, size, sampled } = test;
         let Size { prompt, tokens: n, parallel, .. } = size;
         let once = |bench: &mut Self, n| {
             bench.go_to(start, parallel)?;
             if prompt {
                 return bench.read(n);
             }
+            bench.choose_by(sampled.unwrap_or(Rules::GREEDY), parallel)?;
             bench.generate(n, parallel)
         };
         if self.options.warmup {
@@ -143,6 +159,7 @@ impl Bench<'_> {
             once(self, if prompt { n } else { n.min(4) })?;
         }
         let samples = (0..self.options.repetitions).map(|_| once(self, n)).collect::<Result<Vec<_>>>()?;
+        self.choose_by(Rules::GREEDY, parallel)?;
         let totals = if prompt {
             let chunk = self.forward.chunk();
             let chunks = (0..n).step_by(chunk).map(|at| self.forward.feed_totals(chunk.min(n - at)));
@@ -151,7 +168,7 @@ impl Bench<'_> {
             let step = self.forward.decode_totals(parallel);
             (1..n).fold(step, |sum, _| sum.and(step))
         };
-        Ok(Row { test, size, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
+        Ok(Row { test, size, sampled, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
     }
 
     /// Reads a prompt and chooses the token after it.
@@ -177,7 +194,19 @@ impl Bench<'_> {
         Ok(Sample { seconds: started.elapsed().as_secs_f64(), host_seconds: host.as_secs_f64(), device_seconds: None })
     }
 
-    /// Generates greedily in some slots, with as many steps under way as an answer has.
+    /// From here on the first slots choose by these rules. None of their tokens so far counts as recent.
+    fn choose_by(&mut self, rules: Rules, slots: usize) -> Result<()> {
+        for slot in 0..slots {
+            self.forward.set_rules(slot, rules)?;
+            if rules.window > 0 {
+                let end = self.forward.position(slot);
+                self.forward.set_recent(slot, (&[], end), rules.window as usize)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Generates in some slots, with as many steps under way as an answer has.
     fn generate(&mut self, n: usize, slots: usize) -> Result<Sample> {
         self.decode(slots)?;
         self.forward.time_steps(n.min(TIMED_STEPS))?;

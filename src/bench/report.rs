@@ -2,6 +2,7 @@
 
 use super::profile::{self, KernelTime};
 use crate::gpu::{AdapterInfo, Totals};
+use crate::kernels::select::Rules;
 use serde_json::{Value, json};
 
 /// What was measured on.
@@ -49,10 +50,12 @@ pub struct Size {
 /// One test.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// As llama-bench names it, and batched-bench the slots: pp512, tg128, tg128 pl8, pp512 @ d1024.
+    /// As llama-bench names it, and batched-bench the slots: pp512, tg128, tg128 pl8, tg128 sampled, pp512 @ d1024.
     pub test: String,
     /// What it did.
     pub size: Size,
+    /// How tokens were chosen, where not greedily.
+    pub sampled: Option<Rules>,
     /// A measurement each.
     pub samples: Vec<Sample>,
     /// What one run takes.
@@ -124,10 +127,23 @@ impl Row {
     pub fn gpu_idle(&self) -> Option<f64> {
         self.gpu_ms_per_token().map(|ms| 1.0 - ms / self.ms_per_token())
     }
+
+    /// How tokens were chosen; none where a prompt was read.
+    fn sampling(&self) -> Option<String> {
+        let Some(rules) = &self.sampled else { return (!self.size.prompt).then(|| "greedy".to_owned()) };
+        // The rules hold the logarithm of min-p, which is f32.
+        let min_p = (rules.log_min_p.exp() * 1e5).round() / 1e5;
+        let Rules { temperature, top_k, top_p, repeat_penalty, window, .. } = rules;
+        let mut text = format!("temp {temperature}, top-k {top_k}, top-p {top_p}, min-p {min_p}");
+        if *window > 0 {
+            text += &format!(", repeat penalty {repeat_penalty} over {window} tokens");
+        }
+        Some(text)
+    }
 }
 
 /// Columns of a row as programs get it.
-const COLUMNS: [&str; 35] = [
+const COLUMNS: [&str; 36] = [
     "model",
     "weights",
     "math",
@@ -143,6 +159,7 @@ const COLUMNS: [&str; 35] = [
     "n_gen",
     "n_parallel",
     "depth",
+    "sampling",
     "tokens_per_s",
     "tokens_per_s_sd",
     "samples",
@@ -178,7 +195,7 @@ impl Report {
             "model": model, "weights": weights, "math": math, "variants": variants, "parameters": parameters,
             "weight_bytes": weight_bytes, "adapter": self.adapter.name, "backend": self.adapter.backend,
             "driver": self.adapter.driver, "commit": commit, "test": row.test, "n_prompt": n_prompt,
-            "n_gen": n_gen, "n_parallel": parallel, "depth": depth,
+            "n_gen": n_gen, "n_parallel": parallel, "depth": depth, "sampling": row.sampling(),
             "tokens_per_s": speed, "tokens_per_s_sd": row.deviation(),
             "samples": row.speeds(), "ttft_ms": prompt.then(|| row.mean(|sample| sample.seconds) * 1e3),
             "bytes_per_token": per_token(row.totals.bytes), "read_gb_s": read / 1e9,
@@ -210,6 +227,24 @@ impl Report {
                 value => value.to_string(),
             };
             text += &(COLUMNS.iter().map(cell).collect::<Vec<_>>().join(",") + "\n");
+        }
+        text
+    }
+
+    /// A line for each test that was run both greedily and by rules: what the rules cost.
+    fn costs_of_sampling(&self) -> String {
+        let mut text = String::new();
+        for sampled in self.rows.iter().filter(|row| row.sampled.is_some()) {
+            let greedy = self.rows.iter().find(|row| row.sampled.is_none() && row.size == sampled.size);
+            let Some(greedy) = greedy else { continue };
+            let more = sampled.ms_per_token() - greedy.ms_per_token();
+            let (how, test, share) =
+                (sampled.sampling().unwrap_or_default(), &greedy.test, more / greedy.ms_per_token());
+            text += &format!(
+                "\nsampling ({how}) beside greedy, {test}: {:+.1} µs a token, {:+.1} %\n",
+                more * 1e3,
+                100.0 * share
+            );
         }
         text
     }
@@ -253,6 +288,7 @@ impl Report {
                 number("cpu_ms_per_token"),
             );
         }
+        text += &self.costs_of_sampling();
         for (what, kernels) in &self.profiles {
             text += &profile::markdown(what, kernels);
         }
