@@ -255,6 +255,14 @@ pub enum Error {
         /// Rows of the embedding.
         vocab: usize,
     },
+    /// The folder that `PEREGRINE_SHADERS` names, or a shader in it, cannot be read.
+    #[error("PEREGRINE_SHADERS: cannot read {}: {source}", path.display())]
+    BadShaders {
+        /// The folder or the file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
     /// Nothing was given to run.
     #[error("no tokens to run: the prompt is empty")]
     NoTokens,

@@ -2,18 +2,25 @@
 //! must read, and those beside what the adapter reads at best.
 
 mod longest;
+mod profile;
 mod report;
 
 pub use longest::{Length, Longest, key_value_bytes, longest};
-pub use report::{KernelTime, Report, Row, Size, Subject};
+pub use profile::KernelTime;
+pub use report::{Report, Row, Size, Subject};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Timed};
+use crate::gpu::Gpu;
+use crate::kernels::select::Rules;
 use crate::kernels::stream;
 use crate::model::Forward;
+use profile::by_kernel;
 use report::Sample;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+/// Steps of an answer that are timed on the device, at most: two values each are kept until its end.
+const TIMED_STEPS: usize = 1 << 16;
 
 /// What to measure. Each depth is combined with each size of prompt and of answer.
 #[derive(Debug, Clone)]
@@ -32,6 +39,8 @@ pub struct Options {
     pub warmup: bool,
     /// Times every kernel of a decode step and of a chunk as well.
     pub profile: bool,
+    /// Generates twice, greedily and then by these rules.
+    pub sampling: Option<Rules>,
 }
 
 /// Runs on the first slots of a model, which must be its only use. `begin` hears what comes next.
@@ -62,10 +71,14 @@ pub fn run(forward: &mut Forward, subject: Subject, options: &Options, begin: &m
             let parallel = if kind == "pp" { &alone[..] } else { &options.parallel };
             for (n, parallel) in sizes.iter().filter(|n| **n > 0).flat_map(|n| parallel.iter().map(move |b| (*n, *b))) {
                 let of = if parallel == 1 { String::new() } else { format!(" pl{parallel}") };
-                let name = format!("{kind}{n}{of}{at}");
-                begin(&name);
                 let size = Size { prompt: kind == "pp", tokens: n, parallel, depth: *depth };
-                rows.push(bench.test(name, size, &start)?);
+                let sampling = options.sampling.filter(|_| kind == "tg").map(Some);
+                for sampled in [None].into_iter().chain(sampling) {
+                    let how = if sampled.is_some() { " sampled" } else { "" };
+                    let name = format!("{kind}{n}{of}{how}{at}");
+                    begin(&name);
+                    rows.push(bench.test(Test { name, size, sampled }, &start)?);
+                }
             }
         }
     }
@@ -89,6 +102,13 @@ struct Bench<'a> {
     forward: &'a mut Forward,
     options: &'a Options,
     gpu: Gpu,
+}
+
+/// What a row of the table is about.
+struct Test {
+    name: String,
+    size: Size,
+    sampled: Option<Rules>,
 }
 
 /// A state to start from: nothing consumed, or a saved one.
@@ -123,17 +143,23 @@ impl Bench<'_> {
         self.gpu.flush()
     }
 
-    fn test(&mut self, test: String, size: Size, start: &Start) -> Result<Row> {
+    fn test(&mut self, test: Test, start: &Start) -> Result<Row> {
+        let Test { name: test, size, sampled } = test;
         let Size { prompt, tokens: n, parallel, .. } = size;
         let once = |bench: &mut Self, n| {
             bench.go_to(start, parallel)?;
-            if prompt { bench.read(n) } else { bench.generate(n, parallel) }
+            if prompt {
+                return bench.read(n);
+            }
+            bench.choose_by(sampled.unwrap_or(Rules::GREEDY), parallel)?;
+            bench.generate(n, parallel)
         };
         if self.options.warmup {
             // A few tokens use every kernel of an answer; a prompt is read as it will be.
             once(self, if prompt { n } else { n.min(4) })?;
         }
         let samples = (0..self.options.repetitions).map(|_| once(self, n)).collect::<Result<Vec<_>>>()?;
+        self.choose_by(Rules::GREEDY, parallel)?;
         let totals = if prompt {
             let chunk = self.forward.chunk();
             let chunks = (0..n).step_by(chunk).map(|at| self.forward.feed_totals(chunk.min(n - at)));
@@ -142,7 +168,7 @@ impl Bench<'_> {
             let step = self.forward.decode_totals(parallel);
             (1..n).fold(step, |sum, _| sum.and(step))
         };
-        Ok(Row { test, size, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
+        Ok(Row { test, size, sampled, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
     }
 
     /// Reads a prompt and chooses the token after it.
@@ -165,12 +191,25 @@ impl Bench<'_> {
         let choosing = self.forward.choose_after(0)?;
         let host = started.elapsed() - waited;
         pollster::block_on(self.forward.chosen(choosing))?;
-        Ok(Sample { seconds: started.elapsed().as_secs_f64(), host_seconds: host.as_secs_f64() })
+        Ok(Sample { seconds: started.elapsed().as_secs_f64(), host_seconds: host.as_secs_f64(), device_seconds: None })
     }
 
-    /// Generates greedily in some slots, with as many steps under way as an answer has.
+    /// From here on the first slots choose by these rules. None of their tokens so far counts as recent.
+    fn choose_by(&mut self, rules: Rules, slots: usize) -> Result<()> {
+        for slot in 0..slots {
+            self.forward.set_rules(slot, rules)?;
+            if rules.window > 0 {
+                let end = self.forward.position(slot);
+                self.forward.set_recent(slot, (&[], end), rules.window as usize)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Generates in some slots, with as many steps under way as an answer has.
     fn generate(&mut self, n: usize, slots: usize) -> Result<Sample> {
         self.decode(slots)?;
+        self.forward.time_steps(n.min(TIMED_STEPS))?;
         self.gpu.flush()?;
         let started = Instant::now();
         let mut host = Duration::ZERO;
@@ -187,7 +226,11 @@ impl Bench<'_> {
         for choosing in under_way {
             pollster::block_on(self.forward.chosen(choosing))?;
         }
-        Ok(Sample { seconds: started.elapsed().as_secs_f64(), host_seconds: host.as_secs_f64() })
+        let seconds = started.elapsed().as_secs_f64();
+        let steps = pollster::block_on(self.forward.step_seconds())?;
+        // Where not all were timed, those that were stand for the others.
+        let device_seconds = steps.map(|steps| steps.iter().sum::<f64>() / steps.len() as f64 * n as f64);
+        Ok(Sample { seconds, host_seconds: host.as_secs_f64(), device_seconds })
     }
 
     /// The first slots, each with a token of its own, are the rows of what follows.
@@ -208,39 +251,19 @@ impl Bench<'_> {
         for _ in 0..2 {
             profiles.clear();
             self.forward.reset(0)?;
-            let timed = pollster::block_on(self.forward.profile_feed(0, &ids))?;
-            profiles.push((format!("a chunk of {tokens} tokens"), by_kernel(&timed)));
+            let profile = pollster::block_on(self.forward.profile_feed(0, &ids))?;
+            profiles.push((format!("a chunk of {tokens} tokens"), by_kernel(&profile)));
             for parallel in &self.options.parallel {
                 self.go_to(&None, *parallel)?;
                 self.decode(*parallel)?;
-                let timed = pollster::block_on(self.forward.profile_step())?;
+                let profile = pollster::block_on(self.forward.profile_step())?;
                 let of = if *parallel == 1 { String::new() } else { format!(" of {parallel} rows") };
-                profiles.push((format!("a decode step{of}"), by_kernel(&timed)));
+                profiles.push((format!("a decode step{of}"), by_kernel(&profile)));
             }
         }
         self.forward.reset(0)?;
         Ok(profiles)
     }
-}
-
-/// Sums up by what a dispatch is for: `layer.3.in_proj` counts as in_proj.
-fn by_kernel(timed: &[Timed]) -> Vec<KernelTime> {
-    let mut kernels: Vec<KernelTime> = Vec::new();
-    for one in timed {
-        let name = one.label.strip_prefix("layer.").and_then(|rest| rest.split_once('.')).map_or(&*one.label, |x| x.1);
-        let name = if name == one.kernel { name.to_owned() } else { format!("{name} ({})", one.kernel) };
-        let at = kernels.iter().position(|kernel| kernel.name == name).unwrap_or_else(|| {
-            kernels.push(KernelTime { name, dispatches: 0, seconds: 0.0, macs: 0, bytes: 0 });
-            kernels.len() - 1
-        });
-        let kernel = &mut kernels[at];
-        kernel.dispatches += 1;
-        kernel.seconds += one.seconds;
-        kernel.macs += one.macs;
-        kernel.bytes += one.bytes;
-    }
-    kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    kernels
 }
 
 /// The most memory that this process has had resident, where the system tells.

@@ -1,6 +1,8 @@
 //! What was measured, as tables for people and for programs.
 
+use super::profile::{self, KernelTime};
 use crate::gpu::{AdapterInfo, Totals};
+use crate::kernels::select::Rules;
 use serde_json::{Value, json};
 
 /// What was measured on.
@@ -28,10 +30,12 @@ pub struct Sample {
     pub(super) seconds: f64,
     /// Of these, what the host took to record and submit.
     pub(super) host_seconds: f64,
+    /// Of these, what the device was at work for steps; none where it has no clock, and for prompts.
+    pub(super) device_seconds: Option<f64>,
 }
 
 /// What a test does.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// A prompt is read; else tokens are generated.
     pub prompt: bool,
@@ -46,31 +50,18 @@ pub struct Size {
 /// One test.
 #[derive(Debug, Clone)]
 pub struct Row {
-    /// As llama-bench names it, and batched-bench the slots: pp512, tg128, tg128 pl8, pp512 @ d1024.
+    /// As llama-bench names it, and batched-bench the slots: pp512, tg128, tg128 pl8, tg128 sampled, pp512 @ d1024.
     pub test: String,
     /// What it did.
     pub size: Size,
+    /// How tokens were chosen, where not greedily.
+    pub sampled: Option<Rules>,
     /// A measurement each.
     pub samples: Vec<Sample>,
     /// What one run takes.
     pub totals: Totals,
     /// Bytes of buffers on the device after it.
     pub gpu_bytes: u64,
-}
-
-/// Time of all dispatches of one kind.
-#[derive(Debug, Clone)]
-pub struct KernelTime {
-    /// What it is for, with the kernel's name.
-    pub name: String,
-    /// How many.
-    pub dispatches: usize,
-    /// Seconds, all together.
-    pub seconds: f64,
-    /// Multiply-adds, all together.
-    pub macs: u64,
-    /// Bytes that must be moved, all together.
-    pub bytes: u64,
 }
 
 /// Everything that was measured.
@@ -119,10 +110,40 @@ impl Row {
     fn mean(&self, of: impl Fn(&Sample) -> f64) -> f64 {
         self.samples.iter().map(of).sum::<f64>() / self.samples.len() as f64
     }
+
+    /// Milliseconds a token by the clock on the wall.
+    pub fn ms_per_token(&self) -> f64 {
+        self.mean(|sample| sample.seconds) * 1e3 / self.tokens() as f64
+    }
+
+    /// Milliseconds a token that the device was at work for steps, from the first kernel of each to its last; none where it has
+    /// no clock, and for prompts.
+    pub fn gpu_ms_per_token(&self) -> Option<f64> {
+        let all_timed = self.samples.iter().all(|sample| sample.device_seconds.is_some());
+        all_timed.then(|| self.mean(|sample| sample.device_seconds.unwrap_or(0.0)) * 1e3 / self.tokens() as f64)
+    }
+
+    /// Share of the time in which the device was not at work for a step: it waited for the host, or between submissions.
+    pub fn gpu_idle(&self) -> Option<f64> {
+        self.gpu_ms_per_token().map(|ms| 1.0 - ms / self.ms_per_token())
+    }
+
+    /// How tokens were chosen; none where a prompt was read.
+    fn sampling(&self) -> Option<String> {
+        let Some(rules) = &self.sampled else { return (!self.size.prompt).then(|| "greedy".to_owned()) };
+        // The rules hold the logarithm of min-p, which is f32.
+        let min_p = (rules.log_min_p.exp() * 1e5).round() / 1e5;
+        let Rules { temperature, top_k, top_p, repeat_penalty, window, .. } = rules;
+        let mut text = format!("temp {temperature}, top-k {top_k}, top-p {top_p}, min-p {min_p}");
+        if *window > 0 {
+            text += &format!(", repeat penalty {repeat_penalty} over {window} tokens");
+        }
+        Some(text)
+    }
 }
 
 /// Columns of a row as programs get it.
-const COLUMNS: [&str; 32] = [
+const COLUMNS: [&str; 36] = [
     "model",
     "weights",
     "math",
@@ -138,6 +159,7 @@ const COLUMNS: [&str; 32] = [
     "n_gen",
     "n_parallel",
     "depth",
+    "sampling",
     "tokens_per_s",
     "tokens_per_s_sd",
     "samples",
@@ -151,6 +173,9 @@ const COLUMNS: [&str; 32] = [
     "dispatches_per_token",
     "barriers_per_token",
     "submits_per_token",
+    "ms_per_token",
+    "gpu_ms_per_token",
+    "gpu_idle",
     "cpu_ms_per_token",
     "gpu_bytes",
     "host_peak_bytes",
@@ -170,7 +195,8 @@ impl Report {
             "model": model, "weights": weights, "math": math, "variants": variants, "parameters": parameters,
             "weight_bytes": weight_bytes, "adapter": self.adapter.name, "backend": self.adapter.backend,
             "driver": self.adapter.driver, "commit": commit, "test": row.test, "n_prompt": n_prompt,
-            "n_gen": n_gen, "n_parallel": parallel, "depth": depth, "tokens_per_s": speed, "tokens_per_s_sd": row.deviation(),
+            "n_gen": n_gen, "n_parallel": parallel, "depth": depth, "sampling": row.sampling(),
+            "tokens_per_s": speed, "tokens_per_s_sd": row.deviation(),
             "samples": row.speeds(), "ttft_ms": prompt.then(|| row.mean(|sample| sample.seconds) * 1e3),
             "bytes_per_token": per_token(row.totals.bytes), "read_gb_s": read / 1e9,
             "weight_gb_s": per_token(row.totals.weight_bytes) * speed / 1e9,
@@ -178,8 +204,9 @@ impl Report {
             "gflop_s": 2.0 * per_token(row.totals.macs) * speed / 1e9,
             "dispatches_per_token": row.totals.dispatches as f64 / n,
             "barriers_per_token": row.totals.barriers as f64 / n, "submits_per_token": row.totals.submits as f64 / n,
+            "ms_per_token": row.ms_per_token(), "gpu_ms_per_token": row.gpu_ms_per_token(), "gpu_idle": row.gpu_idle(),
             "cpu_ms_per_token": row.mean(|sample| sample.host_seconds) * 1e3 / n, "gpu_bytes": row.gpu_bytes,
-            "host_peak_bytes": self.host_peak_bytes, "schema": 1,
+            "host_peak_bytes": self.host_peak_bytes, "schema": 2,
         })
     }
 
@@ -204,6 +231,24 @@ impl Report {
         text
     }
 
+    /// A line for each test that was run both greedily and by rules: what the rules cost.
+    fn costs_of_sampling(&self) -> String {
+        let mut text = String::new();
+        for sampled in self.rows.iter().filter(|row| row.sampled.is_some()) {
+            let greedy = self.rows.iter().find(|row| row.sampled.is_none() && row.size == sampled.size);
+            let Some(greedy) = greedy else { continue };
+            let more = sampled.ms_per_token() - greedy.ms_per_token();
+            let (how, test, share) =
+                (sampled.sampling().unwrap_or_default(), &greedy.test, more / greedy.ms_per_token());
+            text += &format!(
+                "\nsampling ({how}) beside greedy, {test}: {:+.1} µs a token, {:+.1} %\n",
+                more * 1e3,
+                100.0 * share
+            );
+        }
+        text
+    }
+
     /// llama-bench's table, then what stands behind the figures, then the profiles.
     pub fn markdown(&self) -> String {
         let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
@@ -220,14 +265,16 @@ impl Report {
                 row.deviation()
             );
         }
-        text += "\n| test | MB/token | GB/s | weights GB/s | of stream | GFLOP/s | first token ms | dispatches | barriers | submits | host ms/token |\n\
-                 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
+        text += "\n| test | MB/token | GB/s | weights GB/s | of stream | GFLOP/s | first token ms | dispatches | barriers | submits | ms/token | GPU ms/token | GPU idle | host ms/token |\n\
+                 |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n";
         for row in &self.rows {
             let fields = self.fields(row);
             let number = |name: &str| fields[name].as_f64().unwrap_or(f64::NAN);
             let first = fields["ttft_ms"].as_f64().map_or_else(String::new, |ms| format!("{ms:.1}"));
+            let busy = row.gpu_ms_per_token().map_or_else(String::new, |ms| format!("{ms:.3}"));
+            let idle = row.gpu_idle().map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share));
             text += &format!(
-                "| {} | {:.2} | {:.2} | {:.2} | {:.0} % | {:.1} | {first} | {:.1} | {:.1} | {:.2} | {:.3} |\n",
+                "| {} | {:.2} | {:.2} | {:.2} | {:.0} % | {:.1} | {first} | {:.1} | {:.1} | {:.2} | {:.3} | {busy} | {idle} | {:.3} |\n",
                 row.test,
                 number("bytes_per_token") / 1e6,
                 number("read_gb_s"),
@@ -237,23 +284,13 @@ impl Report {
                 number("dispatches_per_token"),
                 number("barriers_per_token"),
                 number("submits_per_token"),
+                row.ms_per_token(),
                 number("cpu_ms_per_token"),
             );
         }
+        text += &self.costs_of_sampling();
         for (what, kernels) in &self.profiles {
-            let total: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
-            text += &format!("\n{what}, {:.3} ms on the device, each dispatch alone:\n\n", total * 1e3);
-            text += "| kernel | dispatches | µs each | GB/s | GFLOP/s | % |\n|---|---:|---:|---:|---:|---:|\n";
-            for kernel in kernels {
-                let KernelTime { name, dispatches, seconds, macs, bytes } = kernel;
-                text += &format!(
-                    "| {name} | {dispatches} | {:.1} | {:.2} | {:.2} | {:.1} |\n",
-                    seconds * 1e6 / *dispatches as f64,
-                    *bytes as f64 / seconds / 1e9,
-                    2.0 * *macs as f64 / seconds / 1e9,
-                    100.0 * seconds / total
-                );
-            }
+            text += &profile::markdown(what, kernels);
         }
         text += &format!("\n{}\n", self.adapter);
         text += &format!("math {math} · {variants}\n");

@@ -41,6 +41,7 @@ impl Devices {
                 "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
                 "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size),
                 "kernels": forms.to_string(),
+                "shaders": caps.shaders.as_ref().map(|folder| folder.dir()),
                 "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
             });
             writeln!(out, "{:#}", json!({ "devices": devices, "chosen": chosen }))?;

@@ -14,6 +14,7 @@ mod quantize;
 mod run;
 mod sampling;
 mod selftest;
+mod shaders;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use peregrine::Error;
@@ -138,7 +139,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
         Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,
         Some(Error::Cancelled) => 130,
-        Some(Error::BadSwitch { .. } | Error::BadSetting { .. } | Error::BadOutput { .. }) => 2,
+        Some(
+            Error::BadSwitch { .. } | Error::BadShaders { .. } | Error::BadSetting { .. } | Error::BadOutput { .. },
+        ) => 2,
         _ => 1,
     }
 }

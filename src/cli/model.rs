@@ -1,5 +1,6 @@
 //! Opening the device and the model that the command line names.
 
+use super::shaders::say_shaders;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
@@ -220,6 +221,7 @@ impl DeviceArgs {
     pub fn open(&self, verbose: bool) -> Result<Gpu> {
         let choice = self.device.as_deref().map_or(AdapterChoice::Best, AdapterChoice::parse);
         let gpu = Gpu::open(&choice)?;
+        say_shaders(gpu.caps());
         if let Some(dir) = cache_dir() {
             gpu.keep_in(&dir)?;
         }

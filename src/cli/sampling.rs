@@ -3,18 +3,9 @@
 use clap::Args;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Sampling, SamplingDefaults};
 
+/// How the next token is chosen.
 #[derive(Args)]
-pub struct SamplingArgs {
-    /// Tokens to generate at most; -1: until the model ends
-    #[arg(
-        short = 'n',
-        long = "predict",
-        alias = "n-predict",
-        alias = "max-tokens",
-        value_name = "N",
-        allow_negative_numbers = true
-    )]
-    predict: Option<i64>,
+pub struct ChoiceArgs {
     /// Temperature; 0 always takes the most probable token
     #[arg(long, alias = "temperature", value_name = "T", allow_negative_numbers = true)]
     temp: Option<f32>,
@@ -27,15 +18,77 @@ pub struct SamplingArgs {
     /// Keep tokens at least this probable, compared with the best; 0 keeps all
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Seed; -1, and none, take a new one each time and print it
-    #[arg(short, long, value_name = "SEED", allow_negative_numbers = true)]
-    seed: Option<i64>,
     /// Divide the logits of recent tokens by this; 1 does nothing
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     repeat_penalty: Option<f32>,
     /// Tokens that count as recent, 64 without it; 0: none, -1: as many as can be, 4096
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     repeat_last_n: Option<i64>,
+}
+
+impl ChoiceArgs {
+    /// Names of the flags, as clap has them.
+    pub const NAMES: [&str; 6] = ["temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n"];
+
+    /// Whether any of them is given.
+    pub fn is_given(&self) -> bool {
+        let ChoiceArgs { temp, top_k, top_p, min_p, repeat_penalty, repeat_last_n } = self;
+        let numbers = [temp, top_p, min_p, repeat_penalty];
+        numbers.iter().any(|number| number.is_some()) || top_k.is_some() || repeat_last_n.is_some()
+    }
+
+    /// The command line's values over the model's over llama.cpp's.
+    pub fn over(&self, model: &SamplingDefaults) -> Sampling {
+        let asked = SamplingDefaults {
+            temperature: self.temp,
+            top_k: self.top_k(),
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            max_tokens: None,
+        };
+        self.last_n_over(asked.over(model, 0))
+    }
+
+    /// The command line's values over those of a conversation that goes on.
+    fn over_those(&self, was: &Sampling) -> Sampling {
+        self.last_n_over(Sampling {
+            temperature: self.temp.unwrap_or(was.temperature),
+            top_k: self.top_k().unwrap_or(was.top_k),
+            top_p: self.top_p.unwrap_or(was.top_p),
+            min_p: self.min_p.unwrap_or(was.min_p),
+            repeat_penalty: self.repeat_penalty.unwrap_or(was.repeat_penalty),
+            ..was.clone()
+        })
+    }
+
+    fn last_n_over(&self, below: Sampling) -> Sampling {
+        let last_n = self.repeat_last_n.map(|n| usize::try_from(n).unwrap_or(4096));
+        Sampling { repeat_last_n: last_n.unwrap_or(below.repeat_last_n), ..below }
+    }
+
+    fn top_k(&self) -> Option<u32> {
+        self.top_k.map(|k| u32::try_from(k.max(0)).unwrap_or(u32::MAX))
+    }
+}
+
+#[derive(Args)]
+pub struct SamplingArgs {
+    /// Tokens to generate at most; -1: until the model ends
+    #[arg(
+        short = 'n',
+        long = "predict",
+        alias = "n-predict",
+        alias = "max-tokens",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
+    predict: Option<i64>,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// Seed; -1, and none, take a new one each time and print it
+    #[arg(short, long, value_name = "SEED", allow_negative_numbers = true)]
+    seed: Option<i64>,
     /// Take this off the logit of each recent token
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     presence_penalty: Option<f32>,
@@ -56,33 +109,13 @@ pub struct SamplingArgs {
 impl SamplingArgs {
     /// The command line's values over the model's over llama.cpp's; says the seed where one is drawn.
     pub fn resolve(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Sampling, AnswerOptions)> {
-        let asked = SamplingDefaults {
-            temperature: self.temp,
-            top_k: self.top_k(),
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            max_tokens: None,
-        };
         let seed = self.seed.unwrap_or(-1);
-        self.over(checkpoint, asked.over(checkpoint.defaults(), 0), Some(seed))
+        self.over(checkpoint, self.choice.over(checkpoint.defaults()), Some(seed))
     }
 
     /// The command line's values over those of a conversation that goes on.
     pub fn resolve_over(&self, checkpoint: &Checkpoint, was: &Sampling) -> anyhow::Result<(Sampling, AnswerOptions)> {
-        let below = Sampling {
-            temperature: self.temp.unwrap_or(was.temperature),
-            top_k: self.top_k().unwrap_or(was.top_k),
-            top_p: self.top_p.unwrap_or(was.top_p),
-            min_p: self.min_p.unwrap_or(was.min_p),
-            repeat_penalty: self.repeat_penalty.unwrap_or(was.repeat_penalty),
-            ..was.clone()
-        };
-        self.over(checkpoint, below, self.seed)
-    }
-
-    fn top_k(&self) -> Option<u32> {
-        self.top_k.map(|k| u32::try_from(k.max(0)).unwrap_or(u32::MAX))
+        self.over(checkpoint, self.choice.over_those(was), self.seed)
     }
 
     /// What else the command line says, over `below`; a negative seed is one to be drawn.
@@ -103,7 +136,6 @@ impl SamplingArgs {
         }
         let sampling = Sampling {
             seed: given.unwrap_or(below.seed),
-            repeat_last_n: self.repeat_last_n.map_or(below.repeat_last_n, |n| usize::try_from(n).unwrap_or(4096)),
             presence_penalty: self.presence_penalty.unwrap_or(below.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(below.frequency_penalty),
             logit_bias,

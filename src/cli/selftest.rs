@@ -1,5 +1,6 @@
 //! `peregrine selftest`: shows on this machine's adapters that the numbers are right.
 
+use super::shaders::say_shaders;
 use anyhow::bail;
 use clap::Args;
 use peregrine::gpu::{AdapterChoice, AdapterInfo, adapters};
@@ -78,6 +79,7 @@ impl Selftest {
             if terminal {
                 eprint!("\r\x1b[K");
             }
+            report.caps.iter().for_each(say_shaders);
             if !self.json {
                 writeln!(stdout, "{}", report.markdown())?;
             }

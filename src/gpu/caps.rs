@@ -1,6 +1,9 @@
 //! What this adapter may be asked to do, and the switches that take some of it away.
 
+use super::ShaderFolder;
 use crate::error::{Error, Result};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The environment switches, each with its meaning; `peregrine devices` lists them.
 pub const SWITCHES: &[(&str, &str)] = &[
@@ -9,6 +12,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("PEREGRINE_COOP_SIZE", "8 or 16: size of cooperative matrices whether the adapter lists it or not; for tests"),
     ("PEREGRINE_BINDING_LIMIT", "bytes that one binding may span at most; larger weights are cut into shards"),
     ("PEREGRINE_CHECKED", "1: shaders check every index and loop; 0: they do not, as in release builds"),
+    (
+        "PEREGRINE_SHADERS",
+        "folder of shaders to take instead of those compiled in; debug builds and --features shader-folder",
+    ),
     ("PEREGRINE_CACHE", "folder where the program keeps compiled pipelines and tuning; empty: nowhere"),
     ("PEREGRINE_TIMEOUT", "seconds to wait for a piece of work before giving up"),
 ];
@@ -34,6 +41,8 @@ pub struct Switches {
     pub checked: Option<bool>,
     /// `PEREGRINE_TIMEOUT`, in seconds.
     pub timeout: Option<u64>,
+    /// `PEREGRINE_SHADERS`; a device is only opened with it where [`READS_SHADERS`](super::READS_SHADERS).
+    pub shaders: Option<PathBuf>,
 }
 
 impl Switches {
@@ -76,6 +85,7 @@ impl Switches {
                 _ => Err(Error::BadSwitch { switch, value, problem: "it is a whole number above 0".to_owned() }),
             },
         };
+        switches.shaders = get("PEREGRINE_SHADERS").map(PathBuf::from);
         switches.binding_limit = number("PEREGRINE_BINDING_LIMIT")?;
         switches.timeout = number("PEREGRINE_TIMEOUT")?;
         switches.coop_size = match get("PEREGRINE_COOP_SIZE") {
@@ -143,6 +153,8 @@ pub struct Caps {
     pub checked: bool,
     /// Seconds to wait for a piece of work.
     pub timeout: u64,
+    /// Shaders that kernels are linked from instead of those compiled in.
+    pub shaders: Option<Arc<ShaderFolder>>,
 }
 
 /// Features that kernels can make use of, to be asked for where the adapter has them.
@@ -250,6 +262,7 @@ impl Caps {
             cpu: info.device_type == wgpu::DeviceType::Cpu,
             checked: switches.checked.unwrap_or(cfg!(debug_assertions)),
             timeout: switches.timeout.unwrap_or(300),
+            shaders: None,
         }
     }
 
@@ -274,6 +287,7 @@ impl Caps {
             cpu: true,
             checked: true,
             timeout: 300,
+            shaders: None,
         }
     }
 

@@ -163,7 +163,8 @@ impl Linked {
     }
 }
 
-/// Puts a kernel's module together: the extensions it enables, its constants, then its parts in order.
+/// Puts a kernel's module together: the extensions it enables, its constants, then its parts in order, each from the folder of
+/// shaders where that has it.
 pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     let mut wgsl = String::new();
     if def.coop {
@@ -184,7 +185,8 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
             Part::Subgroups { without, .. } | Part::Longs { without, .. } => without,
         };
         map.push((source.file, wgsl.lines().count() + 1));
-        wgsl += source.text;
+        let of_folder = caps.shaders.as_ref().and_then(|folder| folder.text(source.file));
+        wgsl += of_folder.unwrap_or(source.text);
         wgsl += "\n";
     }
     Linked { wgsl, map }
@@ -242,7 +244,8 @@ pub(super) fn build(
             int_div_checks: false,
             ..wgpu::ShaderRuntimeChecks::checked()
         };
-        // SAFETY: the shaders are this crate's own. Every index is in range by construction or guarded, every loop ends and
+        // SAFETY: the shaders are this crate's own, or those of a folder that whoever runs a build made for it answers for, as for
+        // a change of its source. Every index is in range by construction or guarded, every loop ends and
         // no divisor is zero; the tests run every kernel both ways, with guard words around what it writes.
         unsafe { device.create_shader_module_trusted(descriptor, checks) }
     };

@@ -3,6 +3,8 @@
 mod buffer;
 mod cache;
 mod caps;
+mod clock;
+mod folder;
 mod kernel;
 mod memory;
 mod plan;
@@ -12,6 +14,8 @@ mod upload;
 pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
 pub use caps::{Caps, Coop, SWITCHES, Switches};
+pub use clock::Clock;
+pub use folder::{READS_SHADERS, ShaderFolder};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
 pub use memory::FreeMemory;
@@ -167,6 +171,7 @@ impl Gpu {
 
     /// [`Gpu::open`] with switches of the caller's instead of the environment's.
     pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
+        let shaders = shaders(&switches)?;
         let adapter = pick(choice, &switches)?;
         let wanted = caps::wanted_features(adapter.features(), &switches);
         let descriptor = wgpu::DeviceDescriptor {
@@ -179,7 +184,7 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Gpu { what: format!("opening {}", adapter.get_info().name), problem: e.to_string() })?;
-        Ok(Self::assemble(&adapter, device, queue, &switches))
+        Ok(Self::assemble(&adapter, device, queue, (&switches, shaders)))
     }
 
     /// Works on a device that the application has opened itself. Its uncaptured errors and its loss are then ours to hear;
@@ -188,10 +193,17 @@ impl Gpu {
         if let Some(why) = caps::unfit(&device.limits()) {
             return Err(Error::NoAdapter { detail: format!("; the device given does not do: {why}") });
         }
-        Ok(Self::assemble(adapter, device, queue, &Switches::from_env()?))
+        let switches = Switches::from_env()?;
+        let shaders = shaders(&switches)?;
+        Ok(Self::assemble(adapter, device, queue, (&switches, shaders)))
     }
 
-    fn assemble(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue, switches: &Switches) -> Self {
+    fn assemble(
+        adapter: &wgpu::Adapter,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        (switches, shaders): (&Switches, Option<Arc<ShaderFolder>>),
+    ) -> Self {
         let latch = Arc::new(Latch::default());
         let on_error = latch.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -202,7 +214,7 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = on_lost.lost.set(format!("{reason:?}: {message}"));
         });
-        let caps = Caps::of(&device, adapter, switches);
+        let caps = Caps { shaders, ..Caps::of(&device, adapter, switches) };
         Gpu {
             shared: Arc::new(Shared {
                 info: AdapterInfo::of(adapter),
@@ -310,6 +322,12 @@ impl Gpu {
         self.check()?;
         outcome.map(|_| ()).map_err(|_| Error::Timeout { seconds })
     }
+}
+
+/// The shaders to link from instead of those compiled in, where the switches name a folder.
+fn shaders(switches: &Switches) -> Result<Option<Arc<ShaderFolder>>> {
+    let read = |dir: &std::path::PathBuf| ShaderFolder::read(dir, READS_SHADERS).map(Arc::new);
+    switches.shaders.as_ref().map(read).transpose()
 }
 
 fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::Adapter> {

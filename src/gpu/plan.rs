@@ -1,6 +1,7 @@
 //! A recorded list of dispatches, run any number of times.
 
 use super::buffer::{Bound, Readback};
+use super::clock::{Clock, Edges};
 use super::{Access, Binding, Buf, Gpu, Kernel, KernelDef};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
@@ -10,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 
 /// Work that one submission may hold, in multiply-adds: an integrated GPU does it well within the two seconds after which
 /// a desktop's watchdog resets the device.
-const SUBMIT_BUDGET: u64 = 100_000_000_000;
+pub(super) const SUBMIT_BUDGET: u64 = 100_000_000_000;
 
 /// Size of a dispatch in one dimension, in workgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,24 +295,42 @@ impl Plan {
 
     /// [`Plan::run`], then a copy to the host in the same submission.
     pub fn run_to<T: Pod>(&self, rows: usize, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
-        self.run_range(0..self.dispatches.len(), rows, copy)
+        self.run_timed(rows, copy, None)
+    }
+
+    /// [`Plan::run_to`], with the device's clock read at its beginning and its end.
+    pub fn run_timed<T: Pod>(
+        &self,
+        rows: usize,
+        copy: Option<Copy<'_, T>>,
+        clock: Option<&mut Clock>,
+    ) -> Result<Submitted> {
+        self.run_range(0..self.dispatches.len(), rows, copy, clock)
     }
 
     /// Runs the plan dispatch by dispatch and hands each label to `see`: the bindings that the
     /// kernel wrote can then be read.
     pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
         for (i, dispatch) in self.dispatches.iter().enumerate() {
-            self.run_range::<u32>(i..i + 1, rows, None)?;
+            self.run_range::<u32>(i..i + 1, rows, None, None)?;
             see(&dispatch.label)?;
         }
         Ok(())
     }
 
-    fn run_range<T: Pod>(&self, range: Range<usize>, rows: usize, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
+    fn run_range<T: Pod>(
+        &self,
+        range: Range<usize>,
+        rows: usize,
+        copy: Option<Copy<'_, T>>,
+        clock: Option<&mut Clock>,
+    ) -> Result<Submitted> {
         self.gpu.check()?;
         let rows = u32::try_from(rows).expect("a chunk has at most 65535 rows");
         let device = &self.gpu.shared.device;
         let mut left = &self.dispatches[range];
+        let span = clock.and_then(Clock::next);
+        let mut begins = true;
         let mut earlier: Option<wgpu::SubmissionIndex> = None;
         loop {
             let (piece, rest) = left.split_at(piece_length(left, rows));
@@ -319,9 +338,11 @@ impl Plan {
             let mut encoder =
                 device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(self.label) });
             {
+                let edges = Edges { begins, ends: left.is_empty() };
+                begins = false;
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: Some(self.label),
-                    timestamp_writes: None,
+                    timestamp_writes: span.as_ref().and_then(|span| span.writes(edges)),
                 });
                 piece.iter().try_for_each(|dispatch| dispatch.encode(&mut pass, &self.gpu, rows))?;
             }

@@ -1,10 +1,10 @@
-//! The time of each dispatch of a plan, by timestamp queries.
+//! What the dispatches of a plan take: each alone, and in a row of its like.
 
-use super::{Plan, Usage};
+use super::clock::{Clock, Edges};
+use super::plan::{Dispatch, SUBMIT_BUDGET};
+use super::{Gpu, Plan};
 use crate::error::{Error, Result};
-
-/// Dispatches timed in one submission: two queries each, of the 4096 that every adapter has in a set.
-const AT_A_TIME: usize = 1024;
+use std::time::{Duration, Instant};
 
 /// What one dispatch took.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,57 +21,162 @@ pub struct Timed {
     pub bytes: u64,
 }
 
+/// Dispatches in a row, at the least: fewer of a kind are repeated.
+const IN_A_ROW: usize = 8;
+
+/// Rows of dispatches of which the best counts.
+const ROWS_TIMED: usize = 4;
+
+/// A GPU's clocks are low while it has little to do, and take a while to rise.
+const HEATING: Duration = Duration::from_millis(200);
+
+/// Submissions one after the other, of which two are under way.
+#[derive(Default)]
+struct Pace(Option<wgpu::SubmissionIndex>);
+
+impl Pace {
+    fn submitted(&mut self, gpu: &Gpu, last: wgpu::SubmissionIndex) -> Result<()> {
+        self.0.replace(last).map_or(Ok(()), |earlier| gpu.wait(earlier))
+    }
+}
+
 impl Plan {
     /// Runs the plan for `rows` rows and gives the time of each dispatch. Each is a pass of its own, so that none overlaps
     /// another; the sum is somewhat more than a plain run takes.
     pub async fn run_profiled(&self, rows: usize) -> Result<Vec<Timed>> {
         let gpu = &self.gpu;
-        if !gpu.caps().timestamps {
-            let problem = "this adapter has no timestamp queries, or they are disabled".to_owned();
-            return Err(Error::Gpu { what: "profiling".to_owned(), problem });
-        }
-        let device = &gpu.shared.device;
-        let period = f64::from(gpu.shared.queue.get_timestamp_period()) * 1e-9;
-        let count = u32::try_from(rows).expect("a chunk has at most 65535 rows");
-        let mut timed = Vec::with_capacity(self.dispatches.len());
-        for piece in self.dispatches.chunks(AT_A_TIME) {
-            let queries = u32::try_from(2 * piece.len()).expect("a piece is small");
-            let set = gpu.scoped("timestamps", || {
-                device.create_query_set(&wgpu::QuerySetDescriptor {
-                    label: Some("timestamps"),
-                    ty: wgpu::QueryType::Timestamp,
-                    count: queries,
-                })
-            })?;
-            let ticks = gpu.buffer::<u64>("timestamps", 2 * piece.len(), Usage::Queries)?;
-            for (i, dispatch) in (0..).zip(piece) {
-                // A submission each: no watchdog fires, whatever the chunk.
-                let mut encoder = device.create_command_encoder(&Default::default());
-                {
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                        label: Some(&dispatch.label),
-                        timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                            query_set: &set,
-                            beginning_of_pass_write_index: Some(2 * i),
-                            end_of_pass_write_index: Some(2 * i + 1),
-                        }),
-                    });
-                    dispatch.encode(&mut pass, gpu, count)?;
-                }
-                gpu.shared.queue.submit([encoder.finish()]);
+        let mut clock = Clock::new(gpu, self.dispatches.len())?.ok_or_else(no_clock)?;
+        let count = rows_of_a_run(rows);
+        for dispatch in &self.dispatches {
+            // A submission each: no watchdog fires, whatever the chunk.
+            let mut encoder = gpu.shared.device.create_command_encoder(&Default::default());
+            {
+                let span = clock.next().expect("there are as many as dispatches");
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some(&dispatch.label),
+                    timestamp_writes: span.writes(Edges::BOTH),
+                });
+                dispatch.encode(&mut pass, gpu, count)?;
             }
-            let mut encoder = device.create_command_encoder(&Default::default());
-            encoder.resolve_query_set(&set, 0..queries, ticks.raw(), 0);
             gpu.shared.queue.submit([encoder.finish()]);
-            let ticks = gpu.read(&ticks, 0..2 * piece.len()).await?;
-            timed.extend(piece.iter().zip(ticks.chunks_exact(2)).map(|(dispatch, ticks)| Timed {
-                label: dispatch.label.clone(),
-                kernel: dispatch.name,
-                seconds: ticks[1].saturating_sub(ticks[0]) as f64 * period,
-                macs: dispatch.macs(count),
-                bytes: dispatch.bytes(count),
-            }));
         }
-        Ok(timed)
+        let seconds = clock.seconds().await?;
+        Ok(self.timed(count, &seconds))
     }
+
+    /// What each dispatch takes among its like, for `rows` rows: all of the same `purpose` and kernel run one after the other
+    /// in one pass, and share its time. What they leave in their buffers is of no use.
+    pub async fn run_in_a_row(&self, rows: usize, purpose: fn(&str) -> &str) -> Result<Vec<Timed>> {
+        if !self.gpu.caps().timestamps {
+            return Err(no_clock());
+        }
+        let count = rows_of_a_run(rows);
+        self.heat(rows)?;
+        let mut seconds = vec![None; self.dispatches.len()];
+        while let Some(first) = seconds.iter().position(Option::is_none) {
+            let like = |dispatch: &Dispatch| {
+                (purpose(&dispatch.label), dispatch.name) == {
+                    let first = &self.dispatches[first];
+                    (purpose(&first.label), first.name)
+                }
+            };
+            let row: Vec<usize> = (first..self.dispatches.len()).filter(|at| like(&self.dispatches[*at])).collect();
+            let times = IN_A_ROW.div_ceil(row.len());
+            let dispatches: Vec<&Dispatch> = row.iter().map(|at| &self.dispatches[*at]).collect();
+            let each = self.seconds_in_a_row(&dispatches.repeat(times), count).await? / (times * row.len()) as f64;
+            row.into_iter().for_each(|at| seconds[at] = Some(each));
+        }
+        let seconds: Vec<f64> = seconds.into_iter().flatten().collect();
+        Ok(self.timed(count, &seconds))
+    }
+
+    /// Keeps a GPU at work with runs of the plan until its clocks have risen. A CPU needs none of it.
+    pub fn heat(&self, rows: usize) -> Result<()> {
+        let (mut pace, started) = (Pace::default(), Instant::now());
+        while !self.gpu.caps().cpu && started.elapsed() < HEATING {
+            pace.submitted(&self.gpu, self.run(rows)?.last)?;
+        }
+        Ok(())
+    }
+
+    /// Seconds of a run, of `times` one after the other in one submission: by the device's clock where it has one, else by the
+    /// host's. The caller sees to it that they are short; a run with much to compute is cut into several submissions.
+    pub async fn seconds_of(&self, rows: usize, times: usize) -> Result<f64> {
+        let all: Vec<&Dispatch> = self.dispatches.iter().collect();
+        Ok(self.seconds_in_a_row(&all.repeat(times), rows_of_a_run(rows)).await? / times as f64)
+    }
+
+    /// Seconds of a dispatch, on average over those whose label `wanted` picks, which run one after the other: the best of a few
+    /// such rows, as whatever else a machine does makes them longer.
+    pub async fn seconds_in_a_row_of(&self, rows: usize, wanted: impl Fn(&str) -> bool) -> Result<f64> {
+        let picked: Vec<&Dispatch> = self.dispatches.iter().filter(|dispatch| wanted(&dispatch.label)).collect();
+        if picked.is_empty() {
+            return Ok(0.0);
+        }
+        let row = picked.repeat(IN_A_ROW.div_ceil(picked.len()));
+        let mut best = f64::INFINITY;
+        // The first compiles what is not compiled yet.
+        for _ in 0..ROWS_TIMED {
+            best = best.min(self.seconds_in_a_row(&row, rows_of_a_run(rows)).await?);
+        }
+        Ok(best / row.len() as f64)
+    }
+
+    /// Seconds of these dispatches one after the other, all together.
+    async fn seconds_in_a_row(&self, row: &[&Dispatch], rows: u32) -> Result<f64> {
+        let gpu = &self.gpu;
+        let mut pieces: Vec<Vec<&Dispatch>> = Vec::new();
+        let mut work = u64::MAX;
+        for dispatch in row {
+            work = work.saturating_add(dispatch.macs(rows));
+            if work > SUBMIT_BUDGET {
+                pieces.push(Vec::new());
+                work = dispatch.macs(rows);
+            }
+            pieces.last_mut().expect("the first began one").push(*dispatch);
+        }
+        let mut clock = Clock::new(gpu, pieces.len())?;
+        let (mut pace, started) = (Pace::default(), Instant::now());
+        for piece in pieces {
+            let mut encoder = gpu.shared.device.create_command_encoder(&Default::default());
+            {
+                let span = clock.as_mut().and_then(Clock::next);
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some("in a row"),
+                    timestamp_writes: span.as_ref().and_then(|span| span.writes(Edges::BOTH)),
+                });
+                piece.iter().try_for_each(|dispatch| dispatch.encode(&mut pass, gpu, rows))?;
+            }
+            pace.submitted(gpu, gpu.shared.queue.submit([encoder.finish()]))?;
+        }
+        gpu.flush()?;
+        let by_host = started.elapsed().as_secs_f64();
+        let by_device = match clock {
+            Some(clock) => clock.seconds().await?.iter().sum(),
+            None => 0.0,
+        };
+        // There are drivers whose clock stands still.
+        Ok(if by_device > 0.0 { by_device } else { by_host })
+    }
+
+    /// Each dispatch with its seconds.
+    fn timed(&self, rows: u32, seconds: &[f64]) -> Vec<Timed> {
+        let timed = self.dispatches.iter().zip(seconds).map(|(dispatch, seconds)| Timed {
+            label: dispatch.label.clone(),
+            kernel: dispatch.name,
+            seconds: *seconds,
+            macs: dispatch.macs(rows),
+            bytes: dispatch.bytes(rows),
+        });
+        timed.collect()
+    }
+}
+
+fn rows_of_a_run(rows: usize) -> u32 {
+    u32::try_from(rows).expect("a chunk has at most 65535 rows")
+}
+
+fn no_clock() -> Error {
+    let problem = "this adapter has no timestamp queries, or they are disabled".to_owned();
+    Error::Gpu { what: "profiling".to_owned(), problem }
 }

@@ -174,6 +174,18 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
     all
 }
 
+/// Files of the folder of shaders that no kernel of this adapter is linked from: of a name that is wrong, or for others.
+pub fn unused_shaders(caps: &Caps) -> Vec<String> {
+    let Some(folder) = &caps.shaders else { return Vec::new() };
+    let defs: Vec<KernelDef> = all(caps).into_iter().flat_map(|(defs, _)| defs).collect();
+    let of_part = |part: &Part| match part {
+        Part::File(source) => [source.file; 2],
+        Part::Subgroups { with, without } | Part::Longs { with, without } => [with.file, without.file],
+    };
+    let used: Vec<&str> = defs.iter().flat_map(|def| &def.parts).flat_map(of_part).collect();
+    folder.files().filter(|file| !used.contains(file)).map(str::to_owned).collect()
+}
+
 /// A size as shaders take it. Shapes are bounded when a config is read.
 pub(crate) fn size(n: usize) -> u32 {
     u32::try_from(n).expect("shapes are bounded when a config is read")

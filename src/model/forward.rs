@@ -321,7 +321,7 @@ impl Forward {
             None => self.gpu.readback("chosen", self.slots.len())?,
         };
         let copy = Copy { from: &self.decode.chosen, range: 0..count, to: &to };
-        let submitted = self.decode.plan.run_to(count, Some(copy))?;
+        let submitted = self.decode.plan.run_timed(count, Some(copy), self.decode.clock.as_mut())?;
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
             now.position += 1;

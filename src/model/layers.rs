@@ -5,7 +5,7 @@ use super::scratch::{Layout, Scratch, StepScratch, layout};
 use super::state::{StateBank, VERSIONS};
 use super::weights::{Table, Weights};
 use crate::error::Result;
-use crate::gpu::{Buf, Gpu, Plan, Readback, Usage};
+use crate::gpu::{Buf, Clock, Gpu, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
 use crate::kernels::embed::GivenRows;
 use crate::kernels::linear::Linear;
@@ -40,6 +40,8 @@ pub(super) struct Decode {
     pub(super) plan: Plan,
     pub(super) chosen: Buf<u32>,
     pub(super) readbacks: Vec<Readback<u32>>,
+    /// Reads the device's clock before and after each step, where steps are timed.
+    pub(super) clock: Option<Clock>,
 }
 
 /// What the plans are recorded from.
@@ -242,6 +244,6 @@ impl Builder<'_> {
         let given = self.given(slots)?;
         self.step(&mut plan, &scratch, self.embedding(&given, self.table), &batch)?;
         self.select(&mut plan, &chosen, &batch)?;
-        Ok(Decode { batch, given, plan, chosen, readbacks: vec![] })
+        Ok(Decode { batch, given, plan, chosen, readbacks: vec![], clock: None })
     }
 }

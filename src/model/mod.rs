@@ -27,6 +27,7 @@ pub use gguf::MIXER_RMS_EPS;
 pub use memory::{Bytes, MemoryPlan, Room};
 pub use names::{LayerPart, Naming, Part};
 pub use options::{AUTOMATIC, ForwardOptions};
+pub use profile::{Profile, purpose};
 pub use recipe::{Recipe, Role};
 pub use shape::{SHAPES, Shape};
 pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};

@@ -2,8 +2,28 @@
 
 use super::forward::Forward;
 use crate::error::Result;
-use crate::gpu::{Timed, Totals};
+use crate::gpu::{Clock, Plan, Timed, Totals};
+use crate::kernels::linear::Linear;
 use crate::kernels::matvec::Matrix;
+
+/// Times of the dispatches of a step or a chunk, in their order.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Each as a pass of its own, with nothing beside it.
+    pub alone: Vec<Timed>,
+    /// Each among its like, as [`Plan::run_in_a_row`] has it: the same kernel of all layers, one after the other.
+    pub in_a_row: Vec<Timed>,
+}
+
+async fn profile(plan: &Plan, rows: usize) -> Result<Profile> {
+    let alone = plan.run_profiled(rows).await?;
+    Ok(Profile { alone, in_a_row: plan.run_in_a_row(rows, purpose).await? })
+}
+
+/// What a dispatch is for, by its label: `layer.3.in_proj` is for in_proj.
+pub fn purpose(label: &str) -> &str {
+    label.strip_prefix("layer.").and_then(|rest| rest.split_once('.')).map_or(label, |(_, purpose)| purpose)
+}
 
 impl Forward {
     /// What a decode step of `rows` slots takes.
@@ -21,35 +41,64 @@ impl Forward {
         self.prefill.head.totals(1).and(self.prefill.select.totals(1))
     }
 
-    /// Runs a decode step of the decoding slots and gives the time of each dispatch. Their states move on by a token that
-    /// the host does not hear of: put them back to where they were, or to their start, afterwards.
-    pub async fn profile_step(&mut self) -> Result<Vec<Timed>> {
+    /// From here on the device's clock is read before and after each decode step, for so many steps at most. Nothing waits for
+    /// it. Where the adapter has no such clock, nothing is done.
+    pub fn time_steps(&mut self, steps: usize) -> Result<()> {
+        self.decode.clock = Clock::new(&self.gpu, steps)?;
+        Ok(())
+    }
+
+    /// Ends what [`Forward::time_steps`] began: seconds on the device of each step, from the beginning of its first kernel to
+    /// the end of its last; none where the adapter has no clock.
+    pub async fn step_seconds(&mut self) -> Result<Option<Vec<f64>>> {
+        match self.decode.clock.take() {
+            Some(clock) => Ok(Some(clock.seconds().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Runs a decode step of the decoding slots and gives the time of each dispatch, alone and in a row of its like. Their
+    /// states move on to what the host does not hear of: put them back to where they were, or to their start, afterwards.
+    pub async fn profile_step(&mut self) -> Result<Profile> {
         let rows = self.decoding.len();
         self.decoding.clear();
-        self.decode.plan.run_profiled(rows).await
+        profile(&self.decode.plan, rows).await
     }
 
-    /// [`Forward::feed`], with the time of each dispatch.
-    pub async fn profile_feed(&mut self, slot: usize, ids: &[u32]) -> Result<Vec<Timed>> {
+    /// [`Forward::feed`], with the time of each dispatch, alone and in a row of its like. The slot's state is of no use then:
+    /// put it back as after [`Forward::profile_step`].
+    pub async fn profile_feed(&mut self, slot: usize, ids: &[u32]) -> Result<Profile> {
         self.stage(slot, ids)?;
-        self.prefill.body.run_profiled(ids.len()).await
+        profile(&self.prefill.body, ids.len()).await
     }
 
-    /// Seconds that a product of a decode step takes among its like.
-    pub(super) fn seconds_of_product(&mut self, matrix: &Matrix) -> Result<f64> {
-        let _ = matrix;
-        unimplemented!()
+    /// Keeps a GPU at work with decode steps of one row until its clocks have risen.
+    pub(super) fn heat(&self) -> Result<()> {
+        self.decode.plan.heat(1)
     }
 
-    /// Seconds that a kernel of a decode step takes among its like.
-    pub(super) fn seconds_of_step_kernel(&mut self, name: &str) -> Result<f64> {
-        let _ = name;
-        unimplemented!()
+    /// Seconds that a decode step's product with this matrix takes, on average over those layers that have it and in a row.
+    pub(super) async fn seconds_of_product(&self, matrix: &Matrix) -> Result<f64> {
+        let is = |linear: &Linear| linear.matrix() == *matrix;
+        let mut labels = Vec::new();
+        for (i, layer) in self.weights().layers.iter().enumerate() {
+            let of_layer = [("in_proj", &layer.in_proj), ("x_proj", &layer.x_proj), ("out_proj", &layer.out_proj)];
+            labels.extend(of_layer.into_iter().filter(|(_, m)| is(m)).map(|(name, _)| format!("layer.{i}.{name}")));
+        }
+        labels.extend(is(&self.weights().head).then(|| "logits".to_owned()));
+        self.decode.plan.seconds_in_a_row_of(1, |label| labels.iter().any(|l| l == label)).await
     }
 
-    /// Seconds that some dispatches of the first layers of a full chunk take.
-    pub(super) fn seconds_of_layers(&mut self, layers: usize, which: impl Fn(&str) -> bool) -> Result<f64> {
-        let _ = (layers, which);
-        unimplemented!()
+    /// Seconds that a kernel of a decode step takes, on average over its dispatches and in a row.
+    pub(super) async fn seconds_of_step(&self, wanted: &str) -> Result<f64> {
+        self.decode.plan.seconds_in_a_row_of(1, |label| purpose(label) == wanted).await
+    }
+
+    /// Seconds that some kernels take in the first layers of a full chunk, on average over their dispatches and in a row.
+    pub(super) async fn seconds_of_chunk(&mut self, layers: usize, wanted: impl Fn(&str) -> bool) -> Result<f64> {
+        let ids = vec![0; self.chunk()];
+        self.stage(0, &ids)?;
+        let among = |label: &str| (0..layers).any(|i| label.starts_with(&format!("layer.{i}.")));
+        self.prefill.body.seconds_in_a_row_of(ids.len(), |label| among(label) && wanted(purpose(label))).await
     }
 }

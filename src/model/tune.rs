@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, link, write_whole};
 use crate::kernels::variants::{Sizes, Variants};
 use crate::kernels::{self, matmul, matvec, scan, ssm_step};
+use pollster::block_on;
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -109,9 +110,10 @@ impl Tuner<'_> {
             for (product, forms) in variants.products.iter_mut().zip(&candidates) {
                 product.form = forms[n.min(forms.len() - 1)];
             }
-            let mut forward = self.forward(variants.clone())?;
+            let forward = self.forward(variants.clone())?;
+            forward.heat()?;
             for (product, times) in variants.products.iter().zip(&mut times) {
-                times.push(forward.seconds_of_product(&product.matrix)?);
+                times.push(block_on(forward.seconds_of_product(&product.matrix))?);
             }
         }
         for ((product, forms), times) in best.products.iter_mut().zip(&candidates).zip(&times) {
@@ -123,9 +125,11 @@ impl Tuner<'_> {
     /// The scan of a decode step.
     fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let forms = with_first(start.step, ssm_step::Form::all(self.gpu.caps()));
-        let times = forms
-            .iter()
-            .map(|step| self.forward(Variants { step: *step, ..start.clone() })?.seconds_of_step_kernel("ssm_step"));
+        let times = forms.iter().map(|step| {
+            let forward = self.forward(Variants { step: *step, ..start.clone() })?;
+            forward.heat()?;
+            block_on(forward.seconds_of_step("ssm_step"))
+        });
         best.step = forms[fastest(&times.collect::<Result<Vec<_>>>()?)];
         Ok(())
     }
@@ -136,15 +140,16 @@ impl Tuner<'_> {
         let forms = matmul::Form::all(self.gpu.caps()).into_iter();
         let forms = forms.filter(|form| !matches!(form, matmul::Form::Coop(..))).collect();
         let forms = with_first(start.matmul, forms);
-        let times = forms.iter().map(|form| {
-            self.forward(Variants { matmul: *form, ..start.clone() })?
-                .seconds_of_layers(LAYERS, |label| label.ends_with("_proj"))
+        let times = forms.iter().map(|matmul| {
+            let mut forward = self.forward(Variants { matmul: *matmul, ..start.clone() })?;
+            block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.ends_with("_proj")))
         });
         best.matmul = forms[fastest(&times.collect::<Result<Vec<_>>>()?)];
         let scans = with_first(start.scan, scan::Form::all(self.gpu.caps()));
-        let times = scans.iter().map(|form| {
-            self.forward(Variants { scan: *form, ..start.clone() })?
-                .seconds_of_layers(LAYERS, |label| label.contains("scan"))
+        let times = scans.iter().map(|scan| {
+            let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
+            forward.heat()?;
+            block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.contains("scan")))
         });
         best.scan = scans[fastest(&times.collect::<Result<Vec<_>>>()?)];
         Ok(())

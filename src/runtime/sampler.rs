@@ -51,7 +51,8 @@ impl Sampling {
         if idle { 0 } else { self.repeat_last_n }
     }
 
-    pub(super) fn rules(&self, vocab: usize) -> Result<Rules> {
+    /// What the device goes by, but for the biases; a value out of its range is refused by name.
+    pub fn rules(&self, vocab: usize) -> Result<Rules> {
         let within = |name, value: &dyn std::fmt::Display, ok: bool, problem| {
             if ok { Ok(()) } else { Err(Error::BadSetting { name, value: value.to_string(), problem }) }
         };

@@ -3,13 +3,14 @@
 mod picture;
 
 use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
+use super::sampling::ChoiceArgs;
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, longest, run};
 use peregrine::format::WeightFormat;
 use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, SHAPES, Shape, Weights};
-use peregrine::runtime::Checkpoint;
+use peregrine::runtime::{Checkpoint, SamplingDefaults};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Bench {
     /// Conversations that generate at once, a row of each step, such as 1,8
     #[arg(long, visible_alias = "npl", value_name = "N", value_delimiter = ',', default_value = "1")]
     n_parallel: Vec<usize>,
+    #[command(flatten, next_help_heading = "Generate once more, by these settings")]
+    choice: ChoiceArgs,
     /// Measurements of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
@@ -53,6 +56,7 @@ pub struct Bench {
     profile: bool,
     /// Instead of tests: read one prompt of N tokens and generate N / 8, with speed and memory at every doubling
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1M", value_parser = tokens)]
+    #[arg(conflicts_with_all = ChoiceArgs::NAMES)]
     longest: Option<usize>,
     /// Draw speed and memory into this SVG file: against the depths of -d, or the lengths of --longest
     #[arg(long, value_name = "FILE")]
@@ -69,6 +73,14 @@ enum Output {
     Csv,
 }
 
+/// A model to measure.
+struct Loaded {
+    forward: Forward,
+    subject: Subject,
+    /// How it says that its tokens should be chosen.
+    defaults: SamplingDefaults,
+}
+
 /// A number of tokens; k and M stand for 1024 and 1024 * 1024.
 fn tokens(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.strip_suffix(['k', 'K']) {
@@ -81,6 +93,8 @@ fn tokens(text: &str) -> Result<usize, String> {
 
 impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
+        let Loaded { mut forward, subject, defaults } = self.load()?;
+        let sampling = self.choice.is_given().then(|| self.choice.over(&defaults).rules(forward.config().vocab));
         let options = Options {
             prompt: self.n_prompt.clone(),
             generate: self.n_gen.clone(),
@@ -89,8 +103,8 @@ impl Bench {
             repetitions: self.repetitions,
             warmup: !self.no_warmup,
             profile: self.profile,
+            sampling: sampling.transpose()?,
         };
-        let (mut forward, subject) = self.load()?;
         let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} measuring {msg}")?);
         spinner.enable_steady_tick(Duration::from_millis(200));
         if let Some(most) = self.longest {
@@ -134,11 +148,12 @@ impl Bench {
         Ok(())
     }
 
-    fn load(&self) -> anyhow::Result<(Forward, Subject)> {
+    fn load(&self) -> anyhow::Result<Loaded> {
         let slots = self.n_parallel.iter().copied().max().unwrap_or(1);
         let layout = ForwardOptions { slots, ..self.kernels.options(self.chunk) };
         let mut bar = LoadBar::new();
         let (gpu, name, tied, config, weights);
+        let mut defaults = SamplingDefaults::default();
         if let Some(shape) = &self.shape {
             let shape = named_or_read(shape)?;
             gpu = self.device.open(false)?;
@@ -156,6 +171,7 @@ impl Bench {
             })?;
             name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
+            defaults = *checkpoint.defaults();
         }
         bar.finish();
         let weight_bytes = gpu.allocated_bytes();
@@ -171,7 +187,7 @@ impl Bench {
             variants: forward.variants().to_string(),
             commit: env!("PEREGRINE_COMMIT").to_owned(),
         };
-        Ok((forward, subject))
+        Ok(Loaded { forward, subject, defaults })
     }
 }
 
