@@ -1,6 +1,6 @@
 //! The time of each dispatch of a plan, by timestamp queries.
 
-use super::{Plan, Usage};
+use super::{Plan, Stages, Usage};
 use crate::error::{Error, Result};
 
 /// Dispatches timed in one submission: two queries each, of the 4096 that every adapter has in a set.
@@ -22,9 +22,9 @@ pub struct Timed {
 }
 
 impl Plan {
-    /// Runs the plan for `rows` rows and gives the time of each dispatch. Each is a pass of its own, so that none overlaps
+    /// Runs the plan with these stages for `rows` rows and gives the time of each dispatch. Each is a pass of its own, so that none overlaps
     /// another; the sum is somewhat more than a plain run takes.
-    pub async fn run_profiled(&self, rows: usize) -> Result<Vec<Timed>> {
+    pub async fn run_profiled(&self, rows: usize, stages: Stages) -> Result<Vec<Timed>> {
         let gpu = &self.gpu;
         if !gpu.caps().timestamps {
             let problem = "this adapter has no timestamp queries, or they are disabled".to_owned();
@@ -33,8 +33,9 @@ impl Plan {
         let device = &gpu.shared.device;
         let period = f64::from(gpu.shared.queue.get_timestamp_period()) * 1e-9;
         let count = u32::try_from(rows).expect("a chunk has at most 65535 rows");
-        let mut timed = Vec::with_capacity(self.dispatches.len());
-        for piece in self.dispatches.chunks(AT_A_TIME) {
+        let needed: Vec<_> = self.dispatches.iter().filter(|dispatch| dispatch.is_of(stages)).collect();
+        let mut timed = Vec::with_capacity(needed.len());
+        for piece in needed.chunks(AT_A_TIME) {
             let queries = u32::try_from(2 * piece.len()).expect("a piece is small");
             let set = gpu.scoped("timestamps", || {
                 device.create_query_set(&wgpu::QuerySetDescriptor {
