@@ -59,7 +59,7 @@ fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
 /// A model of some 16 MB in f32, so that the parameters of its dispatches are small beside it.
 fn scaled(tied: bool) -> (tempfile::TempDir, Checkpoint) {
     let dir = tempfile::tempdir().unwrap();
-    let shape = common::Shape { vocab: 4000, hidden: 256, inner: 512, dt_rank: 16, layers: 4, tied, ..TINY };
+    let shape = common::Shape { vocab: 5000, hidden: 256, inner: 512, dt_rank: 16, layers: 4, tied, ..TINY };
     shape.write(dir.path());
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
     (dir, checkpoint)

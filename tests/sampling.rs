@@ -3,41 +3,65 @@
 mod common;
 
 use common::{fixture, gpu, no_gpu, shipped};
-use peregrine::gpu::{Gpu, Plan, Usage};
+use peregrine::gpu::{Buf, Gpu, Plan, Stages, Usage};
 use peregrine::kernels::case::Random;
-use peregrine::kernels::select::{self, Rules, Select, WINDOW};
+use peregrine::kernels::select::{self, ALL_BANNED, Form, NOT_FINITE, Rules, Select, Tallies, WINDOW};
 use peregrine::kernels::{Activation, Batch, Order, Row};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 use std::path::Path;
 
+/// Choices for some rows, each with a slot of its own, recorded as one plan.
+struct Choices {
+    gpu: Gpu,
+    plan: Plan,
+    rows: usize,
+    chosen: Buf<u32>,
+}
+
+const POSITION: u32 = 17;
+
+impl Choices {
+    fn new(gpu: &Gpu, form: Form, rows: &[(&[f32], Rules)]) -> Self {
+        let (vocab, count) = (rows[0].0.len(), rows.len());
+        let logits: Vec<f32> = rows.iter().flat_map(|(logits, _)| logits.iter().copied()).collect();
+        let rules: Vec<Rules> = rows.iter().map(|(_, rules)| *rules).collect();
+        let table: Vec<Row> =
+            (0..count).map(|s| Row { slot: s as u32, position: POSITION, ..Default::default() }).collect();
+        let logits = gpu.upload("logits", &logits, Usage::Storage).unwrap();
+        let logits = Activation { buf: logits, width: vocab, stride: vocab, order: Order::Plain };
+        let bias = gpu.buffer("bias", count * vocab, Usage::Storage).unwrap();
+        let rules = gpu.upload("rules", &rules, Usage::Storage).unwrap();
+        let recent = gpu.buffer("recent", count * (WINDOW + vocab), Usage::Storage).unwrap();
+        let table = gpu.upload("rows", &table, Usage::Storage).unwrap();
+        let chosen = gpu.buffer("chosen", count, Usage::Storage).unwrap();
+        let batch = Batch { rows: count as u32, ..Default::default() };
+        let batch = gpu.upload("batch", &[batch], Usage::Uniform).unwrap();
+        let mut plan = Plan::new(gpu, "choices");
+        let select = Select {
+            logits: &logits,
+            versions: 1,
+            bias: &bias,
+            rules: &rules,
+            recent: &recent,
+            rows: &table,
+            chosen: &chosen,
+            tallies: &Tallies::new(gpu, form, count, vocab).unwrap(),
+        };
+        select.record(&mut plan, &batch).unwrap();
+        Choices { gpu: gpu.clone(), plan, rows: count, chosen }
+    }
+
+    fn run(&self, stages: Stages) -> Vec<u32> {
+        self.gpu.write(&self.chosen, 0, &vec![0xdead_beef; self.rows]).unwrap();
+        self.plan.run_to::<u32>(self.rows, stages, None).unwrap();
+        pollster::block_on(self.gpu.read(&self.chosen, 0..self.rows)).unwrap()
+    }
+}
+
 /// One choice for each seed from 0 on, of the same logits.
-fn choices(gpu: &Gpu, logits: &[f32], rules: Rules, seeds: usize) -> Vec<u32> {
-    let vocab = logits.len();
-    let upload = |name: &str, values: &[f32]| gpu.upload(name, values, Usage::Storage).unwrap();
-    let all_rules: Vec<Rules> = (0..seeds).map(|s| Rules { seed_low: s as u32, ..rules }).collect();
-    let rows: Vec<Row> = (0..seeds).map(|s| Row { slot: s as u32, position: 17, ..Default::default() }).collect();
-    let logits =
-        Activation { buf: upload("logits", &logits.repeat(seeds)), width: vocab, stride: vocab, order: Order::Plain };
-    let bias = upload("bias", &vec![0.0; seeds * vocab]);
-    let rules = gpu.upload("rules", &all_rules, Usage::Storage).unwrap();
-    let recent = gpu.buffer("recent", seeds * (WINDOW + vocab), Usage::Storage).unwrap();
-    let rows = gpu.upload("rows", &rows, Usage::Storage).unwrap();
-    let chosen = gpu.buffer("chosen", seeds, Usage::Storage).unwrap();
-    let batch = Batch { rows: seeds as u32, ..Default::default() };
-    let batch = gpu.upload("batch", &[batch], Usage::Uniform).unwrap();
-    let mut plan = Plan::new(gpu, "choices");
-    let select = Select {
-        logits: &logits,
-        versions: 1,
-        bias: &bias,
-        rules: &rules,
-        recent: &recent,
-        rows: &rows,
-        chosen: &chosen,
-    };
-    select.record(&mut plan, &batch).unwrap();
-    plan.run(seeds).unwrap();
-    pollster::block_on(gpu.read(&chosen, 0..seeds)).unwrap()
+fn choices(gpu: &Gpu, form: Form, logits: &[f32], rules: Rules, seeds: usize) -> Vec<u32> {
+    let rows: Vec<_> = (0..seeds).map(|s| (logits, Rules { seed_low: s as u32, ..rules })).collect();
+    rows.chunks(500).flat_map(|rows| Choices::new(gpu, form, rows).run(rules.stages(logits.len()))).collect()
 }
 
 #[test]
@@ -50,7 +74,7 @@ fn draws_are_distributed_as_the_rules_say() {
     let logits: Vec<f32> = Random::new(11).uniforms(24, -2.0, 2.0);
     let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
     let plain = Rules { temperature: 1.0, ..Rules::GREEDY };
-    for (name, rules) in [
+    let all_rules = [
         ("temperature 1", plain),
         ("temperature 0.5", Rules { temperature: 0.5, ..plain }),
         ("temperature 2", Rules { temperature: 2.0, ..plain }),
@@ -58,10 +82,12 @@ fn draws_are_distributed_as_the_rules_say() {
         ("top-p 0.6", Rules { top_p: 0.6, ..plain }),
         ("min-p 0.3", Rules { log_min_p: 0.3f32.ln(), ..plain }),
         ("all", Rules { top_k: 12, top_p: 0.8, log_min_p: 0.1f32.ln(), temperature: 0.7, ..plain }),
-    ] {
+    ];
+    let forms = [Form::Whole, Form::Slices];
+    for (form, (name, rules)) in forms.iter().flat_map(|form| all_rules.map(|rules| (*form, rules))) {
         let expected = select::cpu(&wide, &rules);
         let mut seen = vec![0usize; logits.len()];
-        for id in choices(&gpu, &logits, rules, DRAWS) {
+        for id in choices(&gpu, form, &logits, rules, DRAWS) {
             seen[id as usize] += 1;
         }
         let (mut chi, mut kept) = (0.0, 0);
@@ -77,40 +103,171 @@ fn draws_are_distributed_as_the_rules_say() {
         // 99.9th percentile of chi-square, by Wilson and Hilferty: a sound generator fails one seed in a thousand.
         let degrees = f64::from(kept - 1);
         let limit = degrees * (1.0 - 2.0 / (9.0 * degrees) + 3.09 * (2.0 / (9.0 * degrees)).sqrt()).powi(3);
-        eprintln!("{name}: chi-square {chi:.1} of {degrees} degrees (limit {limit:.1})");
+        eprintln!("{form:?} {name}: chi-square {chi:.1} of {degrees} degrees (limit {limit:.1})");
         assert!(chi < limit, "{name}: chi-square {chi} of {degrees} degrees");
     }
 }
 
+/// How far the draw may fall outside of the twin's interval of the chosen id, and the mass of what is kept be off from that
+/// of top-p: f32 exponentials of a vocabulary.
+const SLACK: f64 = 1e-5;
+
+/// Whether `id` is what the rules and the draw allow; gives how far the draw is outside of its interval.
+fn judge(id: u32, logits: &[f32], rules: &Rules) -> Result<f64, String> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let expected = |mark| if id == mark { Ok(0.0) } else { Err(format!("{id:#x} in place of {mark:#x}")) };
+    if logits.iter().any(|v| v.is_nan() || *v == f32::INFINITY) {
+        return expected(NOT_FINITE);
+    }
+    if largest == f32::NEG_INFINITY {
+        return expected(ALL_BANNED);
+    }
+    let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
+    let u = select::draw(u64::from(rules.seed_low), POSITION);
+    let outside = |rules: &Rules| {
+        let probabilities = select::cpu(&wide, rules);
+        let Some(p) = probabilities.get(id as usize).filter(|p| **p > 0.0) else { return f64::INFINITY };
+        let below: f64 = probabilities[..id as usize].iter().sum();
+        if rules.temperature == 0.0 { 0.0 } else { (below - u).max(u - (below + p)).max(0.0) }
+    };
+    // A token at the edge of top-p may stand or fall by rounding.
+    let more = |by: f64| Rules { top_p: (f64::from(rules.top_p) * by) as f32, ..*rules };
+    let mut off = outside(rules);
+    if off > SLACK && rules.top_p < 1.0 {
+        off = [1.0 - SLACK, 1.0 + SLACK].map(|by| outside(&more(by))).into_iter().fold(off, f64::min);
+    }
+    if off > SLACK { Err(format!("{id} is off by {off} of {} by {rules:?}", logits.len())) } else { Ok(off) }
+}
+
+/// Logits of one of the kinds that there are.
+fn random_logits(random: &mut Random, vocab: usize) -> Vec<f32> {
+    let spread = [0.0, 1e-6, 0.01, 1.0, 6.0, 12.0, 80.0, 1e30][random.below(8)];
+    let shift = [0.0, 0.0, 17.5, -300.0][random.below(4)];
+    let mut logits: Vec<f32> = random.uniforms(vocab, -spread, spread).into_iter().map(|v| v + shift).collect();
+    match random.below(9) {
+        // Ties, down to a few values, both zeros among them.
+        0 | 1 => {
+            let step = spread.max(1e-3) / [1.0, 2.0, 30.0][random.below(3)];
+            logits.iter_mut().for_each(|v| *v = (*v / step).round() * step);
+        }
+        // Peaked.
+        2 => logits[random.below(vocab)] = spread + shift + 15.0,
+        // Many are banned, or all but one.
+        3 => (0..vocab).filter(|i| i % 7 != 3).for_each(|i| logits[i] = f32::NEG_INFINITY),
+        4 => {
+            let left = random.below(vocab);
+            (0..vocab).filter(|i| *i != left).for_each(|i| logits[i] = f32::NEG_INFINITY);
+        }
+        5 if random.below(6) == 0 => logits[random.below(vocab)] = [f32::NAN, f32::INFINITY][random.below(2)],
+        // A bell.
+        6 | 7 => {
+            let more: Vec<[f32; 3]> = (0..vocab).map(|_| [0; 3].map(|_| random.uniform(-2.0, 2.0))).collect();
+            logits.iter_mut().zip(more).for_each(|(v, more)| *v = more.iter().sum());
+        }
+        _ => {}
+    }
+    logits
+}
+
+fn random_rules(random: &mut Random, vocab: usize, seed: usize) -> Rules {
+    let temperatures = [0.0, 1e-4, 0.05, 0.8, 1.0, 3.0, 1e4, 1e30];
+    let top_k = [0, 1, 2, 40, random.below(vocab + 3), random.below(vocab + 3), 256, 257, vocab][random.below(9)];
+    Rules {
+        temperature: if random.below(2) == 0 { temperatures[random.below(8)] } else { random.uniform(0.05, 3.0) },
+        top_k: top_k as u32,
+        top_p: [0.0, 1.0, 1.0, 0.95, random.uniform(0.0, 1.0), random.uniform(0.9, 1.0)][random.below(6)],
+        log_min_p: [0.0, 0.0, 0.05, random.uniform(0.0, 0.6), 1.0][random.below(5)].ln(),
+        seed_low: seed as u32,
+        ..Rules::GREEDY
+    }
+}
+
 #[test]
-fn rules_of_random_strength_choose_what_the_plain_definition_allows() {
-    if no_gpu("rules_of_random_strength_choose_what_the_plain_definition_allows") {
+fn ten_thousand_random_choices_are_those_of_the_plain_definition() {
+    if no_gpu("ten_thousand_random_choices_are_those_of_the_plain_definition") {
         return;
     }
     let gpu = gpu();
     let random = &mut Random::new(1);
-    for round in 0..40 {
-        let vocab = 1 + random.below(300);
-        let spread = random.uniform(0.01, 12.0);
-        let logits = random.uniforms(vocab, -spread, spread);
-        let rules = Rules {
-            temperature: random.uniform(0.05, 3.0),
-            top_k: random.below(vocab + 3) as u32,
-            top_p: random.uniform(0.0, 1.2).min(1.0),
-            log_min_p: random.uniform(0.0, 0.6).ln(),
-            ..Rules::GREEDY
-        };
-        let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
-        let probabilities = select::cpu(&wide, &rules);
-        for (seed, id) in choices(&gpu, &logits, rules, 16).into_iter().enumerate() {
-            let below: f64 = probabilities[..id as usize].iter().sum();
-            let (p, u) = (probabilities[id as usize], select::draw(seed as u64, 17));
-            assert!(p > 0.0, "round {round}: {id} was cut by {rules:?}");
-            assert!(
-                u > below - 2e-5 && u < below + p + 2e-5,
-                "round {round}: {id} at {below}+{p}, draw {u}, {rules:?}"
-            );
+    for form in [Form::Whole, Form::Slices] {
+        let (mut rows, mut rounded, mut worst, mut tried, mut noticed) = (0, 0, 0.0f64, 0, 0);
+        while rows < 5000 {
+            let vocab = match random.below(8) {
+                0 => 1 + random.below(8),
+                1 if form == Form::Whole => 2049 + random.below(2048),
+                1 => 4096 + random.below(4000),
+                _ => 9 + random.below(1200),
+            };
+            let count = 200;
+            let made: Vec<(Vec<f32>, Rules)> =
+                (0..count).map(|row| (random_logits(random, vocab), random_rules(random, vocab, rows + row))).collect();
+            let of: Vec<_> = made.iter().map(|(logits, rules)| (logits.as_slice(), *rules)).collect();
+            let ids = Choices::new(&gpu, form, &of).run(Stages::ALL);
+            for (row, (id, (logits, rules))) in ids.into_iter().zip(of).enumerate() {
+                let off = judge(id, logits, &rules).unwrap_or_else(|e| panic!("{form:?}, row {}: {e}", rows + row));
+                worst = worst.max(off);
+                rounded += usize::from(off > 0.0);
+                if vocab > 1 {
+                    let wrong = (id % vocab as u32 + 1 + random.below(vocab - 1) as u32) % vocab as u32;
+                    tried += 1;
+                    noticed += usize::from(judge(wrong, logits, &rules).is_err());
+                }
+            }
+            rows += count;
         }
+        eprintln!("{form:?}: {rows} choices, {rounded} within rounding, at most {worst:.1e} off");
+        eprintln!("{form:?}: {noticed} of {tried} wrong choices are noticed");
+        assert!(rounded * 500 < rows, "{form:?}: {rounded} of {rows} are within rounding only");
+        assert!(noticed * 1000 > tried * 999, "{form:?}: {noticed} of {tried} wrong choices are noticed");
+    }
+}
+
+#[test]
+fn a_row_chooses_the_same_alone_and_among_others_whatever_the_stages() {
+    if no_gpu("a_row_chooses_the_same_alone_and_among_others_whatever_the_stages") {
+        return;
+    }
+    let gpu = gpu();
+    let random = &mut Random::new(3);
+    let vocab = 5000;
+    let plain = Rules { temperature: 0.8, ..Rules::GREEDY };
+    let kinds = [
+        Rules::GREEDY,
+        plain,
+        Rules { log_min_p: 0.01f32.ln(), ..plain },
+        Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain },
+        Rules { top_k: 40, ..plain },
+        Rules { top_k: 1000, ..plain },
+        Rules { top_k: 1000, top_p: 0.9, ..plain },
+        Rules { top_p: 0.9, ..plain },
+    ];
+    let made: Vec<(Vec<f32>, Rules)> = (0..24)
+        .map(|row| (random.uniforms(vocab, -4.0, 4.0), Rules { seed_low: row as u32, ..kinds[row % kinds.len()] }))
+        .collect();
+    let of: Vec<_> = made.iter().map(|(logits, rules)| (logits.as_slice(), *rules)).collect();
+    {
+        let form = Form::Slices;
+        let together = Choices::new(&gpu, form, &of);
+        let all = together.run(Stages::ALL);
+        assert_eq!(together.run(Stages::ALL), all, "a choice leaves nothing for the next");
+        let backwards: Vec<_> = of.iter().rev().copied().collect();
+        let mut turned = Choices::new(&gpu, form, &backwards).run(Stages::ALL);
+        turned.reverse();
+        assert_eq!(turned, all, "the order of the rows");
+        for (row, chosen) in of.iter().zip(&all) {
+            let alone = Choices::new(&gpu, form, &[*row]);
+            let own = row.1.stages(vocab);
+            for stages in [own, Stages::ALL, own] {
+                assert_eq!(alone.run(stages), [*chosen], "{:?} with {stages:?}", row.1);
+            }
+        }
+        // Without its stages a row does choose something else, sooner or later.
+        let without = |rules: &Rules| rules.stages(vocab) != Stages::NONE;
+        let others: Vec<_> = of.iter().filter(|(_, rules)| without(rules)).copied().collect();
+        assert_ne!(
+            Choices::new(&gpu, form, &others).run(Stages::NONE),
+            Choices::new(&gpu, form, &others).run(Stages::ALL)
+        );
     }
 }
 

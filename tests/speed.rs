@@ -4,6 +4,7 @@ mod common;
 
 use common::{made_up as forward, made_up_shape as shape, step};
 use peregrine::format::WeightFormat;
+use peregrine::kernels::select::Rules;
 use peregrine::model::{Forward, ForwardOptions, Weights};
 use std::sync::Arc;
 
@@ -17,6 +18,33 @@ fn a_token_takes_four_dispatches_a_layer_and_one_submission() {
         assert_eq!(totals.dispatches, 4 * layers + 3);
         // All but the first wait for the one before.
         assert_eq!(totals.barriers, 4 * layers + 2);
+        assert_eq!(totals.submits, 1);
+    }
+}
+
+/// A large vocabulary is chosen from in stages, as many as the rules of the slots need.
+#[test]
+fn a_choice_takes_the_stages_of_its_rules() {
+    if common::no_gpu("a_choice_takes_the_stages_of_its_rules") {
+        return;
+    }
+    let mut forward = forward(&common::gpu(), &shape(64, 1, 5000), WeightFormat::F32);
+    let plain = Rules { temperature: 0.8, ..Rules::GREEDY };
+    for (rules, dispatches) in [
+        (Rules::GREEDY, 2),
+        (plain, 3),
+        (Rules { log_min_p: 0.1f32.ln(), ..plain }, 3),
+        (Rules { top_k: 40, ..plain }, 5),
+        (Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain }, 5),
+        (Rules { top_k: 1000, ..plain }, 5),
+        (Rules { top_p: 0.95, ..plain }, 6),
+        (Rules { top_k: 1000, top_p: 0.95, ..plain }, 8),
+        (Rules { top_k: 1000, top_p: 0.95, ..Rules::GREEDY }, 2),
+    ] {
+        forward.set_rules(0, rules).unwrap();
+        let totals = forward.decode_totals(1);
+        assert_eq!(totals.dispatches, 4 + 2 + dispatches, "{rules:?}");
+        assert_eq!(totals.barriers, totals.dispatches - 1, "{rules:?}");
         assert_eq!(totals.submits, 1);
     }
 }

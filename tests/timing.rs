@@ -4,7 +4,7 @@ mod common;
 
 use common::{made_up, made_up_shape, step};
 use peregrine::format::WeightFormat;
-use peregrine::gpu::{Binding, Clock, Copy, Cost, Count, Gpu, KernelDef, Part, Plan, Source, Switches, Usage};
+use peregrine::gpu::{Binding, Clock, Copy, Cost, Count, Gpu, KernelDef, Part, Plan, Stages, Source, Switches, Usage};
 use peregrine::kernels::stream;
 use peregrine::model::{Forward, purpose};
 
@@ -89,11 +89,11 @@ fn a_run_in_several_submissions_is_timed_from_its_first_to_its_last() {
     let span = |plan: &Plan| {
         let mut clock = Clock::new(&gpu, 1).unwrap().unwrap();
         let to = gpu.readback::<u32>("words", 1).unwrap();
-        plan.run_timed(1, Some(Copy { from: &words, range: 0..1, to: &to }), Some(&mut clock)).unwrap();
+        plan.run_timed((1, Stages::ALL), Some(Copy { from: &words, range: 0..1, to: &to }), Some(&mut clock)).unwrap();
         pollster::block_on(clock.seconds()).unwrap()[0]
     };
     let (whole, cut, single) = (plan(4, 1), plan(4, 90_000_000_000), plan(1, 1));
-    assert_eq!([&whole, &cut, &single].map(|plan| plan.totals(1).submits), [1, 4, 1]);
+    assert_eq!([&whole, &cut, &single].map(|plan| plan.totals(1, Stages::ALL).submits), [1, 4, 1]);
     let one = best(&|| span(&single));
     for (name, four) in [("in one submission", &whole), ("in four", &cut)] {
         for (how, seconds) in [

@@ -19,7 +19,7 @@ pub use folder::{READS_SHADERS, ShaderFolder};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
 pub use memory::FreeMemory;
-pub use plan::{Choice, Copy, Cost, Count, Plan, Submitted, Totals};
+pub use plan::{Choice, Copy, Cost, Count, Plan, Stages, Submitted, Totals};
 pub use profile::Timed;
 pub use upload::{Stage, UPLOAD_PIECE, Uploads, staging_bytes};
 

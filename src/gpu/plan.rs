@@ -38,6 +38,28 @@ impl Count {
     }
 }
 
+/// Parts of a plan that not every run needs, as a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stages(u32);
+
+impl Stages {
+    /// None of them.
+    pub const NONE: Stages = Stages(0);
+    /// All of them.
+    pub const ALL: Stages = Stages(u32::MAX);
+
+    /// The stage of this number, below 32.
+    pub const fn only(number: u32) -> Self {
+        Stages(1 << number)
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn and(self, other: Stages) -> Self {
+        Stages(self.0 | other.0)
+    }
+}
+
 /// What a dispatch computes and moves: for figures, and for cutting submissions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -126,9 +148,15 @@ pub(super) struct Dispatch {
     /// What the groups bind, and whether it is written: alive, and counted, as long as they are.
     bound: Vec<(Bound, bool)>,
     cost: Cost,
+    /// Runs that have one of these stages need it; `None`: all do.
+    stages: Option<Stages>,
 }
 
 impl Dispatch {
+    pub(super) fn is_of(&self, stages: Stages) -> bool {
+        self.stages.is_none_or(|own| own.0 & stages.0 != 0)
+    }
+
     fn variant(&self, rows: u32) -> &Variant {
         let last = self.variants.last().expect("a dispatch has a kernel");
         self.variants.iter().find(|variant| rows <= variant.choice.most_rows).unwrap_or(last)
@@ -164,6 +192,8 @@ pub struct Plan {
     pub(super) gpu: Gpu,
     label: &'static str,
     pub(super) dispatches: Vec<Dispatch>,
+    /// Of the dispatches that are being recorded.
+    stages: Option<Stages>,
 }
 
 /// Something that was handed to the device.
@@ -192,12 +222,20 @@ pub struct Copy<'a, T> {
 impl Plan {
     /// An empty plan.
     pub fn new(gpu: &Gpu, label: &'static str) -> Self {
-        Plan { gpu: gpu.clone(), label, dispatches: Vec::new() }
+        Plan { gpu: gpu.clone(), label, dispatches: Vec::new(), stages: None }
     }
 
     /// The device it runs on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// Adds what `record` records for runs that have one of these stages.
+    pub fn staged(&mut self, stages: Stages, record: impl FnOnce(&mut Plan) -> Result<()>) -> Result<()> {
+        let around = self.stages.replace(stages);
+        let recorded = record(self);
+        self.stages = around;
+        recorded
     }
 
     /// Adds a dispatch. `bound` names every binding of the kernel's two groups.
@@ -258,12 +296,12 @@ impl Plan {
         })?;
         let written = |name: &str| def.bindings.iter().any(|b| b.name == name && b.access == Access::Write);
         let bound = bound.iter().map(|(name, bound)| (bound.clone(), written(name))).collect();
-        self.dispatches.push(Dispatch { label, name: def.name, variants, groups, bound, cost });
+        self.dispatches.push(Dispatch { label, name: def.name, variants, groups, bound, cost, stages: self.stages });
         Ok(())
     }
 
-    /// What a run of `rows` rows takes.
-    pub fn totals(&self, rows: usize) -> Totals {
+    /// What a run of `rows` rows with these stages takes.
+    pub fn totals(&self, rows: usize, stages: Stages) -> Totals {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let mut totals = Totals::default();
         let mut left = self.dispatches.as_slice();
@@ -273,7 +311,7 @@ impl Plan {
             totals.submits += 1;
             // Buffers used in this submission so far, and whether their last use was a write.
             let mut used: HashMap<usize, bool> = HashMap::new();
-            for dispatch in piece {
+            for dispatch in piece.iter().filter(|dispatch| dispatch.is_of(stages)) {
                 let waits = |(bound, write): &(Bound, bool)| used.get(&bound.id()).is_some_and(|was| *was || *write);
                 totals.barriers += usize::from(dispatch.bound.iter().any(waits));
                 for (bound, write) in &dispatch.bound {
@@ -290,29 +328,29 @@ impl Plan {
 
     /// Encodes and submits every dispatch for `rows` rows.
     pub fn run(&self, rows: usize) -> Result<Submitted> {
-        self.run_to::<u32>(rows, None)
+        self.run_to::<u32>(rows, Stages::ALL, None)
     }
 
-    /// [`Plan::run`], then a copy to the host in the same submission.
-    pub fn run_to<T: Pod>(&self, rows: usize, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
-        self.run_timed(rows, copy, None)
+    /// [`Plan::run`] with these stages, then a copy to the host in the same submission.
+    pub fn run_to<T: Pod>(&self, rows: usize, stages: Stages, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
+        self.run_timed((rows, stages), copy, None)
     }
 
     /// [`Plan::run_to`], with the device's clock read at its beginning and its end.
     pub fn run_timed<T: Pod>(
         &self,
-        rows: usize,
+        run: (usize, Stages),
         copy: Option<Copy<'_, T>>,
         clock: Option<&mut Clock>,
     ) -> Result<Submitted> {
-        self.run_range(0..self.dispatches.len(), rows, copy, clock)
+        self.run_range(0..self.dispatches.len(), run, copy, clock)
     }
 
     /// Runs the plan dispatch by dispatch and hands each label to `see`: the bindings that the
     /// kernel wrote can then be read.
     pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
         for (i, dispatch) in self.dispatches.iter().enumerate() {
-            self.run_range::<u32>(i..i + 1, rows, None, None)?;
+            self.run_range::<u32>(i..i + 1, (rows, Stages::ALL), None, None)?;
             see(&dispatch.label)?;
         }
         Ok(())
@@ -321,7 +359,7 @@ impl Plan {
     fn run_range<T: Pod>(
         &self,
         range: Range<usize>,
-        rows: usize,
+        (rows, stages): (usize, Stages),
         copy: Option<Copy<'_, T>>,
         clock: Option<&mut Clock>,
     ) -> Result<Submitted> {
@@ -344,7 +382,8 @@ impl Plan {
                     label: Some(self.label),
                     timestamp_writes: span.as_ref().and_then(|span| span.writes(edges)),
                 });
-                piece.iter().try_for_each(|dispatch| dispatch.encode(&mut pass, &self.gpu, rows))?;
+                let mut needed = piece.iter().filter(|dispatch| dispatch.is_of(stages));
+                needed.try_for_each(|dispatch| dispatch.encode(&mut pass, &self.gpu, rows))?;
             }
             if let (true, Some(copy)) = (left.is_empty(), &copy) {
                 let (first, bytes) = copy.from.bytes(&copy.range);

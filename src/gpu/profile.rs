@@ -2,7 +2,7 @@
 
 use super::clock::{Clock, Edges};
 use super::plan::{Dispatch, SUBMIT_BUDGET};
-use super::{Gpu, Plan};
+use super::{Gpu, Plan, Stages};
 use crate::error::{Error, Result};
 use std::time::{Duration, Instant};
 
@@ -41,13 +41,14 @@ impl Pace {
 }
 
 impl Plan {
-    /// Runs the plan for `rows` rows and gives the time of each dispatch. Each is a pass of its own, so that none overlaps
-    /// another; the sum is somewhat more than a plain run takes.
-    pub async fn run_profiled(&self, rows: usize) -> Result<Vec<Timed>> {
+    /// Runs the plan with these stages for `rows` rows and gives the time of each dispatch. Each is a pass of its own, so that
+    /// none overlaps another; the sum is somewhat more than a plain run takes.
+    pub async fn run_profiled(&self, rows: usize, stages: Stages) -> Result<Vec<Timed>> {
         let gpu = &self.gpu;
-        let mut clock = Clock::new(gpu, self.dispatches.len())?.ok_or_else(no_clock)?;
+        let needed = self.needed(stages);
+        let mut clock = Clock::new(gpu, needed.len())?.ok_or_else(no_clock)?;
         let count = rows_of_a_run(rows);
-        for dispatch in &self.dispatches {
+        for dispatch in &needed {
             // A submission each: no watchdog fires, whatever the chunk.
             let mut encoder = gpu.shared.device.create_command_encoder(&Default::default());
             {
@@ -61,33 +62,35 @@ impl Plan {
             gpu.shared.queue.submit([encoder.finish()]);
         }
         let seconds = clock.seconds().await?;
-        Ok(self.timed(count, &seconds))
+        Ok(timed(&needed, count, &seconds))
     }
 
-    /// What each dispatch takes among its like, for `rows` rows: all of the same `purpose` and kernel run one after the other
+    /// The dispatches of a run with these stages.
+    fn needed(&self, stages: Stages) -> Vec<&Dispatch> {
+        self.dispatches.iter().filter(|dispatch| dispatch.is_of(stages)).collect()
+    }
+
+    /// What each dispatch of a run with these stages takes among its like, for `rows` rows: all of the same `purpose` and kernel run one after the other
     /// in one pass, and share its time. What they leave in their buffers is of no use.
-    pub async fn run_in_a_row(&self, rows: usize, purpose: fn(&str) -> &str) -> Result<Vec<Timed>> {
+    pub async fn run_in_a_row(&self, rows: usize, stages: Stages, purpose: fn(&str) -> &str) -> Result<Vec<Timed>> {
         if !self.gpu.caps().timestamps {
             return Err(no_clock());
         }
         let count = rows_of_a_run(rows);
         self.heat(rows)?;
-        let mut seconds = vec![None; self.dispatches.len()];
+        let needed = self.needed(stages);
+        let mut seconds = vec![None; needed.len()];
         while let Some(first) = seconds.iter().position(Option::is_none) {
-            let like = |dispatch: &Dispatch| {
-                (purpose(&dispatch.label), dispatch.name) == {
-                    let first = &self.dispatches[first];
-                    (purpose(&first.label), first.name)
-                }
-            };
-            let row: Vec<usize> = (first..self.dispatches.len()).filter(|at| like(&self.dispatches[*at])).collect();
+            let kind = |dispatch: &Dispatch| (purpose(&dispatch.label).to_owned(), dispatch.name);
+            let of_first = kind(needed[first]);
+            let row: Vec<usize> = (first..needed.len()).filter(|at| kind(needed[*at]) == of_first).collect();
             let times = IN_A_ROW.div_ceil(row.len());
-            let dispatches: Vec<&Dispatch> = row.iter().map(|at| &self.dispatches[*at]).collect();
+            let dispatches: Vec<&Dispatch> = row.iter().map(|at| needed[*at]).collect();
             let each = self.seconds_in_a_row(&dispatches.repeat(times), count).await? / (times * row.len()) as f64;
             row.into_iter().for_each(|at| seconds[at] = Some(each));
         }
         let seconds: Vec<f64> = seconds.into_iter().flatten().collect();
-        Ok(self.timed(count, &seconds))
+        Ok(timed(&needed, count, &seconds))
     }
 
     /// Keeps a GPU at work with runs of the plan until its clocks have risen. A CPU needs none of it.
@@ -158,18 +161,18 @@ impl Plan {
         // There are drivers whose clock stands still.
         Ok(if by_device > 0.0 { by_device } else { by_host })
     }
+}
 
-    /// Each dispatch with its seconds.
-    fn timed(&self, rows: u32, seconds: &[f64]) -> Vec<Timed> {
-        let timed = self.dispatches.iter().zip(seconds).map(|(dispatch, seconds)| Timed {
-            label: dispatch.label.clone(),
-            kernel: dispatch.name,
-            seconds: *seconds,
-            macs: dispatch.macs(rows),
-            bytes: dispatch.bytes(rows),
-        });
-        timed.collect()
-    }
+/// Each dispatch with its seconds.
+fn timed(dispatches: &[&Dispatch], rows: u32, seconds: &[f64]) -> Vec<Timed> {
+    let timed = dispatches.iter().zip(seconds).map(|(dispatch, seconds)| Timed {
+        label: dispatch.label.clone(),
+        kernel: dispatch.name,
+        seconds: *seconds,
+        macs: dispatch.macs(rows),
+        bytes: dispatch.bytes(rows),
+    });
+    timed.collect()
 }
 
 fn rows_of_a_run(rows: usize) -> u32 {

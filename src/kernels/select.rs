@@ -2,25 +2,16 @@
 //! temperature, then one draw from a counter-based generator. The order is llama.cpp's.
 
 mod cases;
+mod slices;
+mod whole;
 
 pub(super) use cases::cases;
+pub use slices::Tallies;
 
-use super::{Activation, BATCH, Batch, ROW, Row, TEAM, file, floats, size};
+use super::{Activation, Batch, Row, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Buf, KernelDef, Part, Plan, Stages, wgsl};
 use bytemuck::{Pod, Zeroable};
-
-params! {
-    /// Parameters.
-    pub struct Params {
-        /// Logits of a row.
-        vocab: u32,
-        /// Floats from one version of a slot's logits to the next.
-        stride: u32,
-        /// Versions of a slot's logits.
-        versions: u32,
-    }
-}
 
 /// A slot's rules of choice, as the device holds them.
 #[repr(C)]
@@ -65,6 +56,11 @@ impl Rules {
         window: 0,
         unused: [0; 2],
     };
+
+    /// The stages that a choice by these rules needs beside those of every choice, where it is made in stages.
+    pub fn stages(&self, vocab: usize) -> Stages {
+        slices::stages(self, vocab)
+    }
 }
 
 /// Tokens that a slot's memory for penalties holds, at most.
@@ -102,25 +98,45 @@ pub const NOT_FINITE: u32 = 0xffff_ffff;
 /// In place of an id: every logit was -inf.
 pub const ALL_BANNED: u32 = 0xffff_fffe;
 
-fn def() -> KernelDef {
-    let mut def = KernelDef::new(
-        "select",
-        vec![BATCH, ROW, TEAM, file(wgsl!("select.wgsl"))],
-        vec![
-            Params::binding("params"),
-            Batch::binding("batch"),
-            Binding::read("logits"),
-            Binding::read("bias"),
-            Binding::read("sampling"),
-            Binding::write("recent"),
-            Binding::write("rows"),
-            Binding::write("chosen"),
-        ],
-    )
-    .consts(&[("WINDOW", size(WINDOW))])
-    .overrides(&[("WG", 256)]);
-    def.entry = "select_token"; // `select` is a function of WGSL
-    def
+/// Lanes of a workgroup.
+const LANES: usize = 256;
+
+const RULES: Part = Part::File(wgsl!("lib/select_rules.wgsl"));
+const LOGIT: Part = Part::File(wgsl!("lib/select_logit.wgsl"));
+const MASS: Part = Part::File(wgsl!("lib/select_mass.wgsl"));
+const LINE: Part = Part::File(wgsl!("lib/select_line.wgsl"));
+const END: Part = Part::File(wgsl!("lib/select_end.wgsl"));
+const WHOLE: Part = Part::File(wgsl!("select.wgsl"));
+const SLICES: Part = Part::File(wgsl!("lib/select_slices.wgsl"));
+const NARROW: Part = Part::File(wgsl!("lib/select_narrow.wgsl"));
+const TOPS: Part = Part::File(wgsl!("select_tops.wgsl"));
+const TALLY: Part = Part::File(wgsl!("select_tally.wgsl"));
+const LIST: Part = Part::File(wgsl!("select_list.wgsl"));
+const WEIGH: Part = Part::File(wgsl!("select_weigh.wgsl"));
+const FINISH: Part = Part::File(wgsl!("select_finish.wgsl"));
+
+/// Bits of each of the two words that hold a mass: as many as leave the sum of a word over all tokens below 2^32.
+fn mass_bits(vocab: usize) -> u32 {
+    size(vocab).leading_zeros().min(16)
+}
+
+/// How a choice is made. Both choose alike, but for the rounding of exp().
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A workgroup for each row, in one dispatch: for at most [`Form::MOST_WHOLE`] logits.
+    Whole,
+    /// A workgroup for each slice of a row, in stages: see [`Rules::stages`].
+    Slices,
+}
+
+impl Form {
+    /// Logits of a row that one workgroup takes, at the most.
+    pub const MOST_WHOLE: usize = 4096;
+
+    /// The one for so many logits.
+    pub fn of(vocab: usize) -> Self {
+        if vocab <= Self::MOST_WHOLE { Form::Whole } else { Form::Slices }
+    }
 }
 
 /// Buffers of a choice.
@@ -139,28 +155,18 @@ pub struct Select<'a> {
     pub rows: &'a Buf<Row>,
     /// `[rows]`: the ids.
     pub chosen: &'a Buf<u32>,
+    /// For as many rows, or more.
+    pub tallies: &'a Tallies,
 }
 
 impl Select<'_> {
-    /// Records the choice for each row of the plan's run.
+    /// Records the choice for each row of the plan's run, in the form of its tallies. A run needs the stages of the rules of
+    /// its rows; others do not change what is chosen.
     pub fn record(&self, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
-        let params =
-            Params { vocab: size(self.logits.width), stride: size(self.logits.stride), versions: size(self.versions) };
-        let params = plan.gpu().upload("select params", &[params], Usage::Uniform)?;
-        let bound = [
-            ("params", params.bind()),
-            ("batch", batch.bind()),
-            ("logits", self.logits.buf.bind()),
-            ("bias", self.bias.bind()),
-            ("sampling", self.rules.bind()),
-            ("recent", self.recent.bind()),
-            ("rows", self.rows.bind()),
-            ("chosen", self.chosen.bind()),
-        ];
-        // Logits and bias are read at least once; rules other than greedy look at them some 60 times.
-        let width = self.logits.width;
-        let cost = Cost { macs: width as u64 * 64, row_bytes: floats(2 * width) as u64, ..Default::default() };
-        plan.dispatch(&def(), "select", &bound, [Count::Rows(1), Count::Fixed(1)], cost)
+        match self.tallies.form() {
+            Form::Whole => whole::record(self, plan, batch),
+            Form::Slices => slices::record(self, plan, batch),
+        }
     }
 }
 
@@ -220,5 +226,5 @@ pub fn cpu(logits: &[f64], rules: &Rules) -> Vec<f64> {
 }
 
 pub(super) fn defs() -> Vec<KernelDef> {
-    vec![def()]
+    [whole::defs(), slices::defs()].concat()
 }

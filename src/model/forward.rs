@@ -9,10 +9,10 @@ use super::state::{RUN_AHEAD, StateBank, VERSIONS};
 use super::tune;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::gpu::{Buf, Copy, Gpu, Pending, Submitted, Usage};
+use crate::gpu::{Buf, Copy, Gpu, Pending, Stages, Submitted, Usage};
 use crate::kernels::embed::GivenRows;
 use crate::kernels::scan;
-use crate::kernels::select::{ALL_BANNED, NOT_FINITE, Rules, WINDOW};
+use crate::kernels::select::{ALL_BANNED, Form, NOT_FINITE, Rules, Tallies, WINDOW};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, Row, size};
 use std::collections::VecDeque;
@@ -44,6 +44,8 @@ pub struct Forward {
     /// The row table: a row for each slot, and one more for the choice after a prefill.
     pub(super) table: Buf<Row>,
     pub(super) rules: Buf<Rules>,
+    /// What each slot's rules need of a choice.
+    pub(super) stages: Vec<Stages>,
     pub(super) bias: Buf<f32>,
     pub(super) recent: Buf<u32>,
     chunk: usize,
@@ -97,7 +99,12 @@ impl Forward {
         }
         // What is bound for all slots at once.
         let limit_of_slots = gpu.caps().device_binding_limit;
-        for (what, words) in [("what penalties look at", WINDOW + config.vocab), ("logits", VERSIONS * config.vocab)] {
+        let tallies = Tallies::widest(Form::of(config.vocab), config.vocab);
+        for (what, words) in [
+            ("what penalties look at", WINDOW + config.vocab),
+            ("logits", VERSIONS * config.vocab),
+            ("the tallies of a choice", tallies),
+        ] {
             let bytes = (words * size_of::<u32>() * options.slots) as u64;
             if bytes > limit_of_slots {
                 return Err(Error::RowTooLarge { what: format!("{what}, of all slots"), bytes, limit: limit_of_slots });
@@ -109,6 +116,7 @@ impl Forward {
         let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
+        let tallies = Tallies::new(gpu, Form::of(config.vocab), options.slots, config.vocab)?;
         let build = Builder {
             gpu,
             variants: &variants,
@@ -119,6 +127,7 @@ impl Forward {
             rules: &rules,
             bias: &bias,
             recent: &recent,
+            tallies: &tallies,
         };
         let prefill = build.prefill(layout)?;
         let decode = build.decode(options.slots)?;
@@ -131,6 +140,7 @@ impl Forward {
             decoding: vec![],
             table,
             rules,
+            stages: vec![Stages::NONE; options.slots],
             bias,
             recent,
             chunk: layout.chunk,
@@ -294,7 +304,7 @@ impl Forward {
         self.gpu.write(&self.prefill.head_batch, 0, &[Batch { rows: 1, entry, ..Default::default() }])?;
         let to = self.gpu.readback("chosen", 1)?;
         let copy = Copy { from: &self.prefill.chosen, range: 0..1, to: &to };
-        let submitted = self.prefill.select.run_to(1, Some(copy))?;
+        let submitted = self.prefill.select.run_to(1, self.stages[slot], Some(copy))?;
         Ok(Choosing { pending: to.after(submitted), slots: vec![slot], positions: vec![now.position], decode: false })
     }
 
@@ -321,7 +331,8 @@ impl Forward {
             None => self.gpu.readback("chosen", self.slots.len())?,
         };
         let copy = Copy { from: &self.decode.chosen, range: 0..count, to: &to };
-        let submitted = self.decode.plan.run_timed(count, Some(copy), self.decode.clock.as_mut())?;
+        let run = (count, self.stages_of(&self.decoding));
+        let submitted = self.decode.plan.run_timed(run, Some(copy), self.decode.clock.as_mut())?;
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
             now.position += 1;

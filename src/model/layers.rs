@@ -11,7 +11,7 @@ use crate::kernels::embed::GivenRows;
 use crate::kernels::linear::Linear;
 use crate::kernels::product::{Epilogue, NextNorm, Product, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
-use crate::kernels::select::{Rules, Select};
+use crate::kernels::select::{Rules, Select, Tallies};
 use crate::kernels::ssm_step::SsmStep;
 use crate::kernels::variants::Variants;
 use crate::kernels::{Activation, Batch, Row, dbc_norm, embed, rms_norm};
@@ -55,6 +55,7 @@ pub(super) struct Builder<'a> {
     pub(super) rules: &'a Buf<Rules>,
     pub(super) bias: &'a Buf<f32>,
     pub(super) recent: &'a Buf<u32>,
+    pub(super) tallies: &'a Tallies,
 }
 
 impl Builder<'_> {
@@ -205,6 +206,7 @@ impl Builder<'_> {
             recent: self.recent,
             rows: self.table,
             chosen,
+            tallies: self.tallies,
         };
         select.record(plan, batch)
     }

@@ -2,7 +2,7 @@
 
 use super::forward::Forward;
 use crate::error::Result;
-use crate::gpu::{Clock, Plan, Timed, Totals};
+use crate::gpu::{Clock, Plan, Stages, Timed, Totals};
 use crate::kernels::linear::Linear;
 use crate::kernels::matvec::Matrix;
 
@@ -15,9 +15,9 @@ pub struct Profile {
     pub in_a_row: Vec<Timed>,
 }
 
-async fn profile(plan: &Plan, rows: usize) -> Result<Profile> {
-    let alone = plan.run_profiled(rows).await?;
-    Ok(Profile { alone, in_a_row: plan.run_in_a_row(rows, purpose).await? })
+async fn profile(plan: &Plan, rows: usize, stages: Stages) -> Result<Profile> {
+    let alone = plan.run_profiled(rows, stages).await?;
+    Ok(Profile { alone, in_a_row: plan.run_in_a_row(rows, stages, purpose).await? })
 }
 
 /// What a dispatch is for, by its label: `layer.3.in_proj` is for in_proj.
@@ -26,19 +26,19 @@ pub fn purpose(label: &str) -> &str {
 }
 
 impl Forward {
-    /// What a decode step of `rows` slots takes.
+    /// What a decode step of `rows` slots takes, by the rules that the slots have now.
     pub fn decode_totals(&self, rows: usize) -> Totals {
-        self.decode.plan.totals(rows)
+        self.decode.plan.totals(rows, self.all_stages())
     }
 
     /// What feeding a chunk of `tokens` takes, without the head.
     pub fn feed_totals(&self, tokens: usize) -> Totals {
-        self.prefill.body.totals(tokens)
+        self.prefill.body.totals(tokens, Stages::NONE)
     }
 
-    /// What the choice after a prompt takes: the head on one row, and the selection.
+    /// What the choice after a prompt takes: the head on one row, and the selection, by the rules that the slots have now.
     pub fn choice_totals(&self) -> Totals {
-        self.prefill.head.totals(1).and(self.prefill.select.totals(1))
+        self.prefill.head.totals(1, Stages::NONE).and(self.prefill.select.totals(1, self.all_stages()))
     }
 
     /// From here on the device's clock is read before and after each decode step, for so many steps at most. Nothing waits for
@@ -60,16 +60,15 @@ impl Forward {
     /// Runs a decode step of the decoding slots and gives the time of each dispatch, alone and in a row of its like. Their
     /// states move on to what the host does not hear of: put them back to where they were, or to their start, afterwards.
     pub async fn profile_step(&mut self) -> Result<Profile> {
-        let rows = self.decoding.len();
-        self.decoding.clear();
-        profile(&self.decode.plan, rows).await
+        let decoding = std::mem::take(&mut self.decoding);
+        profile(&self.decode.plan, decoding.len(), self.stages_of(&decoding)).await
     }
 
     /// [`Forward::feed`], with the time of each dispatch, alone and in a row of its like. The slot's state is of no use then:
     /// put it back as after [`Forward::profile_step`].
     pub async fn profile_feed(&mut self, slot: usize, ids: &[u32]) -> Result<Profile> {
         self.stage(slot, ids)?;
-        profile(&self.prefill.body, ids.len()).await
+        profile(&self.prefill.body, ids.len(), Stages::NONE).await
     }
 
     /// Keeps a GPU at work with decode steps of one row until its clocks have risen.

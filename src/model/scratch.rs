@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
 use crate::kernels::product::gate_first;
 use crate::kernels::scan::MOST_SEGMENTS;
-use crate::kernels::select::{Rules, WINDOW};
+use crate::kernels::select::{Form, Rules, Tallies, WINDOW};
 use crate::kernels::{Activation, ROW_ALIGN, Row, dbc_norm};
 
 /// Bytes of logits that prefill makes at a time.
@@ -128,7 +128,9 @@ impl Layout {
         let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
         let segments = if segments == AUTOMATIC { MOST_SEGMENTS } else { segments };
         let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
-        let of_slot = (config.vocab * (VERSIONS + 2) + WINDOW) * word + size_of::<Rules>() + size_of::<Row>();
+        let tallies = Tallies::words(Form::of(config.vocab), config.vocab);
+        let words = config.vocab * (VERSIONS + 2) + WINDOW + tallies;
+        let of_slot = words * word + size_of::<Rules>() + size_of::<Row>();
         (scratch + head + carried + slots * of_slot + chunk * size_of::<Row>()) as u64
     }
 }

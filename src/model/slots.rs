@@ -3,6 +3,7 @@
 use super::forward::Forward;
 use super::state::{RUN_AHEAD, Saved, SlotState, VERSIONS};
 use crate::error::Result;
+use crate::gpu::Stages;
 use crate::kernels::select::{self, Rules, WINDOW};
 use crate::kernels::{Batch, Row, size};
 
@@ -40,7 +41,18 @@ impl Forward {
 
     /// Sets how a slot's tokens are chosen.
     pub fn set_rules(&mut self, slot: usize, rules: Rules) -> Result<()> {
+        self.stages[slot] = rules.stages(self.config.vocab);
         self.gpu.write(&self.rules, slot, &[rules])
+    }
+
+    /// The stages of a choice that these slots need.
+    pub(super) fn stages_of(&self, slots: &[usize]) -> Stages {
+        slots.iter().map(|slot| self.stages[*slot]).fold(Stages::NONE, Stages::and)
+    }
+
+    /// The stages of a choice that all slots together need.
+    pub(super) fn all_stages(&self) -> Stages {
+        self.stages.iter().copied().fold(Stages::NONE, Stages::and)
     }
 
     /// Sets what is added to a slot's logits `[V]` before each choice; -inf bans a token.

@@ -1,6 +1,6 @@
 //! Cases of the choice: every rule, alone and together, against the twin's probabilities.
 
-use super::{ALL_BANNED, EMPTY, NOT_FINITE, Rules, Select, WINDOW, cpu, draw, penalized, recent};
+use super::{ALL_BANNED, EMPTY, Form, NOT_FINITE, Rules, Select, Tallies, WINDOW, cpu, draw, penalized, recent};
 use crate::error::Result;
 use crate::kernels::case::{Case, Fault, Io, Reached, wide};
 use crate::kernels::{Activation, Batch, Order, Row, size};
@@ -47,6 +47,8 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
         ("hot", Rules { temperature: 2.5, ..plain }),
         ("top_k 5", Rules { top_k: 5, ..plain }),
         ("top_k 1", Rules { top_k: 1, ..plain }),
+        ("top_k 300", Rules { top_k: 300, ..plain }),
+        ("top_k 300 top_p 0.9", Rules { top_k: 300, top_p: 0.9, ..plain }),
         ("top_p 0.7", Rules { top_p: 0.7, temperature: 0.8, ..plain }),
         ("top_p 0", Rules { top_p: 0.0, ..plain }),
         ("min_p 0.1", Rules { log_min_p: 0.1f32.ln(), ..plain }),
@@ -68,42 +70,53 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (name, rules) in rules {
-        for (rows, vocab, advance) in [(1, 1, 0), (5, 301, 1), (3, 2048, 0)] {
-            cases.push(Case::new("select", format!("{name} {rows}x{vocab}"), move |io| {
-                build(io, rules, (rows, vocab, advance), |_, _| {})
+        let large = ["greedy", "plain", "top_p 0.7", "all rules"].contains(&name).then_some((1, 65_024, 0));
+        let whole = [(1, 1, 0), (5, 301, 1), (3, 2048, 0)].map(|shape| (Form::Whole, shape));
+        let slices = [(1, 1, 0), (5, 301, 1), (2, 5000, 1)].into_iter().chain(large).map(|shape| (Form::Slices, shape));
+        for (form, (rows, vocab, advance)) in whole.into_iter().chain(slices) {
+            cases.push(Case::new("select", format!("{form:?} {name} {rows}x{vocab}"), move |io| {
+                build(io, (form, rules), (rows, vocab, advance), |_, _| {})
             }));
         }
     }
-    cases.push(Case::new("select", "nan in row 1 of 3x100", move |io| {
-        build(io, plain, (3, 100, 1), |r, logits| {
-            if r == 1 {
-                logits[77] = f32::NAN
-            }
-        })
-    }));
-    cases.push(Case::new("select", "inf in row 1 of 3x100", move |io| {
-        build(io, plain, (3, 100, 1), |r, logits| {
-            if r == 1 {
-                logits[99] = f32::INFINITY
-            }
-        })
-    }));
-    cases.push(Case::new("select", "all banned in row 2 of 3x100", move |io| {
-        build(io, plain, (3, 100, 0), |r, logits| {
-            if r == 2 {
-                logits.fill(f32::NEG_INFINITY)
-            }
-        })
-    }));
-    cases.push(Case::new("select", "ties 4x64", move |io| {
-        build(io, Rules { top_k: 3, ..plain }, (4, 64, 0), |_, logits| logits.fill(1.5))
-    }));
+    for form in [Form::Whole, Form::Slices] {
+        let all = Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), temperature: 0.8, ..plain };
+        for (rules, kind) in [(plain, "plain"), (all, "all rules"), (Rules { top_k: 0, ..all }, "top_p")] {
+            cases.push(Case::new("select", format!("{form:?} {kind}, nan in row 1 of 3x100"), move |io| {
+                build(io, (form, rules), (3, 100, 1), |r, logits| {
+                    if r == 1 {
+                        logits[77] = f32::NAN
+                    }
+                })
+            }));
+            cases.push(Case::new("select", format!("{form:?} {kind}, inf in row 1 of 3x100"), move |io| {
+                build(io, (form, rules), (3, 100, 1), |r, logits| {
+                    if r == 1 {
+                        logits[99] = f32::INFINITY
+                    }
+                })
+            }));
+            cases.push(Case::new("select", format!("{form:?} {kind}, all banned in row 2 of 3x100"), move |io| {
+                build(io, (form, rules), (3, 100, 0), |r, logits| {
+                    if r == 2 {
+                        logits.fill(f32::NEG_INFINITY)
+                    }
+                })
+            }));
+            cases.push(Case::new("select", format!("{form:?} {kind}, ties 2x3000"), move |io| {
+                build(io, (form, rules), (2, 3000, 0), |_, logits| logits.fill(1.5))
+            }));
+        }
+        cases.push(Case::new("select", format!("{form:?} ties 4x64"), move |io| {
+            build(io, (form, Rules { top_k: 3, ..plain }), (4, 64, 0), |_, logits| logits.fill(1.5))
+        }));
+    }
     cases
 }
 
 fn build(
     io: &mut Io,
-    rules: Rules,
+    (form, rules): (Form, Rules),
     (rows, vocab, advance): (usize, usize, u32),
     spoil: impl Fn(usize, &mut [f32]),
 ) -> Result<()> {
@@ -200,6 +213,15 @@ fn build(
     let batch = io.uniform(Batch { rows: size(rows), entry, advance, ..Default::default() })?;
     let (bias, rules) = (io.input("bias", &bias)?, io.input("rules", &all)?);
     let rows = row_table.reinterpret();
-    Select { logits: &of_slots, versions, bias: &bias, rules: &rules, recent: &recent, rows: &rows, chosen: &chosen }
-        .record(&mut io.plan, &batch)
+    let select = Select {
+        logits: &of_slots,
+        versions,
+        bias: &bias,
+        rules: &rules,
+        recent: &recent,
+        rows: &rows,
+        chosen: &chosen,
+        tallies: &Tallies::new(&io.gpu, form, io.rows, vocab)?,
+    };
+    select.record(&mut io.plan, &batch)
 }

@@ -1,0 +1,277 @@
+//! The choice by a workgroup for each slice of a row, in stages: tops, tallies that narrow down the k-th key, tallies that
+//! narrow down the last key of top-p, then a list of the few tokens that a small top-k leaves, or what each slice weighs in
+//! the draw, and the finish. Every stage but the first and the last belongs to some rules only.
+
+use super::{END, FINISH, LINE, LIST, LOGIT, MASS, NARROW, RULES, SLICES, TALLY, TOPS, WEIGH};
+use super::{Form, LANES, Rules, Select, WINDOW, mass_bits};
+use crate::error::Result;
+use crate::gpu::{Binding, Bound, Buf, Cost, Count, Gpu, KernelDef, Part, Plan, Stages, Usage, params};
+use crate::kernels::{BATCH, Batch, ROW, floats, size};
+
+params! {
+    /// Parameters.
+    pub struct Params {
+        /// Logits of a row.
+        vocab: u32,
+        /// Floats from one version of a slot's logits to the next.
+        stride: u32,
+        /// Versions of a slot's logits.
+        versions: u32,
+        /// Bits of a word of mass.
+        mass_bits: u32,
+        /// Slices of a row.
+        slices: u32,
+        /// Words of a row in `work`.
+        work: u32,
+        /// Which tally a dispatch makes.
+        tally: u32,
+    }
+}
+
+/// The k-th key, bits after its first ones.
+const BY_RANK: Stages = Stages::only(0);
+/// The last key of top-p.
+const BY_MASS: Stages = Stages::only(1);
+/// What a small top-k leaves.
+const BY_LIST: Stages = Stages::only(2);
+/// What slices weigh.
+const BY_WEIGHT: Stages = Stages::only(3);
+
+/// The largest top-k whose tokens are listed: an entry a lane.
+const LISTED: usize = LANES;
+/// Words of a row's notes.
+const NOTES: usize = 32;
+/// Values that a tally tells apart.
+const VALUES: usize = 2048;
+/// Words of a row in each of the two buffers of tallies: three of two words.
+const TALLIES: usize = 3 * 2 * VALUES;
+
+pub(super) fn stages(rules: &Rules, vocab: usize) -> Stages {
+    if rules.temperature <= 0.0 {
+        return Stages::NONE;
+    }
+    let k = rules.top_k as usize;
+    let ranked = k > 0 && k < vocab;
+    if ranked && k <= LISTED {
+        return BY_RANK.and(BY_LIST);
+    }
+    let mut stages = BY_WEIGHT;
+    if ranked {
+        stages = stages.and(BY_RANK);
+    }
+    if rules.top_p < 1.0 {
+        stages = stages.and(BY_MASS);
+    }
+    stages
+}
+
+/// Ids that a lane takes: as few as leave at most a slice for each lane of the workgroup that finishes.
+fn lane_ids(vocab: usize) -> usize {
+    vocab.div_ceil(LANES * LANES).next_power_of_two().max(4)
+}
+
+fn slices(vocab: usize) -> usize {
+    vocab.div_ceil(LANES * lane_ids(vocab))
+}
+
+/// Words of a row that stages leave for later ones: keys, five for each slice, the list.
+fn work(vocab: usize) -> usize {
+    vocab + 5 * slices(vocab) + 2 * LISTED
+}
+
+/// What the stages of a choice leave for each other; nothing in the form that has one.
+pub struct Tallies {
+    form: Form,
+    work: Buf<u32>,
+    notes: Buf<u32>,
+    even: Buf<u32>,
+    odd: Buf<u32>,
+}
+
+impl Tallies {
+    /// For at most so many rows of a step.
+    pub fn new(gpu: &Gpu, form: Form, rows: usize, vocab: usize) -> Result<Self> {
+        let [work, notes, tallies] = Self::parts(form, vocab);
+        let buffer = |label, words: usize| gpu.buffer(label, rows * words, Usage::Storage);
+        Ok(Tallies {
+            form,
+            work: buffer("choice work", work)?,
+            notes: buffer("choice notes", notes)?,
+            even: buffer("choice tallies even", tallies)?,
+            odd: buffer("choice tallies odd", tallies)?,
+        })
+    }
+
+    fn parts(form: Form, vocab: usize) -> [usize; 3] {
+        match form {
+            Form::Whole => [0; 3],
+            Form::Slices => [work(vocab), NOTES, TALLIES],
+        }
+    }
+
+    /// Words that a row takes.
+    pub fn words(form: Form, vocab: usize) -> usize {
+        let [work, notes, tallies] = Self::parts(form, vocab);
+        work + notes + 2 * tallies
+    }
+
+    /// Words that a row takes in one buffer, at the most.
+    pub fn widest(form: Form, vocab: usize) -> usize {
+        Self::parts(form, vocab).into_iter().max().unwrap_or(0)
+    }
+
+    /// The form that they are for.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+}
+
+fn def(name: &'static str, parts: &[Part], bindings: &[Binding], lane_ids: usize) -> KernelDef {
+    let parts = [&[BATCH, ROW, RULES, MASS, LINE, SLICES][..], parts].concat();
+    let bindings = [&[Params::binding("params"), Batch::binding("batch")][..], bindings].concat();
+    KernelDef::new(name, parts, bindings).consts(&[
+        ("WINDOW", size(WINDOW)),
+        ("WG", size(LANES)),
+        ("LANE_IDS", size(lane_ids)),
+        ("LISTED", size(LISTED)),
+        ("NOTES", size(NOTES)),
+        ("VALUES", size(VALUES)),
+        ("TALLIES", size(TALLIES)),
+    ])
+}
+
+fn tops(lane_ids: usize) -> KernelDef {
+    let bindings = [
+        Binding::read("logits"),
+        Binding::read("bias"),
+        Binding::read("sampling"),
+        Binding::read("recent"),
+        Binding::read("rows"),
+        Binding::write("work"),
+        Binding::write("notes"),
+        Binding::write("tally"),
+    ];
+    def("select_tops", &[LOGIT, TOPS], &bindings, lane_ids)
+}
+
+fn tally(lane_ids: usize) -> KernelDef {
+    let bindings = [
+        Binding::read("sampling"),
+        Binding::read("rows"),
+        Binding::read("work"),
+        Binding::write("notes"),
+        Binding::read("tally_before"),
+        Binding::write("tally"),
+    ];
+    def("select_tally", &[NARROW, TALLY], &bindings, lane_ids)
+}
+
+fn list(lane_ids: usize) -> KernelDef {
+    let bindings = [
+        Binding::read("sampling"),
+        Binding::read("rows"),
+        Binding::write("work"),
+        Binding::write("notes"),
+        Binding::read("tally_rank"),
+    ];
+    def("select_list", &[NARROW, LIST], &bindings, lane_ids)
+}
+
+fn weigh(lane_ids: usize) -> KernelDef {
+    let bindings = [
+        Binding::read("sampling"),
+        Binding::read("rows"),
+        Binding::write("work"),
+        Binding::write("notes"),
+        Binding::read("tally_rank"),
+        Binding::read("tally_mass"),
+    ];
+    def("select_weigh", &[NARROW, WEIGH], &bindings, lane_ids)
+}
+
+fn finish(lane_ids: usize) -> KernelDef {
+    let bindings = [
+        Binding::read("sampling"),
+        Binding::write("recent"),
+        Binding::write("rows"),
+        Binding::write("chosen"),
+        Binding::read("work"),
+        Binding::write("notes"),
+        Binding::write("tally_even"),
+        Binding::write("tally_odd"),
+    ];
+    def("select_finish", &[END, FINISH], &bindings, lane_ids)
+}
+
+pub(super) fn record(select: &Select<'_>, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
+    let width = select.logits.width;
+    let (lane_ids, slices) = (lane_ids(width), slices(width));
+    let params = Params {
+        vocab: size(width),
+        stride: size(select.logits.stride),
+        versions: size(select.versions),
+        mass_bits: mass_bits(width),
+        slices: size(slices),
+        work: size(work(width)),
+        tally: 0,
+    };
+    let Tallies { work, notes, even, odd, .. } = select.tallies;
+    let (even, odd) = (even.bind(), odd.bind());
+    let gpu = plan.gpu().clone();
+    // A dispatch of all slices, `times` over, which reads and writes so many words a token.
+    let stage = |plan: &mut Plan, (def, label): (KernelDef, &str), more: &[(&str, &Bound)], at: (u32, usize, usize)| {
+        let (tally, times, words) = at;
+        let params = gpu.upload("select params", &[Params { tally, ..params }], Usage::Uniform)?;
+        let all = [
+            ("params", params.bind()),
+            ("batch", batch.bind()),
+            ("logits", select.logits.buf.bind()),
+            ("bias", select.bias.bind()),
+            ("sampling", select.rules.bind()),
+            ("recent", select.recent.bind()),
+            ("rows", select.rows.bind()),
+            ("chosen", select.chosen.bind()),
+            ("work", work.bind()),
+            ("notes", notes.bind()),
+        ];
+        let of_kernel = |name: &str| def.bindings.iter().any(|binding| binding.name == name);
+        let mut bound: Vec<_> = all.into_iter().filter(|(name, _)| of_kernel(name)).collect();
+        bound.extend(more.iter().map(|(name, bound)| (*name, (*bound).clone())));
+        let cost = Cost { macs: 4 * width as u64, row_bytes: floats(words * width) as u64, ..Default::default() };
+        let grid = if times == 0 {
+            [Count::Rows(1), Count::Fixed(1)]
+        } else {
+            [Count::Fixed(size(slices * times)), Count::Rows(1)]
+        };
+        plan.dispatch(&def, label, &bound, grid, cost)
+    };
+    stage(plan, (tops(lane_ids), "select.tops"), &[("tally", &even)], (0, 1, 3))?;
+    plan.staged(BY_RANK, |plan| {
+        let bound = [("tally_before", &even), ("tally", &odd)];
+        stage(plan, (tally(lane_ids), "select.k2"), &bound, (1, 1, 1))?;
+        let bound = [("tally_before", &odd), ("tally", &even)];
+        stage(plan, (tally(lane_ids), "select.k3"), &bound, (2, 1, 1))
+    })?;
+    plan.staged(BY_MASS, |plan| {
+        for (number, label) in [(3, "select.p1"), (4, "select.p2"), (5, "select.p3")] {
+            let (from, to) = if number % 2 == 1 { (&even, &odd) } else { (&odd, &even) };
+            let bound = [("tally_before", from), ("tally", to)];
+            stage(plan, (tally(lane_ids), label), &bound, (number, 2, 2))?;
+        }
+        Ok(())
+    })?;
+    plan.staged(BY_LIST, |plan| stage(plan, (list(lane_ids), "select.list"), &[("tally_rank", &even)], (0, 1, 1)))?;
+    plan.staged(BY_WEIGHT, |plan| {
+        let bound = [("tally_rank", &even), ("tally_mass", &odd)];
+        stage(plan, (weigh(lane_ids), "select.weigh"), &bound, (0, 1, 1))
+    })?;
+    stage(plan, (finish(lane_ids), "select.finish"), &[("tally_even", &even), ("tally_odd", &odd)], (0, 0, 0))
+}
+
+pub(super) fn defs() -> Vec<KernelDef> {
+    [65_024, 1 << 20]
+        .map(lane_ids)
+        .into_iter()
+        .flat_map(|ids| [tops, tally, list, weigh, finish].map(|def| def(ids)))
+        .collect()
+}

@@ -1,0 +1,68 @@
+//! The choice by one workgroup a row.
+
+use super::{END, Form, LANES, LINE, LOGIT, MASS, RULES, Select, WHOLE, WINDOW, mass_bits};
+use crate::error::Result;
+use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params};
+use crate::kernels::{BATCH, Batch, ROW, floats, size};
+
+params! {
+    /// Parameters.
+    pub struct Params {
+        /// Logits of a row.
+        vocab: u32,
+        /// Floats from one version of a slot's logits to the next.
+        stride: u32,
+        /// Versions of a slot's logits.
+        versions: u32,
+        /// Bits of a word of mass.
+        mass_bits: u32,
+    }
+}
+
+fn def() -> KernelDef {
+    let mut def = KernelDef::new(
+        "select",
+        vec![BATCH, ROW, RULES, LOGIT, MASS, LINE, END, WHOLE],
+        vec![
+            Params::binding("params"),
+            Batch::binding("batch"),
+            Binding::read("logits"),
+            Binding::read("bias"),
+            Binding::read("sampling"),
+            Binding::write("recent"),
+            Binding::write("rows"),
+            Binding::write("chosen"),
+        ],
+    )
+    .consts(&[("WINDOW", size(WINDOW)), ("WG", size(LANES)), ("LANE_IDS", size(Form::MOST_WHOLE / LANES))]);
+    def.entry = "select_token"; // `select` is a function of WGSL
+    def
+}
+
+pub(super) fn record(select: &Select<'_>, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
+    let width = select.logits.width;
+    assert!(width <= Form::MOST_WHOLE, "one workgroup takes {} logits", Form::MOST_WHOLE);
+    let params = Params {
+        vocab: size(width),
+        stride: size(select.logits.stride),
+        versions: size(select.versions),
+        mass_bits: mass_bits(width),
+    };
+    let params = plan.gpu().upload("select params", &[params], Usage::Uniform)?;
+    let bound = [
+        ("params", params.bind()),
+        ("batch", batch.bind()),
+        ("logits", select.logits.buf.bind()),
+        ("bias", select.bias.bind()),
+        ("sampling", select.rules.bind()),
+        ("recent", select.recent.bind()),
+        ("rows", select.rows.bind()),
+        ("chosen", select.chosen.bind()),
+    ];
+    let cost = Cost { macs: width as u64 * 16, row_bytes: floats(2 * width) as u64, ..Default::default() };
+    plan.dispatch(&def(), "select", &bound, [Count::Rows(1), Count::Fixed(1)], cost)
+}
+
+pub(super) fn defs() -> Vec<KernelDef> {
+    vec![def()]
+}
