@@ -19,6 +19,7 @@ fn matvec(lanes: Lanes) {
   let end = min(params.rows, first + ROWS);
   for (var at = 0u; at < ROWS; at += team_count(lanes) * TEAM_ROWS) {
     let row = first + at + team_index(lanes) * TEAM_ROWS;
+    foresee_first(token, row, end, lanes);
     // Every index is a constant: the sums stay in registers.
     var sums: array<Sums, MOST_COLUMNS>;
     let step = team_size(lanes);
@@ -65,28 +66,77 @@ const MOST_FLIGHT: u32 = 4u;
 
 // Adds the products of one unit of each row, for all columns.
 fn add(sums: ptr<function, array<Sums, MOST_COLUMNS>>, units: RowUnits, token: u32, unit: u32) {
-  (*sums)[0] += dots(units, load_unit_of_x(token, unit));
-  if (COLUMNS > 1u) { (*sums)[1] += dots(units, load_unit_of_x(token + 1u, unit)); }
-  if (COLUMNS > 2u) {
-    (*sums)[2] += dots(units, load_unit_of_x(token + 2u, unit));
-    (*sums)[3] += dots(units, load_unit_of_x(token + 3u, unit));
+  if (COLUMNS == 1u) {
+    var v: array<vec4<f32>, QUADS>;
+    for (var q = 0u; q < QUADS; q++) { v[q] = load_x(x_at(token, unit, q)); }
+    (*sums)[0] = dots((*sums)[0], units, v);
+    return;
   }
-  if (COLUMNS > 4u) {
-    (*sums)[4] += dots(units, load_unit_of_x(token + 4u, unit));
-    (*sums)[5] += dots(units, load_unit_of_x(token + 5u, unit));
-    (*sums)[6] += dots(units, load_unit_of_x(token + 6u, unit));
-    (*sums)[7] += dots(units, load_unit_of_x(token + 7u, unit));
+  // A quad of W is unpacked once for all columns, and met by one of x at a time: registers are few.
+  for (var half = 0u; half < HALVES; half++) {
+    var products: array<Sums, MOST_COLUMNS>;
+    var x: array<f32, MOST_COLUMNS>;
+    for (var q = half * HALF_QUADS; q < (half + 1u) * HALF_QUADS; q++) {
+      let w = row_quads(units, q);
+      meet(&products, &x, 0u, w, token, unit, q);
+      meet(&products, &x, 1u, w, token, unit, q);
+      if (COLUMNS > 2u) {
+        meet(&products, &x, 2u, w, token, unit, q);
+        meet(&products, &x, 3u, w, token, unit, q);
+      }
+      if (COLUMNS > 4u) {
+        meet(&products, &x, 4u, w, token, unit, q);
+        meet(&products, &x, 5u, w, token, unit, q);
+        meet(&products, &x, 6u, w, token, unit, q);
+        meet(&products, &x, 7u, w, token, unit, q);
+      }
+    }
+    (*sums)[0] = weighed_rows((*sums)[0], units, half, products[0], x[0]);
+    (*sums)[1] = weighed_rows((*sums)[1], units, half, products[1], x[1]);
+    if (COLUMNS > 2u) {
+      (*sums)[2] = weighed_rows((*sums)[2], units, half, products[2], x[2]);
+      (*sums)[3] = weighed_rows((*sums)[3], units, half, products[3], x[3]);
+    }
+    if (COLUMNS > 4u) {
+      (*sums)[4] = weighed_rows((*sums)[4], units, half, products[4], x[4]);
+      (*sums)[5] = weighed_rows((*sums)[5], units, half, products[5], x[5]);
+      (*sums)[6] = weighed_rows((*sums)[6], units, half, products[6], x[6]);
+      (*sums)[7] = weighed_rows((*sums)[7], units, half, products[7], x[7]);
+    }
   }
 }
 
-// What a unit of W meets of x: where a unit holds 32 values, x is laid out by quads, so that lanes side by side read side by side.
-fn load_unit_of_x(token: u32, unit: u32) -> array<vec4<f32>, QUADS> {
-  let line = existing(token) * params.x_stride;
-  var v: array<vec4<f32>, QUADS>;
-  for (var q = 0u; q < QUADS; q++) {
-    v[q] = load_x(line + select(unit * QUADS + q, q * row_units() + unit, QUADS == 8u));
+// Adds the products of a quad of each row with that of a column.
+fn meet(
+  products: ptr<function, array<Sums, MOST_COLUMNS>>,
+  x: ptr<function, array<f32, MOST_COLUMNS>>,
+  column: u32,
+  w: RowQuads,
+  token: u32,
+  unit: u32,
+  quad: u32,
+) {
+  let v = load_x(x_at(existing(token + column), unit, quad));
+  (*products)[column] += quad_dots(w, v);
+  (*x)[column] += total_of_quad(v);
+}
+
+// Where a quad lies that a unit of W meets: where a unit holds 32 values, x is laid out by quads, so that lanes side by side
+// read side by side.
+fn x_at(token: u32, unit: u32, quad: u32) -> u32 {
+  return token * params.x_stride + select(unit * QUADS + quad, quad * row_units() + unit, QUADS == 8u);
+}
+
+// Whether a team finishes all of its rows at once, a row of a column a lane. An epilogue then loads what it needs before the sums
+// are there.
+fn at_once(lanes: Lanes) -> bool { return SUBGROUP_LANES > 0u && TEAM_ROWS * COLUMNS <= team_size(lanes); }
+
+fn foresee_first(token: u32, row: u32, end: u32, lanes: Lanes) {
+  let item = team_lane(lanes);
+  let own_row = row + item % TEAM_ROWS;
+  if (at_once(lanes) && item / TEAM_ROWS < COLUMNS && own_row < end && token + item / TEAM_ROWS < batch.rows) {
+    foresee(token + item / TEAM_ROWS, params.first + own_row);
   }
-  return v;
 }
 
 // Writes what becomes of the sums of a team: one lane an item, a row of a column, as far as the team reaches, as an epilogue
@@ -100,6 +150,7 @@ fn finish_rows(token: u32, row: u32, end: u32, lanes: Lanes) {
     var value = 0.0;
     if (there) {
       let out = params.first + own_row;
+      if (!at_once(lanes)) { foresee(token + column, out); }
       value = finish(token + column, out, total_of(column, item % TEAM_ROWS, lanes) * scale(column, lanes));
       y[y_at(token + column, out)] = value;
     }

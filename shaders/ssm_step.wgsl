@@ -77,7 +77,7 @@ fn step(r: u32, lanes: Lanes) {
   var sum = 0.0;
   for (var base = 0u; base < row_units(); base += LANES) {
     let unit = base + part;
-    if (UNITS % LANES == 0u && UNITS > 0u || unit < row_units()) { sum += dot_with_x(own, unit, p); }
+    if (UNITS % LANES == 0u && UNITS > 0u || unit < row_units()) { sum = with_products(sum, own, unit, p); }
   }
 
   let scale = norm_scales(p, b, lanes);
@@ -98,11 +98,11 @@ fn step(r: u32, lanes: Lanes) {
   }
 }
 
-// The products of one unit of a channel's row of dt_proj.
-fn dot_with_x(row: u32, unit: u32, p: u32) -> f32 {
+// A sum with the products of one unit of a channel's row of dt_proj.
+fn with_products(sum: f32, row: u32, unit: u32, p: u32) -> f32 {
   var v: array<vec4<f32>, QUADS>;
   for (var q = 0u; q < QUADS; q++) { v[q] = load_x(p / 4u + unit * QUADS + q); }
-  return dot_unit(load_unit(row, unit, row_units()), v);
+  return dot_unit(sum, load_unit(row, unit, row_units()), v);
 }
 
 // The scales of the norms of dt, B and C. Each team takes them for itself: a few hundred values, and no barrier between teams.

@@ -209,7 +209,7 @@ impl Products {
         let out = |label| Activation::new(gpu, label, count, Self::ROWS).unwrap();
         let [y, stream, normed] = ["y", "stream", "normed"].map(out);
         let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
-        let parts = self.matrix.square_parts(form.square_rows());
+        let parts = self.matrix.square_parts(form.square_rows as usize);
         let next_squares = gpu.buffer("next squares", count * parts, Usage::Storage).unwrap();
         let mut plan = Plan::new(gpu, "test");
         let prologue = Prologue::Norm { squares: &squares, parts: Self::PARTS, eps: 1e-5 };
@@ -265,7 +265,7 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
     // Another order of summation does show.
     let products = Products::new(&gpu, WeightFormat::F32, 1);
     let own = matvec::Form::of(gpu.caps(), &products.matrix.matrix());
-    let unlike = matvec::Form { lanes: 128, rows: 4, team_rows: 4, wide: true, ..own };
+    let unlike = matvec::Form { lanes: 128, rows: 4, team_rows: 4, square_rows: 4, wide: true, ..own };
     let [one, other] = [own, unlike].map(|form| products.of(Product::Matvec(form), &[0]));
     assert_ne!(one, other);
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{made_up, made_up_shape, step};
 use peregrine::format::WeightFormat;
-use peregrine::gpu::{Binding, Clock, Copy, Cost, Count, Gpu, KernelDef, Part, Plan, Stages, Source, Switches, Usage};
+use peregrine::gpu::{Binding, Clock, Copy, Cost, Count, Gpu, KernelDef, Part, Plan, Source, Stages, Switches, Usage};
 use peregrine::kernels::stream;
 use peregrine::model::{Forward, purpose};
 

@@ -10,17 +10,31 @@ struct Mixer {
 @group(0) @binding(6) var<storage, read> taps: array<f32>;           // [K + 1, D]: the K taps, oldest first, then the bias
 @group(0) @binding(7) var<storage, read_write> state: array<f32>;    // [slot][version][K - 1][D], oldest first
 
+var<private> entry_ahead: Row;
+var<private> taps_ahead: array<f32, K + 1u>;
+var<private> old_ahead: array<f32, K - 1u>;
+
+// Where a version of the convolution's state of a row begins.
+fn state_at(version: u32, row: u32) -> u32 {
+  return (entry_ahead.slot * mixer.versions + version % mixer.versions) * (K - 1u) * mixer.inner + row;
+}
+
+// Loads what it needs beside the sum.
+fn foresee(token: u32, row: u32) {
+  if (row >= mixer.inner) { return; }
+  entry_ahead = rows[token];
+  let old_at = state_at(entry_ahead.version, row);
+  for (var k = 0u; k < K - 1u; k++) { old_ahead[k] = state[old_at + k * mixer.inner]; }
+  for (var k = 0u; k <= K; k++) { taps_ahead[k] = taps[k * mixer.inner + row]; }
+}
+
 fn finish(token: u32, row: u32, sum: f32) -> f32 {
   if (row >= mixer.inner) { return silu(sum); }
-  let entry = rows[token];
-  let size = (K - 1u) * mixer.inner;
-  let old_at = (entry.slot * mixer.versions + entry.version % mixer.versions) * size + row;
-  let new_at = (entry.slot * mixer.versions + (entry.version + 1u) % mixer.versions) * size + row;
-  var total = taps[K * mixer.inner + row] + taps[(K - 1u) * mixer.inner + row] * sum;
+  let new_at = state_at(entry_ahead.version + 1u, row);
+  var total = taps_ahead[K] + taps_ahead[K - 1u] * sum;
   for (var k = 0u; k < K - 1u; k++) {
-    let old = state[old_at + k * mixer.inner];
-    total += taps[k * mixer.inner + row] * old;
-    if (k > 0u) { state[new_at + (k - 1u) * mixer.inner] = old; }
+    total += taps_ahead[k] * old_ahead[k];
+    if (k > 0u) { state[new_at + (k - 1u) * mixer.inner] = old_ahead[k]; }
   }
   state[new_at + (K - 2u) * mixer.inner] = sum;
   return silu(total);

@@ -7,10 +7,18 @@
 
 const SQUARES: bool = true;
 
+var<private> residual_ahead: f32;
+var<private> norm_ahead: f32;
+
+// Loads what it needs beside the sum.
+fn foresee(token: u32, row: u32) {
+  residual_ahead = residual[token * params.y_stride + row];
+  norm_ahead = next_norm[row];
+}
+
 fn finish(token: u32, row: u32, sum: f32) -> f32 {
-  let at = token * params.y_stride + row;
-  let value = residual[at] + sum;
-  normed[token * params.y_stride + placed(row, params.order_shift, params.order_units)] = value * next_norm[row];
+  let value = residual_ahead + sum;
+  normed[token * params.y_stride + placed(row, params.order_shift, params.order_units)] = value * norm_ahead;
   return value;
 }
 

@@ -6,7 +6,3 @@ const PART_QUADS: u32 = 2u;
 fn unpack_unit(unit: Unit) -> array<vec4<f32>, QUADS> {
   return array<vec4<f32>, QUADS>(unpack_quad(unit, 0u), unpack_quad(unit, 1u));
 }
-
-fn dot_unit(unit: Unit, v: array<vec4<f32>, QUADS>) -> f32 {
-  return dot(unpack_quad(unit, 0u), v[0]) + dot(unpack_quad(unit, 1u), v[1]);
-}

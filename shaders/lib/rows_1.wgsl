@@ -2,14 +2,29 @@
 const TEAM_ROWS: u32 = 1u;
 alias Sums = f32;
 alias RowUnits = array<Unit, TEAM_ROWS>;
+alias RowQuads = array<vec4<f32>, TEAM_ROWS>;
 
 // One unit of each. Rows after the last read it once more, and are not kept.
 fn load_rows(row: u32, unit: u32) -> RowUnits {
-  return RowUnits(load_unit(min(row, params.rows - 1u), unit, row_units()));
+  let last = params.rows - 1u;
+  return RowUnits(load_unit(min(row, last), unit, row_units()));
 }
 
-fn dots(units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
-  return dot_unit(units[0], v);
+// Adds the products of a unit of each row.
+fn dots(sums: Sums, units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
+  return dot_unit(sums, units[0], v);
+}
+
+fn row_quads(units: RowUnits, quad: u32) -> RowQuads {
+  return RowQuads(weight_quad(units[0], quad));
+}
+
+fn quad_dots(weights: RowQuads, v: vec4<f32>) -> Sums {
+  return dot(weights[0], v);
+}
+
+fn weighed_rows(sums: Sums, units: RowUnits, half: u32, products: Sums, x: f32) -> Sums {
+  return weighed(sums, units[0], half, products, x);
 }
 
 fn sum_in(sums: Sums, row: u32) -> f32 { return sums; }

@@ -2,6 +2,7 @@
 const TEAM_ROWS: u32 = 2u;
 alias Sums = vec2<f32>;
 alias RowUnits = array<Unit, TEAM_ROWS>;
+alias RowQuads = array<vec4<f32>, TEAM_ROWS>;
 
 // One unit of each. Rows after the last read it once more, and are not kept.
 fn load_rows(row: u32, unit: u32) -> RowUnits {
@@ -12,8 +13,33 @@ fn load_rows(row: u32, unit: u32) -> RowUnits {
   );
 }
 
-fn dots(units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
-  return vec2<f32>(dot_unit(units[0], v), dot_unit(units[1], v));
+// Adds the products of a unit of each row.
+fn dots(sums: Sums, units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
+  return vec2<f32>(
+    dot_unit(sums[0], units[0], v),
+    dot_unit(sums[1], units[1], v),
+  );
+}
+
+fn row_quads(units: RowUnits, quad: u32) -> RowQuads {
+  return RowQuads(
+    weight_quad(units[0], quad),
+    weight_quad(units[1], quad),
+  );
+}
+
+fn quad_dots(weights: RowQuads, v: vec4<f32>) -> Sums {
+  return vec2<f32>(
+    dot(weights[0], v),
+    dot(weights[1], v),
+  );
+}
+
+fn weighed_rows(sums: Sums, units: RowUnits, half: u32, products: Sums, x: f32) -> Sums {
+  return vec2<f32>(
+    weighed(sums[0], units[0], half, products[0], x),
+    weighed(sums[1], units[1], half, products[1], x),
+  );
 }
 
 fn sum_in(sums: Sums, row: u32) -> f32 { return sums[row]; }

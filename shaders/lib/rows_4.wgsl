@@ -2,6 +2,7 @@
 const TEAM_ROWS: u32 = 4u;
 alias Sums = vec4<f32>;
 alias RowUnits = array<Unit, TEAM_ROWS>;
+alias RowQuads = array<vec4<f32>, TEAM_ROWS>;
 
 // One unit of each. Rows after the last read it once more, and are not kept.
 fn load_rows(row: u32, unit: u32) -> RowUnits {
@@ -14,12 +15,40 @@ fn load_rows(row: u32, unit: u32) -> RowUnits {
   );
 }
 
-fn dots(units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
+// Adds the products of a unit of each row.
+fn dots(sums: Sums, units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
   return vec4<f32>(
-    dot_unit(units[0], v),
-    dot_unit(units[1], v),
-    dot_unit(units[2], v),
-    dot_unit(units[3], v),
+    dot_unit(sums[0], units[0], v),
+    dot_unit(sums[1], units[1], v),
+    dot_unit(sums[2], units[2], v),
+    dot_unit(sums[3], units[3], v),
+  );
+}
+
+fn row_quads(units: RowUnits, quad: u32) -> RowQuads {
+  return RowQuads(
+    weight_quad(units[0], quad),
+    weight_quad(units[1], quad),
+    weight_quad(units[2], quad),
+    weight_quad(units[3], quad),
+  );
+}
+
+fn quad_dots(weights: RowQuads, v: vec4<f32>) -> Sums {
+  return vec4<f32>(
+    dot(weights[0], v),
+    dot(weights[1], v),
+    dot(weights[2], v),
+    dot(weights[3], v),
+  );
+}
+
+fn weighed_rows(sums: Sums, units: RowUnits, half: u32, products: Sums, x: f32) -> Sums {
+  return vec4<f32>(
+    weighed(sums[0], units[0], half, products[0], x),
+    weighed(sums[1], units[1], half, products[1], x),
+    weighed(sums[2], units[2], half, products[2], x),
+    weighed(sums[3], units[3], half, products[3], x),
   );
 }
 

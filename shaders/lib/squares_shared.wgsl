@@ -1,6 +1,5 @@
-// Sums of the squares of up to four rows side by side, for lanes side by side: here through workgroup memory, in the order of
+// Sums of the squares of SQUARE_ROWS rows side by side, at most four, for lanes side by side: here through workgroup memory, in the order of
 // the shuffles. All lanes of the workgroup must call it.
-const SQUARE_ROWS: u32 = min(TEAM_ROWS, 4u);
 var<workgroup> row_squares: array<f32, WG>;
 
 fn sum_of_rows(square: f32, lanes: Lanes) -> f32 {

@@ -1,5 +1,4 @@
-// Sums of the squares of up to four rows side by side, for lanes side by side: here by shuffles.
-const SQUARE_ROWS: u32 = min(TEAM_ROWS, 4u);
+// Sums of the squares of SQUARE_ROWS rows side by side, at most four, for lanes side by side: here by shuffles.
 
 fn sum_of_rows(square: f32, lanes: Lanes) -> f32 {
   var sum = square;

@@ -5,7 +5,7 @@ use super::matvec::{self, Matrix};
 use super::{Order, Part, file};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Gpu, UPLOAD_PIECE, Uploads, Usage, wgsl};
+use crate::gpu::{Binding, Buf, Gpu, Source, UPLOAD_PIECE, Uploads, Usage, wgsl};
 
 /// The parts that read weights of a format: they bind them in group 1 and unpack a unit at a time.
 pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
@@ -56,42 +56,23 @@ pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
     [bits].into_iter().chain(unpack.into_iter().chain(quads).chain(prepare).map(file)).collect()
 }
 
-/// The parts that multiply a unit of a format with what it meets of x, beside [`weights_parts`]. They ask for the constant
-/// COLUMNS, the rows of x that share a unit.
+/// The parts that multiply a unit of a format with what it meets of x, beside [`weights_parts`].
 pub(super) fn dot_parts(format: WeightFormat) -> Vec<Part> {
+    // What makes floats of codes, and what the codes of half a unit are weighed with.
+    let codes = |unpack: &[Source], weigh| [unpack, &[weigh, wgsl!("lib/dot_halves.wgsl")]].concat();
+    let (scale, minimum) = (wgsl!("lib/weigh_scale.wgsl"), wgsl!("lib/weigh_minimum.wgsl"));
+    let (nibbles, bytes) = (wgsl!("lib/lifted_codes.wgsl"), wgsl!("lib/lifted_bytes.wgsl"));
+    let lifted = wgsl!("lib/codes_lifted.wgsl");
     let parts = match format {
-        WeightFormat::F32 | WeightFormat::F16 | WeightFormat::Bf16 => vec![],
+        WeightFormat::F32 => vec![wgsl!("lib/dot_1.wgsl")],
+        WeightFormat::F16 | WeightFormat::Bf16 => vec![wgsl!("lib/dot_2.wgsl")],
         WeightFormat::Q8_0 | WeightFormat::Int8 | WeightFormat::Nf4 | WeightFormat::Fp4 => {
-            vec![wgsl!("lib/dot_plain.wgsl"), wgsl!("lib/dot_halves.wgsl"), wgsl!("lib/dot_scaled.wgsl")]
+            codes(&[wgsl!("lib/codes_unlifted.wgsl")], scale)
         }
-        WeightFormat::Q4_0 => vec![
-            wgsl!("lib/lifted_codes.wgsl"),
-            wgsl!("lib/dot_lowered.wgsl"),
-            wgsl!("lib/dot_q4_0.wgsl"),
-            wgsl!("lib/dot_halves.wgsl"),
-            wgsl!("lib/dot_scaled.wgsl"),
-        ],
-        WeightFormat::Q4K => vec![
-            wgsl!("lib/lifted_codes.wgsl"),
-            wgsl!("lib/dot_lowered.wgsl"),
-            wgsl!("lib/dot_q4_k.wgsl"),
-            wgsl!("lib/dot_halves.wgsl"),
-            wgsl!("lib/dot_minimum.wgsl"),
-        ],
-        WeightFormat::Q5K => vec![
-            wgsl!("lib/lifted_bytes.wgsl"),
-            wgsl!("lib/dot_lowered.wgsl"),
-            wgsl!("lib/dot_q5_k.wgsl"),
-            wgsl!("lib/dot_halves.wgsl"),
-            wgsl!("lib/dot_minimum.wgsl"),
-        ],
-        WeightFormat::Q6K => vec![
-            wgsl!("lib/lifted_bytes.wgsl"),
-            wgsl!("lib/dot_lowered.wgsl"),
-            wgsl!("lib/dot_q6_k.wgsl"),
-            wgsl!("lib/dot_halves.wgsl"),
-            wgsl!("lib/dot_scaled_halves.wgsl"),
-        ],
+        WeightFormat::Q4_0 => codes(&[nibbles, wgsl!("lib/codes_q4_0.wgsl"), lifted], scale),
+        WeightFormat::Q4K => codes(&[nibbles, wgsl!("lib/codes_q4_k.wgsl"), lifted], minimum),
+        WeightFormat::Q5K => codes(&[bytes, wgsl!("lib/codes_q5_k.wgsl"), lifted], minimum),
+        WeightFormat::Q6K => codes(&[bytes, wgsl!("lib/codes_q6_k.wgsl"), lifted], wgsl!("lib/weigh_scales.wgsl")),
     };
     parts.into_iter().map(file).collect()
 }

@@ -135,7 +135,7 @@ const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residua
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_form = |form| {
         let def = move |format| {
-            let shape = |epilogue| Shape { format, columns: 0, normed: false, epilogue };
+            let shape = |epilogue| Shape { format, columns: 0, squares: None, epilogue };
             EPILOGUES.map(|epilogue| product::def(Product::Matmul(form), shape(epilogue)))
         };
         WeightFormat::ALL.into_iter().flat_map(def)

@@ -155,13 +155,13 @@ pub(super) struct Shape {
     pub(super) format: WeightFormat,
     /// Values in a row of W.
     pub(super) columns: usize,
-    /// x is normed.
-    pub(super) normed: bool,
+    /// Parts of the squares that x comes with, where it is normed.
+    pub(super) squares: Option<usize>,
     pub(super) epilogue: EpilogueKind,
 }
 
 pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
-    let Shape { format, columns, normed, epilogue } = shape;
+    let Shape { format, columns, squares, epilogue } = shape;
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
     let x = match product {
@@ -201,13 +201,13 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
     let mut def = match product {
         Product::Matvec(form) => {
             parts.extend(dot_parts(format));
-            form.def(parts, bindings, (format.row_units(columns), normed))
+            form.def(parts, bindings, (format.row_units(columns), squares))
         }
         Product::Matmul(form) => form.def(format, parts, bindings),
     };
     def.consts.extend(consts);
     def.weights = weights_bindings();
-    if normed {
+    if squares.is_some() {
         def.weights.push(Binding::read("squares"));
     }
     def
@@ -227,7 +227,7 @@ impl Linear {
         assert_eq!(x.order, product.order(self), "{}: x lies otherwise than it is read", self.name);
         let (product, square_rows) = match product {
             Product::Matmul(form) => (Product::Matmul(form.for_rows(self.rows())), 1),
-            Product::Matvec(form) => (product, form.square_rows()),
+            Product::Matvec(form) => (product, form.square_rows as usize),
         };
         // What comes out for the next product to read.
         let [order_shift, order_units] = match epilogue {
@@ -242,7 +242,7 @@ impl Linear {
         let shape = Shape {
             format: self.format(),
             columns: self.columns(),
-            normed: squares.is_some(),
+            squares: squares.map(|_| squares_in),
             epilogue: epilogue.kind(),
         };
         let parts_out = self.square_parts(square_rows);

@@ -200,9 +200,11 @@ impl SsmStep<'_> {
                 row_bytes: floats(dt_rank + 2 * state + 3 * shard.rows + 2 * states) as u64,
             };
             let choices = COLUMNS.map(|columns| {
-                let passes = Count::Rows(columns);
-                let grid = [Count::of(shard.rows, form.channels()), passes];
-                Choice { most_rows: columns, def: def(Form { columns, ..form }, format, self.layout), grid, passes }
+                // A GPU has workgroups to spare: each takes a row, and the caches hold dt_proj.
+                let in_turn = if form.fixed { 1 } else { columns };
+                let grid = [Count::of(shard.rows, form.channels()), Count::Rows(in_turn)];
+                let def = def(Form { columns: in_turn, ..form }, format, self.layout);
+                Choice { most_rows: columns, def, grid, passes: Count::Rows(columns) }
             });
             plan.dispatch_by_rows(choices.to_vec(), label, &bound, cost)?;
         }

@@ -192,7 +192,7 @@ impl Builder<'_> {
     /// Parts in which an out_proj leaves the squares of a token.
     fn square_parts(&self, out_proj: &Linear) -> usize {
         match self.variants.decode(out_proj) {
-            Product::Matvec(form) => out_proj.square_parts(form.square_rows()),
+            Product::Matvec(form) => out_proj.square_parts(form.square_rows as usize),
             Product::Matmul(_) => unreachable!("a decode step multiplies by matvec"),
         }
     }

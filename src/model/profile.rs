@@ -71,8 +71,11 @@ impl Forward {
         profile(&self.prefill.body, ids.len(), Stages::NONE).await
     }
 
-    /// Keeps a GPU at work with decode steps of one row until its clocks have risen.
-    pub(super) fn heat(&self) -> Result<()> {
+    /// Makes the first slot the only row of what is timed next, and keeps a GPU at work with steps of it until its clocks have
+    /// risen.
+    pub(super) fn heat(&mut self) -> Result<()> {
+        self.set_next(0, 0)?;
+        self.set_decoding(&[0])?;
         self.decode.plan.heat(1)
     }
 

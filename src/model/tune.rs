@@ -51,11 +51,11 @@ pub(super) fn variants(
             if let Some(variants) = kept.and_then(|kept| read(&kept, &key, &start, gpu)) {
                 return Ok(variants);
             }
-            let tuned = measure(gpu, config, weights, options, start)?;
+            let (tuned, times) = measure(gpu, config, weights, options, start)?;
             if let Some(path) = path {
                 // Not to have kept it costs the next start the same again, and nothing else.
                 let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
-                let text = format!("{:#}", json!({ "key": key, "forms": forms }));
+                let text = format!("{:#}", json!({ "key": key, "forms": forms, "us": times }));
                 let _ = write_whole(&path, text.as_bytes());
             }
             Ok(tuned)
@@ -71,29 +71,38 @@ fn measure(
     weights: &Arc<Weights>,
     options: ForwardOptions,
     start: Variants,
-) -> Result<Variants> {
-    let mut tuner = Tuner { gpu, config, weights, options };
+) -> Result<(Variants, Times)> {
+    let mut tuner = Tuner { gpu, config, weights, options, times: Times::new() };
     let mut best = start.clone();
     tuner.products(&start, &mut best)?;
     tuner.step(&start, &mut best)?;
     tuner.chunk(&start, &mut best)?;
-    Ok(best)
+    Ok((best, tuner.times))
 }
+
+/// Microseconds of a dispatch with each form, by what the forms are for.
+type Times = serde_json::Map<String, Value>;
 
 struct Tuner<'a> {
     gpu: &'a Gpu,
     config: &'a Config,
     weights: &'a Arc<Weights>,
     options: ForwardOptions,
-}
-
-/// The fastest of some forms and its time, where `times[0]` is the static choice's.
-fn fastest(times: &[f64]) -> usize {
-    let best = (0..times.len()).min_by(|a, b| times[*a].total_cmp(&times[*b])).unwrap_or(0);
-    if times[best] < MARGIN * times[0] { best } else { 0 }
+    times: Times,
 }
 
 impl Tuner<'_> {
+    /// The fastest of some forms, of which the first is the static choice, by their times in seconds.
+    fn fastest<F: Copy + std::fmt::Display>(&mut self, what: &str, forms: &[F], times: &[f64]) -> F {
+        let mut of_forms = Times::new();
+        for (form, seconds) in forms.iter().zip(times) {
+            of_forms.insert(form.to_string(), json!((seconds * 1e8).round() / 100.0));
+        }
+        self.times.insert(what.to_owned(), of_forms.into());
+        let best = (0..times.len()).min_by(|a, b| times[*a].total_cmp(&times[*b])).unwrap_or(0);
+        forms[if times[best] < MARGIN * times[0] { best } else { 0 }]
+    }
+
     fn forward(&self, variants: Variants) -> Result<Forward> {
         let options = ForwardOptions { slots: 1, ..self.options };
         Forward::with_variants(self.gpu, self.config, self.weights.clone(), options, variants)
@@ -110,14 +119,14 @@ impl Tuner<'_> {
             for (product, forms) in variants.products.iter_mut().zip(&candidates) {
                 product.form = forms[n.min(forms.len() - 1)];
             }
-            let forward = self.forward(variants.clone())?;
+            let mut forward = self.forward(variants.clone())?;
             forward.heat()?;
             for (product, times) in variants.products.iter().zip(&mut times) {
                 times.push(block_on(forward.seconds_of_product(&product.matrix))?);
             }
         }
         for ((product, forms), times) in best.products.iter_mut().zip(&candidates).zip(&times) {
-            product.form = forms[fastest(&times[..forms.len()])];
+            product.form = self.fastest(&product.to_string(), forms, &times[..forms.len()]);
         }
         Ok(())
     }
@@ -126,11 +135,12 @@ impl Tuner<'_> {
     fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let forms = with_first(start.step, ssm_step::Form::all(self.gpu.caps()));
         let times = forms.iter().map(|step| {
-            let forward = self.forward(Variants { step: *step, ..start.clone() })?;
+            let mut forward = self.forward(Variants { step: *step, ..start.clone() })?;
             forward.heat()?;
             block_on(forward.seconds_of_step("ssm_step"))
         });
-        best.step = forms[fastest(&times.collect::<Result<Vec<_>>>()?)];
+        let times = times.collect::<Result<Vec<_>>>()?;
+        best.step = self.fastest("step", &forms, &times);
         Ok(())
     }
 
@@ -144,14 +154,16 @@ impl Tuner<'_> {
             let mut forward = self.forward(Variants { matmul: *matmul, ..start.clone() })?;
             block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.ends_with("_proj")))
         });
-        best.matmul = forms[fastest(&times.collect::<Result<Vec<_>>>()?)];
+        let times = times.collect::<Result<Vec<_>>>()?;
+        best.matmul = self.fastest("matmul", &forms, &times);
         let scans = with_first(start.scan, scan::Form::all(self.gpu.caps()));
         let times = scans.iter().map(|scan| {
             let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
             forward.heat()?;
             block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.contains("scan")))
         });
-        best.scan = scans[fastest(&times.collect::<Result<Vec<_>>>()?)];
+        let times = times.collect::<Result<Vec<_>>>()?;
+        best.scan = self.fastest("scan", &scans, &times);
         Ok(())
     }
 }
@@ -194,6 +206,6 @@ fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants>
     let matmul = matmul::Form::all(gpu.caps()).into_iter();
     variants.matmul = matmul.chain([start.matmul]).find(|form| Some(form.to_string().as_str()) == named("matmul"))?;
     let scan = scan::Form::all(gpu.caps()).into_iter();
-    variants.scan = scan.chain([start.scan]).find(|form| Some(form.name()) == named("scan"))?;
+    variants.scan = scan.chain([start.scan]).find(|form| Some(form.to_string().as_str()) == named("scan"))?;
     Some(variants)
 }

@@ -32,6 +32,12 @@ pub enum Sum {
     Shuffle,
 }
 
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Form {
     /// What suits an adapter and channels of so many states.
     ///
@@ -72,7 +78,7 @@ impl Form {
     }
 
     /// For cases and labels.
-    pub fn name(self) -> &'static str {
+    pub(in crate::kernels) fn name(self) -> &'static str {
         match self {
             Form::Direct => "scan",
             Form::Tiled(1, _) => "scan_1_lane",

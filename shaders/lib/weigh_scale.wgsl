@@ -1,0 +1,2 @@
+// Adds half a unit's products to a sum: one scale belongs to all of the unit.
+fn weighed(sum: f32, unit: Unit, half: u32, products: f32, x: f32) -> f32 { return sum + unit.scale * products; }
