@@ -3,7 +3,7 @@
 @group(0) @binding(2) var<storage, read> norm: array<f32>;           // [hidden]
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;        // [rows, hidden]
 @group(0) @binding(4) var<storage, read_write> normed: array<f32>;   // [rows, hidden], in the order of what reads it
-@group(0) @binding(5) var<storage, read_write> squares: array<f32>;  // [rows]
+@group(0) @binding(5) var<storage, read_write> squares: array<f32>;  // [rows], each filled up to a vec4
 
 @compute @workgroup_size(WG)
 fn embed_step(lanes: Lanes) {
@@ -26,5 +26,5 @@ fn embed_step(lanes: Lanes) {
     }
   }
   let total = workgroup_sum(sum, lanes);
-  if (lanes.index == 0u && id < params.rows) { squares[row] = total; }
+  if (lanes.index == 0u && id < params.rows) { squares[4u * row] = total; }
 }

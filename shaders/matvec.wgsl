@@ -72,37 +72,56 @@ fn add(sums: ptr<function, array<Sums, MOST_COLUMNS>>, units: RowUnits, token: u
     (*sums)[0] = dots((*sums)[0], units, v);
     return;
   }
-  // A quad of W is unpacked once for all columns, and met by one of x at a time: registers are few.
-  for (var half = 0u; half < HALVES; half++) {
-    var products: array<Sums, MOST_COLUMNS>;
-    var x: array<f32, MOST_COLUMNS>;
-    for (var q = half * HALF_QUADS; q < (half + 1u) * HALF_QUADS; q++) {
-      let w = row_quads(units, q);
-      meet(&products, &x, 0u, w, token, unit, q);
-      meet(&products, &x, 1u, w, token, unit, q);
-      if (COLUMNS > 2u) {
-        meet(&products, &x, 2u, w, token, unit, q);
-        meet(&products, &x, 3u, w, token, unit, q);
-      }
-      if (COLUMNS > 4u) {
-        meet(&products, &x, 4u, w, token, unit, q);
-        meet(&products, &x, 5u, w, token, unit, q);
-        meet(&products, &x, 6u, w, token, unit, q);
-        meet(&products, &x, 7u, w, token, unit, q);
-      }
-    }
-    (*sums)[0] = weighed_rows((*sums)[0], units, half, products[0], x[0]);
-    (*sums)[1] = weighed_rows((*sums)[1], units, half, products[1], x[1]);
-    if (COLUMNS > 2u) {
-      (*sums)[2] = weighed_rows((*sums)[2], units, half, products[2], x[2]);
-      (*sums)[3] = weighed_rows((*sums)[3], units, half, products[3], x[3]);
-    }
-    if (COLUMNS > 4u) {
-      (*sums)[4] = weighed_rows((*sums)[4], units, half, products[4], x[4]);
-      (*sums)[5] = weighed_rows((*sums)[5], units, half, products[5], x[5]);
-      (*sums)[6] = weighed_rows((*sums)[6], units, half, products[6], x[6]);
-      (*sums)[7] = weighed_rows((*sums)[7], units, half, products[7], x[7]);
-    }
+  add_half(sums, units, token, unit, 0u);
+  if (HALVES > 1u) { add_half(sums, units, token, unit, 1u); }
+}
+
+// Adds the products of half a unit of each row. A quad of W is unpacked once for all columns, and met by one of x at a time, as
+// registers are few. Every index is a constant.
+fn add_half(sums: ptr<function, array<Sums, MOST_COLUMNS>>, units: RowUnits, token: u32, unit: u32, half: u32) {
+  var products: array<Sums, MOST_COLUMNS>;
+  var x: array<f32, MOST_COLUMNS>;
+  meet_all(&products, &x, units, token, unit, half * HALF_QUADS);
+  if (HALF_QUADS > 1u) { meet_all(&products, &x, units, token, unit, half * HALF_QUADS + 1u); }
+  if (HALF_QUADS > 2u) {
+    meet_all(&products, &x, units, token, unit, half * HALF_QUADS + 2u);
+    meet_all(&products, &x, units, token, unit, half * HALF_QUADS + 3u);
+  }
+  (*sums)[0] = weighed_rows((*sums)[0], units, half, products[0], x[0]);
+  (*sums)[1] = weighed_rows((*sums)[1], units, half, products[1], x[1]);
+  if (COLUMNS > 2u) {
+    (*sums)[2] = weighed_rows((*sums)[2], units, half, products[2], x[2]);
+    (*sums)[3] = weighed_rows((*sums)[3], units, half, products[3], x[3]);
+  }
+  if (COLUMNS > 4u) {
+    (*sums)[4] = weighed_rows((*sums)[4], units, half, products[4], x[4]);
+    (*sums)[5] = weighed_rows((*sums)[5], units, half, products[5], x[5]);
+    (*sums)[6] = weighed_rows((*sums)[6], units, half, products[6], x[6]);
+    (*sums)[7] = weighed_rows((*sums)[7], units, half, products[7], x[7]);
+  }
+}
+
+// Adds the products of a quad of each row with those of all columns.
+fn meet_all(
+  products: ptr<function, array<Sums, MOST_COLUMNS>>,
+  x: ptr<function, array<f32, MOST_COLUMNS>>,
+  units: RowUnits,
+  token: u32,
+  unit: u32,
+  quad: u32,
+) {
+  let w = row_quads(units, quad);
+  meet(products, x, 0u, w, token, unit, quad);
+  meet(products, x, 1u, w, token, unit, quad);
+  if (COLUMNS > 2u) {
+    meet(products, x, 2u, w, token, unit, quad);
+    meet(products, x, 3u, w, token, unit, quad);
+  }
+  if (COLUMNS > 4u) {
+    meet(products, x, 4u, w, token, unit, quad);
+    meet(products, x, 5u, w, token, unit, quad);
+    meet(products, x, 6u, w, token, unit, quad);
+    meet(products, x, 7u, w, token, unit, quad);
   }
 }
 

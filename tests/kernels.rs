@@ -201,8 +201,10 @@ impl Products {
         let (gpu, count) = (&self.gpu, tokens.len());
         let x = self.rows("x", &self.x, Self::COLUMNS, tokens);
         let residual = self.rows("residual", &self.residual, Self::ROWS, tokens);
-        let squares: Vec<f32> =
-            tokens.iter().flat_map(|token| self.squares[token * Self::PARTS..][..Self::PARTS].to_vec()).collect();
+        let squares: Vec<f32> = tokens
+            .iter()
+            .flat_map(|token| [&self.squares[token * Self::PARTS..][..Self::PARTS], &[0.0; 3]].concat())
+            .collect();
         let squares = gpu.upload("squares", &squares, Usage::Storage).unwrap();
         let weight = gpu.upload("weight", &[0.7f32; Self::ROWS], Usage::Storage).unwrap();
         let batch = gpu.upload("batch", &[Batch { rows: count as u32, ..Default::default() }], Usage::Uniform).unwrap();
@@ -210,7 +212,8 @@ impl Products {
         let [y, stream, normed] = ["y", "stream", "normed"].map(out);
         let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
         let parts = self.matrix.square_parts(form.square_rows as usize);
-        let next_squares = gpu.buffer("next squares", count * parts, Usage::Storage).unwrap();
+        let filled = parts.next_multiple_of(4);
+        let next_squares = gpu.buffer("next squares", count * filled, Usage::Storage).unwrap();
         let mut plan = Plan::new(gpu, "test");
         let prologue = Prologue::Norm { squares: &squares, parts: Self::PARTS, eps: 1e-5 };
         self.matrix.record(&mut plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch)).unwrap();
@@ -219,12 +222,12 @@ impl Products {
         self.matrix.record(&mut plan, "stream", (&x, &stream), (Prologue::None, epilogue), (product, &batch)).unwrap();
         plan.run(count).unwrap();
         let read = |rows: &Activation| pollster::block_on(rows.read(gpu, count, 0..Self::ROWS)).unwrap();
-        let squares = pollster::block_on(gpu.read(&next_squares, 0..count * parts)).unwrap();
+        let squares = pollster::block_on(gpu.read(&next_squares, 0..count * filled)).unwrap();
         let [y, stream, normed] = [read(&y), read(&stream), read(&normed)];
         (0..count)
             .map(|row| {
                 let of = |values: &[f32], width: usize| values[row * width..][..width].to_vec();
-                let all = [of(&y, Self::ROWS), of(&stream, Self::ROWS), of(&normed, Self::ROWS), of(&squares, parts)];
+                let all = [of(&y, Self::ROWS), of(&stream, Self::ROWS), of(&normed, Self::ROWS), of(&squares, filled)];
                 all.concat().into_iter().map(f32::to_bits).collect()
             })
             .collect()

@@ -3,7 +3,7 @@
 @group(0) @binding(4) var<storage, read> residual: array<f32>;            // [tokens, out], laid out as y
 @group(0) @binding(5) var<storage, read> next_norm: array<f32>;           // [out]
 @group(0) @binding(6) var<storage, read_write> normed: array<f32>;        // [tokens, out], in the order of what reads it
-@group(0) @binding(7) var<storage, read_write> next_squares: array<f32>;  // [tokens, squares_out]
+@group(0) @binding(7) var<storage, read_write> next_squares: array<f32>;  // [tokens, squares_out], filled up to whole vec4s
 
 const SQUARES: bool = true;
 
@@ -22,6 +22,6 @@ fn finish(token: u32, row: u32, sum: f32) -> f32 {
   return value;
 }
 
-fn put_squares(token: u32, part: u32, sum: f32) { next_squares[token * params.squares_out + part] = sum; }
+fn put_squares(token: u32, part: u32, sum: f32) { next_squares[token * ((params.squares_out + 3u) / 4u * 4u) + part] = sum; }
 
 fn y_at(token: u32, row: u32) -> u32 { return token * params.y_stride + row; }

@@ -195,7 +195,8 @@ pub(super) fn cases() -> Vec<Case> {
                 let weight = io.random.uniforms(dim, -1.0, 1.0);
                 let x = cpu(&ids, &tensor.to_f32(), dim);
                 let normed: Vec<f64> = x.iter().zip(wide(&weight).iter().cycle()).map(|(x, w)| x * w).collect();
-                let squares = x.chunks_exact(dim).map(|row| Some(row.iter().map(|x| x * x).sum()));
+                let squares =
+                    x.chunks_exact(dim).flat_map(|row| [Some(row.iter().map(|x| x * x).sum()), None, None, None]);
                 let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
                 io.rows = ids.len();
                 let (rows, weight) = (io.input("rows", &rows)?, io.input("norm", &weight)?);

@@ -153,7 +153,13 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             Form::Coop(_, Math::Fast) => "matmul_coop_fast",
             _ => "matmul",
         };
-        cases.extend(product::cases(kernel, &form.to_string(), product, &EPILOGUES, |_| usize::MAX));
+        cases.extend(product::cases(
+            kernel,
+            &form.to_string(),
+            product,
+            &EPILOGUES,
+            (product::Cases::All, &|_| usize::MAX),
+        ));
         let softplus = move |io: &mut Io| product::build_softplus(io, product);
         cases.push(Case::new(kernel, format!("{form} softplus over its range"), softplus));
     }

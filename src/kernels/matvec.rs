@@ -69,7 +69,7 @@ impl Form {
     /// Subgroups as teams, each with its rows.
     fn subgroups(caps: &Caps, lanes: u32, team_rows: u32, flight: u32) -> Self {
         let rows = lanes / caps.subgroup_min.clamp(1, lanes) * team_rows;
-        Form { lanes, rows, team_rows, square_rows: team_rows.min(4), flight, wide: false, fixed: true, columns: 1 }
+        Form { lanes, rows, team_rows, square_rows: team_rows.min(2), flight, wide: false, fixed: true, columns: 1 }
     }
 
     /// A workgroup as one team.
@@ -78,7 +78,7 @@ impl Form {
             lanes,
             rows: team_rows,
             team_rows,
-            square_rows: team_rows.min(4),
+            square_rows: team_rows.min(2),
             flight,
             wide: true,
             fixed: true,
@@ -106,18 +106,23 @@ impl Form {
     /// several times, few rows a team, and a few units of each on their way.
     fn of_gpu(caps: &Caps, matrix: &Matrix) -> Self {
         let units = size(matrix.format.row_units(matrix.columns));
-        let plain = matrix.format.is_plain();
+        // Teams of a workgroup whose lanes have a unit of each row at least.
         let wide = |lanes: u32, team_rows| {
             let lanes = lanes.min(power_below(units)).clamp(caps.subgroup_max, caps.max_lanes.max(caps.subgroup_max));
             Self::workgroup(lanes, team_rows, power_below(units / lanes).min(4))
         };
-        match matrix.rows {
-            // Few rows fill a GPU only if each has many lanes.
-            ..1024 => wide(if plain { 512 } else { 128 }, 1),
-            1024..8192 if plain => wide(256, 2),
-            1024..8192 => wide(128, if matrix.format.bits() > 8.0 { 1 } else { 2 }),
-            _ if plain => Self::subgroups(caps, 128, 2, 2),
-            _ => wide(if matrix.format.bits() > 8.0 { 128 } else { 64 }, 2),
+        // Few rows fill a GPU only if each has many lanes; many rows are better off with teams that need not wait.
+        let minimum = matches!(matrix.format, WeightFormat::Q4K | WeightFormat::Q5K);
+        match (matrix.format.is_plain(), matrix.rows) {
+            (true, ..1024) => wide(512, 2),
+            (true, 1024..8192) => wide(128, 4),
+            (true, 8192..32768) => Self::subgroups(caps, 128, 4, 2),
+            (true, _) => wide(256, 2),
+            (false, ..1024) => wide(256, 1),
+            (false, 1024..8192) if matrix.format.bits() > 8.0 => wide(256, 2),
+            (false, 1024..8192) => wide(128, 2),
+            (false, _) if minimum => Self::subgroups(caps, 256, 4, 2),
+            (false, _) => wide(128, 4),
         }
     }
 
@@ -177,15 +182,15 @@ impl Form {
 
     /// This form for so many rows of x at a time. Teams are as large, so that each row is summed in the same order, and squares
     /// are summed up by as many rows.
-    fn with_columns(self, columns: u32) -> Self {
+    fn with_columns(self, columns: u32, format: WeightFormat) -> Self {
         match columns {
             1 => self,
             // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
             // scales of the norm.
             _ if self.lanes < 64 => Form { columns, rows: self.rows.max(32), team_rows: 8, ..self },
-            // Rows of W share what is loaded of x, which is more than what is loaded of W.
+            // Rows of W share what is loaded of x, as far as registers go.
             _ if self.fixed => {
-                let team_rows = if columns > 2 { 4 } else { self.team_rows.max(2) };
+                let team_rows = if columns == 8 && format.is_plain() { 4 } else { 2 };
                 Form { columns, flight: 1, rows: self.rows / self.team_rows * team_rows, team_rows, ..self }
             }
             _ => Form { columns, flight: 1, ..self },
@@ -193,8 +198,8 @@ impl Form {
     }
 
     /// The forms for runs of few rows and of many, with the most rows that each is for.
-    pub(super) fn by_rows(self) -> impl Iterator<Item = (u32, Self)> {
-        COLUMNS.into_iter().map(move |columns| (columns, self.with_columns(columns)))
+    pub(super) fn by_rows(self, format: WeightFormat) -> impl Iterator<Item = (u32, Self)> {
+        COLUMNS.into_iter().map(move |columns| (columns, self.with_columns(columns, format)))
     }
 
     /// The kernel for a matrix of so many units a row, and a normed x with squares in so many parts.
@@ -253,14 +258,14 @@ impl std::fmt::Display for Form {
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let mut defs = Vec::new();
     for form in Form::all(caps) {
-        for (columns, form) in form.by_rows() {
-            let product = Product::Matvec(form);
-            // What lies between few and many columns is the same for all formats.
-            let formats = if matches!(columns, 1 | 8) { &WeightFormat::ALL[..] } else { &[WeightFormat::F32] };
-            for format in formats.iter().copied() {
-                let def = |normed: Option<usize>, epilogue| {
-                    product::def(product, Shape { format, columns: 512, squares: normed, epilogue })
-                };
+        for format in WeightFormat::ALL {
+            for (columns, form) in form.by_rows(format) {
+                // What lies between few and many columns is the same for all formats.
+                if !matches!(columns, 1 | 8) && format != WeightFormat::F32 {
+                    continue;
+                }
+                let product = Product::Matvec(form);
+                let def = |squares, epilogue| product::def(product, Shape { format, columns: 512, squares, epilogue });
                 defs.extend([EpilogueKind::Store, EpilogueKind::ResidualNorm].map(|epilogue| def(None, epilogue)));
                 let normed = [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)];
                 defs.extend(normed.map(|epilogue| def(Some(64), epilogue)));
@@ -274,25 +279,41 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, form) in Form::all(caps).into_iter().enumerate() {
         let product = Product::Matvec(form);
-        // The first is looked at in all formats with all columns, a team of each kind with all columns in one format, the
-        // others with one column, as a driver takes long to compile them.
-        let most_tokens = |format| if i == 0 || i < 4 && format == WeightFormat::F32 { usize::MAX } else { 1 };
-        cases.extend(product::cases("matvec", &form.to_string(), product, &[EpilogueKind::Store], most_tokens));
+        // The first is looked at in all formats, shapes and numbers of columns; of the others all formats with one column, and
+        // two kinds of teams with all columns: a driver takes long to compile them.
+        let own = i == 0;
+        let most_tokens = |format| if own || i < 4 && format == WeightFormat::F32 { usize::MAX } else { 1 };
+        let which = if own { product::Cases::All } else { product::Cases::Few };
+        cases.extend(product::cases(
+            "matvec",
+            &form.to_string(),
+            product,
+            &[EpilogueKind::Store],
+            (which, &most_tokens),
+        ));
         // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
-        for format in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0] {
-            for (tokens, rows, columns) in [(1, 1, 1), (9, 44, 12), (1, 300, 129), (17, 44, 70)] {
+        let formats = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
+        let shapes = if own { 4 } else { 1 };
+        for format in formats.into_iter().take(if own { 3 } else { 1 }) {
+            for (tokens, rows, columns) in
+                [(9, 44, 12), (1, 1, 1), (1, 300, 129), (17, 44, 70)].into_iter().take(shapes)
+            {
                 let tokens = tokens.min(most_tokens(format));
                 let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Store);
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, rows, columns) in [(1, 1, 1), (9, 44, 12), (1, 301, 129), (17, 45, 70)] {
+            for (tokens, rows, columns) in
+                [(9, 44, 12), (1, 1, 1), (1, 301, 129), (17, 45, 70)].into_iter().take(shapes)
+            {
                 let tokens = tokens.min(most_tokens(format));
                 let shape = format!("{form} {} residual {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
                 cases.push(Case::new("matvec", shape, build));
             }
-            for (tokens, inner, columns, kernel) in [(1, 1, 1, 4), (9, 35, 70, 4), (1, 128, 33, 3)] {
+            for (tokens, inner, columns, kernel) in
+                [(9, 35, 70, 4), (1, 1, 1, 4), (1, 128, 33, 3)].into_iter().take(shapes)
+            {
                 let tokens = tokens.min(most_tokens(format));
                 let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
                 let rows = 2 * inner;
@@ -331,7 +352,7 @@ fn build_normed(
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     // The squares are those of x before the norm's weights: any will do.
-    let parts = 3;
+    let parts = 3; // filled up to a vec4 below
     let squares = io.random.uniforms(tokens * parts, 0.1, 1.0);
     let scales = squares.chunks_exact(parts).map(|parts| {
         let sum: f64 = parts.iter().map(|v| f64::from(*v)).sum();
@@ -344,7 +365,9 @@ fn build_normed(
         .collect();
     io.rows = tokens;
     let x = io.rows_in_order("x", &x, columns, matrix.order())?;
-    let squares = io.input("squares", &squares)?;
+    // What fills a token's up to whole vec4s may be anything.
+    let filled: Vec<f32> = squares.chunks_exact(parts).flat_map(|parts| [parts, &[1e9]].concat()).collect();
+    let squares = io.input("squares", &filled)?;
     let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
     let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
     // The scale multiplies what the sum is off by.
@@ -421,6 +444,7 @@ fn build_residual(
             squares.extend(parts.map(|part| Some(part.iter().map(|v| v * v).sum::<f64>())));
             first += shard.rows;
         }
+        squares.resize(squares.len().next_multiple_of(4), None);
     }
     io.rows = tokens;
     let x = io.rows_in_order("x", &x, columns, matrix.order())?;

@@ -3,7 +3,7 @@
 
 mod cases;
 
-pub(super) use cases::{build_softplus, cases};
+pub(super) use cases::{Cases, build_softplus, cases};
 
 use super::case::Tolerance;
 use super::conv::Conv;
@@ -316,7 +316,7 @@ impl Linear {
                             passes,
                         }
                     };
-                    form.by_rows().map(choice).collect()
+                    form.by_rows(self.format()).map(choice).collect()
                 }
                 Product::Matmul(form) => vec![Choice::only(def(product, shape), form.grid(shard.rows))],
             };

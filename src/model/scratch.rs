@@ -34,7 +34,7 @@ impl StepScratch {
         Ok(StepScratch {
             x: [new("step x even", config.hidden)?, new("step x odd", config.hidden)?],
             normed: new("step normed", config.hidden)?,
-            squares: gpu.buffer("step squares", rows * parts, Usage::Storage)?,
+            squares: gpu.buffer("step squares", rows * parts.next_multiple_of(4), Usage::Storage)?,
             xg: new("step xg", 2 * gate_first(config.inner))?,
             projected: new("step projected", config.dt_rank + 2 * config.state)?,
             gated: new("step gated", config.inner)?,

@@ -7,24 +7,34 @@ use crate::kernels::case::{Case, Io, Tolerance, wide};
 use crate::kernels::linear::Linear;
 use crate::kernels::{Batch, size, softplus};
 
+/// How many cases a form gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::kernels) enum Cases {
+    /// Every shape, and values far apart in every format.
+    All,
+    /// One shape a format.
+    Few,
+}
+
 /// Cases of a product with some epilogues, in every format, of so many tokens at most.
 pub(in crate::kernels) fn cases(
     kernel: &'static str,
     form: &str,
     product: Product,
     epilogues: &[EpilogueKind],
-    most_tokens: impl Fn(WeightFormat) -> usize,
+    (which, most_tokens): (Cases, &dyn Fn(WeightFormat) -> usize),
 ) -> Vec<Case> {
     let mut cases = Vec::new();
     // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
     let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 1 };
-    let of_values = [(1, 1, 1), (3, 44, 12), (9, 137, 70), (17, 300, 129), (more_tokens, 135, 40)];
+    let of_values = [(9, 137, 70), (1, 1, 1), (3, 44, 12), (17, 300, 129), (more_tokens, 135, 40)];
     // No multiple of a block, and several blocks. What follows the sum is the same for all formats.
-    let of_codes = [(9, 137, 70), (more_tokens, 47, 540)];
+    let of_codes = [(more_tokens, 47, 540), (9, 137, 70)];
+    let shapes = if which == Cases::All { usize::MAX } else { 1 };
     for format in WeightFormat::ALL {
         let plain = format.is_plain();
         for epilogue in epilogues.iter().copied().take(if plain { epilogues.len() } else { 1 }) {
-            for &(tokens, rows, columns) in if plain { &of_values[..] } else { &of_codes } {
+            for &(tokens, rows, columns) in if plain { &of_values[..] } else { &of_codes }.iter().take(shapes) {
                 let tokens = tokens.min(most_tokens(format));
                 let then = format!("{epilogue:?}").to_lowercase();
                 let shape = format!("{form} {format} {then} {tokens}x{rows}x{columns}");
@@ -33,7 +43,7 @@ pub(in crate::kernels) fn cases(
             }
         }
     }
-    for format in WeightFormat::ALL {
+    for format in WeightFormat::ALL.into_iter().filter(|_| which == Cases::All) {
         let tokens = most_tokens(format).min(11);
         let range = move |io: &mut Io| build_range(io, product, format, tokens);
         cases.push(Case::new(kernel, format!("{form} {} large and small values", format.name()), range));
