@@ -26,34 +26,25 @@ var<private> kept: u32;                               // the lowest key that sta
 // What an id of this lane weighs in the draw.
 fn drawn(i: u32) -> vec2<u32> { return drawn_words(keys[i], kept, largest, rules); }
 
-// The highest key at or above which there are top-k tokens, or the mass of top-p of what is kept so far.
-fn threshold(by_mass: bool, lane: u32) -> u32 {
-  var floor = 0u;  // bytes found so far
-  var left = vec2<u32>(0u, rules.top_k);
-  for (var byte = 0u; byte < 4u; byte++) {
-    let shift = 24u - 8u * byte;
-    atomicStore(&tallies[lane], 0u);
-    atomicStore(&tallies[WG + lane], 0u);
-    workgroupBarrier();
-    for (var i = 0u; i < key_count; i++) {
-      let key = keys[i];
-      let value = (key - floor) >> shift;
-      if (key < max(floor, kept) || value >= WG) { continue; }
-      var mass = vec2<u32>(0u, 1u);
-      if (by_mass) { mass = plain_words(key, largest); }
-      if (mass.x > 0u) { atomicAdd(&tallies[value], mass.x); }
-      if (mass.y > 0u) { atomicAdd(&tallies[WG + value], mass.y); }
-    }
-    workgroupBarrier();
-    let value = WG - 1u - lane;  // from the largest down
-    let own = amount(vec2<u32>(atomicLoad(&tallies[value]), atomicLoad(&tallies[WG + value])));
-    let line = line_up(own, lane);
-    if (by_mass && byte == 0u) { left = reach_of(rules, line.total); }
-    let at = fall(line, own, minus(left, vec2<u32>(0u, 1u)), lane);
-    floor |= (WG - 1u - at.x) << shift;
-    left = plus(at.yz, vec2<u32>(0u, 1u));
+// Rounds of a choice: a byte of top-k's threshold each, a byte of top-p's threshold each, the draw.
+const RANK: u32 = 0u;
+const MASS: u32 = 4u;
+const DRAW: u32 = 8u;
+
+fn after_rank(by: Sampling) -> u32 { return select(DRAW, MASS, cuts_by_mass(by)); }
+fn first_round(by: Sampling) -> u32 { return select(after_rank(by), RANK, cuts_by_rank(by)); }
+
+// What each value of a byte of the keys holds, in tokens or mass, of those that agree with `floor` in the bytes before.
+fn tally(round: u32, shift: u32, floor: u32) {
+  for (var i = 0u; i < key_count; i++) {
+    let key = keys[i];
+    let value = (key - floor) >> shift;
+    if (key < max(floor, kept) || value >= WG) { continue; }
+    var mass = vec2<u32>(0u, 1u);
+    if (round >= MASS) { mass = plain_words(key, largest); }
+    if (mass.x > 0u) { atomicAdd(&tallies[value], mass.x); }
+    if (mass.y > 0u) { atomicAdd(&tallies[WG + value], mass.y); }
   }
-  return floor;
 }
 
 @compute @workgroup_size(WG)
@@ -73,17 +64,42 @@ fn select_token(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   let top = best_of(own_best, lane);
   largest = value_of(top.x);
 
+  // One loop for all rounds: a driver without branches goes through what it holds once, even where no round is needed.
   var id = top.y;
-  if (now.rules.temperature > 0.0) {
-    kept = 0u;
-    if (cuts_by_rank(now.rules)) { kept = threshold(false, lane); }
-    if (cuts_by_mass(now.rules)) { kept = max(kept, threshold(true, lane)); }
+  var floor = 0u;         // of the threshold, the bytes found so far
+  var left = vec2<u32>(); // tokens or mass to be found in what agrees with them
+  var at = vec3<u32>();
+  for (var round = first_round(now.rules); now.rules.temperature > 0.0 && round <= DRAW; round++) {
+    let byte = round % 4u;
+    let shift = 24u - 8u * byte;
+    atomicStore(&tallies[lane], 0u);
+    atomicStore(&tallies[WG + lane], 0u);
+    workgroupBarrier();
     var own = vec2<u32>();
-    for (var i = 0u; i < key_count; i++) { own = plus(own, amount(drawn(i))); }
-    let line = line_up(own, lane);
-    let goal = goal_of(now.rules, now.entry.position + batch.advance, line.total);
-    // A lane's ids begin at lane * run as far as there are any.
-    id = pick(goal, own, line, 0u, run, top.y, lane);
+    if (round < DRAW) {
+      tally(round, shift, floor);
+    } else {
+      for (var i = 0u; i < key_count; i++) { own = plus(own, amount(drawn(i))); }
+    }
+    workgroupBarrier();
+    let value = WG - 1u - lane;  // from the largest down
+    if (round < DRAW) { own = amount(vec2<u32>(atomicLoad(&tallies[value]), atomicLoad(&tallies[WG + value]))); }
+    let along = line_up(own, lane);
+    switch round {
+      case RANK: { left = vec2<u32>(0u, rules.top_k - 1u); }
+      case MASS: { left = minus(reach_of(rules, along.total), vec2<u32>(0u, 1u)); }
+      case DRAW: { left = goal_of(rules, now.entry.position + batch.advance, along.total); }
+      default: {}
+    }
+    at = fall(along, own, left, lane);
+    left = at.yz;
+    floor |= (WG - 1u - at.x) << shift;
+    if (byte == 3u) {
+      kept = max(kept, floor);
+      floor = 0u;
+      if (round < MASS) { round = after_rank(now.rules) - 1u; }
+    }
   }
+  if (now.rules.temperature > 0.0) { id = pick(at, 0u, run, top.y, lane); }
   if (lane == 0u) { settle(row, now, top.x, id); }
 }

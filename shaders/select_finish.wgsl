@@ -63,13 +63,13 @@ fn weigh_listed(row: u32, top: u32, lane: u32) -> vec2<u32> {
 
   var own = amount(plain_words(kth, largest) * ties);
   if (lane < count) { own = plus(own, amount(plain_words(key, largest))); }
-  let line = line_up(own, lane);
+  let along = line_up(own, lane);
   if (lane <= count) {
     var above = vec2<u32>();
     for (var i = 0u; i < count; i++) {
       if (listed_keys[i] > key) { above += listed_words[i]; }
     }
-    if (rules.top_p >= 1.0 || below(amount(above), reach_of(rules, line.total))) { atomicMin(&kept_of_row, key); }
+    if (rules.top_p >= 1.0 || below(amount(above), reach_of(rules, along.total))) { atomicMin(&kept_of_row, key); }
   }
   workgroupBarrier();
   kept = atomicLoad(&kept_of_row);
@@ -115,7 +115,8 @@ fn select_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
       if (place < params.vocab) { keys[i] = work[key_at(row) + place]; }
       own = plus(own, amount(drawn(i)));
     }
-    id = pick(at.yz, own, line_up(own, lane), first, LANE_IDS, top.y, lane);
+    let in_slice = fall(line_up(own, lane), own, at.yz, lane);
+    id = pick(in_slice, first, LANE_IDS, top.y, lane);
   }
   if (lane == 0u) {
     atomicStore(&notes[note_at(row, BEST)], 0u);

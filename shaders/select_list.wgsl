@@ -34,9 +34,9 @@ fn select_list(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
       work[listed_at(row, place) + 1u] = id;
     }
   }
-  let line = line_up(vec2<u32>(0u, ties), lane);
+  let along = line_up(vec2<u32>(0u, ties), lane);
   if (lane == 0u) {
-    work[ties_at(row, slice)] = line.total.y;
+    work[ties_at(row, slice)] = along.total.y;
     if (slice == 0u) { atomicStore(&notes[note_at(row, KTH)], kth); }
   }
 }

@@ -31,11 +31,11 @@ fn select_weigh(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   for (var i = 0u; i < LANE_IDS; i++) {
     if (first + i * WG < params.vocab) { own = plus(own, amount(drawn_words(keys[i], kept, largest, rules))); }
   }
-  let line = line_up(own, lane);
+  let along = line_up(own, lane);
   if (lane == 0u) {
     let at = weight_at(row, slice);
-    work[at] = line.total.x;
-    work[at + 1u] = line.total.y;
+    work[at] = along.total.x;
+    work[at + 1u] = along.total.y;
     if (slice == 0u) { atomicStore(&notes[note_at(row, KEPT)], kept); }
   }
 }

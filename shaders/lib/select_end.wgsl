@@ -1,11 +1,12 @@
 // The end of a choice: the draw in order of ids, and where its outcome goes.
 var<workgroup> picked: u32;
 
-// The id in whose weight `goal` falls, of `count` ids a lane, lane after lane from `first`; `otherwise` where it falls in
-// none, as all weigh nothing. All lanes must call it. The kernel says what the ids of a lane weigh: drawn(i).
-fn pick(goal: vec2<u32>, own: vec2<u32>, line: Line, first: u32, count: u32, otherwise: u32, lane: u32) -> u32 {
+// The id that the draw falls on, of `count` ids a lane, lane after lane from `first`: in lane at.x, at.yz into what its ids
+// weigh; `otherwise` where that is in none, as all weigh nothing. All lanes must call it. The kernel says what the ids of a
+// lane weigh: drawn(i).
+fn pick(at: vec3<u32>, first: u32, count: u32, otherwise: u32, lane: u32) -> u32 {
   if (lane == 0u) { picked = otherwise; }
-  let at = fall(line, own, goal, lane);
+  workgroupBarrier();
   if (lane == at.x) {
     var left = at.yz;
     for (var i = 0u; i < count; i++) {

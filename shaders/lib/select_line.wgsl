@@ -1,45 +1,37 @@
-// Amounts of the lanes, one after the other on a line.
-const BLOCK: u32 = 16u;
-var<workgroup> line_lanes: array<vec2<u32>, WG>;
-var<workgroup> line_blocks: array<vec2<u32>, WG / BLOCK>;
+// Amounts of the lanes, one after the other on a line. WG is a power of 4.
+var<workgroup> line: array<vec2<u32>, 2u * WG>;
 
 struct Line {
   upto: vec2<u32>,   // the sum of the lanes before, and of this one
   total: vec2<u32>,
 }
 
-// All lanes must call it.
+// All lanes must call it. Each step reads one half of the array and writes the other.
 fn line_up(own: vec2<u32>, lane: u32) -> Line {
-  line_lanes[lane] = own;
+  var sum = own;
+  var half = 0u;
+  line[lane] = sum;
   workgroupBarrier();
-  if (lane < WG / BLOCK) {
-    var sum = vec2<u32>();
-    for (var i = 0u; i < BLOCK; i++) { sum = plus(sum, line_lanes[lane * BLOCK + i]); }
-    line_blocks[lane] = sum;
+  for (var reach = 1u; reach < WG; reach <<= 1u) {
+    if (lane >= reach) { sum = plus(sum, line[half + lane - reach]); }
+    half = WG - half;
+    line[half + lane] = sum;
+    workgroupBarrier();
   }
+  let total = line[WG - 1u];  // after an even number of steps it is in the first half
   workgroupBarrier();
-  var line = Line(own, vec2<u32>());
-  for (var i = 0u; i < WG / BLOCK; i++) {
-    let sum = line_blocks[i];
-    if (i < lane / BLOCK) { line.upto = plus(line.upto, sum); }
-    line.total = plus(line.total, sum);
-  }
-  for (var i = 0u; i < BLOCK; i++) {
-    if (i < lane % BLOCK) { line.upto = plus(line.upto, line_lanes[lane / BLOCK * BLOCK + i]); }
-  }
-  workgroupBarrier();
-  return line;
+  return Line(sum, total);
 }
 
 var<workgroup> fell: vec3<u32>;
 
 // The lane in whose amount `goal` falls, and how far into it (y, z); the last lane where it falls behind all. All lanes
 // must call it.
-fn fall(line: Line, own: vec2<u32>, goal: vec2<u32>, lane: u32) -> vec3<u32> {
+fn fall(along: Line, own: vec2<u32>, goal: vec2<u32>, lane: u32) -> vec3<u32> {
   if (lane == 0u) { fell = vec3<u32>(WG - 1u, 0u, 0u); }
   workgroupBarrier();
-  let before = minus(line.upto, own);
-  if (!below(goal, before) && below(goal, line.upto)) { fell = vec3<u32>(lane, minus(goal, before)); }
+  let before = minus(along.upto, own);
+  if (!below(goal, before) && below(goal, along.upto)) { fell = vec3<u32>(lane, minus(goal, before)); }
   return workgroupUniformLoad(&fell);
 }
 
@@ -48,16 +40,13 @@ fn better(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> { return select(a, b, b.x > a
 
 // The best of all lanes, which must all call it.
 fn best_of(own: vec2<u32>, lane: u32) -> vec2<u32> {
-  line_lanes[lane] = own;
+  line[lane] = own;
   workgroupBarrier();
-  if (lane < WG / BLOCK) {
-    var best = line_lanes[lane * BLOCK];
-    for (var i = 1u; i < BLOCK; i++) { best = better(best, line_lanes[lane * BLOCK + i]); }
-    line_blocks[lane] = best;
+  for (var half = WG / 2u; half > 0u; half >>= 1u) {
+    if (lane < half) { line[lane] = better(line[lane], line[lane + half]); }
+    workgroupBarrier();
   }
-  workgroupBarrier();
-  var best = line_blocks[0];
-  for (var i = 1u; i < WG / BLOCK; i++) { best = better(best, line_blocks[i]); }
+  let best = line[0];
   workgroupBarrier();
   return best;
 }

@@ -35,9 +35,9 @@ fn narrow(tally: u32, row: u32, rules: Sampling, lane: u32) -> Open {
       own = plus(own, value);
     }
   }
-  let line = line_up(own, lane);
-  if (tally == MASS) { open.left = reach_of(rules, line.total); }
-  let fallen = fall(line, own, minus(open.left, vec2<u32>(0u, 1u)), lane);
+  let along = line_up(own, lane);
+  if (tally == MASS) { open.left = reach_of(rules, along.total); }
+  let fallen = fall(along, own, minus(open.left, vec2<u32>(0u, 1u)), lane);
   if (lane == fallen.x) {
     narrowed = vec3<u32>(lowest, 0u, 0u);
     var left = fallen.yz;

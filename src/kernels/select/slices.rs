@@ -28,13 +28,13 @@ params! {
     }
 }
 
-/// The k-th key, bits after its first ones.
+/// Tallies that narrow down the k-th key, after the first.
 const BY_RANK: Stages = Stages::only(0);
-/// The last key of top-p.
+/// Tallies that narrow down the last key of top-p.
 const BY_MASS: Stages = Stages::only(1);
-/// What a small top-k leaves.
+/// The list of what a small top-k leaves.
 const BY_LIST: Stages = Stages::only(2);
-/// What slices weigh.
+/// What slices weigh in the draw, where there is no list.
 const BY_WEIGHT: Stages = Stages::only(3);
 
 /// The largest top-k whose tokens are listed: an entry a lane.
@@ -203,6 +203,19 @@ fn finish(lane_ids: usize) -> KernelDef {
     def("select_finish", &[END, FINISH], &bindings, lane_ids)
 }
 
+/// What a dispatch works on.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// A workgroup for each slice, with so many words read or written a token.
+    Slices { words: usize },
+    /// The same, for this tally of tokens.
+    Counts(u32),
+    /// Two workgroups for each slice, one for each word of mass, for this tally of masses.
+    Masses(u32),
+    /// A workgroup for each row.
+    Finish,
+}
+
 pub(super) fn record(select: &Select<'_>, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
     let width = select.logits.width;
     let (lane_ids, slices) = (lane_ids(width), slices(width));
@@ -218,9 +231,13 @@ pub(super) fn record(select: &Select<'_>, plan: &mut Plan, batch: &Buf<Batch>) -
     let Tallies { work, notes, even, odd, .. } = select.tallies;
     let (even, odd) = (even.bind(), odd.bind());
     let gpu = plan.gpu().clone();
-    // A dispatch of all slices, `times` over, which reads and writes so many words a token.
-    let stage = |plan: &mut Plan, (def, label): (KernelDef, &str), more: &[(&str, &Bound)], at: (u32, usize, usize)| {
-        let (tally, times, words) = at;
+    let record = |plan: &mut Plan, (def, label): (KernelDef, &str), stage: Stage, more: &[(&str, &Bound)]| {
+        let (tally, grid, words) = match stage {
+            Stage::Slices { words } => (0, [Count::Fixed(size(slices)), Count::Rows(1)], words),
+            Stage::Counts(tally) => (tally, [Count::Fixed(size(slices)), Count::Rows(1)], 1),
+            Stage::Masses(tally) => (tally, [Count::Fixed(size(2 * slices)), Count::Rows(1)], 2),
+            Stage::Finish => (0, [Count::Rows(1), Count::Fixed(1)], 0),
+        };
         let params = gpu.upload("select params", &[Params { tally, ..params }], Usage::Uniform)?;
         let all = [
             ("params", params.bind()),
@@ -238,34 +255,32 @@ pub(super) fn record(select: &Select<'_>, plan: &mut Plan, batch: &Buf<Batch>) -
         let mut bound: Vec<_> = all.into_iter().filter(|(name, _)| of_kernel(name)).collect();
         bound.extend(more.iter().map(|(name, bound)| (*name, (*bound).clone())));
         let cost = Cost { macs: 4 * width as u64, row_bytes: floats(words * width) as u64, ..Default::default() };
-        let grid = if times == 0 {
-            [Count::Rows(1), Count::Fixed(1)]
-        } else {
-            [Count::Fixed(size(slices * times)), Count::Rows(1)]
-        };
         plan.dispatch(&def, label, &bound, grid, cost)
     };
-    stage(plan, (tops(lane_ids), "select.tops"), &[("tally", &even)], (0, 1, 3))?;
+    record(plan, (tops(lane_ids), "select.tops"), Stage::Slices { words: 3 }, &[("tally", &even)])?;
     plan.staged(BY_RANK, |plan| {
         let bound = [("tally_before", &even), ("tally", &odd)];
-        stage(plan, (tally(lane_ids), "select.k2"), &bound, (1, 1, 1))?;
+        record(plan, (tally(lane_ids), "select.k2"), Stage::Counts(1), &bound)?;
         let bound = [("tally_before", &odd), ("tally", &even)];
-        stage(plan, (tally(lane_ids), "select.k3"), &bound, (2, 1, 1))
+        record(plan, (tally(lane_ids), "select.k3"), Stage::Counts(2), &bound)
     })?;
     plan.staged(BY_MASS, |plan| {
         for (number, label) in [(3, "select.p1"), (4, "select.p2"), (5, "select.p3")] {
             let (from, to) = if number % 2 == 1 { (&even, &odd) } else { (&odd, &even) };
             let bound = [("tally_before", from), ("tally", to)];
-            stage(plan, (tally(lane_ids), label), &bound, (number, 2, 2))?;
+            record(plan, (tally(lane_ids), label), Stage::Masses(number), &bound)?;
         }
         Ok(())
     })?;
-    plan.staged(BY_LIST, |plan| stage(plan, (list(lane_ids), "select.list"), &[("tally_rank", &even)], (0, 1, 1)))?;
+    plan.staged(BY_LIST, |plan| {
+        record(plan, (list(lane_ids), "select.list"), Stage::Slices { words: 1 }, &[("tally_rank", &even)])
+    })?;
     plan.staged(BY_WEIGHT, |plan| {
         let bound = [("tally_rank", &even), ("tally_mass", &odd)];
-        stage(plan, (weigh(lane_ids), "select.weigh"), &bound, (0, 1, 1))
+        record(plan, (weigh(lane_ids), "select.weigh"), Stage::Slices { words: 1 }, &bound)
     })?;
-    stage(plan, (finish(lane_ids), "select.finish"), &[("tally_even", &even), ("tally_odd", &odd)], (0, 0, 0))
+    let bound = [("tally_even", &even), ("tally_odd", &odd)];
+    record(plan, (finish(lane_ids), "select.finish"), Stage::Finish, &bound)
 }
 
 pub(super) fn defs() -> Vec<KernelDef> {
