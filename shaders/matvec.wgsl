@@ -26,23 +26,31 @@ fn matvec(lanes: Lanes) {
     let lane = team_lane(lanes);
     var base = 0u;
     // FLIGHT units of each row are on their way at a time.
-    for (; base + FLIGHT * step <= row_units(); base += FLIGHT * step) {
-      var units: array<RowUnits, MOST_FLIGHT>;
-      let unit = base + lane;
-      units[0] = load_rows(row, unit);
-      if (FLIGHT > 1u) { units[1] = load_rows(row, unit + step); }
-      if (FLIGHT > 2u) {
-        units[2] = load_rows(row, unit + 2u * step);
-        units[3] = load_rows(row, unit + 3u * step);
-      }
-      add(&sums, units[0], token, unit);
-      if (FLIGHT > 1u) { add(&sums, units[1], token, unit + step); }
-      if (FLIGHT > 2u) {
-        add(&sums, units[2], token, unit + 2u * step);
-        add(&sums, units[3], token, unit + 3u * step);
+    if (FLIGHT > 1u) {
+      for (; base + FLIGHT * step <= row_units(); base += FLIGHT * step) {
+        var units: array<RowUnits, MOST_FLIGHT>;
+        let unit = base + lane;
+        units[0] = load_rows(row, unit);
+        units[1] = load_rows(row, unit + step);
+        if (FLIGHT > 2u) {
+          units[2] = load_rows(row, unit + 2u * step);
+          units[3] = load_rows(row, unit + 3u * step);
+        }
+        add(&sums, units[0], token, unit);
+        add(&sums, units[1], token, unit + step);
+        if (FLIGHT > 2u) {
+          add(&sums, units[2], token, unit + 2u * step);
+          add(&sums, units[3], token, unit + 3u * step);
+        }
       }
     }
-    for (var unit = base + lane; unit < row_units(); unit += step) { add(&sums, load_rows(row, unit), token, unit); }
+    // The rest, one at a time; none where a row is so many whole flights.
+    if (FLIGHT == 1u || UNITS == 0u || UNITS % (FLIGHT * step) != 0u) {
+      for (; base < row_units(); base += step) {
+        let unit = base + lane;
+        if (UNITS > 0u && UNITS % step == 0u || unit < row_units()) { add(&sums, load_rows(row, unit), token, unit); }
+      }
+    }
 
     sum_up(0u, sums[0], lanes);
     if (COLUMNS > 1u) { sum_up(1u, sums[1], lanes); }
