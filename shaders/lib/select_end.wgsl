@@ -5,9 +5,8 @@ var<workgroup> picked: u32;
 // weigh; `otherwise` where that is in none, as all weigh nothing. All lanes must call it. The kernel says what the ids of a
 // lane weigh: drawn(i).
 fn pick(at: vec3<u32>, first: u32, count: u32, otherwise: u32, lane: u32) -> u32 {
-  if (lane == 0u) { picked = otherwise; }
-  workgroupBarrier();
   if (lane == at.x) {
+    picked = otherwise;
     var left = at.yz;
     for (var i = 0u; i < count; i++) {
       let weight = amount(drawn(i));
