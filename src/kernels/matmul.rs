@@ -156,7 +156,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         cases.extend(product::cases(
             kernel,
             &form.to_string(),
-            product,
+            (product, &WeightFormat::ALL),
             &EPILOGUES,
             (product::Cases::All, &|_| usize::MAX),
         ));

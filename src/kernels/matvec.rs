@@ -279,22 +279,20 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, form) in Form::all(caps).into_iter().enumerate() {
         let product = Product::Matvec(form);
-        // The first is looked at in all formats, shapes and numbers of columns; of the others all formats with one column, and
-        // two kinds of teams with all columns: a driver takes long to compile them.
+        // The first is looked at in all formats, shapes and numbers of columns; of the others a shape a format with one column,
+        // and two kinds of teams with all columns in one format. A CPU's driver takes seconds to compile a kernel: there a format
+        // of each length of a unit will do for most.
         let own = i == 0;
         let most_tokens = |format| if own || i < 4 && format == WeightFormat::F32 { usize::MAX } else { 1 };
+        let some = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
+        let formats = if caps.cpu && i > 1 { &some[..] } else { &WeightFormat::ALL };
         let which = if own { product::Cases::All } else { product::Cases::Few };
-        cases.extend(product::cases(
-            "matvec",
-            &form.to_string(),
-            product,
-            &[EpilogueKind::Store],
-            (which, &most_tokens),
-        ));
+        let form_name = form.to_string();
+        let epilogues = [EpilogueKind::Store];
+        cases.extend(product::cases("matvec", &form_name, (product, formats), &epilogues, (which, &most_tokens)));
         // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
-        let formats = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
         let shapes = if own { 4 } else { 1 };
-        for format in formats.into_iter().take(if own { 3 } else { 1 }) {
+        for format in some.into_iter().take(if own { 3 } else { 1 }) {
             for (tokens, rows, columns) in
                 [(9, 44, 12), (1, 1, 1), (1, 300, 129), (17, 44, 70)].into_iter().take(shapes)
             {

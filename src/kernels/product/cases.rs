@@ -16,11 +16,11 @@ pub(in crate::kernels) enum Cases {
     Few,
 }
 
-/// Cases of a product with some epilogues, in every format, of so many tokens at most.
+/// Cases of a product with some epilogues, in some formats, of so many tokens at most.
 pub(in crate::kernels) fn cases(
     kernel: &'static str,
     form: &str,
-    product: Product,
+    (product, formats): (Product, &[WeightFormat]),
     epilogues: &[EpilogueKind],
     (which, most_tokens): (Cases, &dyn Fn(WeightFormat) -> usize),
 ) -> Vec<Case> {
@@ -31,7 +31,7 @@ pub(in crate::kernels) fn cases(
     // No multiple of a block, and several blocks. What follows the sum is the same for all formats.
     let of_codes = [(more_tokens, 47, 540), (9, 137, 70)];
     let shapes = if which == Cases::All { usize::MAX } else { 1 };
-    for format in WeightFormat::ALL {
+    for format in formats.iter().copied() {
         let plain = format.is_plain();
         for epilogue in epilogues.iter().copied().take(if plain { epilogues.len() } else { 1 }) {
             for &(tokens, rows, columns) in if plain { &of_values[..] } else { &of_codes }.iter().take(shapes) {
@@ -43,7 +43,7 @@ pub(in crate::kernels) fn cases(
             }
         }
     }
-    for format in WeightFormat::ALL.into_iter().filter(|_| which == Cases::All) {
+    for format in formats.iter().copied().filter(|_| which == Cases::All) {
         let tokens = most_tokens(format).min(11);
         let range = move |io: &mut Io| build_range(io, product, format, tokens);
         cases.push(Case::new(kernel, format!("{form} {} large and small values", format.name()), range));
