@@ -1,0 +1,196 @@
+//! Cases of the products of a decode step: prologues and epilogues beside what [`product::cases`] looks at.
+
+use super::Form;
+use crate::error::Result;
+use crate::format::{Tensor, WeightFormat};
+use crate::gpu::Caps;
+use crate::kernels::case::{Case, Io, Tolerance, wide};
+use crate::kernels::conv::{self, Conv};
+use crate::kernels::linear::Linear;
+use crate::kernels::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
+use crate::kernels::{Activation, Batch, Order, Row, silu, size};
+
+pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (i, form) in Form::all(caps).into_iter().enumerate() {
+        let product = Product::Matvec(form);
+        // The first is looked at in all formats, shapes and numbers of columns; of the others a shape a format with one column,
+        // and two kinds of teams with all columns in one format. A CPU's driver takes seconds to compile a kernel: there a format
+        // of each length of a unit will do for most.
+        let own = i == 0;
+        let most_tokens = |format| if own || i < 4 && format == WeightFormat::F32 { usize::MAX } else { 1 };
+        let some = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
+        let formats = if caps.cpu && i > 1 { &some[..] } else { &WeightFormat::ALL };
+        let which = if own { product::Cases::All } else { product::Cases::Few };
+        let form_name = form.to_string();
+        let epilogues = [EpilogueKind::Store];
+        cases.extend(product::cases("matvec", &form_name, (product, formats), &epilogues, (which, &most_tokens)));
+        // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
+        let shapes = if own { 4 } else { 1 };
+        for format in some.into_iter().take(if own { 3 } else { 1 }) {
+            for (tokens, rows, columns) in
+                [(9, 44, 12), (1, 1, 1), (1, 300, 129), (17, 44, 70)].into_iter().take(shapes)
+            {
+                let tokens = tokens.min(most_tokens(format));
+                let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
+                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Store);
+                cases.push(Case::new("matvec", shape, build));
+            }
+            for (tokens, rows, columns) in
+                [(9, 44, 12), (1, 1, 1), (1, 301, 129), (17, 45, 70)].into_iter().take(shapes)
+            {
+                let tokens = tokens.min(most_tokens(format));
+                let shape = format!("{form} {} residual {tokens}x{rows}x{columns}", format.name());
+                let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
+                cases.push(Case::new("matvec", shape, build));
+            }
+            for (tokens, inner, columns, kernel) in
+                [(9, 35, 70, 4), (1, 1, 1, 4), (1, 128, 33, 3)].into_iter().take(shapes)
+            {
+                let tokens = tokens.min(most_tokens(format));
+                let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
+                let rows = 2 * inner;
+                let then = Then::Mixer(kernel);
+                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), then);
+                cases.push(Case::new("matvec", shape, build));
+            }
+            let (tokens, rows, columns) = (most_tokens(format).min(9), 44, 129);
+            let shape = format!("{form} {} logits {tokens}x{rows}x{columns}", format.name());
+            let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Logits);
+            cases.push(Case::new("matvec", shape, build));
+        }
+    }
+    cases
+}
+
+/// What becomes of a product of a normed x.
+#[derive(Clone, Copy)]
+enum Then {
+    Store,
+    /// The mixer's epilogue, with so many taps.
+    Mixer(usize),
+    Logits,
+}
+
+/// A product of a normed x.
+fn build_normed(
+    io: &mut Io,
+    product: Product,
+    format: WeightFormat,
+    (tokens, rows, columns): (usize, usize, usize),
+    then: Then,
+) -> Result<()> {
+    let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
+    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
+    let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
+    // The squares are those of x before the norm's weights: any will do.
+    let parts = 3; // filled up to a vec4 below
+    let squares = io.random.uniforms(tokens * parts, 0.1, 1.0);
+    let scales = squares.chunks_exact(parts).map(|parts| {
+        let sum: f64 = parts.iter().map(|v| f64::from(*v)).sum();
+        1.0 / (sum / columns as f64 + 1e-5).sqrt()
+    });
+    let product_of_norm: Vec<f64> = product::cpu(&wide(&x), &tensor.to_f32(), columns)
+        .chunks_exact(rows)
+        .zip(scales)
+        .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
+        .collect();
+    io.rows = tokens;
+    let x = io.rows_in_order("x", &x, columns, matrix.order())?;
+    // What fills a token's up to whole vec4s may be anything.
+    let filled: Vec<f32> = squares.chunks_exact(parts).flat_map(|parts| [parts, &[1e9]].concat()).collect();
+    let squares = io.input("squares", &filled)?;
+    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
+    let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
+    // The scale multiplies what the sum is off by.
+    let tolerance = Tolerance { abs: 16.0 * TOLERANCE.abs, ..TOLERANCE };
+    // Row r is slot r, its version r to version r + 1.
+    let versions = 2;
+    let table: Vec<Row> = (0..size(tokens)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
+    let table = io.input("rows", &table)?;
+    let kernel = match then {
+        Then::Mixer(kernel) => kernel,
+        Then::Store => {
+            let y = io.rows_out("y", &product_of_norm, rows, tolerance)?;
+            return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch));
+        }
+        Then::Logits => {
+            let before = io.random.uniforms(tokens * versions * rows, -1.0, 1.0);
+            let mut after = wide(&before);
+            for (r, row) in product_of_norm.chunks_exact(rows).enumerate() {
+                after[(r * versions + (r + 1) % versions) * rows..][..rows].copy_from_slice(row);
+            }
+            let buf = io.in_out("y", &before, &after, tolerance)?;
+            let y = Activation { buf, width: rows, stride: rows, order: Order::Plain };
+            let epilogue = Epilogue::Logits(&table, versions);
+            return matrix.record(&mut io.plan, "y", (&x, &y), (prologue, epilogue), (product, &batch));
+        }
+    };
+    let inner = rows / 2;
+    let size_of_state = (kernel - 1) * inner;
+    let taps = conv::pack(&io.random.uniforms(inner * kernel, -1.0, 1.0), &io.random.uniforms(inner, -1.0, 1.0));
+    let before = io.random.uniforms(tokens * versions * size_of_state, -1.0, 1.0);
+    let mut after = wide(&before);
+    let mut y = Vec::new();
+    for (r, row) in product_of_norm.chunks_exact(rows).enumerate() {
+        let at = |version: usize| (r * versions + version % versions) * size_of_state;
+        let mut state = wide(&before[at(r)..][..size_of_state]);
+        y.extend(conv::cpu(&row[..inner], &taps, inner, &mut state));
+        y.extend(row[inner..].iter().map(|v| silu(*v)));
+        after[at(r + 1)..][..size_of_state].copy_from_slice(&state);
+    }
+    // What reads x decides where it lies; the gate follows it.
+    let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
+    let gate = product::gate_first(inner);
+    let place = |row| if row < inner { order.place(row, inner) } else { gate + row - inner };
+    let y = io.rows_out_at("y", &y, (rows, 2 * gate), tolerance, place)?.ordered(2 * gate, order);
+    let state = io.in_out("state", &before, &after, tolerance)?;
+    let taps = io.input("taps", &taps)?;
+    let conv = Conv { taps: &taps, state: &state, inner, kernel, versions };
+    matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Mixer(conv, &table)), (product, &batch))
+}
+
+/// A product added to the residual stream, which is made ready for the next norm.
+fn build_residual(
+    io: &mut Io,
+    product: Product,
+    format: WeightFormat,
+    (tokens, rows, columns): (usize, usize, usize),
+) -> Result<()> {
+    let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
+    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
+    let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
+    let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
+    let weight = io.random.uniforms(rows, -1.0, 1.0);
+    let mut y = product::cpu(&wide(&x), &tensor.to_f32(), columns);
+    y.iter_mut().zip(&residual).for_each(|(y, residual)| *y += f64::from(*residual));
+    let normed: Vec<f64> = y.iter().zip(wide(&weight).iter().cycle()).map(|(y, weight)| y * weight).collect();
+    let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
+    let square_rows = form.square_rows as usize;
+    let mut squares = Vec::new();
+    for row in y.chunks_exact(rows) {
+        let mut first = 0;
+        for shard in matrix.shards() {
+            let parts = row[first..first + shard.rows].chunks(square_rows);
+            squares.extend(parts.map(|part| Some(part.iter().map(|v| v * v).sum::<f64>())));
+            first += shard.rows;
+        }
+        squares.resize(squares.len().next_multiple_of(4), None);
+    }
+    io.rows = tokens;
+    let x = io.rows_in_order("x", &x, columns, matrix.order())?;
+    let residual = io.rows_in("residual", &residual, rows)?;
+    let y = io.rows_out("y", &y, rows, TOLERANCE)?;
+    let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
+    let normed = io.rows_out_order("normed", &normed, rows, TOLERANCE, order)?;
+    // A square is off by twice what its root is, times the root: up to about 20 here.
+    let tolerance = Tolerance { abs: 40.0 * TOLERANCE.abs, rel: 1e-5, ..TOLERANCE };
+    let squares = io.output("squares", squares, tolerance)?;
+    let weight = io.input("next_norm", &weight)?;
+    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
+    let next = NextNorm { weight: &weight, normed: &normed, squares: &squares };
+    let epilogue = Epilogue::ResidualNorm(&residual, next);
+    matrix.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
+}
