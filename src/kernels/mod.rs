@@ -89,7 +89,7 @@ pub enum Order {
 
 impl Order {
     /// What `placed` of the shaders takes: the logarithm of the quads of a unit, and the units of a row of so many values.
-    pub(crate) fn placing(self, width: usize) -> [u32; 2] {
+    pub fn placing(self, width: usize) -> [u32; 2] {
         match self {
             Order::Plain => [0, 0],
             Order::ByQuads => [3, size(width.div_ceil(32))],
