@@ -11,7 +11,9 @@ fn declared() -> Vec<(KernelDef, Caps)> {
         [(false, 4, 128, None), (true, 4, 128, None), (true, 8, 8, Some(8)), (true, 32, 32, Some(16))]
     {
         let coop = coop.map(|size| Coop { size, lanes: subgroup_min });
-        let caps = Caps { subgroups, subgroup_min, subgroup_max, coop, int64: subgroups, ..Caps::portable() };
+        // The last is a GPU.
+        let cpu = subgroup_min < 32;
+        let caps = Caps { cpu, subgroups, subgroup_min, subgroup_max, coop, int64: subgroups, ..Caps::portable() };
         all.extend(kernels::all(&caps).into_iter().flat_map(|(defs, _)| defs).map(|def| (def, caps.clone())));
     }
     all
@@ -139,7 +141,9 @@ fn every_shader_file_is_linked_into_a_kernel() {
         .flat_map(|(def, _)| def.parts)
         .flat_map(|part| match part {
             Part::File(source) => vec![source.file],
-            Part::Subgroups { with, without } | Part::Longs { with, without } => vec![with.file, without.file],
+            Part::Subgroups { with, without } | Part::Cpu { with, without } | Part::Longs { with, without } => {
+                vec![with.file, without.file]
+            }
         })
         .map(str::to_owned)
         .collect();

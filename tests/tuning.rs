@@ -50,9 +50,17 @@ fn every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept() {
 
     // What is kept is taken, whatever a measurement would say now.
     let written = std::fs::read_to_string(&files[0]).unwrap();
-    let changed = written.replace(&tuned, &by_table);
-    std::fs::write(&files[0], &changed).unwrap();
+    let mut changed: serde_json::Value = serde_json::from_str(&written).unwrap();
+    for named in by_table.split(" · ") {
+        let (what, form) = named.split_once(": ").unwrap();
+        changed["forms"][what] = form.into();
+    }
+    std::fs::write(&files[0], changed.to_string()).unwrap();
     assert_eq!(run(&gpu, Tune::Auto).0, by_table);
+    // Every form that was timed is there with its time.
+    let timed = changed["us"].as_object().unwrap();
+    assert!(timed.values().flat_map(|forms| forms.as_object().unwrap().values()).all(|us| us.as_f64().unwrap() > 0.0));
+    assert!(changed["forms"].as_object().unwrap().keys().all(|what| timed.contains_key(what)), "{written}");
     // What is damaged, or names what is not there, is measured again.
     for damaged in ["{", "{}", &written.replace("matmul", "matmul of old")] {
         std::fs::write(&files[0], damaged).unwrap();

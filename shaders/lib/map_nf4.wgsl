@@ -6,3 +6,4 @@ const MAP = array<f32, 16>(
   0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
   0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 );
+const SIGN_IN_CODE: bool = false;  // the upper half of the map is the lower with the other sign

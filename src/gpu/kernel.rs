@@ -31,6 +31,13 @@ pub enum Part {
         /// Where it has not.
         without: Source,
     },
+    /// One of two files that define the same functions, by whether the adapter is a CPU.
+    Cpu {
+        /// Where it is.
+        with: Source,
+        /// Where it is not.
+        without: Source,
+    },
     /// One of two files that define the same functions, by whether the adapter is a CPU that has 64-bit integers.
     Longs {
         /// Where it is.
@@ -181,8 +188,9 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
         let source = match part {
             Part::File(source) => source,
             Part::Subgroups { with, .. } if caps.subgroups => with,
+            Part::Cpu { with, .. } if caps.cpu => with,
             Part::Longs { with, .. } if caps.cpu && caps.int64 => with,
-            Part::Subgroups { without, .. } | Part::Longs { without, .. } => without,
+            Part::Subgroups { without, .. } | Part::Cpu { without, .. } | Part::Longs { without, .. } => without,
         };
         map.push((source.file, wgsl.lines().count() + 1));
         let of_folder = caps.shaders.as_ref().and_then(|folder| folder.text(source.file));

@@ -25,20 +25,10 @@ pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
         }
         WeightFormat::Q6K => vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/weights_q6_k.wgsl")],
         WeightFormat::Nf4 => {
-            vec![
-                wgsl!("lib/codes_4.wgsl"),
-                wgsl!("lib/map_nf4.wgsl"),
-                wgsl!("lib/map_table.wgsl"),
-                wgsl!("lib/weights_map4.wgsl"),
-            ]
+            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_nf4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
         }
         WeightFormat::Fp4 => {
-            vec![
-                wgsl!("lib/codes_4.wgsl"),
-                wgsl!("lib/map_fp4.wgsl"),
-                wgsl!("lib/map_table.wgsl"),
-                wgsl!("lib/weights_map4.wgsl"),
-            ]
+            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_fp4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
         }
     };
     let quads = match format {
@@ -49,11 +39,12 @@ pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
             vec![wgsl!("lib/quads_8.wgsl"), wgsl!("lib/unpack_scaled.wgsl")]
         }
     };
-    let prepare = match format {
-        WeightFormat::Nf4 | WeightFormat::Fp4 => vec![],
-        _ => vec![wgsl!("lib/map_none.wgsl")],
+    let map = Part::Cpu { with: wgsl!("lib/map_select.wgsl"), without: wgsl!("lib/map_table.wgsl") };
+    let prepared = match format {
+        WeightFormat::Nf4 | WeightFormat::Fp4 => map,
+        _ => file(wgsl!("lib/map_none.wgsl")),
     };
-    [bits].into_iter().chain(unpack.into_iter().chain(quads).chain(prepare).map(file)).collect()
+    [bits].into_iter().chain(unpack.into_iter().chain(quads).map(file)).chain([prepared]).collect()
 }
 
 /// The parts that multiply a unit of a format with what it meets of x, beside [`weights_parts`].

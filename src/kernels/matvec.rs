@@ -158,7 +158,8 @@ impl Form {
     pub fn candidates(caps: &Caps, matrix: &Matrix) -> Vec<Self> {
         let mut forms = vec![Self::of(caps, matrix)];
         if caps.cpu || !caps.subgroups {
-            forms.extend(Self::all(caps));
+            // Seconds to compile, and little to gain.
+            forms.extend(Self::all(caps).into_iter().take(3));
         } else {
             let units = size(matrix.format.row_units(matrix.columns));
             for team_rows in [1, 2, 4] {

@@ -180,7 +180,9 @@ pub fn unused_shaders(caps: &Caps) -> Vec<String> {
     let defs: Vec<KernelDef> = all(caps).into_iter().flat_map(|(defs, _)| defs).collect();
     let of_part = |part: &Part| match part {
         Part::File(source) => [source.file; 2],
-        Part::Subgroups { with, without } | Part::Longs { with, without } => [with.file, without.file],
+        Part::Subgroups { with, without } | Part::Cpu { with, without } | Part::Longs { with, without } => {
+            [with.file, without.file]
+        }
     };
     let used: Vec<&str> = defs.iter().flat_map(|def| &def.parts).flat_map(of_part).collect();
     folder.files().filter(|file| !used.contains(file)).map(str::to_owned).collect()
