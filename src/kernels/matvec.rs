@@ -142,8 +142,8 @@ impl Form {
             Self::workgroup(512, 1, 2),
         ];
         if caps.cpu {
-            // Its driver takes minutes to compile loops that it unrolls: one form shows that the bounds are right.
-            forms.iter_mut().skip(2).for_each(|form| form.fixed = false);
+            // Its driver takes minutes to compile loops that it unrolls: a form of each kind of team shows that the bounds are right.
+            forms.iter_mut().skip(3).for_each(|form| form.fixed = false);
         }
         if caps.subgroups {
             let cpu = Caps { cpu: true, ..caps.clone() };
