@@ -228,6 +228,7 @@ impl Form {
                 4 => wgsl!("lib/rows_4.wgsl"),
                 _ => wgsl!("lib/rows_8.wgsl"),
             }),
+            file(if self.columns == 1 { wgsl!("lib/add_one.wgsl") } else { wgsl!("lib/add_columns.wgsl") }),
             if self.wide { WIDE_TOTALS } else { file(wgsl!("lib/totals_team.wgsl")) },
             SQUARES,
             file(wgsl!("matvec.wgsl")),
