@@ -64,7 +64,7 @@ fn matvec(lanes: Lanes) {
       sum_up(6u, sums[6], lanes);
       sum_up(7u, sums[7], lanes);
     }
-    settle();
+    settle(lanes);
     if (at == 0u) { settle_scales(); }
     finish_rows(token, row, end, lanes);
   }

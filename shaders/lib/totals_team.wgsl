@@ -3,7 +3,7 @@ var<private> totals: array<Sums, MOST_COLUMNS>;
 
 fn sum_up(column: u32, sums: Sums, lanes: Lanes) { totals[column] = direct_sums(sums, lanes); }
 
-fn settle() {}
+fn settle(lanes: Lanes) {}
 
 fn total_of(column: u32, row: u32, lanes: Lanes) -> f32 {
   if (COLUMNS == 1u) { return sum_in(totals[0], row); }

@@ -8,7 +8,7 @@ fn sum_up(column: u32, sums: Sums, lanes: Lanes) {
 }
 
 // A workgroup makes its rows at once: nobody writes there again.
-fn settle() { workgroupBarrier(); }
+fn settle(lanes: Lanes) { workgroupBarrier(); }
 
 fn total_of(column: u32, row: u32, lanes: Lanes) -> f32 {
   var total = 0.0;

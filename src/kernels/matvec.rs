@@ -13,7 +13,9 @@ use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
 const WIDE_TEAM: Part =
     Part::Subgroups { with: wgsl!("lib/team_workgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
 const WIDE_TOTALS: Part =
-    Part::Subgroups { with: wgsl!("lib/totals_wide.wgsl"), without: wgsl!("lib/totals_team.wgsl") };
+    Part::Subgroups { with: wgsl!("lib/totals_wide.wgsl"), without: wgsl!("lib/totals_shared.wgsl") };
+const TEAM_TOTALS: Part =
+    Part::Subgroups { with: wgsl!("lib/totals_team.wgsl"), without: wgsl!("lib/totals_shared.wgsl") };
 const SHARED_SCALES: Part =
     Part::Subgroups { with: wgsl!("lib/scales_shared.wgsl"), without: wgsl!("lib/scales_alone.wgsl") };
 const SQUARES: Part =
@@ -229,7 +231,7 @@ impl Form {
                 _ => wgsl!("lib/rows_8.wgsl"),
             }),
             file(if self.columns == 1 { wgsl!("lib/add_one.wgsl") } else { wgsl!("lib/add_columns.wgsl") }),
-            if self.wide { WIDE_TOTALS } else { file(wgsl!("lib/totals_team.wgsl")) },
+            if self.wide { WIDE_TOTALS } else { TEAM_TOTALS },
             SQUARES,
             file(wgsl!("matvec.wgsl")),
         ]);
