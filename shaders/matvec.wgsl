@@ -24,12 +24,15 @@ fn matvec(lanes: Lanes) {
     var sums: array<Sums, MOST_COLUMNS>;
     let step = team_size(lanes);
     let lane = team_lane(lanes);
-    var base = 0u;
+    // Where the bound is a parameter, each lane counts from its own first unit: Mesa's software driver compiles a loop with a
+    // uniform bound anew at each dispatch.
+    var base = select(lane, 0u, UNITS > 0u);
+    let ahead = lane - base;
     // FLIGHT units of each row are on their way at a time.
     if (FLIGHT > 1u) {
       for (; base + FLIGHT * step <= row_units(); base += FLIGHT * step) {
         var units: array<RowUnits, MOST_FLIGHT>;
-        let unit = base + lane;
+        let unit = base + ahead;
         units[0] = load_rows(row, unit);
         units[1] = load_rows(row, unit + step);
         if (FLIGHT > 2u) {
@@ -47,7 +50,7 @@ fn matvec(lanes: Lanes) {
     // The rest, one at a time; none where a row is so many whole flights.
     if (FLIGHT == 1u || UNITS == 0u || UNITS % (FLIGHT * step) != 0u) {
       for (; base < row_units(); base += step) {
-        let unit = base + lane;
+        let unit = base + ahead;
         if (UNITS > 0u && UNITS % step == 0u || unit < row_units()) { add(&sums, load_rows(row, unit), token, unit); }
       }
     }
