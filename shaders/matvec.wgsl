@@ -71,15 +71,10 @@ fn matvec(lanes: Lanes) {
     if (at == 0u) { settle_scales(); }
     finish_rows(token, row, end, lanes);
   }
+  leave_groups(token, first, lanes);
 }
 
 const MOST_FLIGHT: u32 = 4u;
-
-// Where a quad lies that a unit of W meets: where a unit holds 32 values, x is laid out by quads, so that lanes side by side
-// read side by side.
-fn x_at(token: u32, unit: u32, quad: u32) -> u32 {
-  return token * params.x_stride + select(unit * QUADS + quad, quad * row_units() + unit, QUADS == 8u);
-}
 
 // Whether a team finishes all of its rows at once, a row of a column a lane. An epilogue then loads what it needs before the sums
 // are there.
@@ -108,6 +103,7 @@ fn finish_rows(token: u32, row: u32, end: u32, lanes: Lanes) {
       value = finish(token + column, out, total_of(column, item % TEAM_ROWS, lanes) * scale(column, lanes));
       y[y_at(token + column, out)] = value;
     }
+    if (column < COLUMNS) { keep(column, own_row - lanes.group.x * ROWS, there); }
     if (SQUARES) {
       let sum = sum_of_rows(value * value, lanes);
       if (there && item % SQUARE_ROWS == 0u) {

@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read> dt_bias: array<f32>;   // [D]
 @group(0) @binding(6) var<storage, read> a_skip: array<f32>;    // [N + 1, D]: A log2(e), then the skip D
 @group(0) @binding(7) var<storage, read_write> state: array<f32>;  // [slot][version][N][D]
-@group(0) @binding(8) var<storage, read_write> y: array<f32>;   // [rows, D], in the order of what reads it
+// Binding 8 is y.
 
 const SHARE: u32 = (N + LANES - 1u) / LANES;  // states of a lane
 
@@ -93,9 +93,8 @@ fn step(r: u32, lanes: Lanes) {
     }
   }
   let total = channel_sum(readout) + skip * u;
-  if (part == 0u && channel < params.rows) {
-    y[r * params.y_stride + placed(d, params.y_shift, params.order_units)] = total * gate;
-  }
+  leave(r, d, total * gate, part == 0u && channel < params.rows, lanes);
+  leave_groups(r, lanes);
 }
 
 // A sum with the products of one unit of a channel's row of dt_proj.

@@ -28,7 +28,7 @@ pub enum Depth {
 pub struct Options {
     /// How much.
     pub depth: Depth,
-    /// Only kernels and checks whose name contains this.
+    /// Only kernels, cases and checks whose name contains this.
     pub only: Option<String>,
     /// Spoils the results of this kernel on the device, to show that it would be noticed.
     pub plant: Option<String>,
@@ -192,7 +192,8 @@ fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&
     for case in kernels::all(gpu.caps()).into_iter().flat_map(|(_, cases)| cases) {
         by_kernel.entry(case.kernel).or_default().push(case);
     }
-    by_kernel.retain(|kernel, _| wanted(options, kernel));
+    by_kernel.iter_mut().for_each(|(_, cases)| cases.retain(|case| wanted(options, &case.to_string())));
+    by_kernel.retain(|_, cases| !cases.is_empty());
     let test = |(kernel, cases): (&str, Vec<Case>)| {
         begin(kernel);
         let plant = if options.plant.as_deref() == Some(kernel) { Plant::WrongValue } else { Plant::Nothing };

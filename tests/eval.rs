@@ -4,7 +4,7 @@ mod common;
 mod program;
 
 use common::{fixture, no_gpu, shipped};
-use peregrine::eval;
+use peregrine::eval::{self, Reading};
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 use program::{peregrine, refused, run, stdout};
@@ -107,6 +107,31 @@ fn a_format_costs_no_more_than_it_did() {
     assert_eq!(cost("q4_K"), cost("q8_0"));
 }
 
+/// What fast arithmetic costs in the steps of answers, beside exact arithmetic with the same weights: limits of about twice what was
+/// measured.
+#[test]
+fn fast_steps_diverge_little() {
+    if no_gpu("fast_steps_diverge_little") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let text = story(dir.path(), 3);
+    let model = dir.path().join("q8_0.gguf");
+    let model = model.to_str().unwrap();
+    let shipped = shipped("tiny-chat");
+    run(&["quantize", "-m", shipped.to_str().unwrap(), "-w", "q8_0", "-o", model]);
+    let score = |more: &[&str]| {
+        json(&[&["--text", text.to_str().unwrap(), "-m", model, "--ctx", "64"], more].concat())["text"].clone()
+    };
+    let fast = score(&["--math", "fast", "--steps"]);
+    let [kl, best] = ["kl", "same_best"].map(|field| number(&fast["against"][field]));
+    eprintln!("reached | tiny-chat q8_0, fast steps | KL {kl:.1e} | same best {:.2} %", 100.0 * best);
+    assert!(kl > 0.0 && kl < 6e-4 && best > 0.98, "KL {kl:e}, same best {best}");
+    // Exact steps predict what exact prompts do.
+    let [prompts, steps] = [&[][..], &["--steps"]].map(|more| number(&score(more)["perplexity"]));
+    assert!((prompts / steps - 1.0).abs() < 1e-4, "{prompts} {steps}");
+}
+
 #[test]
 fn perplexity_is_that_of_the_logits() {
     if no_gpu("perplexity_is_that_of_the_logits") {
@@ -121,7 +146,7 @@ fn perplexity_is_that_of_the_logits() {
     let mut model = load(Recipe::AsStored);
     let ids = common::Expected::read(&fixture("falcon-tiny").join("expected.safetensors")).ids("ids.64");
     // A window of 20 tokens scores 19; the last of 4 scores 3.
-    let report = eval::run(&mut model, None, &ids, 20, &mut |_| {}).unwrap();
+    let report = eval::run(&mut model, None, &ids, (20, Reading::Chunks), &mut |_| {}).unwrap();
     assert_eq!((report.tokens, report.comparison), (60, None));
     let mut loss = 0.0;
     for window in ids.chunks(20) {
@@ -143,7 +168,7 @@ fn perplexity_is_that_of_the_logits() {
 
     // f32 against its rounding to bf16: further off than to f16, and each a little.
     let mut divergence = |weights| {
-        let report = eval::run(&mut load(weights), Some(&mut model), &ids, 32, &mut |_| {}).unwrap();
+        let report = eval::run(&mut load(weights), Some(&mut model), &ids, (32, Reading::Chunks), &mut |_| {}).unwrap();
         report.comparison.unwrap().divergence.value
     };
     use peregrine::format::WeightFormat;

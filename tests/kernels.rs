@@ -114,7 +114,7 @@ fn cooperative_matrices_agree_and_are_tried() {
         let trial = matmul::trial(&gpu, math).unwrap().expect("there are cooperative matrices");
         eprintln!("{trial}");
         assert!(matches!(trial.outcome, Outcome::Won | Outcome::Slower), "{trial}");
-        let sizes = Sizes { matrices: vec![], channels: 64, states: 16 };
+        let sizes = Sizes { matrices: vec![], by_groups: true, channels: 64, states: 16 };
         assert_eq!(Variants::tried(&gpu, math, &sizes).unwrap().matmul, trial.winner());
         let again = matmul::trial(&gpu, math).unwrap().unwrap();
         assert_eq!(trial.times, again.times, "a trial is run once");
@@ -186,8 +186,7 @@ impl Products {
         }
     }
 
-    fn rows(&self, label: &str, values: &[f32], width: usize, tokens: &[usize]) -> Activation {
-        let order = if label == "x" { self.matrix.order() } else { Order::Plain };
+    fn rows(&self, label: &str, values: &[f32], (width, order): (usize, Order), tokens: &[usize]) -> Activation {
         let rows = Activation::new(&self.gpu, label, tokens.len(), width).unwrap().ordered(width, order);
         for (row, token) in tokens.iter().enumerate() {
             rows.write_row(&self.gpu, row, &values[token * width..][..width]).unwrap();
@@ -199,8 +198,8 @@ impl Products {
     /// vector a token.
     fn of(&self, product: Product, tokens: &[usize]) -> Vec<Vec<u32>> {
         let (gpu, count) = (&self.gpu, tokens.len());
-        let x = self.rows("x", &self.x, Self::COLUMNS, tokens);
-        let residual = self.rows("residual", &self.residual, Self::ROWS, tokens);
+        let x = self.rows("x", &self.x, (Self::COLUMNS, product.order(&self.matrix)), tokens);
+        let residual = self.rows("residual", &self.residual, (Self::ROWS, Order::Plain), tokens);
         let squares: Vec<f32> = tokens
             .iter()
             .flat_map(|token| [&self.squares[token * Self::PARTS..][..Self::PARTS], &[0.0; 3]].concat())
@@ -211,12 +210,16 @@ impl Products {
         let out = |label| Activation::new(gpu, label, count, Self::ROWS).unwrap();
         let [y, stream, normed] = ["y", "stream", "normed"].map(out);
         let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
+        let packs = form.square_rows == 32;
+        // What packs the stream packs nothing else.
+        let plain = if packs { Product::Matvec(matvec::Form { square_rows: 4, ..form }) } else { product };
+        let normed = if packs { normed.ordered(Self::ROWS, Order::Int8) } else { normed };
         let parts = self.matrix.square_parts(form.square_rows as usize);
         let filled = parts.next_multiple_of(4);
         let next_squares = gpu.buffer("next squares", count * filled, Usage::Storage).unwrap();
         let mut plan = Plan::new(gpu, "test");
         let prologue = Prologue::Norm { squares: &squares, parts: Self::PARTS, eps: 1e-5 };
-        self.matrix.record(&mut plan, "y", (&x, &y), (prologue, Epilogue::Store), (product, &batch)).unwrap();
+        self.matrix.record(&mut plan, "y", (&x, &y), (prologue, Epilogue::Store), (plain, &batch)).unwrap();
         let next = NextNorm { weight: &weight, normed: &normed, squares: &next_squares };
         let epilogue = Epilogue::ResidualNorm(&residual, next);
         self.matrix.record(&mut plan, "stream", (&x, &stream), (Prologue::None, epilogue), (product, &batch)).unwrap();
@@ -246,7 +249,11 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
         let products = Products::new(&gpu, format, most);
         // What the adapter gets with every format, and all forms with one.
         let own = vec![matvec::Form::of(gpu.caps(), &products.matrix.matrix())];
-        let forms = if format == WeightFormat::Bf16 { matvec::Form::all(gpu.caps()) } else { own };
+        let mut forms = if format == WeightFormat::Bf16 { matvec::Form::all(gpu.caps()) } else { own };
+        let fast = matvec::Form::all_fast(gpu.caps(), format).into_iter().filter(|form| form.int8);
+        let (packing, plain): (Vec<_>, Vec<_>) = fast.partition(|form| form.square_rows == 32);
+        forms.extend(plain.into_iter().take(1));
+        forms.extend(packing.into_iter().filter(|_| format == WeightFormat::Q4_0).take(1));
         for form in forms {
             let product = Product::Matvec(form);
             let alone: Vec<_> = (0..most).flat_map(|token| products.of(product, &[token])).collect();

@@ -5,6 +5,7 @@ mod common;
 use common::{Expected, close, fixture, gpu, gpu_with, greedy, logits, no_gpu, shipped};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
+use peregrine::kernels::variants::Math;
 use peregrine::model::reference::Reference;
 use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
@@ -345,6 +346,49 @@ fn a_batch_gives_each_row_its_own_bits() {
             assert!(*bits == alone[members[row]], "slot {} alone and in row {row} of {rows}", members[row]);
         }
     }
+}
+
+/// Fast arithmetic: also in shards, with a format whose groups are cut, and with matrices of different formats.
+#[test]
+fn a_batch_of_fast_steps_gives_each_row_its_own_bits() {
+    if no_gpu("a_batch_of_fast_steps_gives_each_row_its_own_bits") {
+        return;
+    }
+    let limits = [None, Some(4096)];
+    let of_limit = limits.map(|binding_limit| {
+        let gpu = gpu_with(Switches { binding_limit, checked: Some(false), ..Switches::from_env().unwrap() });
+        let shape = common::made_up_shape(96, 2, 300);
+        let weights = Arc::new(Weights::made_up(&gpu, &shape, WeightFormat::Q4_0, &mut |_| {}).unwrap());
+        let new = |slots, math| {
+            let options = ForwardOptions { slots, chunk: 32, math, ..Default::default() };
+            Forward::new(&gpu, &shape.config, weights.clone(), options).unwrap()
+        };
+        let steps = |forward: &mut Forward, slots: &[usize]| -> Vec<Vec<u32>> {
+            for step in 0..3 {
+                slots.iter().enumerate().for_each(|(i, slot)| forward.set_next(*slot, (7 * i + step) as u32).unwrap());
+                forward.set_decoding(slots).unwrap();
+                let step = forward.step().unwrap();
+                block_on(forward.chosen(step)).unwrap();
+            }
+            let logits = slots.iter().map(|slot| block_on(forward.logits(*slot, 0)).unwrap());
+            logits.map(|logits| logits.into_iter().map(f32::to_bits).collect()).collect()
+        };
+        let mut fast = new(9, Math::Fast);
+        let forms = fast.variants().to_string();
+        assert_eq!(forms.matches("int8 x").count(), 3, "{forms}");
+        let together = steps(&mut fast, &[3, 1, 4, 0, 5, 8, 2, 6, 7]);
+        let alone = steps(&mut new(1, Math::Fast), &[0]);
+        assert_eq!(together[0], alone[0]);
+        // Another class of arithmetic, and near.
+        let exact = steps(&mut new(1, Math::Exact), &[0]);
+        assert_ne!(alone[0], exact[0]);
+        let error = |(a, b): (&u32, &u32)| (f32::from_bits(*a) - f32::from_bits(*b)).abs();
+        let most = alone[0].iter().zip(&exact[0]).map(error).fold(0.0, f32::max);
+        let largest = exact[0].iter().map(|bits| f32::from_bits(*bits).abs()).fold(0.0, f32::max);
+        assert!(most < 0.05 * largest, "off by {most} of {largest}");
+        together
+    });
+    assert_eq!(of_limit[0], of_limit[1]);
 }
 
 #[test]

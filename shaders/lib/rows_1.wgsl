@@ -11,8 +11,8 @@ fn load_rows(row: u32, unit: u32) -> RowUnits {
 }
 
 // Adds the products of a unit of each row.
-fn dots(sums: Sums, units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
-  return dot_unit(sums, units[0], v);
+fn dots(sums: Sums, units: RowUnits, v: UnitX) -> Sums {
+  return dot_x(sums, units[0], v);
 }
 
 fn row_quads(units: RowUnits, quad: u32) -> RowQuads {

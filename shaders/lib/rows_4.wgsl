@@ -16,12 +16,12 @@ fn load_rows(row: u32, unit: u32) -> RowUnits {
 }
 
 // Adds the products of a unit of each row.
-fn dots(sums: Sums, units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
+fn dots(sums: Sums, units: RowUnits, v: UnitX) -> Sums {
   return vec4<f32>(
-    dot_unit(sums[0], units[0], v),
-    dot_unit(sums[1], units[1], v),
-    dot_unit(sums[2], units[2], v),
-    dot_unit(sums[3], units[3], v),
+    dot_x(sums[0], units[0], v),
+    dot_x(sums[1], units[1], v),
+    dot_x(sums[2], units[2], v),
+    dot_x(sums[3], units[3], v),
   );
 }
 

@@ -20,16 +20,16 @@ fn load_rows(row: u32, unit: u32) -> RowUnits {
 }
 
 // Adds the products of a unit of each row.
-fn dots(sums: Sums, units: RowUnits, v: array<vec4<f32>, QUADS>) -> Sums {
+fn dots(sums: Sums, units: RowUnits, v: UnitX) -> Sums {
   return mat2x4<f32>(
-    dot_unit(sums[0][0], units[0], v),
-    dot_unit(sums[0][1], units[1], v),
-    dot_unit(sums[0][2], units[2], v),
-    dot_unit(sums[0][3], units[3], v),
-    dot_unit(sums[1][0], units[4], v),
-    dot_unit(sums[1][1], units[5], v),
-    dot_unit(sums[1][2], units[6], v),
-    dot_unit(sums[1][3], units[7], v),
+    dot_x(sums[0][0], units[0], v),
+    dot_x(sums[0][1], units[1], v),
+    dot_x(sums[0][2], units[2], v),
+    dot_x(sums[0][3], units[3], v),
+    dot_x(sums[1][0], units[4], v),
+    dot_x(sums[1][1], units[5], v),
+    dot_x(sums[1][2], units[6], v),
+    dot_x(sums[1][3], units[7], v),
   );
 }
 

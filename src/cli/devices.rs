@@ -94,5 +94,5 @@ fn sizes_of_7b(format: WeightFormat) -> Sizes {
         ("out_proj", matrix(4096, 8192)),
         ("head", matrix(65024, 4096)),
     ];
-    Sizes { matrices, channels: 8192, states: 16 }
+    Sizes { matrices, by_groups: true, channels: 8192, states: 16 }
 }

@@ -4,8 +4,9 @@ use super::model::{ModelArgs, load_forward};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use peregrine::eval::{Accuracy, Mean, Question, Report, WINDOW, ask, run};
+use peregrine::eval::{Accuracy, Mean, Question, Reading, Report, WINDOW, ask, run};
 use peregrine::gpu::Gpu;
+use peregrine::kernels::variants::Math;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 use peregrine::text::{Specials, utf8};
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 pub struct Eval {
     #[command(flatten)]
     model: ModelArgs,
-    /// The model that predictions are held against, as it is stored; without it, and with --weights, the same model as stored
+    /// The model that predictions are held against, as it is stored and in exact arithmetic; without it, and with --weights or
+    /// --math fast, the same model
     #[arg(long, value_name = "DIR", requires = "text")]
     against: Option<PathBuf>,
     /// A text to predict: perplexity, and divergence from the reference
@@ -30,6 +32,9 @@ pub struct Eval {
     /// Tokens of a window: each is read from a fresh state, and all but its first token are scored
     #[arg(long, value_name = "N", default_value_t = WINDOW)]
     ctx: usize,
+    /// Read the text a token at a time, by the steps that make answers, instead of as a prompt
+    #[arg(long, requires = "text")]
+    steps: bool,
     /// Tokens of the text to use, at most
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -74,7 +79,8 @@ impl Eval {
         let report = ids.map(|ids| {
             let bar = bar(ids.len() - ids.len().div_ceil(self.ctx.max(1)), "tokens, perplexity");
             let reference = against.as_mut().map(|against| &mut against.forward);
-            let report = run(&mut model, reference, &ids, self.ctx, &mut |tally| {
+            let reading = if self.steps { Reading::Steps } else { Reading::Chunks };
+            let report = run(&mut model, reference, &ids, (self.ctx, reading), &mut |tally| {
                 bar.set_position(tally.tokens() as u64);
                 bar.set_message(format!("{:.4}", tally.perplexity()));
             });
@@ -146,14 +152,14 @@ impl Eval {
         let other = self.against.as_deref().map(Checkpoint::open).transpose()?;
         let reference = match &other {
             Some(other) => other,
-            None if options.weights != Recipe::AsStored => checkpoint,
+            None if options.weights != Recipe::AsStored || options.math != Math::Exact => checkpoint,
             None => return Ok(None),
         };
         let [model, other] = [checkpoint, reference].map(|checkpoint| checkpoint.config().vocab);
         if model != other {
             return Err(peregrine::Error::VocabulariesDiffer { model, reference: other }.into());
         }
-        let options = ForwardOptions { weights: Recipe::AsStored, ..options };
+        let options = ForwardOptions { weights: Recipe::AsStored, math: Math::Exact, ..options };
         let forward = load_forward(gpu, reference, options, self.model.verbose)?;
         Ok(Some(Against { label: reference.label().to_owned(), forward }))
     }
@@ -169,7 +175,7 @@ impl Eval {
             })
         });
         json!({
-            "tokens": tokens, "scored": report.tokens, "ctx": self.ctx,
+            "tokens": tokens, "scored": report.tokens, "ctx": self.ctx, "steps": self.steps,
             "loss": report.loss.value, "loss_error": report.loss.error,
             "perplexity": report.perplexity.value, "perplexity_error": report.perplexity.error,
             "against": against,

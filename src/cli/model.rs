@@ -68,7 +68,8 @@ impl CheckpointArgs {
 /// How the kernels are chosen.
 #[derive(Args)]
 pub struct KernelArgs {
-    /// Arithmetic of prompts on adapters with matrix units: as f32, or rounded to f16
+    /// Arithmetic of products: exact as f32, or fast, where what goes into them is rounded: to int8 in steps of answers (with q4_0,
+    /// q4_K, q5_K, q6_K, q8_0 and int8), to f16 in prompts on matrix units
     #[arg(long, value_name = "CLASS", default_value = "exact")]
     math: MathChoice,
     /// Forms of the kernels: portable ones, by the adapter's type, or measured once on this adapter and kept

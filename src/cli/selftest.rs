@@ -15,7 +15,7 @@ pub struct Selftest {
     /// Adapters to test: `all`, an index, or a part of a name; the one that would be used if not given
     #[arg(long, visible_alias = "device", value_name = "ADAPTER")]
     adapter: Option<String>,
-    /// Only kernels and checks whose name contains this
+    /// Only kernels, cases and checks whose name contains this
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Only the kernels

@@ -13,6 +13,36 @@ use crate::model::{Forward, Logits};
 /// Tokens of a window if nobody says otherwise.
 pub const WINDOW: usize = 512;
 
+/// How a model reads a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// Many tokens at a time, as prompts are read.
+    #[default]
+    Chunks,
+    /// A token at a time, by the steps that make answers: their products are others than those of prompts.
+    Steps,
+}
+
+/// Reads a text into slot 0 from a fresh state; `each` gets logits `[V]` after each token, some rows at a time.
+fn read(
+    forward: &mut Forward,
+    reading: Reading,
+    ids: &[u32],
+    mut each: impl FnMut(&[f32]) -> Result<()>,
+) -> Result<()> {
+    forward.reset(0)?;
+    match reading {
+        Reading::Chunks => pollster::block_on(forward.prefill_logits(0, ids, Logits::All, each)),
+        Reading::Steps => ids.iter().try_for_each(|id| {
+            forward.set_next(0, *id)?;
+            forward.set_decoding(&[0])?;
+            let step = forward.step()?;
+            pollster::block_on(forward.arrived(step))?; // the token chosen is of no use
+            each(&pollster::block_on(forward.logits(0, 0))?)
+        }),
+    }
+}
+
 /// Scores a model on a text, in windows of `window` tokens: each starts from a fresh state, and all its tokens but the first,
 /// which nothing predicts, are scored. With a `reference`, the model's predictions are held against its; the logits of a
 /// window of the reference are kept on the host meanwhile. Both run in their slot 0. `see` hears after each window.
@@ -23,7 +53,7 @@ pub fn run(
     model: &mut Forward,
     mut reference: Option<&mut Forward>,
     ids: &[u32],
-    window: usize,
+    (window, reading): (usize, Reading),
     see: &mut dyn FnMut(&Tally),
 ) -> Result<Report> {
     if window < 2 {
@@ -40,20 +70,18 @@ pub fn run(
     let mut tally = Tally::default();
     for ids in ids.chunks(window).filter(|ids| ids.len() > 1) {
         // The last token's logits are about a token that is not there.
-        let (read, scored) = (&ids[..ids.len() - 1], &ids[1..]);
+        let (fed, scored) = (&ids[..ids.len() - 1], &ids[1..]);
         let mut kept = Vec::new();
         if let Some(reference) = &mut reference {
-            kept.reserve(read.len() * vocab);
-            reference.reset(0)?;
-            pollster::block_on(reference.prefill_logits(0, read, Logits::All, |rows| {
+            kept.reserve(fed.len() * vocab);
+            read(reference, reading, fed, |rows| {
                 kept.extend_from_slice(rows);
                 Ok(())
-            }))?;
+            })?;
         }
         let mut kept = kept.chunks_exact(vocab);
         let mut at = 0;
-        model.reset(0)?;
-        pollster::block_on(model.prefill_logits(0, read, Logits::All, |rows| {
+        read(model, reading, fed, |rows| {
             for row in rows.chunks_exact(vocab) {
                 let predicted = |row: &[f32]| Prediction::of(row).ok_or(Error::NotFinite { position: at as u64 });
                 let reference = kept.next().map(predicted).transpose()?;
@@ -61,7 +89,7 @@ pub fn run(
                 at += 1;
             }
             Ok(())
-        }))?;
+        })?;
         see(&tally);
     }
     Ok(tally.report())

@@ -3,7 +3,7 @@
 use super::case::{Case, Random, Tolerance, wide};
 use super::linear::{self, Linear};
 use super::product::NextNorm;
-use super::{Activation, Order, PLACED, Part, ROW, Row, TEAM, file, floats, size};
+use super::{Activation, Order, PLACED, Part, ROW, Row, TEAM, file, floats, int8, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
@@ -35,17 +35,31 @@ fn declare(name: &'static str, own: &[Part], bindings: &[Binding], format: Weigh
     let bindings = [&[Params::binding("params"), Binding::read("rows")], bindings].concat();
     let mut def = KernelDef::new(name, parts, bindings);
     def.weights = linear::weights_bindings();
-    def.overrides(&[("WG", 64)])
+    def.overrides(&[("WG", LANES)])
 }
+
+/// Lanes of a workgroup.
+const LANES: u32 = 64;
 
 fn def(format: WeightFormat) -> KernelDef {
     declare("embed", &[file(wgsl!("embed.wgsl"))], &[Binding::write("x")], format)
 }
 
-fn step_def(format: WeightFormat) -> KernelDef {
+fn step_def(format: WeightFormat, next: Order) -> KernelDef {
+    let packed = next == Order::Int8;
+    let own = match packed {
+        true => vec![TEAM, file(wgsl!("lib/int8_pack.wgsl")), file(wgsl!("lib/embed_next_int8.wgsl"))],
+        false => vec![TEAM, PLACED, file(wgsl!("lib/embed_next.wgsl"))],
+    };
+    let own = [own, vec![file(wgsl!("embed_step.wgsl"))]].concat();
     let written = ["x", "normed", "squares"].map(Binding::write);
     let bindings = [&[Binding::read("norm")], written.as_slice()].concat();
-    declare("embed_step", &[TEAM, PLACED, file(wgsl!("embed_step.wgsl"))], &bindings, format)
+    let mut def = declare("embed_step", &own, &bindings, format);
+    if packed {
+        // A lane has a group.
+        def.consts.push(("KEPT", LANES * size(int8::GROUP)));
+    }
+    def
 }
 
 /// Records `x[row] = table[rows[row].id]`, and with `next` what the first norm of a decode step reads, its squares in one part;
@@ -86,7 +100,7 @@ pub fn record(
             bound.extend([("norm", next.weight.bind()), ("normed", next.normed.buf.bind())]);
             bound.push(("squares", next.squares.bind()));
         }
-        let def = if next.is_some() { step_def(format) } else { def(format) };
+        let def = if next.is_some() { step_def(format, order) } else { def(format) };
         plan.dispatch(&def, "embed", &bound, [Count::Rows(1), Count::Fixed(1)], cost)?;
     }
     Ok(())
@@ -137,7 +151,9 @@ pub fn cpu(ids: &[u32], table: &[f32], dim: usize) -> Vec<f64> {
 }
 
 pub(super) fn defs() -> Vec<KernelDef> {
-    WeightFormat::ALL.into_iter().flat_map(|format| [def(format), step_def(format)]).collect()
+    let steps = [Order::Plain, Order::Int8];
+    let of_format = |format| steps.map(|order| step_def(format, order)).into_iter().chain([def(format)]);
+    WeightFormat::ALL.into_iter().flat_map(of_format).collect()
 }
 
 /// Blocks of any bits, with scales that are finite, some of them subnormal where they are f16.
@@ -186,28 +202,36 @@ pub(super) fn cases() -> Vec<Case> {
                 let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
                 record(&mut io.plan, &table, &rows, &x, None)
             }));
-            cases.push(Case::new("embed_step", format!("{} {vocab}x{dim}", format.name()), move |io| {
-                const NORMED: Tolerance = Tolerance { nmse: 1e-12, abs: 1e-6, rel: 2e-6 };
-                let bytes = format.encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), dim);
-                let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
-                let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
-                let ids: Vec<u32> = (0..9).map(|_| size(io.random.below(vocab))).collect();
-                let weight = io.random.uniforms(dim, -1.0, 1.0);
-                let x = cpu(&ids, &tensor.to_f32(), dim);
-                let normed: Vec<f64> = x.iter().zip(wide(&weight).iter().cycle()).map(|(x, w)| x * w).collect();
-                let squares =
-                    x.chunks_exact(dim).flat_map(|row| [Some(row.iter().map(|x| x * x).sum()), None, None, None]);
-                let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
-                io.rows = ids.len();
-                let (rows, weight) = (io.input("rows", &rows)?, io.input("norm", &weight)?);
-                let x = io.rows_out("x", &x, dim, Tolerance::EXACT)?;
-                let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
-                let normed = io.rows_out_order("normed", &normed, dim, NORMED, order)?;
-                let squares = io.output("squares", squares.collect(), NORMED)?;
-                let next = NextNorm { weight: &weight, normed: &normed, squares: &squares };
-                record(&mut io.plan, &table, &rows, &x, Some(next))
-            }));
+            cases.extend([false, true].map(|packed| step_case(format, (vocab, dim), packed)));
         }
     }
     cases
+}
+
+/// A case of the embedding of a decode step, whose first product reads f32 or int8.
+fn step_case(format: WeightFormat, (vocab, dim): (usize, usize), packed: bool) -> Case {
+    let next = if packed { ", int8 next" } else { "" };
+    Case::new("embed_step", format!("{} {vocab}x{dim}{next}", format.name()), move |io| {
+        const NORMED: Tolerance = Tolerance { nmse: 1e-12, abs: 1e-6, rel: 2e-6 };
+        let bytes = format.encode(&io.random.uniforms(vocab * dim, -2.0, 2.0), dim);
+        let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
+        let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+        let ids: Vec<u32> = (0..9).map(|_| size(io.random.below(vocab))).collect();
+        let weight = io.random.uniforms(dim, -1.0, 1.0);
+        let x = cpu(&ids, &tensor.to_f32(), dim);
+        let normed: Vec<f64> = x.iter().zip(wide(&weight).iter().cycle()).map(|(x, w)| x * w).collect();
+        let squares = x.chunks_exact(dim).flat_map(|row| [Some(row.iter().map(|x| x * x).sum()), None, None, None]);
+        let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+        io.rows = ids.len();
+        let (rows, weight) = (io.input("rows", &rows)?, io.input("norm", &weight)?);
+        let x = io.rows_out("x", &x, dim, Tolerance::EXACT)?;
+        let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
+        let normed = match packed {
+            true => io.rows_out_int8("normed", &normed, dim)?,
+            false => io.rows_out_order("normed", &normed, dim, NORMED, order)?,
+        };
+        let squares = io.output("squares", squares.collect(), NORMED)?;
+        let next = NextNorm { weight: &weight, normed: &normed, squares: &squares };
+        record(&mut io.plan, &table, &rows, &x, Some(next))
+    })
 }

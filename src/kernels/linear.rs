@@ -1,8 +1,9 @@
 //! Weight matrices on the device: in their own format, cut by rows into shards. [`super::product`] multiplies with them.
 
 use super::fill::MadeUp;
+use super::int8::GROUP;
 use super::matvec::{self, Matrix};
-use super::{Order, Part, file};
+use super::{Part, file};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Gpu, Source, UPLOAD_PIECE, Uploads, Usage, wgsl};
@@ -96,7 +97,9 @@ fn shard_rows(gpu: &Gpu, name: &str, format: WeightFormat, (rows, columns): (usi
     let most_groups = gpu.caps().max_groups as usize * matvec::MIN_ROWS as usize;
     match rows.min(usize::try_from(limit / row_bytes).unwrap_or(usize::MAX)).min(most_groups) {
         0 => Err(Error::RowTooLarge { what: name.to_owned(), bytes: row_bytes, limit }),
-        rows => Ok(rows),
+        // Whole groups, which fast arithmetic packs, where that many fit.
+        most if most < rows && most >= GROUP => Ok(most - most % GROUP),
+        most => Ok(most),
     }
 }
 
@@ -164,11 +167,6 @@ impl Linear {
     /// shard.
     pub fn square_parts(&self, rows: usize) -> usize {
         self.shards.iter().map(|shard| shard.rows.div_ceil(rows)).sum()
-    }
-
-    /// The order in which a decode step's product reads x.
-    pub fn order(&self) -> Order {
-        if self.format.unit_values() == 32 { Order::ByQuads } else { Order::Plain }
     }
 
     /// Columns of the matrix: values of x.

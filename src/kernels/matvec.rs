@@ -5,7 +5,7 @@ mod cases;
 pub(super) use cases::cases;
 
 use super::product::{self, EpilogueKind, Product, Shape};
-use super::{COLUMNS, Part, TEAM, file, size};
+use super::{COLUMNS, Order, Part, TEAM, X, file, int8, size};
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
 
@@ -50,7 +50,8 @@ pub struct Form {
     pub rows: u32,
     /// Rows that a team of lanes makes at a time: 1, 2, 4 or 8.
     pub team_rows: u32,
-    /// Rows whose squares are summed up before the next norm adds them: the same for any number of columns.
+    /// Rows whose squares are summed up before the next norm adds them: the same for any number of columns. Those of a group where
+    /// what the next product reads is packed as int8; then a workgroup makes whole groups.
     pub square_rows: u32,
     /// Units of each row that a lane has on their way at a time: 1, 2 or 4.
     pub flight: u32,
@@ -60,6 +61,8 @@ pub struct Form {
     pub fixed: bool,
     /// Rows of x that share what is loaded of W.
     pub columns: u32,
+    /// x is int8 and meets codes by integer products: fast arithmetic.
+    pub int8: bool,
 }
 
 /// The largest power of two that is not above `n`.
@@ -71,21 +74,13 @@ impl Form {
     /// Subgroups as teams, each with its rows.
     fn subgroups(caps: &Caps, lanes: u32, team_rows: u32, flight: u32) -> Self {
         let rows = lanes / caps.subgroup_min.clamp(1, lanes) * team_rows;
-        Form { lanes, rows, team_rows, square_rows: team_rows.min(2), flight, wide: false, fixed: true, columns: 1 }
+        Form { lanes, rows, team_rows, square_rows: team_rows.min(2), flight, fixed: true, ..Self::portable() }
     }
 
     /// A workgroup as one team.
     fn workgroup(lanes: u32, team_rows: u32, flight: u32) -> Self {
-        Form {
-            lanes,
-            rows: team_rows,
-            team_rows,
-            square_rows: team_rows.min(2),
-            flight,
-            wide: true,
-            fixed: true,
-            columns: 1,
-        }
+        let rows = team_rows;
+        Form { lanes, rows, team_rows, square_rows: rows.min(2), flight, wide: true, fixed: true, ..Self::portable() }
     }
 
     /// What suits an adapter for a matrix.
@@ -101,7 +96,54 @@ impl Form {
 
     /// What runs anywhere.
     fn portable() -> Self {
-        Form { lanes: 64, rows: 16, team_rows: 4, square_rows: 4, flight: 1, wide: false, fixed: false, columns: 1 }
+        Form {
+            lanes: 64,
+            rows: 16,
+            team_rows: 4,
+            square_rows: 4,
+            flight: 1,
+            wide: false,
+            fixed: false,
+            columns: 1,
+            int8: false,
+        }
+    }
+
+    /// This form with an x of int8, where the format's values are multiples of codes. Half the bytes that an f32 x takes of the
+    /// caches and integer products leave subgroups enough to do.
+    pub(super) fn with_int8(self, caps: &Caps, format: WeightFormat) -> Self {
+        match int8::codes_part(format) {
+            None => self,
+            Some(_) if self.fixed => Form { int8: true, ..Self::subgroups(caps, 256, 2, 2) },
+            Some(_) => Form { int8: true, ..self },
+        }
+    }
+
+    /// This form for a workgroup that packs what it makes by groups: on a GPU by as many subgroups as get along with a row each.
+    pub(super) fn in_groups(self, caps: &Caps) -> Self {
+        let group = size(int8::GROUP);
+        if !self.fixed {
+            return Form { rows: self.rows.next_multiple_of(group), square_rows: group, ..self };
+        }
+        let most = power_below(caps.max_lanes.min(1024));
+        let lanes = (group * caps.subgroup_min).min(most).max(caps.subgroup_min);
+        let team_rows = (group * caps.subgroup_min / lanes).min(8);
+        let int8 = self.int8;
+        Form { rows: group, square_rows: group, int8, ..Self::subgroups(caps, lanes, team_rows, 4 / team_rows.min(4)) }
+    }
+
+    /// Whether what it makes is packed by groups.
+    pub(super) fn packs(self) -> bool {
+        self.square_rows == size(int8::GROUP)
+    }
+
+    /// The order in which it reads x.
+    pub(super) fn order(self, format: WeightFormat) -> Order {
+        match (self.int8, format.unit_values()) {
+            (true, _) => Order::Int8,
+            (false, 32) => Order::ByQuads,
+            _ => Order::Plain,
+        }
     }
 
     /// What was measured to be fastest on an H200, whose subgroups have 32 lanes. As many workgroups as fill a large GPU
@@ -156,9 +198,22 @@ impl Form {
         forms
     }
 
-    /// Forms worth timing for a matrix on this adapter, the first of them that of [`Form::of`].
-    pub fn candidates(caps: &Caps, matrix: &Matrix) -> Vec<Self> {
-        let mut forms = vec![Self::of(caps, matrix)];
+    /// The forms of fast arithmetic that any adapter gets, as far as this one can run them.
+    pub fn all_fast(caps: &Caps, format: WeightFormat) -> Vec<Self> {
+        let mut forms: Vec<Self> =
+            Self::all(caps).into_iter().take(3).map(|form| form.with_int8(caps, format)).collect();
+        forms.extend(forms.clone().into_iter().map(|form| form.in_groups(caps)));
+        forms.retain(|form| form.runs_on(caps));
+        forms.dedup();
+        forms
+    }
+
+    /// Forms worth timing in place of one for a matrix on this adapter: that one, then others that read and leave the same.
+    pub fn candidates(self, caps: &Caps, matrix: &Matrix) -> Vec<Self> {
+        if self.packs() {
+            return vec![self];
+        }
+        let mut forms = vec![self];
         if caps.cpu || !caps.subgroups {
             // Seconds to compile, and little to gain.
             forms.extend(Self::all(caps).into_iter().take(3));
@@ -173,6 +228,7 @@ impl Form {
             }
         }
         forms.retain(|form| form.runs_on(caps));
+        forms.iter_mut().for_each(|form| form.int8 = self.int8);
         let mut unlike: Vec<Form> = Vec::new();
         for form in forms {
             if !unlike.contains(&form) {
@@ -189,6 +245,16 @@ impl Form {
     /// This form for so many rows of x at a time. Teams are as large, so that each row is summed in the same order, and squares
     /// are summed up by as many rows.
     fn with_columns(self, columns: u32, format: WeightFormat) -> Self {
+        let form = self.sharing(columns, format);
+        if !form.packs() || columns == 1 {
+            return form;
+        }
+        // Sums of several columns need registers, which fewer lanes have more of.
+        let lanes = if form.fixed { form.lanes.min(256) } else { form.lanes };
+        Form { lanes, rows: size(int8::GROUP), ..form }
+    }
+
+    fn sharing(self, columns: u32, format: WeightFormat) -> Self {
         match columns {
             1 => self,
             // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
@@ -213,8 +279,14 @@ impl Form {
         self,
         mut parts: Vec<Part>,
         bindings: Vec<Binding>,
-        (units, squares): (usize, Option<usize>),
+        (format, columns, squares): (WeightFormat, usize, Option<usize>),
     ) -> KernelDef {
+        let units = format.row_units(columns);
+        match int8::codes_part(format).filter(|_| self.int8) {
+            Some(codes) => parts.extend([file(codes), file(wgsl!("lib/unit_x_int8.wgsl"))]),
+            None => parts.extend([X, file(wgsl!("lib/unit_x.wgsl"))]),
+        }
+        parts.push(file(if self.packs() { wgsl!("lib/int8_pack.wgsl") } else { wgsl!("lib/groups_none.wgsl") }));
         parts.extend([file(wgsl!("lib/columns.wgsl")), if self.wide { WIDE_TEAM } else { TEAM }]);
         if squares.is_some() {
             // Two teams, as a CPU has, take the scales sooner than they wait for each other.
@@ -230,12 +302,16 @@ impl Form {
                 4 => wgsl!("lib/rows_4.wgsl"),
                 _ => wgsl!("lib/rows_8.wgsl"),
             }),
-            file(if self.columns == 1 { wgsl!("lib/add_one.wgsl") } else { wgsl!("lib/add_columns.wgsl") }),
+            file(match (self.columns, self.int8) {
+                (1, _) => wgsl!("lib/add_one.wgsl"),
+                (_, true) => wgsl!("lib/add_each.wgsl"),
+                (_, false) => wgsl!("lib/add_columns.wgsl"),
+            }),
             if self.wide { WIDE_TOTALS } else { TEAM_TOTALS },
             SQUARES,
             file(wgsl!("matvec.wgsl")),
         ]);
-        KernelDef::new("matvec", parts, bindings)
+        let mut def = KernelDef::new("matvec", parts, bindings)
             .consts(&[
                 ("UNITS", if self.fixed { size(units) } else { 0 }),
                 ("SQUARES_IN", if self.fixed { squares.map_or(0, size) } else { 0 }),
@@ -244,7 +320,11 @@ impl Form {
                 ("SQUARE_ROWS", self.square_rows),
                 ("LANES", self.lanes),
             ])
-            .overrides(&[("WG", self.lanes), ("ROWS", self.rows)])
+            .overrides(&[("WG", self.lanes), ("ROWS", self.rows)]);
+        if self.packs() {
+            def.consts.push(("KEPT", self.rows * self.columns));
+        }
+        def
     }
 
     pub(super) fn grid(self, rows: usize) -> [Count; 2] {
@@ -254,30 +334,41 @@ impl Form {
 
 impl std::fmt::Display for Form {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, rows, team_rows, square_rows: _, flight, wide, fixed, columns } = self;
+        let Form { lanes, rows, team_rows, square_rows: _, flight, wide, fixed, columns, int8 } = self;
         let team = if *wide { " wide" } else { "" };
         let bounds = if *fixed { "" } else { ", any length" };
-        write!(f, "{lanes} lanes {rows} rows by {team_rows}{team}, {flight} in flight{bounds}")?;
+        let x = if *int8 { ", int8 x" } else { "" };
+        let y = if self.packs() { ", int8 y" } else { "" };
+        write!(f, "{lanes} lanes {rows} rows by {team_rows}{team}, {flight} in flight{bounds}{x}{y}")?;
         if *columns == 1 { Ok(()) } else { write!(f, ", {columns} columns") }
     }
 }
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let mut defs = Vec::new();
-    for form in Form::all(caps) {
-        for format in WeightFormat::ALL {
-            for (columns, form) in form.by_rows(format) {
-                // What lies between few and many columns is the same for all formats.
-                if !matches!(columns, 1 | 8) && format != WeightFormat::F32 {
-                    continue;
-                }
-                let product = Product::Matvec(form);
-                let def = |squares, epilogue| product::def(product, Shape { format, columns: 512, squares, epilogue });
-                defs.extend([EpilogueKind::Store, EpilogueKind::ResidualNorm].map(|epilogue| def(None, epilogue)));
+    let mut add = |form: Form, format| {
+        for (columns, form) in form.by_rows(format) {
+            // What lies between few and many columns is the same for all formats.
+            if !matches!(columns, 1 | 8) && format != WeightFormat::F32 {
+                continue;
+            }
+            let product = Product::Matvec(form);
+            let def = |squares, epilogue| product::def(product, Shape { format, columns: 512, squares, epilogue });
+            let residual = if form.packs() { EpilogueKind::ResidualNormInt8 } else { EpilogueKind::ResidualNorm };
+            defs.push(def(None, residual));
+            if !form.packs() {
+                defs.push(def(None, EpilogueKind::Store));
                 let normed = [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)];
                 defs.extend(normed.map(|epilogue| def(Some(64), epilogue)));
             }
         }
+    };
+    for format in WeightFormat::ALL {
+        Form::all(caps).into_iter().for_each(|form| add(form, format));
+        Form::all_fast(caps, format)
+            .into_iter()
+            .filter(|form| form.int8 || form.packs())
+            .for_each(|form| add(form, format));
     }
     defs
 }

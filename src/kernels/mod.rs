@@ -5,6 +5,7 @@ pub mod conv;
 pub mod dbc_norm;
 pub mod embed;
 pub mod fill;
+pub mod int8;
 pub mod linear;
 pub mod matmul;
 pub mod matvec;
@@ -85,6 +86,8 @@ pub enum Order {
     /// By quads, for products in a decode step with formats whose unit holds 32 values: quad q of unit u is quad
     /// `q * units + u`, so that lanes that take a unit each read side by side.
     ByQuads,
+    /// As int8 by groups of 32 values, see [`int8`].
+    Int8,
 }
 
 impl Order {
@@ -93,13 +96,15 @@ impl Order {
         match self {
             Order::Plain => [0, 0],
             Order::ByQuads => [3, size(width.div_ceil(32))],
+            Order::Int8 => [0, size(width.div_ceil(int8::GROUP))],
         }
     }
 
-    /// Where value `column` of a row of `width` values lies.
+    /// Where value `column` of a row of `width` f32 values lies.
     pub fn place(self, column: usize, width: usize) -> usize {
         match self {
             Order::Plain => column,
+            Order::Int8 => unreachable!("packed values have no places of their own"),
             Order::ByQuads => {
                 let (quad, units) = (column / 4, width.div_ceil(32));
                 4 * (quad % 8 * units + quad / 8) + column % 4
@@ -108,7 +113,7 @@ impl Order {
     }
 }
 
-/// A matrix of activations, `[rows, width]` f32; a row starts every `stride` floats.
+/// A matrix of activations, `[rows, width]` f32 or int8; a row starts every `stride` words.
 #[derive(Clone)]
 pub struct Activation {
     /// The values.
@@ -142,6 +147,10 @@ impl Activation {
 
     /// Writes the values of a row.
     pub fn write_row(&self, gpu: &Gpu, row: usize, values: &[f32]) -> Result<()> {
+        if self.order == Order::Int8 {
+            let words: Vec<f32> = int8::pack(values).into_iter().map(f32::from_bits).collect();
+            return gpu.write(&self.buf, row * self.stride, &words);
+        }
         let mut placed = vec![0.0; values.len().next_multiple_of(ROW_ALIGN)];
         for (column, value) in values.iter().enumerate() {
             placed[self.order.place(column, values.len())] = *value;

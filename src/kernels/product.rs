@@ -3,15 +3,13 @@
 
 mod cases;
 
-pub(super) use cases::{Cases, build_softplus, cases};
+pub(super) use cases::{Cases, build_softplus, cases, seen};
 
 use super::case::Tolerance;
 use super::conv::Conv;
 use super::linear::{Linear, dot_parts, weights_bindings, weights_parts};
 use super::variants::Math;
-use super::{
-    Activation, BATCH, Batch, MATH, Order, PLACED, ROW, ROW_ALIGN, Row, X, file, floats, matmul, matvec, size,
-};
+use super::{Activation, BATCH, Batch, MATH, Order, PLACED, ROW, ROW_ALIGN, Row, file, floats, matmul, matvec, size};
 use crate::error::Result;
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -71,7 +69,7 @@ impl Product {
     /// The order in which it reads x.
     pub fn order(self, matrix: &Linear) -> Order {
         match self {
-            Product::Matvec(_) => matrix.order(),
+            Product::Matvec(form) => form.order(matrix.format()),
             Product::Matmul(_) => Order::Plain,
         }
     }
@@ -129,6 +127,8 @@ pub(super) enum EpilogueKind {
     Store,
     Residual,
     ResidualNorm,
+    /// [`EpilogueKind::ResidualNorm`] where the next product reads int8.
+    ResidualNormInt8,
     Softplus,
     /// With the taps of its convolution.
     Mixer(usize),
@@ -141,6 +141,7 @@ impl Epilogue<'_> {
         match self {
             Epilogue::Store => EpilogueKind::Store,
             Epilogue::Residual(_) => EpilogueKind::Residual,
+            Epilogue::ResidualNorm(_, next) if next.normed.order == Order::Int8 => EpilogueKind::ResidualNormInt8,
             Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,
             Epilogue::Softplus(_) => EpilogueKind::Softplus,
             Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
@@ -164,11 +165,7 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
     let Shape { format, columns, squares, epilogue } = shape;
     let mut bindings =
         vec![Params::binding("params"), Batch::binding("batch"), Binding::read("x"), Binding::write("y")];
-    let x = match product {
-        Product::Matvec(_) => X,
-        Product::Matmul(_) => file(wgsl!("lib/x_words.wgsl")),
-    };
-    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl")), x];
+    let mut parts = vec![MATH, BATCH, file(wgsl!("lib/linear.wgsl"))];
     parts.extend(weights_parts(format));
     let mut consts = vec![];
     match epilogue {
@@ -177,8 +174,11 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
             parts.push(file(wgsl!("lib/epilogue_residual.wgsl")));
             bindings.push(Binding::read("residual"));
         }
-        EpilogueKind::ResidualNorm => {
-            parts.extend([PLACED, file(wgsl!("lib/epilogue_residual_norm.wgsl"))]);
+        EpilogueKind::ResidualNorm | EpilogueKind::ResidualNormInt8 => {
+            match epilogue {
+                EpilogueKind::ResidualNorm => parts.extend([PLACED, file(wgsl!("lib/epilogue_residual_norm.wgsl"))]),
+                _ => parts.push(file(wgsl!("lib/epilogue_residual_norm_int8.wgsl"))),
+            }
             bindings.extend([Binding::read("residual"), Binding::read("next_norm")]);
             bindings.extend([Binding::write("normed"), Binding::write("next_squares")]);
         }
@@ -201,9 +201,12 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
     let mut def = match product {
         Product::Matvec(form) => {
             parts.extend(dot_parts(format));
-            form.def(parts, bindings, (format.row_units(columns), squares))
+            form.def(parts, bindings, (format, columns, squares))
         }
-        Product::Matmul(form) => form.def(format, parts, bindings),
+        Product::Matmul(form) => {
+            parts.push(file(wgsl!("lib/x_words.wgsl")));
+            form.def(format, parts, bindings)
+        }
     };
     def.consts.extend(consts);
     def.weights = weights_bindings();
@@ -227,7 +230,12 @@ impl Linear {
         assert_eq!(x.order, product.order(self), "{}: x lies otherwise than it is read", self.name);
         let (product, square_rows) = match product {
             Product::Matmul(form) => (Product::Matmul(form.for_rows(self.rows())), 1),
-            Product::Matvec(form) => (product, form.square_rows as usize),
+            Product::Matvec(form) => {
+                let packed = epilogue.kind() == EpilogueKind::ResidualNormInt8;
+                assert_eq!(form.packs(), packed, "{}: what it makes is packed otherwise than it is read", self.name);
+                assert!(!packed || self.cut_by_groups(), "{}: a shard begins within a group", self.name);
+                (product, form.square_rows as usize)
+            }
         };
         // What comes out for the next product to read.
         let [order_shift, order_units] = match epilogue {
@@ -349,6 +357,7 @@ pub(super) const TOLERANCE: Tolerance = Tolerance { nmse: 1e-12, abs: 2e-5, rel:
 /// x and W rounded to f16, and 129 products of order 1 summed up. Worst measured on one driver: nmse 7.1e-8, 0.62 of the bound.
 const FAST: Tolerance = Tolerance { nmse: 3e-7, abs: 6e-3, rel: 1e-3 };
 
+/// Whether x is rounded to f16. Where it is int8, the twin multiplies with what is left of it.
 fn fast(product: Product) -> bool {
     matches!(product, Product::Matmul(matmul::Form::Coop(_, Math::Fast)))
 }

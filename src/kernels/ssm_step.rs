@@ -7,7 +7,7 @@ use super::linear::{self, Linear};
 use super::product;
 use super::scan::{self, CpuOperands};
 use super::{
-    Activation, BATCH, Batch, COLUMNS, MATH, Order, PLACED, Part, ROW, Row, TEAM, file, floats, size, softplus,
+    Activation, BATCH, Batch, COLUMNS, MATH, Order, PLACED, Part, ROW, Row, TEAM, file, floats, int8, size, softplus,
 };
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
@@ -81,7 +81,16 @@ impl Form {
     }
 
     fn channels(self) -> u32 {
-        self.lanes / if self.quad { 4 } else { 1 }
+        self.lanes / self.channel_lanes()
+    }
+
+    fn channel_lanes(self) -> u32 {
+        if self.quad { 4 } else { 1 }
+    }
+
+    /// This form with whole groups of channels a workgroup.
+    fn in_groups(self) -> Self {
+        Form { lanes: self.channels().next_multiple_of(size(int8::GROUP)) * self.channel_lanes(), ..self }
     }
 }
 
@@ -93,7 +102,7 @@ impl std::fmt::Display for Form {
     }
 }
 
-fn def(form: Form, format: WeightFormat, Layout { dt_rank, state }: Layout) -> KernelDef {
+fn def(form: Form, (format, y): (WeightFormat, Order), Layout { dt_rank, state }: Layout) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
@@ -116,8 +125,12 @@ fn def(form: Form, format: WeightFormat, Layout { dt_rank, state }: Layout) -> K
         file(wgsl!("lib/recurrence.wgsl")),
         TEAM,
         Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
-        file(wgsl!("ssm_step.wgsl")),
     ]);
+    match y {
+        Order::Int8 => parts.extend([wgsl!("lib/int8_pack.wgsl"), wgsl!("lib/step_y_int8.wgsl")].map(file)),
+        Order::Plain | Order::ByQuads => parts.push(file(wgsl!("lib/step_y.wgsl"))),
+    }
+    parts.push(file(wgsl!("ssm_step.wgsl")));
     let mut def = KernelDef::new("ssm_step", parts, bindings)
         .consts(&[
             ("N", size(state)),
@@ -126,6 +139,9 @@ fn def(form: Form, format: WeightFormat, Layout { dt_rank, state }: Layout) -> K
             ("DT_RANK", if form.fixed { size(dt_rank) } else { 0 }),
         ])
         .overrides(&[("WG", form.lanes)]);
+    if y == Order::Int8 {
+        def.consts.push(("KEPT", form.channels()));
+    }
     def.weights = linear::weights_bindings();
     def
 }
@@ -162,6 +178,9 @@ impl SsmStep<'_> {
         let Layout { dt_rank, state } = self.layout;
         let inner = self.dt_proj.rows();
         let format = self.dt_proj.format();
+        let packed = y.order == Order::Int8;
+        assert!(!packed || self.dt_proj.cut_by_groups(), "{label}: a shard begins within a group");
+        let form = if packed { form.in_groups() } else { form };
         for shard in self.dt_proj.shards() {
             let params = Params {
                 inner: size(inner),
@@ -203,7 +222,7 @@ impl SsmStep<'_> {
                 // A GPU has workgroups to spare: each takes a row, and the caches hold dt_proj.
                 let in_turn = if form.fixed { 1 } else { columns };
                 let grid = [Count::of(shard.rows, form.channels()), Count::Rows(in_turn)];
-                let def = def(Form { columns: in_turn, ..form }, format, self.layout);
+                let def = def(Form { columns: in_turn, ..form }, (format, y.order), self.layout);
                 Choice { most_rows: columns, def, grid, passes: Count::Rows(columns) }
             });
             plan.dispatch_by_rows(choices.to_vec(), label, &bound, cost)?;
@@ -214,8 +233,11 @@ impl SsmStep<'_> {
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let layouts = [Layout { dt_rank: 9, state: 1 }, Layout { dt_rank: 256, state: 16 }];
-    let of_form =
-        |form| WeightFormat::ALL.into_iter().flat_map(move |format| layouts.map(|layout| def(form, format, layout)));
+    let of_format = |form: Form, format| {
+        let plain = layouts.map(|layout| def(form, (format, Order::Plain), layout));
+        plain.into_iter().chain([def(form.in_groups(), (format, Order::Int8), layouts[1])])
+    };
+    let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| of_format(form, format));
     let of_columns = |form| [1, 8].map(|columns| Form { columns, ..form });
     Form::all(caps).into_iter().flat_map(of_columns).flat_map(of_form).collect()
 }
@@ -238,8 +260,17 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
                 let Layout { dt_rank, state } = layout;
                 let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
-                let build = move |io: &mut Io| build(io, (form, format), (rows, inner), layout, eps);
+                let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, false), eps);
                 cases.push(Case::new("ssm_step", shape, build));
+            }
+            // What packs y is the same for all formats.
+            if matches!(format, WeightFormat::F32 | WeightFormat::Q4_0) {
+                let layout = Layout { dt_rank: 12, state: 16 };
+                for (rows, inner) in [(1, 1), (1, 70), (11, 160)] {
+                    let shape = format!("{form} {} {rows}x{inner}, y as int8", format.name());
+                    let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, true), Some(1e-5));
+                    cases.push(Case::new("ssm_step", shape, build));
+                }
             }
         }
     }
@@ -250,7 +281,7 @@ fn build(
     io: &mut Io,
     (form, format): (Form, WeightFormat),
     (rows, inner): (usize, usize),
-    layout: Layout,
+    (layout, packed): (Layout, bool),
     eps: Option<f32>,
 ) -> Result<()> {
     let Layout { dt_rank, state } = layout;
@@ -310,7 +341,10 @@ fn build(
         })
         .collect();
     let xg = io.rows_in("xg", &placed, 2 * gate)?.ordered(2 * gate, x_order);
-    let y = io.rows_out_order("y", &y, inner, TOLERANCE, y_order)?;
+    let y = match packed {
+        true => io.rows_out_int8("y", &y, inner)?,
+        false => io.rows_out_order("y", &y, inner, TOLERANCE, y_order)?,
+    };
     let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
     let (dt_bias, a_skip) = (io.input("dt_bias", &dt_bias)?, io.input("a_skip", &a_skip)?);
     let table: Vec<Row> = (0..size(rows)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();

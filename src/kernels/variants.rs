@@ -7,13 +7,14 @@ use super::{matmul, matvec, scan, ssm_step};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 
-/// How exact a product has to be where cooperative matrices make it; without them both are f32 all through.
+/// How exact products are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Math {
-    /// As f32: values that f16 does not hold are cut in two.
+    /// As f32. Where cooperative matrices make a product, values that f16 does not hold are cut in two.
     #[default]
     Exact,
-    /// Values rounded to f16, sums in f32.
+    /// x is rounded: in decode steps to int8 by groups of 32 values, where weights are multiples of codes; in prefill to f16, where
+    /// cooperative matrices make a product. Sums are f32.
     Fast,
 }
 
@@ -63,6 +64,8 @@ pub struct Variants {
 pub struct Sizes {
     /// Different ones, each once.
     pub matrices: Vec<(&'static str, Matrix)>,
+    /// All that leave what a product reads are cut by whole groups of rows.
+    pub by_groups: bool,
     /// Channels, D.
     pub channels: usize,
     /// States of each, N.
@@ -71,30 +74,42 @@ pub struct Sizes {
 
 impl Variants {
     /// Forms that run anywhere and ask nothing of the adapter.
-    pub fn portable(sizes: &Sizes) -> Self {
+    pub fn portable(sizes: &Sizes, math: Math) -> Self {
         let caps = Caps::portable();
-        Variants { matmul: matmul::Form::Direct, scan: scan::Form::Direct, ..Self::of(&caps, sizes) }
+        Variants { matmul: matmul::Form::Direct, scan: scan::Form::Direct, ..Self::of(&caps, sizes, math) }
     }
 
     /// What suits an adapter, by its type and what it can do, and a model: nothing that only a trial can tell.
-    pub fn of(caps: &Caps, sizes: &Sizes) -> Self {
-        let product = |(name, matrix): &(&'static str, Matrix)| StepProduct {
-            name,
-            matrix: *matrix,
-            form: matvec::Form::of(caps, matrix),
+    pub fn of(caps: &Caps, sizes: &Sizes, math: Math) -> Self {
+        // Fast arithmetic: what in_proj and the head read comes from out_proj, and what out_proj reads from the scan's step, each of
+        // which packs it. x_proj reads what in_proj leaves, whose lanes are far from each other.
+        let int8 = |name: &str, matrix: &Matrix| {
+            let packed = math == Math::Fast && sizes.by_groups && name != "x_proj";
+            packed && matvec::Form::of(caps, matrix).with_int8(caps, matrix.format).int8
+        };
+        let packs = sizes.matrices.iter().any(|(name, matrix)| *name != "out_proj" && int8(name, matrix));
+        let product = |(name, matrix): &(&'static str, Matrix)| {
+            let mut form = matvec::Form::of(caps, matrix);
+            if int8(name, matrix) {
+                form = form.with_int8(caps, matrix.format);
+            }
+            if *name == "out_proj" && packs {
+                form = form.in_groups(caps);
+            }
+            StepProduct { name, matrix: *matrix, form }
         };
         Variants {
             products: sizes.matrices.iter().map(product).collect(),
             step: ssm_step::Form::of(caps),
             matmul: matmul::Form::of(caps),
             scan: scan::Form::of(caps, sizes.channels, sizes.states),
-            math: Math::Exact,
+            math,
         }
     }
 
     /// [`Variants::of`], and cooperative matrices where they have won their trial on this device.
     pub fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
-        let variants = Variants { math, ..Self::of(gpu.caps(), sizes) };
+        let variants = Self::of(gpu.caps(), sizes, math);
         let trial = matmul::trial(gpu, math)?;
         Ok(match trial {
             Some(trial) => Variants { matmul: trial.winner(), ..variants },
@@ -102,9 +117,9 @@ impl Variants {
         })
     }
 
-    /// The product of a decode step with a matrix of the model that these were chosen for.
-    pub fn decode(&self, matrix: &Linear) -> Product {
-        let found = self.products.iter().find(|product| product.matrix == matrix.matrix());
+    /// The product of a decode step with a matrix of the model that these were chosen for, by what it is in the model.
+    pub fn decode(&self, name: &str, matrix: &Linear) -> Product {
+        let found = self.products.iter().find(|product| product.name == name && product.matrix == matrix.matrix());
         Product::Matvec(found.expect("forms are chosen for all matrices of a model").form)
     }
 

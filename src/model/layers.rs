@@ -142,17 +142,16 @@ impl Builder<'_> {
         batch: &Buf<Batch>,
     ) -> Result<()> {
         let config = self.config;
-        let product = |matrix: &Linear| (self.variants.decode(matrix), batch);
+        let product = |name: &str, matrix: &Linear| (self.variants.decode(name, matrix), batch);
+        let order = |name: &str, matrix: &Linear| self.variants.decode(name, matrix).order(matrix);
         let weights = self.weights;
         let normed = |parts| Prologue::Norm { squares: &on.squares, parts, eps: config.norm_eps };
         // What comes before a norm makes the stream ready for it, in the order of the product that reads it.
-        let of_layer = |layer: usize| -> (&Buf<f32>, &Linear) {
-            match weights.layers.get(layer) {
-                Some(layer) => (&layer.norm, &layer.in_proj),
-                None => (&weights.norm_f, &weights.head),
-            }
+        let of_layer = |layer: usize| match weights.layers.get(layer) {
+            Some(layer) => (&layer.norm, order("in_proj", &layer.in_proj)),
+            None => (&weights.norm_f, order("head", &weights.head)),
         };
-        let normed_of = |layer: usize| on.normed.ordered(config.hidden, of_layer(layer).1.order());
+        let normed_of = |layer: usize| on.normed.ordered(config.hidden, of_layer(layer).1);
         let mut normed_x = normed_of(0);
         let next = NextNorm { weight: of_layer(0).0, normed: &normed_x, squares: &on.squares };
         embed::record(plan, table, rows, &on.x[0], Some(next))?;
@@ -160,11 +159,11 @@ impl Builder<'_> {
         for (i, layer) in self.weights.layers.iter().enumerate() {
             let at = |name: &str| format!("layer.{i}.{name}");
             let (x, x_next) = (&on.x[i % 2], &on.x[(i + 1) % 2]);
-            let xg = on.xg.ordered(on.xg.width, layer.x_proj.order());
+            let xg = on.xg.ordered(on.xg.width, order("x_proj", &layer.x_proj));
             let mixer = (normed(parts), Epilogue::Mixer(self.conv(i), self.table));
-            layer.in_proj.record(plan, &at("in_proj"), (&normed_x, &xg), mixer, product(&layer.in_proj))?;
+            layer.in_proj.record(plan, &at("in_proj"), (&normed_x, &xg), mixer, product("in_proj", &layer.in_proj))?;
             let store = (Prologue::None, Epilogue::Store);
-            layer.x_proj.record(plan, &at("x_proj"), (&xg, &on.projected), store, product(&layer.x_proj))?;
+            layer.x_proj.record(plan, &at("x_proj"), (&xg, &on.projected), store, product("x_proj", &layer.x_proj))?;
             let step = SsmStep {
                 dt_proj: &layer.dt_proj,
                 dt_bias: &layer.dt_bias,
@@ -174,24 +173,24 @@ impl Builder<'_> {
                 eps: self.mixer_eps(),
                 versions: VERSIONS,
             };
-            let gated = on.gated.ordered(config.inner, layer.out_proj.order());
+            let gated = on.gated.ordered(config.inner, order("out_proj", &layer.out_proj));
             let operands = (&on.projected, &xg, &gated);
             step.record(plan, &at("ssm_step"), operands, (self.variants.step, batch), self.table)?;
             normed_x = normed_of(i + 1);
             let next = NextNorm { weight: of_layer(i + 1).0, normed: &normed_x, squares: &on.squares };
             let residual = (Prologue::None, Epilogue::ResidualNorm(x, next));
-            let out_proj = product(&layer.out_proj);
+            let out_proj = product("out_proj", &layer.out_proj);
             layer.out_proj.record(plan, &at("out_proj"), (&gated, x_next), residual, out_proj)?;
             parts = self.square_parts(&layer.out_proj);
         }
         let head = &weights.head;
         let then = (normed(parts), Epilogue::Logits(self.table, VERSIONS));
-        head.record(plan, "logits", (&normed_x, &self.state.logits), then, product(head))
+        head.record(plan, "logits", (&normed_x, &self.state.logits), then, product("head", head))
     }
 
     /// Parts in which an out_proj leaves the squares of a token.
     fn square_parts(&self, out_proj: &Linear) -> usize {
-        match self.variants.decode(out_proj) {
+        match self.variants.decode("out_proj", out_proj) {
             Product::Matvec(form) => out_proj.square_parts(form.square_rows as usize),
             Product::Matmul(_) => unreachable!("a decode step multiplies by matvec"),
         }

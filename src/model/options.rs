@@ -22,7 +22,7 @@ pub struct ForwardOptions {
     /// Segments that the scan cuts a full chunk into. [`AUTOMATIC`]: as many as suit the adapter and the model's shape, one on
     /// a CPU.
     pub segments: usize,
-    /// Class of arithmetic, where the adapter offers a choice.
+    /// Class of arithmetic.
     pub math: Math,
     /// How the forms of kernels are chosen.
     pub tune: Tune,

@@ -38,10 +38,15 @@ pub(super) fn variants(
     weights: &Arc<Weights>,
     options: ForwardOptions,
 ) -> Result<Variants> {
-    let sizes = Sizes { matrices: weights.step_matrices(), channels: config.inner, states: config.state };
+    let sizes = Sizes {
+        matrices: weights.step_matrices(),
+        by_groups: weights.cut_by_groups(),
+        channels: config.inner,
+        states: config.state,
+    };
     let table = || Variants::tried(gpu, options.math, &sizes);
     match options.tune {
-        Tune::Off => Ok(Variants { math: options.math, ..Variants::portable(&sizes) }),
+        Tune::Off => Ok(Variants::portable(&sizes, options.math)),
         Tune::Static => table(),
         Tune::Auto => {
             let start = table()?;
@@ -111,7 +116,7 @@ impl Tuner<'_> {
     /// The products of a decode step: the n-th candidates of all matrices at once.
     fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let candidates: Vec<Vec<matvec::Form>> =
-            start.products.iter().map(|p| matvec::Form::candidates(self.gpu.caps(), &p.matrix)).collect();
+            start.products.iter().map(|p| p.form.candidates(self.gpu.caps(), &p.matrix)).collect();
         let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); candidates.len()];
         for n in 0..most {
@@ -198,7 +203,7 @@ fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants>
     let mut variants = start.clone();
     for product in &mut variants.products {
         let name = named(&product.to_string())?;
-        let candidates = matvec::Form::candidates(gpu.caps(), &product.matrix);
+        let candidates = product.form.candidates(gpu.caps(), &product.matrix);
         product.form = candidates.into_iter().find(|form| form.to_string() == name)?;
     }
     let step = ssm_step::Form::all(gpu.caps()).into_iter();

@@ -396,11 +396,16 @@ impl Weights {
             .flat_map(|layer| [("in_proj", &layer.in_proj), ("x_proj", &layer.x_proj), ("out_proj", &layer.out_proj)]);
         let mut matrices: Vec<(&'static str, Matrix)> = Vec::new();
         for (name, matrix) in of_layers.chain([("head", &*self.head)]) {
-            if !matrices.iter().any(|(_, known)| *known == matrix.matrix()) {
+            if !matrices.contains(&(name, matrix.matrix())) {
                 matrices.push((name, matrix.matrix()));
             }
         }
         matrices
+    }
+
+    /// Whether the matrices that leave what a decode step's products read are cut by whole groups of rows.
+    pub fn cut_by_groups(&self) -> bool {
+        self.layers.iter().all(|layer| layer.dt_proj.cut_by_groups() && layer.out_proj.cut_by_groups())
     }
 
     /// Whether the head is the embedding.

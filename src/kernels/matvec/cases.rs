@@ -60,7 +60,66 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
             cases.push(Case::new("matvec", shape, build));
         }
     }
+    cases.extend(fast_cases(caps));
     cases
+}
+
+/// Cases of fast arithmetic: x as int8, y packed as int8, or both. The twin multiplies with what int8 leaves of x; one case a format
+/// says how far that is from x.
+fn fast_cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for format in WeightFormat::ALL {
+        let some = matches!(format, WeightFormat::F32 | WeightFormat::Q4_0);
+        for (i, form) in Form::all_fast(caps, format).into_iter().enumerate() {
+            if caps.cpu && i > 1 && !some {
+                continue; // its driver takes seconds to compile each
+            }
+            let product = Product::Matvec(form);
+            let tokens = if some { 17 } else { 1 };
+            if form.packs() && (form.int8 || some) {
+                for (tokens, rows, columns) in [(tokens, 45, 70), (1, 1, 1), (1, 300, 129)] {
+                    let shape = format!("{form} {format} residual {tokens}x{rows}x{columns}");
+                    let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
+                    cases.push(Case::new("matvec", shape, build));
+                }
+            }
+            if form.int8 && !form.packs() {
+                let name = form.to_string();
+                let which = if i == 0 { product::Cases::All } else { product::Cases::Few };
+                let most_tokens = |_| if i == 0 && some { usize::MAX } else { 1 };
+                let (formats, epilogues) = ([format], [EpilogueKind::Store]);
+                cases.extend(product::cases("matvec", &name, (product, &formats), &epilogues, (which, &most_tokens)));
+                if some {
+                    let shape = format!("{form} {format} logits 9x44x129");
+                    let build = move |io: &mut Io| build_normed(io, product, format, (9, 44, 129), Then::Logits);
+                    cases.push(Case::new("matvec", shape, build));
+                }
+                if i == 0 {
+                    let shape = format!("{form} {format} against x in f32");
+                    cases.push(Case::new("matvec", shape, move |io: &mut Io| build_rounding(io, product, format)));
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// How far a product is from one of the same x in f32.
+fn build_rounding(io: &mut Io, product: Product, format: WeightFormat) -> Result<()> {
+    // Uniform values below 1 are rounded to multiples of 1/127: an nmse of 1/(12 * 127^2) over 1/3. Sums of 540 products are off by
+    // 0.03 in the root mean square, and up to five times that.
+    const ROUNDING: Tolerance = Tolerance { nmse: 2e-5, abs: 0.15, rel: 0.0 };
+    let (tokens, rows, columns) = (3, 137, 540);
+    let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
+    let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
+    let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
+    let y = product::cpu(&wide(&x), &tensor.to_f32(), columns);
+    io.rows = tokens;
+    let x = io.rows_in_order("x", &x, columns, product.order(&matrix))?;
+    let y = io.rows_out("y", &y, rows, ROUNDING)?;
+    let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
+    matrix.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (product, &batch))
 }
 
 /// What becomes of a product of a normed x.
@@ -91,13 +150,14 @@ fn build_normed(
         let sum: f64 = parts.iter().map(|v| f64::from(*v)).sum();
         1.0 / (sum / columns as f64 + 1e-5).sqrt()
     });
-    let product_of_norm: Vec<f64> = product::cpu(&wide(&x), &tensor.to_f32(), columns)
-        .chunks_exact(rows)
-        .zip(scales)
-        .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
-        .collect();
+    let product_of_norm: Vec<f64> =
+        product::cpu(&wide(&product::seen(product, &x, columns)), &tensor.to_f32(), columns)
+            .chunks_exact(rows)
+            .zip(scales)
+            .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
+            .collect();
     io.rows = tokens;
-    let x = io.rows_in_order("x", &x, columns, matrix.order())?;
+    let x = io.rows_in_order("x", &x, columns, product.order(&matrix))?;
     // What fills a token's up to whole vec4s may be anything.
     let filled: Vec<f32> = squares.chunks_exact(parts).flat_map(|parts| [parts, &[1e9]].concat()).collect();
     let squares = io.input("squares", &filled)?;
@@ -158,16 +218,20 @@ fn build_residual(
     format: WeightFormat,
     (tokens, rows, columns): (usize, usize, usize),
 ) -> Result<()> {
+    let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
     let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
+    if form.packs() && !matrix.cut_by_groups() {
+        // An adapter that binds less than a group of rows.
+        return build_residual(io, product, format, (tokens, 1, columns));
+    }
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
     let weight = io.random.uniforms(rows, -1.0, 1.0);
-    let mut y = product::cpu(&wide(&x), &tensor.to_f32(), columns);
+    let mut y = product::cpu(&wide(&product::seen(product, &x, columns)), &tensor.to_f32(), columns);
     y.iter_mut().zip(&residual).for_each(|(y, residual)| *y += f64::from(*residual));
     let normed: Vec<f64> = y.iter().zip(wide(&weight).iter().cycle()).map(|(y, weight)| y * weight).collect();
-    let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
     let square_rows = form.square_rows as usize;
     let mut squares = Vec::new();
     for row in y.chunks_exact(rows) {
@@ -180,11 +244,14 @@ fn build_residual(
         squares.resize(squares.len().next_multiple_of(4), None);
     }
     io.rows = tokens;
-    let x = io.rows_in_order("x", &x, columns, matrix.order())?;
+    let x = io.rows_in_order("x", &x, columns, product.order(&matrix))?;
     let residual = io.rows_in("residual", &residual, rows)?;
     let y = io.rows_out("y", &y, rows, TOLERANCE)?;
     let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
-    let normed = io.rows_out_order("normed", &normed, rows, TOLERANCE, order)?;
+    let normed = match form.packs() {
+        true => io.rows_out_int8("normed", &normed, rows)?,
+        false => io.rows_out_order("normed", &normed, rows, TOLERANCE, order)?,
+    };
     // A square is off by twice what its root is, times the root: up to about 20 here.
     let tolerance = Tolerance { abs: 40.0 * TOLERANCE.abs, rel: 1e-5, ..TOLERANCE };
     let squares = io.output("squares", squares, tolerance)?;

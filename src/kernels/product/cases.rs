@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::kernels::case::{Case, Io, Tolerance, wide};
 use crate::kernels::linear::Linear;
-use crate::kernels::{Batch, size, softplus};
+use crate::kernels::{Batch, int8, size, softplus};
 
 /// How many cases a form gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,14 @@ pub(in crate::kernels) fn cases(
     cases
 }
 
+/// x `[tokens, columns]` as the product gets it: what int8 leaves of it, where it is packed so.
+pub(in crate::kernels) fn seen(product: Product, x: &[f32], columns: usize) -> Vec<f32> {
+    match product {
+        Product::Matvec(form) if form.int8 => x.chunks_exact(columns).flat_map(int8::rounded).collect(),
+        _ => x.to_vec(),
+    }
+}
+
 /// Tokens and rows of W whose values are far apart, from 2^-40 to 2^40: beyond f16 at both ends. All values are positive, so
 /// that every y is right in the relative sense.
 fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usize) -> Result<()> {
@@ -71,7 +79,7 @@ fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usiz
     let bytes = format.encode(&weights, columns);
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let linear = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
-    let y = cpu(&wide(&x), &tensor.to_f32(), columns);
+    let y = cpu(&wide(&seen(product, &x, columns)), &tensor.to_f32(), columns);
     io.rows = tokens;
     let x = io.rows_in_order("x", &x, columns, product.order(&linear))?;
     let y = io.rows_out("y", &y, rows, if fast(product) { FAST } else { EXACT })?;
@@ -111,7 +119,7 @@ fn build(
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
     let bias = io.random.uniforms(rows, -8.0, 8.0);
-    let mut y = cpu(&wide(&x), &tensor.to_f32(), columns);
+    let mut y = cpu(&wide(&seen(product, &x, columns)), &tensor.to_f32(), columns);
     for (i, y) in y.iter_mut().enumerate() {
         *y = match epilogue {
             EpilogueKind::Store => *y,
