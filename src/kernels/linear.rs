@@ -7,6 +7,7 @@ use super::{Part, file};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Gpu, Source, UPLOAD_PIECE, Uploads, Usage, wgsl};
+use std::sync::OnceLock;
 
 /// The parts that read weights of a format: they bind them in group 1 and unpack a unit at a time.
 pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
@@ -81,6 +82,8 @@ pub struct Linear {
     rows: usize,
     columns: usize,
     shards: Vec<Shard>,
+    /// See [`Linear::row_tops`].
+    pub(super) tops: OnceLock<Vec<Buf<u32>>>,
 }
 
 /// Some rows of a [`Linear`], in a buffer of their own.
@@ -139,7 +142,7 @@ impl Linear {
             }
             shards.push(Shard { weight, first, rows });
         }
-        Ok(Linear { name: tensor.name.clone(), format, rows, columns, shards })
+        Ok(Linear { name: tensor.name.clone(), format, rows, columns, shards, tops: OnceLock::new() })
     }
 
     /// A matrix of made-up weights, written on the device.
@@ -155,7 +158,7 @@ impl Linear {
             made_up.write(gpu, (first, rows), &weight)?;
             shards.push(Shard { weight, first, rows });
         }
-        Ok(Linear { name: name.to_owned(), format, rows, columns, shards })
+        Ok(Linear { name: name.to_owned(), format, rows, columns, shards, tops: OnceLock::new() })
     }
 
     /// Rows of the matrix: values of y.

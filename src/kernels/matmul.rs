@@ -1,15 +1,15 @@
 //! `matmul`: products of a weight matrix with the tokens of a prefill chunk, bound by arithmetic.
 
-use super::case::{Case, Io, Random, wide};
-use super::linear::Linear;
-use super::product::{self, Epilogue, EpilogueKind, Product, Prologue, Shape};
+mod trial;
+
+pub use trial::{Outcome, Trial, trial};
+
+use super::case::{Case, Io};
+use super::file;
+use super::product::{self, EpilogueKind, Product, Shape};
 use super::variants::Math;
-use super::{Activation, Batch, file, size};
-use crate::error::{Error, Result};
-use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Caps, Coop, Count, Gpu, KernelDef, Part, Plan, Usage, wgsl};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use crate::format::WeightFormat;
+use crate::gpu::{Binding, Caps, Coop, Count, KernelDef, Part, wgsl};
 
 /// Lanes of a workgroup of the direct form, and tokens that it takes; TOKENS in the shader.
 const DIRECT_LANES: u32 = 32;
@@ -18,6 +18,9 @@ const DIRECT_TOKENS: u32 = 8;
 const SHARED_TOKENS: u32 = 16;
 /// Rows of y that a lane of either makes; LANE_ROWS in the shaders.
 const LANE_ROWS: u32 = 4;
+
+/// Fewer rows than this leave most of a large GPU idle in large tiles of cooperative matrices.
+const FEW_ROWS: usize = 2048;
 
 /// Rows from which tiles of 128 give every part of a large GPU something to do.
 const LARGE_ROWS: usize = 4096;
@@ -35,8 +38,65 @@ pub enum Form {
         /// 1 or 2.
         blocks: u32,
     },
-    /// A workgroup of four subgroups makes a tile by cooperative matrices.
-    Coop(Coop, Math),
+    /// Subgroups of a workgroup make a tile by cooperative matrices: this one, or what suits the matrix and the tokens.
+    Coop(Coop, Math, Option<Tile>),
+}
+
+/// What a workgroup makes by cooperative matrices: blocks of 4 x 2 matrices, tokens by rows, a subgroup each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Blocks over tokens.
+    pub token_blocks: u32,
+    /// Blocks over rows.
+    pub row_blocks: u32,
+}
+
+impl Tile {
+    /// 128 x 128 with matrices of 16: what was fastest on an H200 where x is cut in two, as far as its products have rows for it.
+    pub const LARGE: Tile = Tile { token_blocks: 2, row_blocks: 4 };
+    /// For few tokens.
+    pub const FLAT: Tile = Tile { token_blocks: 1, row_blocks: 4 };
+    /// For few rows.
+    pub const SMALL: Tile = Tile { token_blocks: 1, row_blocks: 2 };
+    /// What every adapter has memory for.
+    pub const LEAST: Tile = Tile { token_blocks: 1, row_blocks: 1 };
+
+    /// Every one that some adapter gets.
+    pub const ALL: [Tile; 5] =
+        [Self::LARGE, Tile { token_blocks: 2, row_blocks: 2 }, Self::FLAT, Self::SMALL, Self::LEAST];
+
+    fn subgroups(self) -> u32 {
+        self.token_blocks * self.row_blocks
+    }
+
+    fn tokens(self, coop: Coop) -> u32 {
+        4 * coop.size * self.token_blocks
+    }
+
+    fn rows(self, coop: Coop) -> u32 {
+        2 * coop.size * self.row_blocks
+    }
+
+    /// Whether an adapter has the lanes and the memory for it: a line of 32 values, filled up by 16 bytes, of each token and row,
+    /// high and low; then a matrix of up to four subgroups, and the table of nf4 and fp4.
+    fn fits(self, caps: &Caps, coop: Coop, splits: [bool; 2]) -> bool {
+        let [x, w] = splits.map(|split| if split { 2 } else { 1 });
+        let lines = x * self.tokens(coop) + w * self.rows(coop);
+        let bytes = 80 * lines + 16 + 4 * self.subgroups().min(4) * coop.size.pow(2) + 64;
+        bytes <= caps.workgroup_bytes && coop.lanes * self.subgroups() <= caps.max_lanes
+    }
+}
+
+/// Whether x and W are each cut into a high and a low part.
+fn splits(math: Math, format: WeightFormat) -> [bool; 2] {
+    let exact = math == Math::Exact;
+    // The others have more digits than f16, a scale and a code together.
+    [exact, exact && !matches!(format, WeightFormat::F16 | WeightFormat::Bf16)]
+}
+
+/// Whether weights of a format are scaled: all but what f16 has the range of.
+pub(super) fn scales_rows(format: WeightFormat) -> bool {
+    format != WeightFormat::F16
 }
 
 /// Lanes of a subgroup of [`Form::Shared`]; SUBGROUP in the shader.
@@ -65,18 +125,45 @@ impl Form {
         if can_share(caps) {
             all.push(Form::Shared);
         }
-        all.extend(
-            caps.coop.into_iter().flat_map(|coop| [Form::Coop(coop, Math::Exact), Form::Coop(coop, Math::Fast)]),
-        );
+        let of_coop = |coop| [Math::Exact, Math::Fast].map(|math| Form::Coop(coop, math, None));
+        all.extend(caps.coop.into_iter().flat_map(of_coop));
         all
     }
 
-    /// This form for a matrix of so many rows: few rows are cut into smaller tiles.
-    pub(super) fn for_rows(self, rows: usize) -> Self {
+    /// This form with each tile that the adapter has room for, where it has some.
+    fn tiles(self, caps: &Caps) -> Vec<Self> {
         match self {
-            Form::Tiled { .. } if rows < LARGE_ROWS => Form::Tiled { blocks: 1 },
-            form => form,
+            Form::Coop(coop, math, None) => {
+                let fitting = Tile::ALL.into_iter().filter(|tile| tile.fits(caps, coop, [math == Math::Exact; 2]));
+                fitting.map(|tile| Form::Coop(coop, math, Some(tile))).collect()
+            }
+            form => vec![form],
         }
+    }
+
+    /// This form for a matrix of so many rows, by the tokens of a run with the most that each is for: few rows, and few tokens, are
+    /// cut into smaller tiles.
+    pub(super) fn for_matrix(self, caps: &Caps, format: WeightFormat, rows: usize) -> Vec<(u32, Self)> {
+        match self {
+            Form::Tiled { .. } if rows < LARGE_ROWS => vec![(u32::MAX, Form::Tiled { blocks: 1 })],
+            Form::Coop(coop, math, None) => {
+                let fitting = |tiles: &[Tile]| {
+                    let mut tiles = tiles.iter().filter(|tile| tile.fits(caps, coop, splits(math, format)));
+                    Form::Coop(coop, math, Some(tiles.next().copied().unwrap_or(Tile::LEAST)))
+                };
+                if rows < FEW_ROWS {
+                    return vec![(u32::MAX, fitting(&[Tile::SMALL]))];
+                }
+                let few = (Tile::FLAT.tokens(coop), fitting(&[Tile::FLAT, Tile::SMALL]));
+                vec![few, (u32::MAX, fitting(&Tile::ALL))]
+            }
+            form => vec![(u32::MAX, form)],
+        }
+    }
+
+    /// Whether it takes exponents of x and W, see [`super::tops`].
+    pub(super) fn takes_tops(self) -> bool {
+        matches!(self, Form::Coop(..))
     }
 
     pub(super) fn def(self, format: WeightFormat, mut parts: Vec<Part>, bindings: Vec<Binding>) -> KernelDef {
@@ -93,16 +180,18 @@ impl Form {
                 parts.push(file(wgsl!("matmul_tiled.wgsl")));
                 KernelDef::new("matmul", parts, bindings).consts(&[("BLOCKS", blocks)])
             }
-            Form::Coop(coop, math) => {
+            Form::Coop(coop, math, tile) => {
+                let tile = tile.unwrap_or(Tile::LEAST);
                 let sizes = if coop.size == 16 { wgsl!("lib/coop_16.wgsl") } else { wgsl!("lib/coop_8.wgsl") };
-                parts.extend([file(sizes), file(wgsl!("matmul_coop.wgsl"))]);
-                let exact = math == Math::Exact;
+                parts.extend([wgsl!("lib/exponents.wgsl"), wgsl!("matmul_coop.wgsl"), sizes].map(file));
+                let [split_x, split_w] = splits(math, format).map(u32::from);
                 KernelDef::new("matmul", parts, bindings).coop().consts(&[
-                    ("WG", 4 * coop.lanes),
-                    ("SPLIT_X", exact.into()),
-                    // The others have more digits than f16, a scale and a code together.
-                    ("SPLIT_W", (exact && !matches!(format, WeightFormat::F16 | WeightFormat::Bf16)).into()),
-                    ("SCALE_W", (format != WeightFormat::F16).into()),
+                    ("WG", coop.lanes * tile.subgroups()),
+                    ("TOKEN_BLOCKS", tile.token_blocks),
+                    ("ROW_BLOCKS", tile.row_blocks),
+                    ("SPLIT_X", split_x),
+                    ("SPLIT_W", split_w),
+                    ("SCALE_W", scales_rows(format).into()),
                 ])
             }
         }
@@ -114,7 +203,10 @@ impl Form {
             Form::Direct => tile(DIRECT_LANES * LANE_ROWS, DIRECT_TOKENS),
             Form::Shared => tile(SHARED_LANES * LANE_ROWS, SHARED_TOKENS),
             Form::Tiled { blocks } => tile(64 * blocks, 64 * blocks),
-            Form::Coop(coop, _) => tile(4 * coop.size, 4 * coop.size),
+            Form::Coop(coop, _, of) => {
+                let of = of.unwrap_or(Tile::LEAST);
+                tile(of.rows(coop), of.tokens(coop))
+            }
         }
     }
 }
@@ -125,7 +217,10 @@ impl std::fmt::Display for Form {
             Form::Direct => f.write_str("direct"),
             Form::Shared => f.write_str("shared"),
             Form::Tiled { blocks } => write!(f, "tiled {}", 64 * blocks),
-            Form::Coop(coop, math) => write!(f, "coop {} {math}", coop.size),
+            Form::Coop(coop, math, tile) => {
+                write!(f, "coop {} {math}", coop.size)?;
+                tile.map_or(Ok(()), |tile| write!(f, " {}x{}", tile.tokens(*coop), tile.rows(*coop)))
+            }
         }
     }
 }
@@ -140,7 +235,7 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
         };
         WeightFormat::ALL.into_iter().flat_map(def)
     };
-    Form::all(caps).into_iter().flat_map(of_form).collect()
+    Form::all(caps).into_iter().flat_map(|form| form.tiles(caps)).flat_map(of_form).collect()
 }
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
@@ -149,8 +244,8 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
         let product = Product::Matmul(form);
         // Classes of arithmetic are reported apart: each has an error of its own.
         let kernel = match form {
-            Form::Coop(_, Math::Exact) => "matmul_coop",
-            Form::Coop(_, Math::Fast) => "matmul_coop_fast",
+            Form::Coop(_, Math::Exact, _) => "matmul_coop",
+            Form::Coop(_, Math::Fast, _) => "matmul_coop_fast",
             _ => "matmul",
         };
         cases.extend(product::cases(
@@ -160,146 +255,20 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             &EPILOGUES,
             (product::Cases::All, &|_| usize::MAX),
         ));
+        // Tiles differ in how lines are brought, which depends on the length of a unit, and on what is cut in two.
+        for tile in form.tiles(caps).into_iter().filter(|tile| *tile != form) {
+            let formats = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0, WeightFormat::Nf4];
+            let product = Product::Matmul(tile);
+            cases.extend(product::cases(
+                kernel,
+                &tile.to_string(),
+                (product, &formats),
+                &[EpilogueKind::Store],
+                (product::Cases::Few, &|_| usize::MAX),
+            ));
+        }
         let softplus = move |io: &mut Io| product::build_softplus(io, product);
         cases.push(Case::new(kernel, format!("{form} softplus over its range"), softplus));
     }
     cases
-}
-
-/// How a trial of cooperative matrices ended.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// They are right, and faster than the other form.
-    Won,
-    /// They are right, but not faster.
-    Slower,
-    /// They are wrong: what was found.
-    Wrong(String),
-    /// They could not be run: what the driver said.
-    Refused(String),
-}
-
-/// A product by cooperative matrices, held against the same by the form that the adapter's type suggests.
-#[derive(Debug, Clone)]
-pub struct Trial {
-    /// Cooperative matrices.
-    pub coop: Form,
-    /// The form beside them.
-    pub other: Form,
-    /// Time of the product by each, the best of a few; zero where it was not taken.
-    pub times: [Duration; 2],
-    /// Which one is to be used, and why.
-    pub outcome: Outcome,
-}
-
-impl Trial {
-    /// The form to use.
-    pub fn winner(&self) -> Form {
-        if self.outcome == Outcome::Won { self.coop } else { self.other }
-    }
-}
-
-impl std::fmt::Display for Trial {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [coop, other] = self.times.map(|time| time.as_micros());
-        let (name, beside) = (self.coop, self.other);
-        match &self.outcome {
-            Outcome::Won => write!(f, "{name} is used: {coop} us, {beside} {other} us"),
-            Outcome::Slower => write!(f, "{beside} is used: {other} us, {name} {coop} us"),
-            Outcome::Wrong(what) => write!(f, "{beside} is used: {name} is wrong on this adapter: {what}"),
-            Outcome::Refused(what) => write!(f, "{beside} is used: {name} does not run on this adapter: {what}"),
-        }
-    }
-}
-
-/// The trial of cooperative matrices on this device, run once and kept; `None` where it has none.
-pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
-    let Some(coop) = gpu.caps().coop else { return Ok(None) };
-    let (coop, other) = (Form::Coop(coop, math), Form::of(gpu.caps()));
-    gpu.finding(&format!("trial of {}", coop), || run_trial(gpu, coop, other)).map(Some)
-}
-
-fn run_trial(gpu: &Gpu, coop: Form, other: Form) -> Result<Trial> {
-    let trial = |times, outcome| Ok(Trial { coop, other, times, outcome });
-    let race = Race::new(gpu)?;
-    let plans = match race.plan(coop) {
-        Ok(plan) => [plan, race.plan(other)?],
-        Err(Error::Gpu { problem, .. }) => return trial([Duration::ZERO; 2], Outcome::Refused(problem)),
-        Err(error) => return Err(error),
-    };
-    for (form, plan) in [coop, other].into_iter().zip(&plans) {
-        if let Some(wrong) = race.wrong(form, plan)? {
-            return trial([Duration::ZERO; 2], Outcome::Wrong(wrong));
-        }
-    }
-    let mut times = [Duration::MAX; 2];
-    for _ in 0..5 {
-        for (best, plan) in times.iter_mut().zip(&plans) {
-            *best = (*best).min(race.time(plan)?);
-        }
-    }
-    trial(times, if times[0] < times[1] { Outcome::Won } else { Outcome::Slower })
-}
-
-/// The product of a trial: of a size that keeps a GPU busy for longer than a submission takes, in the format that models
-/// come in.
-struct Race {
-    gpu: Gpu,
-    linear: Linear,
-    x: Activation,
-    y: Activation,
-    batch: crate::gpu::Buf<Batch>,
-    /// The twin's values for every so many tokens.
-    expected: Vec<f64>,
-}
-
-impl Race {
-    const TOKENS: usize = 256;
-    const ROWS: usize = 2048;
-    const COLUMNS: usize = 512;
-    /// One token of this many is held against the twin.
-    const JUDGED: usize = 64;
-
-    fn new(gpu: &Gpu) -> Result<Self> {
-        let mut random = Random::new(1);
-        let bytes = WeightFormat::Bf16.encode(&random.uniforms(Self::ROWS * Self::COLUMNS, -1.0, 1.0), Self::COLUMNS);
-        let tensor = Tensor::of_blocks("W", "trial", WeightFormat::Bf16, &[Self::ROWS, Self::COLUMNS], &bytes);
-        let values = random.uniforms(Self::TOKENS * Self::COLUMNS, -1.0, 1.0);
-        let x = Activation::new(gpu, "trial x", Self::TOKENS, Self::COLUMNS)?;
-        gpu.write(&x.buf, 0, &values)?;
-        let judged: Vec<f32> = values.chunks_exact(Self::COLUMNS).step_by(Self::JUDGED).flatten().copied().collect();
-        Ok(Race {
-            gpu: gpu.clone(),
-            linear: Linear::load(gpu, &tensor, &mut |_| {})?,
-            x,
-            y: Activation::new(gpu, "trial y", Self::TOKENS, Self::ROWS)?,
-            batch: gpu.upload("trial", &[Batch { rows: size(Self::TOKENS), ..Default::default() }], Usage::Uniform)?,
-            expected: product::cpu(&wide(&judged), &tensor.to_f32(), Self::COLUMNS),
-        })
-    }
-
-    fn plan(&self, form: Form) -> Result<Plan> {
-        let mut plan = Plan::new(&self.gpu, "trial");
-        let product = (Product::Matmul(form), &self.batch);
-        self.linear.record(&mut plan, "y", (&self.x, &self.y), (Prologue::None, Epilogue::Store), product)?;
-        Ok(plan)
-    }
-
-    /// What is wrong with a form's y, if anything.
-    fn wrong(&self, form: Form, plan: &Plan) -> Result<Option<String>> {
-        let tolerance = product::tolerance(Product::Matmul(form), Self::COLUMNS);
-        plan.run(Self::TOKENS)?;
-        let y = pollster::block_on(self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS))?;
-        let judged: Vec<f32> = y.chunks_exact(Self::ROWS).step_by(Self::JUDGED).flatten().copied().collect();
-        let expected: Vec<_> = self.expected.iter().copied().map(Some).collect();
-        let fault = super::case::compare(&form.to_string(), &judged, &expected, tolerance).err();
-        Ok(fault.map(|fault| fault.to_string()))
-    }
-
-    fn time(&self, plan: &Plan) -> Result<Duration> {
-        let start = Instant::now();
-        plan.run(Self::TOKENS)?;
-        pollster::block_on(self.gpu.read(&self.y.buf, 0..1))?;
-        Ok(start.elapsed())
-    }
 }

@@ -15,6 +15,7 @@ pub mod scan;
 pub mod select;
 pub mod ssm_step;
 pub mod stream;
+pub mod tops;
 pub mod variants;
 
 use crate::error::Result;
@@ -178,6 +179,7 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (select::defs(), select::cases()),
         (fill::defs(), fill::cases()),
         (stream::defs(), stream::cases()),
+        (tops::defs(), tops::cases()),
     ];
     all.extend(scan::Form::all(caps).into_iter().map(|form| (scan::defs(form), scan::cases(form))));
     all

@@ -9,7 +9,9 @@ use super::case::Tolerance;
 use super::conv::Conv;
 use super::linear::{Linear, dot_parts, weights_bindings, weights_parts};
 use super::variants::Math;
-use super::{Activation, BATCH, Batch, MATH, Order, PLACED, ROW, ROW_ALIGN, Row, file, floats, matmul, matvec, size};
+use super::{
+    Activation, BATCH, Batch, MATH, Order, PLACED, ROW, ROW_ALIGN, Row, file, floats, matmul, matvec, size, tops,
+};
 use crate::error::Result;
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -72,6 +74,11 @@ impl Product {
             Product::Matvec(form) => form.order(matrix.format()),
             Product::Matmul(_) => Order::Plain,
         }
+    }
+
+    /// Whether it takes exponents of x and W, see [`super::tops`].
+    fn takes_tops(self) -> bool {
+        matches!(self, Product::Matmul(form) if form.takes_tops())
     }
 }
 
@@ -213,6 +220,9 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
     if squares.is_some() {
         def.weights.push(Binding::read("squares"));
     }
+    if product.takes_tops() {
+        def.weights.extend(["x_tops", "w_tops"].map(Binding::read));
+    }
     def
 }
 
@@ -229,7 +239,7 @@ impl Linear {
         assert!(x.width >= self.columns() && y.width >= self.rows(), "{}: x or y is too narrow", self.name);
         assert_eq!(x.order, product.order(self), "{}: x lies otherwise than it is read", self.name);
         let (product, square_rows) = match product {
-            Product::Matmul(form) => (Product::Matmul(form.for_rows(self.rows())), 1),
+            Product::Matmul(_) => (product, 1),
             Product::Matvec(form) => {
                 let packed = epilogue.kind() == EpilogueKind::ResidualNormInt8;
                 assert_eq!(form.packs(), packed, "{}: what it makes is packed otherwise than it is read", self.name);
@@ -253,9 +263,15 @@ impl Linear {
             squares: squares.map(|_| squares_in),
             epilogue: epilogue.kind(),
         };
+        let gpu = plan.gpu().clone();
+        let x_tops = product.takes_tops().then(|| tops::record(plan, label, x, batch)).transpose()?;
+        let w_tops = match product.takes_tops() && matmul::scales_rows(self.format()) {
+            true => Some(self.row_tops(&gpu)?),
+            false => None,
+        };
         let parts_out = self.square_parts(square_rows);
         let mut first_square = 0;
-        for shard in self.shards() {
+        for (s, shard) in self.shards().iter().enumerate() {
             let params = Params {
                 units: size(self.format().row_units(self.columns())),
                 columns: size(self.columns()),
@@ -280,6 +296,11 @@ impl Linear {
                 ("weight", shard.weight.bind()),
             ];
             bound.extend(squares.map(|squares| ("squares", squares.bind())));
+            if let Some(x_tops) = &x_tops {
+                // Where W is not scaled nothing is read there.
+                let w_tops = w_tops.map_or(x_tops, |tops| &tops[s]);
+                bound.extend([("x_tops", x_tops.bind()), ("w_tops", w_tops.bind())]);
+            }
             let mut row_bytes = floats(self.columns() + shard.rows + squares_in);
             let mut bytes = shard.rows * self.format().device_row_bytes(self.columns());
             match epilogue {
@@ -326,7 +347,13 @@ impl Linear {
                     };
                     form.by_rows(self.format()).map(choice).collect()
                 }
-                Product::Matmul(form) => vec![Choice::only(def(product, shape), form.grid(shard.rows))],
+                Product::Matmul(form) => {
+                    let choice = |(most_rows, form): (u32, matmul::Form)| {
+                        let def = def(Product::Matmul(form), shape);
+                        Choice { most_rows, ..Choice::only(def, form.grid(shard.rows)) }
+                    };
+                    form.for_matrix(gpu.caps(), self.format(), self.rows()).into_iter().map(choice).collect()
+                }
             };
             let macs = (shard.rows * self.columns()) as u64;
             let cost = Cost { macs, bytes: bytes as u64, row_bytes: row_bytes as u64 };
@@ -359,14 +386,19 @@ const FAST: Tolerance = Tolerance { nmse: 3e-7, abs: 6e-3, rel: 1e-3 };
 
 /// Whether x is rounded to f16. Where it is int8, the twin multiplies with what is left of it.
 fn fast(product: Product) -> bool {
-    matches!(product, Product::Matmul(matmul::Form::Coop(_, Math::Fast)))
+    matches!(product, Product::Matmul(matmul::Form::Coop(_, Math::Fast, _)))
 }
 
 /// How far a product's form may be from the twin.
 pub(super) fn tolerance(product: Product, columns: usize) -> Tolerance {
-    if !fast(product) {
-        return TOLERANCE;
-    }
     // What roundings add up to grows as the root of their number.
-    Tolerance { abs: FAST.abs * (columns as f64 / 129.0).sqrt().max(1.0), ..FAST }
+    let more = (columns as f64 / 129.0).max(1.0);
+    match product {
+        _ if fast(product) => Tolerance { abs: FAST.abs * more.sqrt(), ..FAST },
+        // Units that multiply matrices may cut their sums off instead of rounding them.
+        Product::Matmul(matmul::Form::Coop(..)) => {
+            Tolerance { nmse: TOLERANCE.nmse * more, abs: TOLERANCE.abs * more.sqrt(), ..TOLERANCE }
+        }
+        _ => TOLERANCE,
+    }
 }

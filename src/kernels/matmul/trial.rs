@@ -1,0 +1,248 @@
+//! The trial of cooperative matrices: whether a driver that lists them makes right products, and faster than other forms do.
+
+use super::Form;
+use crate::error::{Error, Result};
+use crate::format::{Tensor, WeightFormat};
+use crate::gpu::{Buf, Gpu, Plan, Usage};
+use crate::kernels::case::{Random, compare, wide};
+use crate::kernels::linear::Linear;
+use crate::kernels::product::{self, Epilogue, Product, Prologue};
+use crate::kernels::variants::Math;
+use crate::kernels::{Activation, Batch, size};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How a trial of cooperative matrices ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// They are right, and faster than the other form.
+    Won,
+    /// They are right, but not faster.
+    Slower,
+    /// They are wrong: what was found.
+    Wrong(String),
+    /// They could not be run: what the driver said.
+    Refused(String),
+    /// The driver took the process down when they were last tried: they stay off while this file says so.
+    Crashed(PathBuf),
+}
+
+/// A product by cooperative matrices, held against the same by the form that the adapter's type suggests.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    /// Cooperative matrices.
+    pub coop: Form,
+    /// The form beside them.
+    pub other: Form,
+    /// Time of the product by each, the best of a few; zero where it was not taken.
+    pub times: [Duration; 2],
+    /// Which one is to be used, and why.
+    pub outcome: Outcome,
+}
+
+impl Trial {
+    /// The form to use.
+    pub fn winner(&self) -> Form {
+        if self.outcome == Outcome::Won { self.coop } else { self.other }
+    }
+}
+
+impl std::fmt::Display for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [coop, other] = self.times.map(|time| time.as_micros());
+        let (name, beside) = (self.coop, self.other);
+        match &self.outcome {
+            Outcome::Won => write!(f, "{name} is used: {coop} us, {beside} {other} us"),
+            Outcome::Slower => write!(f, "{beside} is used: {other} us, {name} {coop} us"),
+            Outcome::Wrong(what) => write!(f, "{beside} is used: {name} is wrong on this adapter: {what}"),
+            Outcome::Refused(what) => write!(f, "{beside} is used: {name} does not run on this adapter: {what}"),
+            Outcome::Crashed(mark) => {
+                let mark = mark.display();
+                write!(
+                    f,
+                    "{beside} is used: the driver ended the process that tried {name}; to try again, delete {mark}"
+                )
+            }
+        }
+    }
+}
+
+/// The trial of cooperative matrices on this device, run once and kept; `None` where it has none. Where [`Gpu::keep_in`] names a
+/// folder, a mark lies there meanwhile: a driver that takes the process down is not asked again.
+pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
+    let Some(coop) = gpu.caps().coop else { return Ok(None) };
+    let (coop, other) = (Form::Coop(coop, math, None), Form::of(gpu.caps()));
+    gpu.finding(&format!("trial of {coop}"), || {
+        let latch = gpu.kept_in().map(|dir| Latch::take(dir, &format!("{coop} on {}", gpu.info()))).transpose();
+        match latch {
+            Ok(Some(Err(mark))) => {
+                Ok(Trial { coop, other, times: [Duration::ZERO; 2], outcome: Outcome::Crashed(mark) })
+            }
+            // A folder that cannot be written to guards nothing, and must not stop the start.
+            Ok(None) | Err(_) => Race::new(gpu)?.run(coop, other),
+            Ok(Some(Ok(latch))) => {
+                let trial = Race::new(gpu)?.run(coop, other);
+                latch.release();
+                trial
+            }
+        }
+    })
+    .map(Some)
+}
+
+/// A file that is not empty while something is tried that may take the process down, and stays so if it did.
+struct Latch(File);
+
+impl Latch {
+    /// Marks a trial's beginning; its path where an earlier one did not end. Waits for another process that is at it.
+    fn take(dir: &Path, what: &str) -> io::Result<Result<Self, PathBuf>> {
+        std::fs::create_dir_all(dir)?;
+        let mut name = DefaultHasher::new();
+        what.hash(&mut name);
+        let path = dir.join(format!("trial-{:016x}", name.finish()));
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+        file.lock()?;
+        if file.metadata()?.len() > 0 {
+            return Ok(Err(path));
+        }
+        file.write_all(format!("{what}: tried, and not ended. Delete this file to try again.\n").as_bytes())?;
+        file.sync_all()?;
+        Ok(Ok(Latch(file)))
+    }
+
+    /// The trial has ended, however it did.
+    fn release(self) {
+        // Not to have noted it leaves the matrices off, and says how to try again.
+        let _ = self.0.set_len(0);
+    }
+}
+
+/// The product of a trial: of a size that keeps a GPU busy for longer than a submission takes, in the format that models
+/// come in.
+struct Race {
+    gpu: Gpu,
+    linear: Linear,
+    x: Activation,
+    y: Activation,
+    batch: Buf<Batch>,
+    /// The twin's values for every so many tokens.
+    expected: Vec<f64>,
+}
+
+impl Race {
+    const TOKENS: usize = 256;
+    const ROWS: usize = 2048;
+    const COLUMNS: usize = 512;
+    /// One token of this many is held against the twin.
+    const JUDGED: usize = 64;
+
+    fn new(gpu: &Gpu) -> Result<Self> {
+        let mut random = Random::new(1);
+        let bytes = WeightFormat::Bf16.encode(&random.uniforms(Self::ROWS * Self::COLUMNS, -1.0, 1.0), Self::COLUMNS);
+        let tensor = Tensor::of_blocks("W", "trial", WeightFormat::Bf16, &[Self::ROWS, Self::COLUMNS], &bytes);
+        let values = random.uniforms(Self::TOKENS * Self::COLUMNS, -1.0, 1.0);
+        let x = Activation::new(gpu, "trial x", Self::TOKENS, Self::COLUMNS)?;
+        gpu.write(&x.buf, 0, &values)?;
+        let judged: Vec<f32> = values.chunks_exact(Self::COLUMNS).step_by(Self::JUDGED).flatten().copied().collect();
+        Ok(Race {
+            gpu: gpu.clone(),
+            linear: Linear::load(gpu, &tensor, &mut |_| {})?,
+            x,
+            y: Activation::new(gpu, "trial y", Self::TOKENS, Self::ROWS)?,
+            batch: gpu.upload("trial", &[Batch { rows: size(Self::TOKENS), ..Default::default() }], Usage::Uniform)?,
+            expected: product::cpu(&wide(&judged), &tensor.to_f32(), Self::COLUMNS),
+        })
+    }
+
+    fn run(&self, coop: Form, other: Form) -> Result<Trial> {
+        let trial = |times, outcome| Ok(Trial { coop, other, times, outcome });
+        let plans = match self.plan(coop) {
+            Ok(plan) => [plan, self.plan(other)?],
+            Err(Error::Gpu { problem, .. }) => return trial([Duration::ZERO; 2], Outcome::Refused(problem)),
+            Err(error) => return Err(error),
+        };
+        for (form, plan) in [coop, other].into_iter().zip(&plans) {
+            if let Some(wrong) = self.wrong(form, plan)? {
+                return trial([Duration::ZERO; 2], Outcome::Wrong(wrong));
+            }
+        }
+        let mut times = [Duration::MAX; 2];
+        for _ in 0..5 {
+            for (best, plan) in times.iter_mut().zip(&plans) {
+                *best = (*best).min(self.time(plan)?);
+            }
+        }
+        trial(times, if times[0] < times[1] { Outcome::Won } else { Outcome::Slower })
+    }
+
+    fn plan(&self, form: Form) -> Result<Plan> {
+        let mut plan = Plan::new(&self.gpu, "trial");
+        let product = (Product::Matmul(form), &self.batch);
+        self.linear.record(&mut plan, "y", (&self.x, &self.y), (Prologue::None, Epilogue::Store), product)?;
+        Ok(plan)
+    }
+
+    /// What is wrong with a form's y, if anything.
+    fn wrong(&self, form: Form, plan: &Plan) -> Result<Option<String>> {
+        let tolerance = product::tolerance(Product::Matmul(form), Self::COLUMNS);
+        plan.run(Self::TOKENS)?;
+        let y = pollster::block_on(self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS))?;
+        let judged: Vec<f32> = y.chunks_exact(Self::ROWS).step_by(Self::JUDGED).flatten().copied().collect();
+        let expected: Vec<_> = self.expected.iter().copied().map(Some).collect();
+        let fault = compare(&form.to_string(), &judged, &expected, tolerance).err();
+        Ok(fault.map(|fault| fault.to_string()))
+    }
+
+    fn time(&self, plan: &Plan) -> Result<Duration> {
+        let start = Instant::now();
+        plan.run(Self::TOKENS)?;
+        pollster::block_on(self.gpu.read(&self.y.buf, 0..1))?;
+        Ok(start.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{AdapterChoice, Coop, Switches};
+
+    #[test]
+    fn a_wrong_product_and_one_that_does_not_run_lose() {
+        if std::env::var_os("PEREGRINE_NO_GPU").is_some_and(|v| v == "1") {
+            return;
+        }
+        let switches = Switches { without_coop: true, ..Switches::from_env().unwrap() };
+        let gpu = Gpu::open_with(&AdapterChoice::Best, switches).expect("this test needs an adapter");
+        let other = Form::of(gpu.caps());
+        let mut race = Race::new(&gpu).unwrap();
+        // The device was opened without the matrices.
+        let coop = Form::Coop(Coop { size: 8, lanes: 8 }, Math::Exact, None);
+        let refused = race.run(coop, other).unwrap();
+        assert!(matches!(refused.outcome, Outcome::Refused(_)), "{refused}");
+        assert_eq!(refused.winner(), other);
+        // A form against itself is right, until something else is expected of it.
+        let right = race.run(other, other).unwrap();
+        assert!(matches!(right.outcome, Outcome::Won | Outcome::Slower), "{right}");
+        race.expected[3] += 0.01;
+        let wrong = race.run(other, other).unwrap();
+        assert!(matches!(wrong.outcome, Outcome::Wrong(_)), "{wrong}");
+    }
+
+    #[test]
+    fn a_trial_that_did_not_end_is_not_run_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = || Latch::take(dir.path(), "a trial").unwrap();
+        take().unwrap().release();
+        // The process ends here.
+        drop(take().unwrap());
+        let mark = take().err().expect("the trial before it did not end");
+        assert!(take().is_err(), "it stays so");
+        assert!(Latch::take(dir.path(), "another").unwrap().is_ok());
+        std::fs::remove_file(mark).unwrap();
+        take().unwrap().release();
+    }
+}
