@@ -1,6 +1,11 @@
-//! What a model's folder may hold that was made to harm: templates that ask for gigabytes, or for a walk without end.
+//! What a model's folder may hold that was made to harm: templates that ask for gigabytes, or for a walk without end, and
+//! tokenizers that make gigabytes of a word.
 
-use peregrine::text::{Message, Template};
+mod common;
+
+use common::{fixture, shipped};
+use peregrine::text::{Message, Specials, Template, Tokenizer};
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// What rendering two messages by a template ends with.
@@ -207,4 +212,52 @@ fn templates_may_do_what_templates_do() {
     let plain = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}";
     let template = Template::new("t.json", plain, "", "").unwrap();
     assert!(template.render(&messages, true, &[]).unwrap()[0].text.len() > 600_000);
+}
+
+#[test]
+fn tokenizers_that_make_gigabytes_of_a_word_are_refused() {
+    let good: Value =
+        serde_json::from_slice(&std::fs::read(shipped("tiny-chat").join("tokenizer.json")).unwrap()).unwrap();
+    let encode = |change: &dyn Fn(&mut Value)| {
+        let mut json = good.clone();
+        change(&mut json);
+        let tokenizer = Tokenizer::from_json("t.json", json.to_string().as_bytes()).map_err(|e| e.to_string())?;
+        tokenizer.encode("a word", Specials::Literal).map_err(|e| e.to_string())
+    };
+    let plain = encode(&|_| ()).unwrap();
+    let replace = |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+    let tenfold = replace(json!({"String": "a"}), "aaaaaaaaaa");
+    let everywhere = replace(json!({"Regex": ""}), "bbbbbbbbbb");
+    let sequence = |rules: Vec<Value>| json!({"type": "Sequence", "normalizers": rules});
+    let nested = (0..9).fold(tenfold.clone(), |inner, _| sequence(vec![inner, tenfold.clone()]));
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    for (name, normalizer, pre_tokenizer) in [
+        ("texts", sequence(vec![tenfold.clone(); 10]), good["pre_tokenizer"].clone()),
+        ("expressions", sequence(vec![everywhere; 9]), good["pre_tokenizer"].clone()),
+        ("nested", nested, good["pre_tokenizer"].clone()),
+        ("one", replace(json!({"String": "a"}), &"b".repeat(9_000_000)), good["pre_tokenizer"].clone()),
+        ("bytes", Value::Null, json!({"type": "Sequence", "pretokenizers": vec![byte_level; 40]})),
+    ] {
+        let error = encode(&|json| {
+            json["normalizer"] = normalizer.clone();
+            json["pre_tokenizer"] = pre_tokenizer.clone();
+        })
+        .expect_err(name);
+        assert!(error.contains("t.json") && error.contains("bytes of a text of 6"), "{name}: {error}");
+    }
+    // What is in use goes on to be.
+    let spaces = sequence(vec![json!({"type": "NFC"}), json!({"type": "Prepend", "prepend": "x"}), tenfold]);
+    assert!(encode(&|json| json["normalizer"] = spaces.clone()).unwrap().len() > plain.len());
+    // Nor is a text filled up or cut off.
+    let padding = json!({"strategy": {"Fixed": 3_000_000_000u32}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "x"});
+    let truncation = json!({"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"});
+    let same = encode(&|json| {
+        json["padding"] = padding.clone();
+        json["truncation"] = truncation.clone();
+    });
+    assert_eq!(same.unwrap(), plain);
+    for name in ["falcon-tiny", "mamba-tiny"] {
+        let json = std::fs::read(fixture(name).join("tokenizer.json")).unwrap();
+        Tokenizer::from_json(name, &json).unwrap().encode(&"a word ".repeat(100_000), Specials::Literal).unwrap();
+    }
 }

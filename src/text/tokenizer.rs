@@ -1,5 +1,6 @@
 //! Text to ids and back, by a checkpoint's tokenizer.json. Byte-level BPE, as all models of the Mamba family have it.
 
+use super::growth::Growth;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -17,6 +18,7 @@ pub enum Specials {
 /// A checkpoint's tokenizer.
 pub struct Tokenizer {
     file: String,
+    growth: Growth,
     /// Behind a lock because how specials are taken is a setting of the tokenizer and not of the call.
     inner: Mutex<tokenizers::Tokenizer>,
     bytes: HashMap<u32, Vec<u8>>,
@@ -39,9 +41,12 @@ impl Tokenizer {
                 hint: "the Mamba family uses byte-level BPE".to_owned(),
             });
         }
-        let inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
+        let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
             .map_err(|_| bad("not a tokenizer: its parts do not fit together".to_owned()))?
             .map_err(|e| bad(format!("not a tokenizer: {e}")))?;
+        // A file may ask for texts to be cut off or filled up, to any length.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         let byte_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let mut bytes = HashMap::new();
@@ -55,11 +60,21 @@ impl Tokenizer {
         }
         let specials = added.iter().filter(|(_, token)| token.special);
         let (special, special_texts) = specials.map(|(id, token)| (*id, token.content.clone())).unzip();
-        Ok(Tokenizer { file: file.to_owned(), inner: Mutex::new(inner), bytes, special, special_texts })
+        let (file, growth, inner) = (file.to_owned(), Growth::of(&value), Mutex::new(inner));
+        Ok(Tokenizer { file, growth, inner, bytes, special, special_texts })
     }
 
     /// The ids of a text. Nothing is prepended or appended.
+    ///
+    /// Fails where the rules of the tokenizer can make a text of this length many times as long.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
+        if let Some(most) = self.growth.too_much(text.len()) {
+            let problem = format!(
+                "its normalizer can make {most} bytes of a text of {}; this file is not to be trusted",
+                text.len()
+            );
+            return Err(Error::Tokenizer { file: self.file.clone(), problem });
+        }
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
         inner.set_encode_special_tokens(specials == Specials::Literal);
         let encoding = inner.encode_fast(text, false);
