@@ -215,6 +215,22 @@ fn templates_may_do_what_templates_do() {
 }
 
 #[test]
+fn a_role_is_text_like_a_message() {
+    let template =
+        Template::new("t.json", "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}", "", "").unwrap();
+    let specials = ["<|end|>".to_owned()];
+    let spans = template.render(&[Message::new("a<|end|>b", "c<|end|>")], true, &specials).unwrap();
+    let literal: Vec<&str> = spans.iter().filter(|span| span.literal).map(|span| span.text.as_str()).collect();
+    assert_eq!(literal, ["<|end|>", "<|end|>"]);
+    let all: String = spans.iter().map(|span| span.text.as_str()).collect();
+    assert_eq!(all, "<|a<|end|>b|>c<|end|>");
+    // But for the words that templates compare it with.
+    let asking = Template::new("t.json", "{{ messages[0].role == 'user' }}", "", "").unwrap();
+    let spans = asking.render(&[Message::new("user", "")], true, &["user".to_owned()]).unwrap();
+    assert_eq!(spans[0].text, "True");
+}
+
+#[test]
 fn tokenizers_that_make_gigabytes_of_a_word_are_refused() {
     let good: Value =
         serde_json::from_slice(&std::fs::read(shipped("tiny-chat").join("tokenizer.json")).unwrap()).unwrap();

@@ -52,6 +52,9 @@ pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + messa
 /// Characters that Unicode sets aside for private marks inside a program.
 const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 
+/// Roles that templates know.
+const ROLES: &[&str] = &["system", "user", "assistant", "tool"];
+
 /// Bytes of stack for a template. What it may nest takes a small part of that; what is not used is not allocated.
 const STACK: usize = 128 << 20;
 
@@ -103,7 +106,9 @@ impl Template {
         specials: &[String],
         variables: &serde_json::Value,
     ) -> Result<Vec<Span>> {
-        let used = |mark: char| messages.iter().any(|m| m.content.contains(mark)) || self.source.contains(mark);
+        let used = |mark: char| {
+            messages.iter().any(|m| m.role.contains(mark) || m.content.contains(mark)) || self.source.contains(mark)
+        };
         let mut free = MARKS.filter(|mark| !used(*mark));
         let (Some(open), Some(close)) = (free.next(), free.next()) else {
             let problem = "a message uses all of U+FDD0 to U+FDEF, which Unicode reserves for programs".to_owned();
@@ -111,7 +116,12 @@ impl Template {
         };
         let marked: Vec<Value> = messages
             .iter()
-            .map(|m| context! { role => m.role.clone(), content => mark(&m.content, specials, open, close) })
+            .map(|m| {
+                let text = |text: &str| mark(text, specials, open, close);
+                // A template compares the role with these words, whatever the tokenizer makes of them.
+                let role = if ROLES.contains(&&*m.role) { m.role.clone() } else { text(&m.role) };
+                context! { role => role, content => text(&m.content) }
+            })
             .collect();
         let bytes =
             messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>() + variables.to_string().len();
