@@ -183,10 +183,14 @@ fn a_batch_that_cannot_begin_leaves_its_output_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (write(dir.path(), &[chat("a", "b")]), dir.path().join("out"));
     let begun = answer_to("z") + "\n{\"id\":\"batch_req_2\",\"custom_id\":\"a";
-    std::fs::write(&output, &begun).unwrap();
-    let no_model = batch(&input, &output, &["-m", dir.path().join("no-model").to_str().unwrap()]);
-    refused(&no_model, 3, &["no-model"]);
-    assert_eq!(std::fs::read_to_string(&output).unwrap(), begun);
+    let answer = answer_to("a");
+    let pieces = (1..answer.len()).step_by(6).map(|end| answer[..end].to_owned());
+    for begun in pieces.chain([begun, answer.clone()]) {
+        std::fs::write(&output, &begun).unwrap();
+        let no_model = batch(&input, &output, &["-m", dir.path().join("no-model").to_str().unwrap()]);
+        refused(&no_model, 3, &["no-model"]);
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), begun);
+    }
     let missing = dir.path().join("missing.jsonl");
     refused(&batch(&missing, &dir.path().join("new"), &[]), 1, &["missing.jsonl"]);
     refused(&batch(&input, &dir.path().join("new"), &["-m", missing.to_str().unwrap()]), 3, &["missing.jsonl"]);

@@ -137,5 +137,6 @@ fn begins_an_answer(text: &[u8]) -> bool {
     let head = br#"{"id":"batch_req_"#;
     let Some(rest) = text.get(head.len()..) else { return follows(text, head) };
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-    !text.ends_with(b"\n") && follows(text, head) && follows(&rest[digits..], br#"","custom_id":"#)
+    let numbered = digits > 0 || rest.is_empty();
+    !text.ends_with(b"\n") && follows(text, head) && numbered && follows(&rest[digits..], br#"","custom_id":"#)
 }
