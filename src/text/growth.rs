@@ -64,10 +64,10 @@ impl Growth {
         }
     }
 
-    /// What may be made of so many bytes, where that is too much.
-    pub(super) fn too_much(self, bytes: usize) -> Option<u64> {
-        let bytes = bytes as u64;
-        let most = self.times.saturating_mul(bytes).saturating_add(self.more);
+    /// What may be made of so many texts, of so many bytes together, where that is too much.
+    pub(super) fn too_much(self, texts: usize, bytes: usize) -> Option<u64> {
+        let (texts, bytes) = (texts as u64, bytes as u64);
+        let most = self.times.saturating_mul(bytes).saturating_add(self.more.saturating_mul(texts));
         (most > TIMES.saturating_mul(bytes).saturating_add(BYTES)).then_some(most)
     }
 }
