@@ -209,3 +209,30 @@ fn a_lost_device_takes_no_message_away() {
         assert_eq!(session.messages(), messages);
     }
 }
+
+#[test]
+fn a_template_that_does_not_end_is_cancelled() {
+    if no_gpu("a_template_that_does_not_end_is_cancelled") {
+        return;
+    }
+    // It takes a second at least until it has used up what a template may.
+    let doubled = "{% set ns = namespace(l=[1]) %}{% for i in range(90000) %}{% set ns.l = ns.l + ns.l %}{{ ns.l|list|length }}{% endfor %}";
+    let engine = engine(&gpu(), 1, doubled);
+    let mut session = engine.session(hot(1)).unwrap();
+    let options = AnswerOptions::tokens(6);
+    let cancel = session.cancel_handle();
+    cancel.cancel();
+    assert!(matches!(session.send("One.", &options).map(drop), Err(Error::Cancelled)));
+    // It was that call alone.
+    assert!(matches!(session.send("One.", &options).map(drop), Err(Error::Template { .. })));
+    assert_eq!(seen(&session), (vec![], 0));
+    // While it is at work.
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            cancel.cancel();
+        });
+        session.send("One.", &options).map(drop)
+    });
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+}

@@ -239,7 +239,7 @@ impl Session {
     /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
     fn prepare(&mut self) -> Result<(Vec<u32>, String)> {
         let checkpoint = self.engine.checkpoint();
-        let spans = checkpoint.render(&self.messages, true)?;
+        let spans = checkpoint.render_unless(&self.cancelled, &self.messages, true)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
         self.read_again = std::mem::take(&mut self.past.lost) || !whole.starts_with(&self.fed);
         let ids = match whole.strip_prefix(&self.fed) {

@@ -3,6 +3,7 @@
 mod budget;
 mod json;
 mod program;
+mod size;
 
 use crate::error::{Error, Result};
 use budget::{Budget, Reach};
@@ -11,6 +12,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, Value, context};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,17 @@ impl Template {
         specials: &[String],
         variables: &serde_json::Value,
     ) -> Result<Vec<Span>> {
+        self.render_unless(&Arc::default(), (messages, answer_next), specials, variables)
+    }
+
+    /// [`Template::render_with`] that ends with [`Error::Cancelled`] when `cancelled` is set, and takes that back.
+    pub(crate) fn render_unless(
+        &self,
+        cancelled: &Arc<AtomicBool>,
+        (messages, answer_next): (&[Message], bool),
+        specials: &[String],
+        variables: &serde_json::Value,
+    ) -> Result<Vec<Span>> {
         let used = |mark: char| {
             messages.iter().any(|m| m.role.contains(mark) || m.content.contains(mark)) || self.source.contains(mark)
         };
@@ -125,7 +138,7 @@ impl Template {
             .collect();
         let bytes =
             messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>() + variables.to_string().len();
-        let budget = Arc::new(Budget::new(bytes));
+        let budget = Arc::new(Budget::new(bytes, cancelled));
         let syntax = self.syntax()?;
         let rendered = self.on_a_stack(|| {
             let variables = context! {
@@ -135,8 +148,11 @@ impl Template {
                 eos_token => self.eos.clone(),
                 ..from_json(variables),
             };
-            program::render(environment(&budget), &self.source, syntax, (variables, &budget))
-                .map_err(|e| self.error(&e))
+            let rendered = program::render(environment(&budget), &self.source, syntax, (variables, &budget));
+            rendered.map_err(|e| match cancelled.swap(false, Ordering::Relaxed) {
+                true => Error::Cancelled,
+                false => self.error(&e),
+            })
         })?;
         let mut spans = Vec::new();
         for piece in rendered.split(open) {
@@ -164,7 +180,7 @@ fn environment(budget: &Arc<Budget>) -> Environment<'static> {
         }
         arguments.iter().try_for_each(|argument| spent.look(argument, Reach::Text))?;
         // The separator of a join stands before the list here.
-        let mut all = [&[value.clone()], arguments].concat();
+        let mut all = [std::slice::from_ref(value), arguments].concat();
         if method == "join" {
             all.reverse();
         }

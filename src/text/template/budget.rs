@@ -3,7 +3,8 @@
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 /// Instructions of the engine. Templates take some thousands for a long conversation.
 pub const FUEL: u64 = 3_000_000;
@@ -26,6 +27,7 @@ pub const ITEM: usize = 32;
 pub struct Budget {
     bytes: AtomicI64,
     containers: AtomicI64,
+    cancelled: Arc<AtomicBool>,
 }
 
 /// How much of a value an operation looks into.
@@ -44,18 +46,22 @@ pub fn refused(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 impl Budget {
-    /// For messages of so many bytes.
-    pub fn new(messages: usize) -> Self {
+    /// For messages of so many bytes; nothing is left once it is cancelled.
+    pub fn new(messages: usize, cancelled: &Arc<AtomicBool>) -> Self {
         let messages = i64::try_from(messages).unwrap_or(i64::MAX);
         let copies = BYTES.saturating_add(messages.saturating_mul(BYTES_A_BYTE)).min(MOST_BYTES);
         Budget {
             bytes: AtomicI64::new(copies.max(messages.saturating_mul(LEAST_BYTES_A_BYTE))),
             containers: AtomicI64::new(CONTAINERS),
+            cancelled: cancelled.clone(),
         }
     }
 
     /// Takes bytes from what is left.
     pub fn spend(&self, bytes: usize) -> Result<(), Error> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(refused("cancelled"));
+        }
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let left =
             self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));

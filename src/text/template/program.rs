@@ -2,21 +2,13 @@
 //! costs from a [`Budget`]. The engine itself only counts instructions, and a string doubles with each of them.
 
 use super::budget::{Budget, FUEL, ITEM, Reach, refused};
-use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig, Token};
+use super::size;
+use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Bytes of a template's source. The longest in use take some ten thousand.
-pub const SOURCE: usize = 256 << 10;
-/// Tokens between two braces: the engine walks an expression by calling itself.
-const TOKENS: usize = 4096;
-/// Signs, powers and branches of one expression, and `elif`s of a template, for which its parser calls itself.
-const NESTED: usize = 200;
-/// Bytes that products of literals may take, which the engine makes while it compiles.
-const LITERALS: u128 = 1 << 20;
 
 /// Not looked up once for all, but each time.
 const NOT_CACHED: u8 = !0;
@@ -126,7 +118,7 @@ pub fn render(
 
 /// Compiles, with a look at the size of expressions before.
 pub fn compile(source: &str, syntax: SyntaxConfig) -> Result<CompiledTemplate<'_>, Error> {
-    check_size(source, syntax.clone())?;
+    size::check(source, syntax.clone())?;
     let config = TemplateConfig { syntax_config: syntax, default_auto_escape: Arc::new(|_| AutoEscape::None) };
     CompiledTemplate::new("chat", source, &config)
 }
@@ -336,73 +328,4 @@ pub fn spend_growth(budget: &Budget, name: &str, arguments: &[Value]) -> Result<
         _ => 0,
     };
     budget.spend(bytes)
-}
-
-/// Refuses what the engine's parser and compiler have no bounds for.
-fn check_size(source: &str, syntax: SyntaxConfig) -> Result<(), Error> {
-    let at = |line: usize, problem: &str| Err(Error::new(ErrorKind::SyntaxError, format!("line {line}: {problem}")));
-    if source.len() > SOURCE {
-        return Err(refused(format!("it has {} bytes, and {SOURCE} at most are read", source.len())));
-    }
-    let (mut elifs, mut literals) = (0, 0u128);
-    let mut tag = Tag::default();
-    for token in machinery::tokenize(source, false, syntax) {
-        // The parser says what is wrong with it.
-        let Ok((token, span)) = token else { return Ok(()) };
-        let line = usize::from(span.start_line);
-        tag.tokens += 1;
-        match token {
-            Token::TemplateData(_) | Token::VariableStart | Token::BlockStart => {
-                tag = Tag { start: span.start_offset as usize, ..Tag::default() };
-            }
-            Token::VariableEnd | Token::BlockEnd => {
-                let bytes = (span.end_offset as usize).saturating_sub(tag.start) as u128;
-                if tag.products > 0 && tag.literals {
-                    literals = literals.saturating_add(bytes.saturating_mul(tag.product.max(1)));
-                }
-            }
-            Token::Minus | Token::Ident("not" | "else") => tag.nested += 1,
-            Token::Ident("elif") => elifs += 1,
-            Token::Ident("true" | "True") => tag.number(2),
-            Token::Pow => {
-                tag.nested += 1;
-                tag.number(u128::MAX);
-            }
-            Token::Mul => tag.products += 1,
-            Token::Str(_) | Token::String(_) | Token::BracketOpen => tag.literals = true,
-            Token::Int(n) => tag.number(n.into()),
-            Token::Int128(n) => tag.number(*n),
-            Token::Float(n) => tag.number(n.ceil() as u128),
-            _ => {}
-        }
-        if tag.tokens > TOKENS {
-            return at(line, &format!("an expression has more than {TOKENS} parts"));
-        }
-        if tag.nested > NESTED || elifs > NESTED {
-            return at(line, &format!("more than {NESTED} signs, branches or powers in a row"));
-        }
-        if literals > LITERALS {
-            return at(line, "a product of literals is too large");
-        }
-    }
-    Ok(())
-}
-
-/// What lies between two braces.
-#[derive(Default)]
-struct Tag {
-    start: usize,
-    tokens: usize,
-    nested: usize,
-    products: usize,
-    /// The largest number that its literals can make.
-    product: u128,
-    /// Texts or lists.
-    literals: bool,
-}
-
-impl Tag {
-    fn number(&mut self, n: u128) {
-        self.product = self.product.max(1).saturating_mul(n.max(2));
-    }
 }
