@@ -36,6 +36,11 @@ fn parse(def: &KernelDef, caps: &Caps) -> (naga::Module, naga::valid::ModuleInfo
     (module, info)
 }
 
+/// The fields of a uniform, with their offsets.
+type Fields = Vec<(&'static str, usize)>;
+/// What an error says, and how it is planted.
+type Planted<'a> = (&'static str, &'a dyn Fn(&mut KernelDef));
+
 /// What a declaration and its shader differ in.
 fn disagreement(def: &KernelDef, module: &naga::Module) -> Result<(), String> {
     if module.entry_points.len() != 1 || module.entry_points[0].name != def.entry {
@@ -182,7 +187,7 @@ fn a_declaration_that_disagrees_is_noticed() {
         let (module, _) = parse(&good, &caps);
         disagreement(&good, &module).unwrap_or_else(|e| panic!("{}: {e}", good.name));
         let Access::Uniform(fields, size) = good.bindings[0].access else { unreachable!("filtered") };
-        let changed = |change: &dyn Fn(&mut Vec<(&'static str, usize)>)| -> Access {
+        let changed = |change: &dyn Fn(&mut Fields)| -> Access {
             let mut fields = fields.to_vec();
             change(&mut fields);
             Access::Uniform(fields.leak(), size)
@@ -190,7 +195,7 @@ fn a_declaration_that_disagrees_is_noticed() {
         let shifted = changed(&|fields| fields.last_mut().unwrap().1 += 4);
         let renamed = changed(&|fields| fields[0].0 = "another");
         let shorter = changed(&|fields| fields.truncate(fields.len() - 1));
-        let errors: [(&str, &dyn Fn(&mut KernelDef)); 11] = [
+        let errors: [Planted<'_>; 11] = [
             ("one entry point", &|def| def.entry = "another"),
             ("declared", &|def| def.bindings.swap(1, 2)),
             ("declared another", &|def| def.bindings[1].name = "another"),

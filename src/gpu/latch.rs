@@ -133,8 +133,8 @@ mod tests {
             return;
         }
         let [first, second] = [(); 2].map(|()| Gpu::open(&AdapterChoice::Best).unwrap());
-        let submissions = (0..5).map(|_| first.shared.queue.submit([]));
-        let refused = second.wait(submissions.last().unwrap());
+        let submissions = [(); 5].map(|()| first.shared.queue.submit([]));
+        let refused = second.wait(submissions[4].clone());
         assert!(matches!(refused, Err(Error::Gpu { .. })), "{refused:?}");
         second.flush().unwrap();
     }
