@@ -144,7 +144,7 @@ fn a_batch_that_was_killed_goes_on_where_it_was() {
     let text = std::fs::read_to_string(&output).unwrap();
     let before = text.lines().count();
     assert!(before < 40, "it was killed too late");
-    std::fs::write(&output, format!("{text}{{\"id\": \"batch_req_9")).unwrap();
+    std::fs::write(&output, format!("{text}{{\"id\":\"batch_req_9")).unwrap();
 
     let said = stderr(&batch(&input, &output, &["--slots", "3"]));
     assert!(said.contains(&format!("{before} were before")), "{said}");
@@ -159,14 +159,89 @@ fn a_batch_that_was_killed_goes_on_where_it_was() {
     assert!(said.contains("0 answered (0 with an error), 40 were before"), "{said}");
 }
 
+/// The line that answers a request, without its end.
+fn answer_to(id: &str) -> String {
+    json!({"id": "batch_req_1", "custom_id": id, "response": {"status_code": 200}, "error": null}).to_string()
+}
+
 #[test]
-fn a_batch_does_not_write_into_what_is_not_its_own() {
+fn a_batch_changes_nothing_in_a_file_that_it_did_not_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (write(dir.path(), &[chat("a", "b")]), dir.path().join("out"));
+    let (mine, no_end) = (answer_to("z") + "\n", "the only copy of a thesis, without a line end");
+    for text in
+        [no_end, "a thesis\nof two lines", "\n", " ", "{}", "{\"id\":7", &(mine.clone() + no_end), &(mine + "{}")]
+    {
+        std::fs::write(&output, text).unwrap();
+        refused(&batch(&input, &output, &[]), 2, &["out", "is no answer of a batch"]);
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_begin_leaves_its_output_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (write(dir.path(), &[chat("a", "b")]), dir.path().join("out"));
+    let begun = answer_to("z") + "\n{\"id\":\"batch_req_2\",\"custom_id\":\"a";
+    let answer = answer_to("a");
+    let pieces = (1..answer.len()).step_by(6).map(|end| answer[..end].to_owned());
+    for begun in pieces.chain([begun, answer.clone()]) {
+        std::fs::write(&output, &begun).unwrap();
+        let no_model = batch(&input, &output, &["-m", dir.path().join("no-model").to_str().unwrap()]);
+        refused(&no_model, 3, &["no-model"]);
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), begun);
+    }
+    let missing = dir.path().join("missing.jsonl");
+    refused(&batch(&missing, &dir.path().join("new"), &[]), 1, &["missing.jsonl"]);
+    refused(&batch(&input, &dir.path().join("new"), &["-m", missing.to_str().unwrap()]), 3, &["missing.jsonl"]);
+    assert!(!dir.path().join("new").exists());
+    refused(&batch(&input, &dir.path().join("no-folder/out"), &[]), 1, &["cannot write", "no-folder"]);
+}
+
+#[test]
+fn requests_and_answers_are_not_one_file_whatever_its_names() {
     let dir = tempfile::tempdir().unwrap();
     let input = write(dir.path(), &[chat("a", "b")]);
+    std::fs::write(&input, chat("a", "b")).unwrap(); // one line without an end
     let before = std::fs::read(&input).unwrap();
-    refused(&batch(&input, &input, &[]), 2, &["in.jsonl", "line 1 is no answer of a batch"]);
-    assert_eq!(std::fs::read(&input).unwrap(), before);
-    let missing = dir.path().join("missing.jsonl");
-    refused(&batch(&missing, &dir.path().join("out.jsonl"), &[]), 1, &["missing.jsonl"]);
-    assert!(!dir.path().join("out.jsonl").exists());
+    let hard = dir.path().join("hard");
+    std::fs::hard_link(&input, &hard).unwrap();
+    let mut names = vec![input.clone(), hard, dir.path().join(".").join("in.jsonl")];
+    #[cfg(unix)]
+    {
+        names.push(dir.path().join("link"));
+        std::os::unix::fs::symlink(&input, &names[3]).unwrap();
+    }
+    for name in names {
+        refused(&batch(&input, &name, &[]), 2, &["the requests are read from it"]);
+        let arguments = ["batch", "-i", "-", "-o", name.to_str().unwrap()];
+        let from_stdin = peregrine().args(arguments).stdin(std::fs::File::open(&input).unwrap()).output().unwrap();
+        refused(&from_stdin, 2, &["the requests are read from it"]);
+        assert_eq!(std::fs::read(&input).unwrap(), before);
+    }
+}
+
+#[test]
+fn of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on() {
+    if no_gpu("of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("out.jsonl");
+    let input = write(dir.path(), &[chat("twice", "What is 1 plus 2?"), chat("twice", "What is 3 plus 4?")]);
+    stdout(&batch(&input, &output, &[]));
+    let text = std::fs::read_to_string(&output).unwrap();
+    let (refusals, answers): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.contains("earlier line"));
+    assert_eq!((refusals.len(), answers.len()), (1, 1), "{text}");
+    assert!(answers[0].contains("1 plus 2 is 3."), "{text}");
+    // Killed when one of the two was written, and once without the end of its line.
+    for written in [refusals[0].to_owned() + "\n", answers[0].to_owned() + "\n", answers[0].to_owned()] {
+        std::fs::write(&output, &written).unwrap();
+        let said = stderr(&batch(&input, &output, &[]));
+        assert!(said.contains("1 were before"), "{said}");
+        let text = std::fs::read_to_string(&output).unwrap();
+        assert!(text.starts_with(&written));
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("1 plus 2 is 3.") && text.contains("earlier line"), "{text}");
+    }
 }

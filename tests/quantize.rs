@@ -326,6 +326,11 @@ fn whoever_is_killed_leaves_no_output() {
         }
     }
     assert!(killed > 0, "nothing was killed in time");
+    // Whoever comes next clears up.
+    for out in ["out.gguf", "out"] {
+        stdout(&run(&["quantize", "-w", "q4_0", "-o", dir.path().join(out).to_str().unwrap()]));
+    }
+    assert_eq!(names(dir.path()), ["out", "out.gguf"]);
 }
 
 #[test]

@@ -36,50 +36,63 @@ fn parse(def: &KernelDef, caps: &Caps) -> (naga::Module, naga::valid::ModuleInfo
     (module, info)
 }
 
+/// The fields of a uniform, with their offsets.
+type Fields = Vec<(&'static str, usize)>;
+/// What an error says, and how it is planted.
+type Planted<'a> = (&'static str, &'a dyn Fn(&mut KernelDef));
+
+/// What a declaration and its shader differ in.
+fn disagreement(def: &KernelDef, module: &naga::Module) -> Result<(), String> {
+    if module.entry_points.len() != 1 || module.entry_points[0].name != def.entry {
+        return Err(format!("one entry point a kernel, called {}", def.entry));
+    }
+    let mut seen = 0;
+    for (_, global) in module.global_variables.iter() {
+        let Some(at) = &global.binding else { continue };
+        seen += 1;
+        let group = if at.group == 0 { &def.bindings } else { &def.weights };
+        let name = global.name.as_deref().unwrap();
+        let binding = group.get(at.binding as usize).ok_or_else(|| format!("{name} is not declared"))?;
+        if binding.name != name {
+            return Err(format!("group {} binding {} is {name}, declared {}", at.group, at.binding, binding.name));
+        }
+        match (binding.access, global.space) {
+            (Access::Uniform(fields, size), naga::AddressSpace::Uniform) => {
+                let naga::TypeInner::Struct { members, span } = &module.types[global.ty].inner else {
+                    return Err(format!("{name} is not a struct"));
+                };
+                let found: Vec<_> = members.iter().map(|m| (m.name.as_deref().unwrap(), m.offset as usize)).collect();
+                if found != fields {
+                    return Err(format!("fields of {name}: {found:?}, declared {fields:?}"));
+                }
+                if *span as usize != size {
+                    return Err(format!("size of {name}: {span}, declared {size}"));
+                }
+            }
+            (Access::Read, naga::AddressSpace::Storage { access }) if access == naga::StorageAccess::LOAD => {}
+            (Access::Write, naga::AddressSpace::Storage { access }) if access.contains(naga::StorageAccess::STORE) => {}
+            (declared, space) => return Err(format!("access of {name}: {space:?}, declared {declared:?}")),
+        }
+    }
+    if seen != def.bindings.len() + def.weights.len() {
+        return Err(format!("{seen} bindings in the shader, declared {}", def.bindings.len() + def.weights.len()));
+    }
+    let storage = def.bindings.iter().chain(&def.weights).filter(|b| !matches!(b.access, Access::Uniform(..))).count();
+    if storage > 8 {
+        return Err(format!("WebGPU promises 8 storage buffers a stage, it has {storage}"));
+    }
+    let overrides: BTreeSet<&str> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
+    match def.overrides.iter().find(|(name, _)| !overrides.contains(name)) {
+        Some((name, _)) => Err(format!("no override {name}")),
+        None => Ok(()),
+    }
+}
+
 #[test]
 fn every_declaration_agrees_with_its_shader() {
     for (def, caps) in declared() {
         let (module, _) = parse(&def, &caps);
-        assert_eq!(module.entry_points.len(), 1, "{}: one entry point a kernel", def.name);
-        assert_eq!(module.entry_points[0].name, def.entry);
-
-        let mut seen = 0;
-        for (_, global) in module.global_variables.iter() {
-            let Some(at) = &global.binding else { continue };
-            seen += 1;
-            let group = if at.group == 0 { &def.bindings } else { &def.weights };
-            let name = global.name.as_deref().unwrap();
-            let binding = group.get(at.binding as usize);
-            let binding = binding.unwrap_or_else(|| panic!("{}: {name} is not declared", def.name));
-            assert_eq!(binding.name, name, "{}: group {} binding {}", def.name, at.group, at.binding);
-            match (binding.access, global.space) {
-                (Access::Uniform(fields, size), naga::AddressSpace::Uniform) => {
-                    let naga::TypeInner::Struct { members, span } = &module.types[global.ty].inner else {
-                        panic!("{}: {name} is not a struct", def.name)
-                    };
-                    let found: Vec<_> =
-                        members.iter().map(|m| (m.name.as_deref().unwrap(), m.offset as usize)).collect();
-                    assert_eq!(found, fields, "{}: fields of {name}", def.name);
-                    assert_eq!(*span as usize, size, "{}: size of {name}", def.name);
-                }
-                (Access::Read, naga::AddressSpace::Storage { access }) => {
-                    assert_eq!(access, naga::StorageAccess::LOAD, "{}: {name} is only read", def.name)
-                }
-                (Access::Write, naga::AddressSpace::Storage { access }) => {
-                    assert!(access.contains(naga::StorageAccess::STORE), "{}: {name} is written", def.name)
-                }
-                (declared, space) => panic!("{}: {name} is {space:?}, declared {declared:?}", def.name),
-            }
-        }
-        assert_eq!(seen, def.bindings.len() + def.weights.len(), "{}: bindings in the shader", def.name);
-
-        let storage =
-            def.bindings.iter().chain(&def.weights).filter(|b| !matches!(b.access, Access::Uniform(..))).count();
-        assert!(storage <= 8, "{}: WebGPU promises 8 storage buffers a stage, it has {storage}", def.name);
-        let overrides: BTreeSet<&str> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
-        for (name, _) in &def.overrides {
-            assert!(overrides.contains(name), "{}: no override {name}", def.name);
-        }
+        disagreement(&def, &module).unwrap_or_else(|e| panic!("{}: {e}", def.name));
     }
 }
 
@@ -161,15 +174,52 @@ fn every_shader_file_is_linked_into_a_kernel() {
 }
 
 #[test]
-fn a_declaration_that_disagrees_would_be_noticed() {
-    // The negative control of the first test: the offsets that it compares do come from the shader.
+fn a_declaration_that_disagrees_is_noticed() {
+    // The negative control of the first test: each kind of error, planted in a declaration that is right.
     let caps = Caps::portable();
-    let def = kernels::all(&caps).swap_remove(1).0.swap_remove(0);
-    let (module, _) = parse(&def, &caps);
-    let (_, params) = module.global_variables.iter().find(|(_, g)| g.name.as_deref() == Some("params")).unwrap();
-    let naga::TypeInner::Struct { members, .. } = &module.types[params.ty].inner else { panic!("a struct") };
-    let Access::Uniform(fields, _) = def.bindings[0].access else { panic!("a uniform") };
-    assert_ne!((members[1].name.as_deref().unwrap(), members[1].offset as usize), fields[0]);
+    let good = kernels::all(&caps).into_iter().flat_map(|(defs, _)| defs);
+    let good = good.filter(|def| def.bindings.len() > 2 && matches!(def.bindings[0].access, Access::Uniform(..)));
+    let (mut planted, mut names) = (0, BTreeSet::new());
+    for good in good {
+        if !names.insert(good.name) {
+            continue;
+        }
+        let (module, _) = parse(&good, &caps);
+        disagreement(&good, &module).unwrap_or_else(|e| panic!("{}: {e}", good.name));
+        let Access::Uniform(fields, size) = good.bindings[0].access else { unreachable!("filtered") };
+        let changed = |change: &dyn Fn(&mut Fields)| -> Access {
+            let mut fields = fields.to_vec();
+            change(&mut fields);
+            Access::Uniform(fields.leak(), size)
+        };
+        let shifted = changed(&|fields| fields.last_mut().unwrap().1 += 4);
+        let renamed = changed(&|fields| fields[0].0 = "another");
+        let shorter = changed(&|fields| fields.truncate(fields.len() - 1));
+        let errors: [Planted<'_>; 11] = [
+            ("one entry point", &|def| def.entry = "another"),
+            ("declared", &|def| def.bindings.swap(1, 2)),
+            ("declared another", &|def| def.bindings[1].name = "another"),
+            ("is not declared", &|def| def.bindings.truncate(def.bindings.len() - 1)),
+            ("bindings in the shader", &|def| def.bindings.push(def.bindings[1])),
+            ("access of", &|def| {
+                let access = &mut def.bindings[1].access;
+                *access = if *access == Access::Read { Access::Write } else { Access::Read };
+            }),
+            ("fields of", &|def| def.bindings[0].access = shifted),
+            ("fields of", &|def| def.bindings[0].access = renamed),
+            ("fields of", &|def| def.bindings[0].access = shorter),
+            ("size of", &|def| def.bindings[0].access = Access::Uniform(fields, size + 16)),
+            ("no override", &|def| def.overrides.push(("another", 1))),
+        ];
+        for (said, plant) in errors {
+            let mut bad = good.clone();
+            plant(&mut bad);
+            let noticed = disagreement(&bad, &module).expect_err(said);
+            assert!(noticed.contains(said), "{}: {said:?} is not said: {noticed}", good.name);
+            planted += 1;
+        }
+    }
+    assert!(planted >= 11 * 5, "{planted} errors were planted in {names:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use common::{fixture, no_gpu};
 use program::{peregrine, piped, refused, run, stderr, stdout};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 fn saved_in(dir: &Path, name: &str) -> String {
     dir.join(name).to_str().unwrap().to_owned()
@@ -170,7 +170,9 @@ fn started(arguments: &[&str]) -> Child {
 
 #[cfg(unix)]
 fn interrupt(child: &Child) {
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    use nix::sys::signal::{Signal, kill};
+    let process = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    kill(process, Signal::SIGINT).unwrap();
 }
 
 #[cfg(unix)]

@@ -6,6 +6,7 @@ use common::{made_up_shape, step};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::Gpu;
 use peregrine::model::{Forward, ForwardOptions, Tune, Weights};
+use sha2::Digest;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -75,11 +76,11 @@ fn compiled_pipelines_are_kept_where_the_backend_hands_them_out() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let text = |damage: Option<&[u8]>| {
+    let text = |damage: Option<&dyn Fn(Vec<u8>) -> Vec<u8>>| {
         let gpu = common::gpu();
         let file = || std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).next();
         if let (Some(damage), Some(file)) = (damage, file()) {
-            std::fs::write(file, damage).unwrap();
+            std::fs::write(&file, damage(std::fs::read(&file).unwrap())).unwrap();
         }
         gpu.keep_in(dir.path()).unwrap();
         let (_, text) = run(&gpu, Tune::Static);
@@ -91,5 +92,22 @@ fn compiled_pipelines_are_kept_where_the_backend_hands_them_out() {
     };
     let first = text(None);
     assert_eq!(first, text(None), "with the pipelines of the first run");
-    assert_eq!(first, text(Some(b"not a cache")), "with a damaged file");
+    assert_eq!(first, text(Some(&|_| b"not a cache".to_vec())), "with a damaged file");
+    assert_eq!(first, text(Some(&|_| vec![])), "with an empty file");
+    // Of another driver, or damaged, with a checksum that fits and with one that does not.
+    for byte in [0, 8, 12, 16, 17, 20, 24, 30, 36, 44, 50, 58, 63, 70] {
+        for mended in [false, true] {
+            let gpu = common::gpu();
+            let Some(file) = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).next() else { return };
+            let good = std::fs::read(&file).unwrap();
+            let (mut data, sum) = (good[..good.len() - 32].to_vec(), &good[good.len() - 32..]);
+            *data.get_mut(byte).expect("a header at least") ^= 1;
+            let sum = if mended { sha2::Sha256::digest(&data).to_vec() } else { sum.to_vec() };
+            std::fs::write(&file, [data, sum].concat()).unwrap();
+            gpu.keep_in(dir.path()).unwrap();
+            gpu.flush().unwrap_or_else(|e| panic!("byte {byte}: {e}"));
+            std::fs::write(&file, good).unwrap();
+        }
+    }
+    assert_eq!(first, text(Some(&|file| [&file[..50], &[file[50] ^ 1], &file[51..]].concat())), "with a flipped byte");
 }

@@ -7,7 +7,8 @@ mod kept;
 use common::{gpu, no_gpu};
 use kept::{PLAIN, engine};
 use peregrine::Error;
-use peregrine::runtime::{AnswerOptions, Sampling, Session, StateBudget};
+use peregrine::gpu::{AdapterChoice, Gpu};
+use peregrine::runtime::{AnswerOptions, Engine, Sampling, Session, StateBudget};
 use peregrine::text::Message;
 
 /// How tokens are chosen: so that about everything may come.
@@ -141,4 +142,97 @@ fn marks_of_another_engine_are_only_text() {
     assert_eq!((other.messages(), other.position()), (session.messages(), 0));
     say(&mut other, "Two.");
     assert!(other.was_read_again());
+}
+
+/// With which no answer can begin.
+fn all_banned(engine: &Engine) -> Sampling {
+    let ids = 0..u32::try_from(engine.checkpoint().config().vocab).unwrap();
+    Sampling { logit_bias: ids.map(|id| (id, f32::NEG_INFINITY)).collect(), ..hot(1) }
+}
+
+/// What a session is, as far as anybody can tell.
+fn seen(session: &Session) -> (Vec<Message>, u64) {
+    (session.messages().to_vec(), session.position())
+}
+
+#[test]
+fn an_answer_that_cannot_begin_leaves_the_session_as_it_was() {
+    if no_gpu("an_answer_that_cannot_begin_leaves_the_session_as_it_was") {
+        return;
+    }
+    let engine = engine(&gpu(), 2, PLAIN);
+    let (mut session, mut other) = (engine.session(hot(1)).unwrap(), engine.session(hot(1)).unwrap());
+    for session in [&mut session, &mut other] {
+        say(session, "One.");
+        say(session, "Two.");
+    }
+    let before = seen(&session);
+    session.set_sampling(all_banned(&engine)).unwrap();
+    let options = AnswerOptions::tokens(6);
+    let fed = engine.counts().fed;
+    assert!(matches!(session.retry(&options).map(drop), Err(Error::AllBanned { .. })));
+    assert_eq!(seen(&session), before, "after retry");
+    assert_eq!(engine.counts().fed, fed, "retry read something");
+    assert!(matches!(session.send("Three.", &options).map(drop), Err(Error::AllBanned { .. })));
+    assert_eq!(seen(&session), before, "after send");
+    for messages in [vec![Message::new("user", "Else.")], [&before.0[..], &[Message::new("user", "More.")]].concat()] {
+        assert!(matches!(session.converse(messages, &options).map(drop), Err(Error::AllBanned { .. })));
+        assert_eq!(seen(&session), before, "after converse");
+    }
+    session.set_sampling(hot(1)).unwrap();
+    assert_eq!(say(&mut session, "Three."), say(&mut other, "Three."));
+    assert!(!session.was_read_again());
+    assert_eq!(seen(&session), seen(&other));
+    assert_eq!(again(&mut session), again(&mut other));
+    session.undo().unwrap();
+    assert_eq!(seen(&session), before);
+}
+
+#[test]
+fn a_lost_device_takes_no_message_away() {
+    if no_gpu("a_lost_device_takes_no_message_away") {
+        return;
+    }
+    let gpu = Gpu::open(&AdapterChoice::Best).unwrap();
+    let engine = engine(&gpu, 1, PLAIN);
+    let mut session = engine.session(hot(1)).unwrap();
+    say(&mut session, "One.");
+    let messages = session.messages().to_vec();
+    gpu.destroy();
+    let options = AnswerOptions::tokens(6);
+    for _ in 0..2 {
+        assert!(matches!(session.send("Two.", &options).map(drop), Err(Error::DeviceLost { .. })));
+        assert_eq!(session.messages(), messages);
+        assert!(matches!(session.retry(&options).map(drop), Err(Error::DeviceLost { .. })));
+        assert_eq!(session.messages(), messages);
+        assert!(matches!(session.converse(messages[..1].to_vec(), &options).map(drop), Err(Error::DeviceLost { .. })));
+        assert_eq!(session.messages(), messages);
+    }
+}
+
+#[test]
+fn a_template_that_does_not_end_is_cancelled() {
+    if no_gpu("a_template_that_does_not_end_is_cancelled") {
+        return;
+    }
+    // It takes a second at least until it has used up what a template may.
+    let doubled = "{% set ns = namespace(l=[1]) %}{% for i in range(90000) %}{% set ns.l = ns.l + ns.l %}{{ ns.l|list|length }}{% endfor %}";
+    let engine = engine(&gpu(), 1, doubled);
+    let mut session = engine.session(hot(1)).unwrap();
+    let options = AnswerOptions::tokens(6);
+    let cancel = session.cancel_handle();
+    cancel.cancel();
+    assert!(matches!(session.send("One.", &options).map(drop), Err(Error::Cancelled)));
+    // It was that call alone.
+    assert!(matches!(session.send("One.", &options).map(drop), Err(Error::Template { .. })));
+    assert_eq!(seen(&session), (vec![], 0));
+    // While it is at work.
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            cancel.cancel();
+        });
+        session.send("One.", &options).map(drop)
+    });
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
 }

@@ -3,8 +3,12 @@
 use super::Gpu;
 use crate::error::{Error, Result};
 use crate::output;
+use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+/// Bytes of a checksum.
+const CHECKSUM: usize = 32;
 
 /// A folder of the user's, and the pipelines of this adapter that lie there.
 pub(super) struct Cache {
@@ -36,18 +40,34 @@ impl Gpu {
             device.features().contains(wgpu::Features::PIPELINE_CACHE).then_some(self.shared.pipeline_key.as_ref());
         let pipelines = key.flatten().map(|key| {
             let path = dir.join(format!("{key}.pipelines"));
-            let saved = std::fs::read(&path).unwrap_or_default();
-            let descriptor = wgpu::PipelineCacheDescriptor {
-                label: Some("pipelines"),
-                data: (!saved.is_empty()).then_some(&saved),
-                fallback: true,
-            };
-            // SAFETY: the data is what this program wrote for this driver, in the user's own folder; wgpu checks its header.
-            let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-            Pipelines { cache, path, saved: Mutex::new(saved) }
+            let saved = std::fs::read(&path).ok().and_then(|file| Some(whole(&file)?.to_vec())).unwrap_or_default();
+            self.pipelines(path, saved)
         });
+        let pipelines = pipelines.transpose()?.flatten();
         let _ = self.shared.cache.set(Cache { dir: dir.to_owned(), pipelines });
         self.check()
+    }
+
+    /// Pipelines that begin with what was saved, or with none where the driver does not take that.
+    fn pipelines(&self, path: PathBuf, saved: Vec<u8>) -> Result<Option<Pipelines>> {
+        let create = |data| {
+            let descriptor = wgpu::PipelineCacheDescriptor { label: Some("pipelines"), data, fallback: true };
+            // SAFETY: the data is what this program wrote, as its checksum says, in the user's own folder; wgpu checks that
+            // it is of this driver.
+            self.scoped("the cache of pipelines", || unsafe { self.shared.device.create_pipeline_cache(&descriptor) })
+        };
+        let mut made = create((!saved.is_empty()).then_some(&saved[..]));
+        if let (Err(Error::Gpu { .. }), false) = (&made, saved.is_empty()) {
+            // It would be refused at each start.
+            let _ = std::fs::remove_file(&path);
+            made = create(None);
+        }
+        match made {
+            Ok(cache) => Ok(Some(Pipelines { cache, path, saved: Mutex::new(saved) })),
+            // Kernels compile without one.
+            Err(Error::Gpu { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The folder given to [`Gpu::keep_in`].
@@ -61,11 +81,22 @@ impl Gpu {
         let Some(data) = pipelines.cache.get_data() else { return Ok(()) };
         let mut saved = pipelines.saved.lock().unwrap_or_else(|e| e.into_inner());
         if *saved != data {
-            write_whole(&pipelines.path, &data)?;
+            write_whole(&pipelines.path, &[&data[..], &checksum(&data)].concat())?;
             *saved = data;
         }
         Ok(())
     }
+}
+
+/// Stands behind the data of a file: a driver trusts what it is given.
+fn checksum(data: &[u8]) -> [u8; CHECKSUM] {
+    Sha256::digest(data).into()
+}
+
+/// The data of a file, where it is as it was written.
+fn whole(file: &[u8]) -> Option<&[u8]> {
+    let (data, sum) = file.split_at_checked(file.len().checked_sub(CHECKSUM)?)?;
+    (checksum(data) == sum).then_some(data)
 }
 
 /// Writes a file of the cache: another process sees the old one or the new one.

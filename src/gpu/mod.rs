@@ -6,6 +6,7 @@ mod caps;
 mod clock;
 mod folder;
 mod kernel;
+mod latch;
 mod memory;
 mod plan;
 mod profile;
@@ -27,6 +28,7 @@ pub use wgpu;
 
 use crate::error::{Error, Result};
 use cache::Cache;
+use latch::Latch;
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,13 +158,6 @@ struct Shared {
     findings: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
 }
 
-/// The first thing that went wrong behind our back: it is reported by every later call.
-#[derive(Default)]
-struct Latch {
-    lost: OnceLock<String>,
-    refused: Mutex<Option<String>>,
-}
-
 impl Gpu {
     /// Opens an adapter with the features and limits that the kernels can use.
     pub fn open(choice: &AdapterChoice) -> Result<Self> {
@@ -204,16 +199,7 @@ impl Gpu {
         queue: wgpu::Queue,
         (switches, shaders): (&Switches, Option<Arc<ShaderFolder>>),
     ) -> Self {
-        let latch = Arc::new(Latch::default());
-        let on_error = latch.clone();
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            let mut refused = on_error.refused.lock().unwrap_or_else(|e| e.into_inner());
-            refused.get_or_insert_with(|| error.to_string());
-        }));
-        let on_lost = latch.clone();
-        device.set_device_lost_callback(move |reason, message| {
-            let _ = on_lost.lost.set(format!("{reason:?}: {message}"));
-        });
+        let latch = Latch::of(&device);
         let caps = Caps { shaders, ..Caps::of(&device, adapter, switches) };
         Gpu {
             shared: Arc::new(Shared {
@@ -244,21 +230,6 @@ impl Gpu {
     /// Bytes of GPU buffers alive now.
     pub fn allocated_bytes(&self) -> u64 {
         self.shared.allocated.load(Ordering::Relaxed)
-    }
-
-    /// Fails if the device is lost or has refused something since it was opened.
-    pub fn check(&self) -> Result<()> {
-        let latch = &self.shared.latch;
-        let refused = latch.refused.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        if refused.is_some() && latch.lost.get().is_none() {
-            // A lost device refuses everything, but says that it is lost only when it is polled.
-            let _ = self.shared.device.poll(wgpu::PollType::Poll);
-        }
-        match (latch.lost.get(), refused) {
-            (Some(reason), _) => Err(Error::DeviceLost { reason: reason.clone() }),
-            (None, Some(problem)) => Err(Error::Gpu { what: "a command".to_owned(), problem }),
-            (None, None) => Ok(()),
-        }
     }
 
     /// Gives the device up, as a driver reset would: a test of what happens then.
@@ -309,18 +280,6 @@ impl Gpu {
             Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.to_owned(), bytes: 0 }),
             Some(error) => Err(Error::Gpu { what: what.to_owned(), problem: error.to_string() }),
         }
-    }
-
-    /// Polls until the submission is done.
-    fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        let seconds = self.caps().timeout;
-        let poll = wgpu::PollType::Wait {
-            submission_index: Some(submission),
-            timeout: Some(std::time::Duration::from_secs(seconds)),
-        };
-        let outcome = self.shared.device.poll(poll);
-        self.check()?;
-        outcome.map(|_| ()).map_err(|_| Error::Timeout { seconds })
     }
 }
 

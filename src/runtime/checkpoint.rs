@@ -12,6 +12,7 @@ use crate::text::{Message, Span, Specials, Template, Tokenizer};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A model as it was published. Opening maps its files and reads the small ones; weights stay where they are.
 pub struct Checkpoint {
@@ -196,12 +197,23 @@ impl Checkpoint {
 
     /// A conversation in the model's own form, see [`Template::render`].
     pub fn render(&self, messages: &[Message], answer_next: bool) -> Result<Vec<Span>> {
+        self.render_unless(&Arc::default(), messages, answer_next)
+    }
+
+    /// The same, but for somebody who cancels it.
+    pub(super) fn render_unless(
+        &self,
+        cancelled: &Arc<AtomicBool>,
+        messages: &[Message],
+        answer_next: bool,
+    ) -> Result<Vec<Span>> {
         let template = self.template.as_ref().ok_or_else(|| Error::Template {
             file: self.label.clone(),
             problem: "tokenizer_config.json has no chat_template; this model continues text but does not chat"
                 .to_owned(),
         })?;
-        template.render(messages, answer_next, self.tokenizer()?.special_texts())
+        let specials = self.tokenizer()?.special_texts();
+        template.render_unless(cancelled, (messages, answer_next), specials, &Value::Null)
     }
 
     /// The ids of a rendered conversation: its structure becomes special tokens, what people typed never does.

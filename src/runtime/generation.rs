@@ -69,10 +69,13 @@ pub struct Generation<'a> {
 impl<'a> Generation<'a> {
     /// Chooses from the logits after what the session has consumed.
     pub(super) fn new(session: &'a mut Session, options: &AnswerOptions) -> Result<Self> {
-        let read = (session.consumed.as_slice(), session.window());
-        session.engine.begin(session.slot, read, options.logprobs.is_some())?;
-        session.ended = false;
-        Ok(Generation {
+        session.begin(options)?;
+        Ok(Self::begun(session, options))
+    }
+
+    /// What [`Session::begin`] has begun.
+    pub(super) fn begun(session: &'a mut Session, options: &AnswerOptions) -> Self {
+        Generation {
             session,
             max_tokens: options.max_tokens,
             top: options.logprobs,
@@ -83,7 +86,7 @@ impl<'a> Generation<'a> {
             settled: false,
             saved: None,
             point: None,
-        })
+        }
     }
 
     /// The next token, or `None` at the end.

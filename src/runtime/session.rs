@@ -4,7 +4,7 @@ use super::answer::{Answer, Turn};
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
 use super::sampler::Sampling;
-use super::turns::Past;
+use super::turns::{Mark, Past};
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::text::{Message, Span};
@@ -195,40 +195,51 @@ impl Session {
     /// conversation is read again from its start. After an error the conversation is as before.
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
         self.remember()?;
+        let before = self.mark()?;
         self.messages.push(Message::new("user", text));
-        if let Err(error) = self.read_messages() {
-            self.messages.pop();
-            return Err(error);
-        }
-        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
+        let read = self.read_messages();
+        self.answer(read, &before, options)
     }
 
     /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
     /// is not read again. After an error the conversation is as before.
     pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
         self.remember()?;
-        let before = std::mem::replace(&mut self.messages, messages);
-        if let Err(error) = self.read_messages() {
-            self.messages = before;
+        let before = self.mark()?;
+        self.messages = messages;
+        let read = self.read_messages();
+        self.answer(read, &before, options)
+    }
+
+    /// Begins the assistant's turn once the conversation was read. Where either fails, the session is as it was `before`.
+    pub(super) fn answer(&mut self, read: Result<()>, before: &Mark, options: &AnswerOptions) -> Result<Answer<'_>> {
+        if let Err(error) = read.and_then(|()| self.begin(options)) {
+            self.return_to(before);
             return Err(error);
         }
-        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
+        Ok(Answer::new(Generation::begun(self, options), options, Turn::Whole))
+    }
+
+    /// Has the first token chosen after what was consumed.
+    pub(super) fn begin(&mut self, options: &AnswerOptions) -> Result<()> {
+        let read = (self.consumed.as_slice(), self.window());
+        self.engine.begin(self.slot, read, options.logprobs.is_some())?;
+        self.ended = false;
+        Ok(())
     }
 
     /// Feeds what the messages add to what was fed.
     pub(super) fn read_messages(&mut self) -> Result<()> {
-        let read = self.prepare().and_then(|(ids, whole)| {
-            self.feed(&ids)?;
-            self.fed = whole;
-            self.remember()
-        });
-        read.inspect_err(|_| self.unread())
+        let (ids, whole) = self.prepare()?;
+        self.feed(&ids)?;
+        self.fed = whole;
+        self.remember()
     }
 
     /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
     fn prepare(&mut self) -> Result<(Vec<u32>, String)> {
         let checkpoint = self.engine.checkpoint();
-        let spans = checkpoint.render(&self.messages, true)?;
+        let spans = checkpoint.render_unless(&self.cancelled, &self.messages, true)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
         self.read_again = std::mem::take(&mut self.past.lost) || !whole.starts_with(&self.fed);
         let ids = match whole.strip_prefix(&self.fed) {

@@ -1,7 +1,7 @@
 //! Going back in a conversation, and going on from one moment in several ways.
 
-use super::answer::{Answer, Turn};
-use super::generation::{AnswerOptions, Generation};
+use super::answer::Answer;
+use super::generation::AnswerOptions;
 use super::prefix::Trail;
 use super::session::Session;
 use super::states::Kept;
@@ -124,18 +124,15 @@ impl Session {
 
     /// Answers the last message of the user again, in place of the answer it had: chooses anew from where the message had
     /// been read. With the same seed the answer is the same. Where the state of then is not kept any more, the conversation
-    /// is read again.
+    /// is read again. After an error the old answer is there as before.
     pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        let answered = self.messages.pop_if(|message| message.role == "assistant");
-        let outcome = match self.messages.last() {
+        let before = self.mark()?;
+        self.messages.pop_if(|message| message.role == "assistant");
+        let read = match self.messages.last() {
             Some(message) if message.role == "user" => self.read_already(),
             _ => Err(Error::NothingToResume),
         };
-        if let Err(error) = outcome {
-            self.messages.extend(answered);
-            return Err(error);
-        }
-        Ok(Answer::new(Generation::new(self, options)?, options, Turn::Whole))
+        self.answer(read, &before, options)
     }
 
     /// Brings the session to where its last message had just been read.
@@ -170,9 +167,9 @@ impl Session {
 
     /// The state is not kept any more: the conversation will be read again.
     fn lose(&mut self) -> Result<()> {
-        self.forget()?;
+        let forgotten = self.forget();
         self.past.lost = true;
-        Ok(())
+        forgotten
     }
 
     fn put_back(&mut self, moment: &Moment) -> Result<()> {
@@ -233,11 +230,12 @@ impl Session {
         Ok(())
     }
 
-    /// Goes back to before the message that could not be read to its end. Where that fails, nothing is left that could be
-    /// taken for it.
-    pub(super) fn unread(&mut self) {
-        if self.go_back(self.messages.len() - 1).is_err() {
+    /// Makes the session what it was before something failed. Where that fails too, as on a lost device, the messages are as they
+    /// were and no state is left that could be taken for theirs.
+    pub(super) fn return_to(&mut self, before: &Mark) {
+        if self.back_to(before).is_err() {
             let _ = self.lose();
+            self.messages.clone_from(&before.messages);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Text on its way to ids and back.
 
+mod growth;
 mod pieces;
 mod stop;
 mod stream;

@@ -1,9 +1,18 @@
 //! Chat templates: messages in, the model's own form of a conversation out.
 
+mod budget;
+mod json;
+mod program;
+mod size;
+
 use crate::error::{Error, Result};
+use budget::{Budget, Reach};
+use json::to_json;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, ErrorKind, Value, context};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,45 +54,36 @@ pub const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + messa
 /// Characters that Unicode sets aside for private marks inside a program.
 const MARKS: std::ops::RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
 
+/// Roles that templates know.
+const ROLES: &[&str] = &["system", "user", "assistant", "tool"];
+
+/// Bytes of stack for a template. What it may nest takes a small part of that; what is not used is not allocated.
+const STACK: usize = 128 << 20;
+
 impl Template {
     /// A template from `file`, a name for messages, with the spelling of the tokens it may ask for.
     pub fn new(file: &str, source: &str, bos: &str, eos: &str) -> Result<Self> {
         let source = without_generation_marks(source);
         let template = Template { file: file.to_owned(), source, bos: bos.to_owned(), eos: eos.to_owned() };
-        template.environment()?;
+        let syntax = template.syntax()?;
+        template.on_a_stack(|| program::compile(&template.source, syntax).map(drop).map_err(|e| template.error(&e)))?;
         Ok(template)
     }
 
-    fn environment(&self) -> Result<Environment<'_>> {
-        let mut environment = Environment::new();
+    fn syntax(&self) -> Result<SyntaxConfig> {
         let mut syntax = SyntaxConfig::builder();
         syntax.trim_blocks(true).lstrip_blocks(true);
-        environment.set_syntax(syntax.build().map_err(|e| self.error(&e))?);
-        environment.set_unknown_method_callback(|state, value, method, arguments| match (method, value.as_str()) {
-            // Differs: Python begins a word after anything that is no letter, a quotation mark for instance.
-            ("title", Some(text)) if arguments.is_empty() => Ok(Value::from(title(text))),
-            _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
-        });
-        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-        });
-        environment.add_function("strftime_now", |format: String| {
-            jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
-                .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
-        });
-        environment.add_filter("tojson", |value: &Value, options: Kwargs| -> Result<String, minijinja::Error> {
-            let indent = options.get::<Option<usize>>("indent")?;
-            // Of Python's dumps: what follows changes nothing here, or is the default.
-            for known in ["ensure_ascii", "separators", "sort_keys"] {
-                options.get::<Option<Value>>(known)?;
-            }
-            options.assert_all_used()?;
-            let mut json = String::new();
-            to_json(value, indent, 0, &mut json)?;
-            Ok(json)
-        });
-        environment.add_template("chat", &self.source).map_err(|e| self.error(&e))?;
-        Ok(environment)
+        syntax.build().map_err(|e| self.error(&e))
+    }
+
+    /// Does something with the template on a thread whose stack is large enough for whatever the limits allow.
+    fn on_a_stack<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let failed = |problem: String| Error::Template { file: self.file.clone(), problem };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("chat template".to_owned()).stack_size(STACK);
+            let running = thread.spawn_scoped(scope, work).map_err(|e| failed(format!("no thread for it: {e}")))?;
+            running.join().unwrap_or_else(|_| Err(failed("the template engine broke off".to_owned())))
+        })
     }
 
     fn error(&self, error: &minijinja::Error) -> Error {
@@ -108,7 +108,20 @@ impl Template {
         specials: &[String],
         variables: &serde_json::Value,
     ) -> Result<Vec<Span>> {
-        let used = |mark: char| messages.iter().any(|m| m.content.contains(mark)) || self.source.contains(mark);
+        self.render_unless(&Arc::default(), (messages, answer_next), specials, variables)
+    }
+
+    /// [`Template::render_with`] that ends with [`Error::Cancelled`] when `cancelled` is set, and takes that back.
+    pub(crate) fn render_unless(
+        &self,
+        cancelled: &Arc<AtomicBool>,
+        (messages, answer_next): (&[Message], bool),
+        specials: &[String],
+        variables: &serde_json::Value,
+    ) -> Result<Vec<Span>> {
+        let used = |mark: char| {
+            messages.iter().any(|m| m.role.contains(mark) || m.content.contains(mark)) || self.source.contains(mark)
+        };
         let mut free = MARKS.filter(|mark| !used(*mark));
         let (Some(open), Some(close)) = (free.next(), free.next()) else {
             let problem = "a message uses all of U+FDD0 to U+FDEF, which Unicode reserves for programs".to_owned();
@@ -116,19 +129,31 @@ impl Template {
         };
         let marked: Vec<Value> = messages
             .iter()
-            .map(|m| context! { role => m.role.clone(), content => mark(&m.content, specials, open, close) })
+            .map(|m| {
+                let text = |text: &str| mark(text, specials, open, close);
+                // A template compares the role with these words, whatever the tokenizer makes of them.
+                let role = if ROLES.contains(&&*m.role) { m.role.clone() } else { text(&m.role) };
+                context! { role => role, content => text(&m.content) }
+            })
             .collect();
-        let environment = self.environment()?;
-        let template = environment.get_template("chat").map_err(|e| self.error(&e))?;
-        let rendered = template
-            .render(context! {
+        let bytes =
+            messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>() + variables.to_string().len();
+        let budget = Arc::new(Budget::new(bytes, cancelled));
+        let syntax = self.syntax()?;
+        let rendered = self.on_a_stack(|| {
+            let variables = context! {
                 messages => marked,
                 add_generation_prompt => answer_next,
                 bos_token => self.bos.clone(),
                 eos_token => self.eos.clone(),
                 ..from_json(variables),
+            };
+            let rendered = program::render(environment(&budget), &self.source, syntax, (variables, &budget));
+            rendered.map_err(|e| match cancelled.swap(false, Ordering::Relaxed) {
+                true => Error::Cancelled,
+                false => self.error(&e),
             })
-            .map_err(|e| self.error(&e))?;
+        })?;
         let mut spans = Vec::new();
         for piece in rendered.split(open) {
             match piece.split_once(close) {
@@ -142,6 +167,43 @@ impl Template {
         spans.retain(|span| !span.text.is_empty());
         Ok(spans)
     }
+}
+
+/// What templates may call beside what the engine has.
+fn environment(budget: &Arc<Budget>) -> Environment<'static> {
+    let mut environment = Environment::new();
+    let spent = budget.clone();
+    environment.set_unknown_method_callback(move |state, value, method, arguments| {
+        // What a map is asked for is not copied.
+        if value.kind() != ValueKind::Map {
+            spent.look(value, if method.starts_with("split") { Reach::Items } else { Reach::Text })?;
+        }
+        arguments.iter().try_for_each(|argument| spent.look(argument, Reach::Text))?;
+        // The separator of a join stands before the list here.
+        let mut all = [std::slice::from_ref(value), arguments].concat();
+        if method == "join" {
+            all.reverse();
+        }
+        program::spend_growth(&spent, method, &all)?;
+        match (method, value.as_str()) {
+            // Differs: Python begins a word after anything that is no letter, a quotation mark for instance.
+            ("title", Some(text)) if arguments.is_empty() => Ok(Value::from(title(text))),
+            _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
+        }
+    });
+    environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+    });
+    let spent = budget.clone();
+    environment.add_function("strftime_now", move |format: String| -> Result<String, minijinja::Error> {
+        // Two letters become up to thirty.
+        spent.spend(format.len().saturating_mul(16))?;
+        jiff::fmt::strtime::format(&format, &jiff::Zoned::now())
+            .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {e}")))
+    });
+    let spent = budget.clone();
+    environment.add_filter("tojson", move |value: &Value, options: Kwargs| to_json(value, &options, &spent));
+    environment
 }
 
 /// {% generation %} and {% endgeneration %} mark what training looks at; they print nothing, but trim as they are told.
@@ -194,48 +256,6 @@ fn from_json(json: &serde_json::Value) -> Value {
         Json::Array(items) => Value::from(items.iter().map(from_json).collect::<Vec<_>>()),
         Json::Object(map) => Value::from_pairs(map.iter().map(|(key, value)| (key.as_str(), from_json(value)))),
     }
-}
-
-/// As Python's json.dumps(value, ensure_ascii=False, indent=indent) writes it.
-fn to_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -> Result<(), minijinja::Error> {
-    let line = |depth: usize| indent.map_or_else(String::new, |n| format!("\n{}", " ".repeat(n * depth)));
-    let comma = if indent.is_some() { "," } else { ", " };
-    let quote = |text: &str| serde_json::Value::from(text).to_string();
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::None => *out += "null",
-        ValueKind::Bool => *out += if value.is_true() { "true" } else { "false" },
-        ValueKind::Number => *out += &value.to_string(),
-        ValueKind::String => *out += &quote(value.as_str().unwrap_or_default()),
-        ValueKind::Map => {
-            out.push('{');
-            let mut empty = true;
-            for key in value.try_iter()? {
-                *out += if empty { "" } else { comma };
-                *out += &line(depth + 1);
-                *out += &quote(&key.to_string());
-                *out += ": ";
-                to_json(&value.get_item(&key)?, indent, depth + 1, out)?;
-                empty = false;
-            }
-            let end = if empty { String::new() } else { line(depth) };
-            *out += &end;
-            out.push('}');
-        }
-        _ => {
-            out.push('[');
-            let mut empty = true;
-            for item in value.try_iter()? {
-                *out += if empty { "" } else { comma };
-                *out += &line(depth + 1);
-                to_json(&item, indent, depth + 1, out)?;
-                empty = false;
-            }
-            let end = if empty { String::new() } else { line(depth) };
-            *out += &end;
-            out.push(']');
-        }
-    }
-    Ok(())
 }
 
 /// Puts `open` and `close` around each spelling of a special token, the longest first where several begin at one place.

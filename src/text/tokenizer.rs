@@ -1,5 +1,6 @@
 //! Text to ids and back, by a checkpoint's tokenizer.json. Byte-level BPE, as all models of the Mamba family have it.
 
+use super::growth::Growth;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -17,6 +18,7 @@ pub enum Specials {
 /// A checkpoint's tokenizer.
 pub struct Tokenizer {
     file: String,
+    growth: Growth,
     /// Behind a lock because how specials are taken is a setting of the tokenizer and not of the call.
     inner: Mutex<tokenizers::Tokenizer>,
     bytes: HashMap<u32, Vec<u8>>,
@@ -39,9 +41,17 @@ impl Tokenizer {
                 hint: "the Mamba family uses byte-level BPE".to_owned(),
             });
         }
-        let inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
+        // The added tokens are normalized when they are read.
+        let growth = Growth::of(&value);
+        let added = value["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+        let bytes = added.iter().filter_map(|token| token["content"].as_str()).map(str::len).sum();
+        check_growth(file, growth, (added.len(), bytes))?;
+        let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
             .map_err(|_| bad("not a tokenizer: its parts do not fit together".to_owned()))?
             .map_err(|e| bad(format!("not a tokenizer: {e}")))?;
+        // A file may ask for texts to be cut off or filled up, to any length.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
         let byte_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let mut bytes = HashMap::new();
@@ -55,11 +65,15 @@ impl Tokenizer {
         }
         let specials = added.iter().filter(|(_, token)| token.special);
         let (special, special_texts) = specials.map(|(id, token)| (*id, token.content.clone())).unzip();
-        Ok(Tokenizer { file: file.to_owned(), inner: Mutex::new(inner), bytes, special, special_texts })
+        let (file, inner) = (file.to_owned(), Mutex::new(inner));
+        Ok(Tokenizer { file, growth, inner, bytes, special, special_texts })
     }
 
     /// The ids of a text. Nothing is prepended or appended.
+    ///
+    /// Fails where the rules of the tokenizer can make a text of this length many times as long.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
+        check_growth(&self.file, self.growth, (1, text.len()))?;
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
         inner.set_encode_special_tokens(specials == Specials::Literal);
         let encoding = inner.encode_fast(text, false);
@@ -92,6 +106,13 @@ impl Tokenizer {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| self.bytes(*id).unwrap_or_default()).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// Refuses what could become much longer before it is cut: so many texts, of so many bytes together.
+fn check_growth(file: &str, growth: Growth, (texts, bytes): (usize, usize)) -> Result<()> {
+    let Some(most) = growth.too_much(texts, bytes) else { return Ok(()) };
+    let problem = format!("its normalizer can make {most} bytes of a text of {bytes}; this file is not to be trusted");
+    Err(Error::Tokenizer { file: file.to_owned(), problem })
 }
 
 /// The alphabet of GPT-2's byte-level BPE: which character stands for which byte. Printable bytes stand for themselves, the

@@ -2,56 +2,111 @@
 
 use super::request::Line;
 use peregrine::{Error, Result};
+use same_file::Handle;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 pub struct Journal {
     path: PathBuf,
-    file: File,
+    /// `None` until it is made.
+    file: Option<File>,
+    /// Bytes of whole lines. What follows is a line of ours that was cut off.
+    whole: u64,
+    /// Whether the last answer lacks its line end.
+    open_end: bool,
     /// By custom_id.
     answered: HashSet<String>,
-    /// Lines of the input that have no custom_id.
+    /// Lines of the input that were refused as lines, by number.
     refused: HashSet<u64>,
     lines: usize,
 }
 
 impl Journal {
-    /// Opens the file, or makes it. A last line that was cut off, as a killed program leaves it, is taken away.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Reads the answers that are there, and changes nothing: that is for [`Journal::start`]. A file that holds anything but
+    /// answers is refused, and so is the one that the requests come from, whatever its name.
+    pub fn open(path: &Path, input: &Path) -> Result<Self> {
+        let refuse = |problem: String| Error::BadOutput { path: path.to_owned(), problem };
         let fail = |source| Error::Io { doing: "write", path: path.to_owned(), source };
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
-        // Two programs that add to one file would answer everything twice.
-        file.try_lock().map_err(|_| Error::BadOutput {
-            path: path.to_owned(),
-            problem: "another program is adding answers to it".to_owned(),
-        })?;
-        let (mut answered, mut refused, mut lines) = (HashSet::new(), HashSet::new(), 0);
-        let mut whole = 0;
-        let mut reader = BufReader::new(&file);
-        let mut text = Vec::new();
-        while reader.read_until(b'\n', &mut text).map_err(fail)? > 0 {
-            if text.ends_with(b"\n") {
-                whole += text.len() as u64;
-                let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
-                let is_answer = answer.get("response").is_some();
-                match (answer["custom_id"].as_str(), answer["error"]["line"].as_u64()) {
-                    (Some(id), _) if is_answer => drop(answered.insert(id.to_owned())),
-                    (None, Some(line)) if is_answer => drop(refused.insert(line)),
-                    _ => {
-                        let problem = format!("it is there, and its line {} is no answer of a batch", lines + 1);
-                        return Err(Error::BadOutput { path: path.to_owned(), problem });
-                    }
-                }
-                lines += 1;
+        let (answered, refused) = Default::default();
+        let mut journal =
+            Journal { path: path.to_owned(), file: None, whole: 0, open_end: false, answered, refused, lines: 0 };
+        let file = match File::options().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                return if dir.is_dir() { Ok(journal) } else { Err(fail(e)) };
             }
+            Err(e) => return Err(fail(e)),
+        };
+        if !file.metadata().map_err(fail)?.is_file() {
+            return Err(refuse("it is no plain file".to_owned()));
+        }
+        let output = Handle::from_file(file.try_clone().map_err(fail)?);
+        let input = if input.as_os_str() == "-" { Handle::stdin() } else { Handle::from_path(input) };
+        if matches!((output, input), (Ok(output), Ok(input)) if output == input) {
+            return Err(refuse("the requests are read from it; name another file".to_owned()));
+        }
+        journal.lock(&file)?;
+        journal.read(&file)?;
+        journal.file = Some(file);
+        Ok(journal)
+    }
+
+    /// Two programs that add to one file would answer everything twice.
+    fn lock(&self, file: &File) -> Result<()> {
+        let problem = "another program is adding answers to it".to_owned();
+        file.try_lock().map_err(|_| Error::BadOutput { path: self.path.clone(), problem })
+    }
+
+    fn read(&mut self, file: &File) -> Result<()> {
+        let mut reader = BufReader::new(file);
+        let mut text = Vec::new();
+        let fail = |source| Error::Io { doing: "read", path: self.path.clone(), source };
+        while reader.read_until(b'\n', &mut text).map_err(fail)? > 0 {
+            let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
+            let is_answer = answer.get("response").is_some();
+            match (answer["custom_id"].as_str(), answer["error"]["line"].as_u64()) {
+                (_, Some(line)) if is_answer => drop(self.refused.insert(line)),
+                (Some(id), None) if is_answer => drop(self.answered.insert(id.to_owned())),
+                _ if begins_an_answer(&text) => return Ok(()),
+                _ => {
+                    let problem = format!(
+                        "it is there, and its line {} is no answer of a batch; name another file",
+                        self.lines + 1
+                    );
+                    return Err(Error::BadOutput { path: self.path.clone(), problem });
+                }
+            }
+            self.lines += 1;
+            self.whole += text.len() as u64;
+            self.open_end = !text.ends_with(b"\n");
             text.clear();
         }
-        file.set_len(whole).map_err(fail)?;
+        Ok(())
+    }
+
+    /// Makes the file where there is none, and takes away a last line that was cut off, as a killed program leaves it.
+    pub fn start(&mut self) -> Result<()> {
+        let fail = |source| Error::Io { doing: "write", path: self.path.clone(), source };
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                // Whoever has made it in the meantime has answers of their own in it.
+                let file = File::options().write(true).create_new(true).open(&self.path).map_err(fail)?;
+                self.lock(&file)?;
+                file
+            }
+        };
+        file.set_len(self.whole).map_err(fail)?;
         file.seek(SeekFrom::End(0)).map_err(fail)?;
-        Ok(Journal { path: path.to_owned(), file, answered, refused, lines })
+        if self.open_end {
+            file.write_all(b"\n").map_err(fail)?;
+        }
+        self.file = Some(file);
+        Ok(())
     }
 
     /// Lines in it.
@@ -59,11 +114,11 @@ impl Journal {
         self.lines
     }
 
-    /// Whether a request was answered before this run.
+    /// Whether a line of the input was answered before this run.
     pub fn has(&self, line: &Line) -> bool {
         match &line.custom_id {
-            Some(id) => self.answered.contains(id),
-            None => self.refused.contains(&(line.number as u64)),
+            Some(id) if !line.is_refused_as_line() => self.answered.contains(id),
+            _ => self.refused.contains(&(line.number as u64)),
         }
     }
 
@@ -71,7 +126,17 @@ impl Journal {
     pub fn write(&mut self, answer: &Value) -> Result<()> {
         self.lines += 1;
         let line = format!("{answer}\n");
-        let written = self.file.write_all(line.as_bytes());
-        written.map_err(|source| Error::Io { doing: "write", path: self.path.clone(), source })
+        let file = self.file.as_mut().expect("answers are written after the start");
+        file.write_all(line.as_bytes()).map_err(|source| Error::Io { doing: "write", path: self.path.clone(), source })
     }
+}
+
+/// Whether a line without an end is a piece of what [`Journal::write`] writes: `{"id":"batch_req_7","custom_id":` and so on.
+fn begins_an_answer(text: &[u8]) -> bool {
+    let follows = |text: &[u8], wanted: &[u8]| text.iter().zip(wanted).all(|(a, b)| a == b);
+    let head = br#"{"id":"batch_req_"#;
+    let Some(rest) = text.get(head.len()..) else { return follows(text, head) };
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let numbered = digits > 0 || rest.is_empty();
+    !text.ends_with(b"\n") && follows(text, head) && numbered && follows(&rest[digits..], br#"","custom_id":"#)
 }

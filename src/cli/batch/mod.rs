@@ -60,7 +60,7 @@ struct Lines {
 impl Batch {
     pub fn run(self) -> anyhow::Result<()> {
         let (input, total) = self.open_input()?;
-        let journal = Journal::open(&self.output)?;
+        let mut journal = Journal::open(&self.output, &self.input)?;
         let answered = journal.len();
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
@@ -70,6 +70,8 @@ impl Batch {
         let budget = StateBudget { host: 0, disk: 0, ..StateBudget::default() };
         engine.set_prefix_cache(PrefixBudget { bytes: budget.device / 2, reuse: Reuse::Read });
         engine.set_state_budget(budget)?;
+        // Only now, when nothing of the above can fail any more, is the output touched.
+        journal.start()?;
 
         let interrupt = Interrupt::default();
         interrupt.listen();
@@ -206,14 +208,15 @@ impl Work<'_> {
                 continue;
             }
             let line = Line::parse(lines.number, &text);
+            let line = match &line.custom_id {
+                Some(id) if !lines.seen.insert(id.clone()) => line.repeated(),
+                _ => line,
+            };
             if lock(&self.journal).has(&line) {
                 self.bar.inc(1);
                 continue;
             }
-            return Ok(Some(match &line.custom_id {
-                Some(id) if !lines.seen.insert(id.clone()) => line.repeated(),
-                _ => line,
-            }));
+            return Ok(Some(line));
         }
     }
 }

@@ -22,6 +22,16 @@ pub struct Refusal {
     message: String,
     /// The field that is wrong.
     param: Option<&'static str>,
+    scope: Scope,
+}
+
+/// What a refusal is the answer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// The request of a custom_id.
+    Request,
+    /// A line without a custom_id of its own.
+    Line,
 }
 
 /// What is asked for.
@@ -70,12 +80,13 @@ impl Line {
         let value: Value = match serde_json::from_slice(text) {
             Ok(value) => value,
             Err(error) => {
-                return Line { number, custom_id: None, request: Err(Refusal::of(format!("not JSON: {error}"), None)) };
+                let refusal = Refusal::of_line(format!("not JSON: {error}"), None);
+                return Line { number, custom_id: None, request: Err(refusal) };
             }
         };
         let custom_id = value["custom_id"].as_str().map(str::to_owned);
         let request = match &custom_id {
-            None => Err(Refusal::of("it has no custom_id, a text".to_owned(), Some("custom_id"))),
+            None => Err(Refusal::of_line("it has no custom_id, a text".to_owned(), Some("custom_id"))),
             Some(_) => Request::parse(&value),
         };
         Line { number, custom_id, request }
@@ -84,17 +95,22 @@ impl Line {
     /// As a line whose id stands before it in the input.
     pub fn repeated(self) -> Self {
         let message = "this custom_id stands on an earlier line already".to_owned();
-        Line { request: Err(Refusal::of(message, Some("custom_id"))), ..self }
+        Line { request: Err(Refusal::of_line(message, Some("custom_id"))), ..self }
+    }
+
+    /// Whether its answer goes by its number: it has no custom_id, or that of another line.
+    pub fn is_refused_as_line(&self) -> bool {
+        matches!(&self.request, Err(refusal) if refusal.scope == Scope::Line)
     }
 
     /// The answer to a line that is not worked on.
-    pub fn refused(&self, Refusal { message, param }: &Refusal) -> Reply {
-        let line = match &self.custom_id {
-            Some(_) => self.answered(400, error_body(message, "invalid_request_error", *param)),
-            None => {
+    pub fn refused(&self, Refusal { message, param, scope }: &Refusal) -> Reply {
+        let line = match scope {
+            Scope::Request => self.answered(400, error_body(message, "invalid_request_error", *param)),
+            Scope::Line => {
                 let message = format!("line {}: {message}", self.number);
                 let error = json!({"code": "invalid_request", "message": message, "param": param, "line": self.number});
-                json!({"id": self.id(), "custom_id": null, "response": null, "error": error})
+                json!({"id": self.id(), "custom_id": self.custom_id, "response": null, "error": error})
             }
         };
         Reply { line, tokens: 0, failed: true }
@@ -116,7 +132,11 @@ fn error_body(message: &str, kind: &str, param: Option<&str>) -> Value {
 
 impl Refusal {
     fn of(message: String, param: Option<&'static str>) -> Self {
-        Refusal { message, param }
+        Refusal { message, param, scope: Scope::Request }
+    }
+
+    fn of_line(message: String, param: Option<&'static str>) -> Self {
+        Refusal { message, param, scope: Scope::Line }
     }
 }
 

@@ -5,6 +5,7 @@ mod encode;
 mod folder;
 mod gguf;
 mod place;
+mod staged_folder;
 
 use super::Checkpoint;
 use super::checkpoint::{Origin, gguf::is_called_gguf};

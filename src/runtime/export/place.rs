@@ -1,9 +1,9 @@
 //! Outputs that are there whole or not at all: written under a hidden name beside their place, and renamed into it.
 
 use super::Existing;
+use super::staged_folder::{self, StagedFolder};
 use crate::error::{Error, Result};
-use crate::output::{self, WholeFile};
-use std::fs::File;
+use crate::output::WholeFile;
 use std::path::{Path, PathBuf};
 
 /// What is going to be there.
@@ -21,8 +21,7 @@ pub(super) struct Staged {
 
 enum Staging {
     File(WholeFile),
-    Folder(PathBuf),
-    Done,
+    Folder(StagedFolder),
 }
 
 impl Staged {
@@ -30,6 +29,9 @@ impl Staged {
     pub(super) fn new(out: &Path, kind: Kind, input: Option<&Path>, existing: Existing) -> Result<Self> {
         let refused = |problem: &str| Error::BadOutput { path: out.to_owned(), problem: problem.to_owned() };
         let name = out.file_name().ok_or_else(|| refused("it has no name; name a .gguf file or a folder"))?;
+        if kind == Kind::Folder {
+            staged_folder::remove_leftovers(out, name);
+        }
         if let Ok(there) = out.canonicalize() {
             let input = input.and_then(|input| input.canonicalize().ok());
             if input
@@ -52,11 +54,7 @@ impl Staged {
         }
         let staging = match kind {
             Kind::File => Staging::File(WholeFile::create(out)?),
-            Kind::Folder => {
-                let temporary = out.with_file_name(output::temporary_name(name));
-                std::fs::create_dir(&temporary).map_err(|e| Error::io("write", out, e))?;
-                Staging::Folder(temporary)
-            }
+            Kind::Folder => Staging::Folder(StagedFolder::create(out, name).map_err(|e| Error::io("write", out, e))?),
         };
         Ok(Staged { out: out.to_owned(), staging })
     }
@@ -65,47 +63,15 @@ impl Staged {
     pub(super) fn path(&self) -> &Path {
         match &self.staging {
             Staging::File(file) => file.temporary(),
-            Staging::Folder(folder) => folder,
-            Staging::Done => &self.out,
+            Staging::Folder(folder) => folder.path(),
         }
     }
 
     /// Puts the output in its place, where it stays even if the power fails.
-    pub(super) fn commit(mut self) -> Result<()> {
-        if let Staging::Folder(folder) = &self.staging {
-            self.rename(folder).map_err(|e| Error::io("write", &self.out, e))?;
-        }
-        match std::mem::replace(&mut self.staging, Staging::Done) {
+    pub(super) fn commit(self) -> Result<()> {
+        match self.staging {
             Staging::File(file) => file.commit(),
-            _ => Ok(()),
-        }
-    }
-
-    fn rename(&self, temporary: &Path) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(temporary)? {
-            File::open(entry?.path())?.sync_all()?;
-        }
-        output::sync(temporary)?;
-        if self.out.exists() {
-            // A folder cannot be renamed over another.
-            let old = temporary.with_extension("old");
-            std::fs::rename(&self.out, &old)?;
-            if let Err(error) = std::fs::rename(temporary, &self.out) {
-                let _ = std::fs::rename(&old, &self.out);
-                return Err(error);
-            }
-            let _ = std::fs::remove_dir_all(&old);
-        } else {
-            std::fs::rename(temporary, &self.out)?;
-        }
-        output::sync(output::folder_of(&self.out))
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Staging::Folder(folder) = &self.staging {
-            let _ = std::fs::remove_dir_all(folder);
+            Staging::Folder(folder) => folder.commit().map_err(|e| Error::io("write", &self.out, e)),
         }
     }
 }
