@@ -1,15 +1,14 @@
 // Y = X W^T for the tokens of a prefill chunk, then the epilogue, by cooperative matrices of f16 with sums in f32. A workgroup of
-// TOKEN_BLOCKS x ROW_BLOCKS subgroups makes a tile of y, each subgroup a block of 4 x 2 matrices of it. A step takes DEPTH values of
-// k through workgroup memory; those of the next step are on their way into registers while matrices are multiplied.
+// TOKEN_BLOCKS x ROW_BLOCKS subgroups makes a tile of y, each subgroup a block of BLOCK x 2 matrices of it, BLOCK 2 or 4. A step takes
+// DEPTH values of k through workgroup memory; those of the next step are on their way into registers while matrices are multiplied.
 // f16 has neither the range nor the digits of f32. So each token's x is scaled by the power of two that brings its largest
 // value to 2^14..2^15, and where SPLIT_X is set its value is cut in two: v = high + low, 22 bits together. W by rows likewise.
 // What is below 2^-39 of its token's (row's) largest value is lost. The last step undoes the scales.
 @group(1) @binding(1) var<storage, read> x_tops: array<u32>;  // [tokens]: exponents of the largest values, with f32's bias
 @group(1) @binding(2) var<storage, read> w_tops: array<u32>;  // [rows], where SCALE_W is set
 
-const TOKENS: u32 = TOKEN_BLOCKS * 4u * SIZE;
+const TOKENS: u32 = TOKEN_BLOCKS * BLOCK * SIZE;
 const ROWS: u32 = ROW_BLOCKS * 2u * SIZE;
-const DEPTH: u32 = 32u;
 const DEPTH_QUADS: u32 = DEPTH / 4u;
 const LINE: u32 = DEPTH_QUADS + 2u;  // quads of a line in workgroup memory: 16 bytes more spread lines over its banks
 const TOP: i32 = 14;                 // exponent of the largest value after scaling; f16 ends at 15
@@ -103,7 +102,7 @@ fn matmul(
   let first_token = group.y * TOKENS;
   let first_row = group.x * ROWS;
   // This subgroup's block in the tile: tokens from t, rows from r.
-  let t = subgroup / ROW_BLOCKS * 4u * SIZE;
+  let t = subgroup / ROW_BLOCKS * BLOCK * SIZE;
   let r = subgroup % ROW_BLOCKS * 2u * SIZE;
   var c00 = Sums();
   var c01 = Sums();
@@ -128,22 +127,14 @@ fn matmul(
       let rows1 = coopLoad<Rows>(&w_high[r0 + SIZE * LINE], LINE);
       let tokens0 = coopLoadT<Tokens>(&x_high[t0], LINE);
       let tokens1 = coopLoadT<Tokens>(&x_high[t0 + SIZE * LINE], LINE);
-      let tokens2 = coopLoadT<Tokens>(&x_high[t0 + 2u * SIZE * LINE], LINE);
-      let tokens3 = coopLoadT<Tokens>(&x_high[t0 + 3u * SIZE * LINE], LINE);
       // Small products first.
       if (SPLIT_X == 1u) {
         let low0 = coopLoadT<Tokens>(&x_low[t0], LINE);
         let low1 = coopLoadT<Tokens>(&x_low[t0 + SIZE * LINE], LINE);
-        let low2 = coopLoadT<Tokens>(&x_low[t0 + 2u * SIZE * LINE], LINE);
-        let low3 = coopLoadT<Tokens>(&x_low[t0 + 3u * SIZE * LINE], LINE);
         c00 = coopMultiplyAdd(low0, rows0, c00);
         c01 = coopMultiplyAdd(low0, rows1, c01);
         c10 = coopMultiplyAdd(low1, rows0, c10);
         c11 = coopMultiplyAdd(low1, rows1, c11);
-        c20 = coopMultiplyAdd(low2, rows0, c20);
-        c21 = coopMultiplyAdd(low2, rows1, c21);
-        c30 = coopMultiplyAdd(low3, rows0, c30);
-        c31 = coopMultiplyAdd(low3, rows1, c31);
       }
       if (SPLIT_W == 1u) {
         let low0 = coopLoad<Rows>(&w_low[r0], LINE);
@@ -152,43 +143,64 @@ fn matmul(
         c01 = coopMultiplyAdd(tokens0, low1, c01);
         c10 = coopMultiplyAdd(tokens1, low0, c10);
         c11 = coopMultiplyAdd(tokens1, low1, c11);
-        c20 = coopMultiplyAdd(tokens2, low0, c20);
-        c21 = coopMultiplyAdd(tokens2, low1, c21);
-        c30 = coopMultiplyAdd(tokens3, low0, c30);
-        c31 = coopMultiplyAdd(tokens3, low1, c31);
       }
       c00 = coopMultiplyAdd(tokens0, rows0, c00);
       c01 = coopMultiplyAdd(tokens0, rows1, c01);
       c10 = coopMultiplyAdd(tokens1, rows0, c10);
       c11 = coopMultiplyAdd(tokens1, rows1, c11);
-      c20 = coopMultiplyAdd(tokens2, rows0, c20);
-      c21 = coopMultiplyAdd(tokens2, rows1, c21);
-      c30 = coopMultiplyAdd(tokens3, rows0, c30);
-      c31 = coopMultiplyAdd(tokens3, rows1, c31);
+      if (BLOCK > 2u) {
+        let tokens2 = coopLoadT<Tokens>(&x_high[t0 + 2u * SIZE * LINE], LINE);
+        let tokens3 = coopLoadT<Tokens>(&x_high[t0 + 3u * SIZE * LINE], LINE);
+        if (SPLIT_X == 1u) {
+          let low2 = coopLoadT<Tokens>(&x_low[t0 + 2u * SIZE * LINE], LINE);
+          let low3 = coopLoadT<Tokens>(&x_low[t0 + 3u * SIZE * LINE], LINE);
+          c20 = coopMultiplyAdd(low2, rows0, c20);
+          c21 = coopMultiplyAdd(low2, rows1, c21);
+          c30 = coopMultiplyAdd(low3, rows0, c30);
+          c31 = coopMultiplyAdd(low3, rows1, c31);
+        }
+        if (SPLIT_W == 1u) {
+          let low0 = coopLoad<Rows>(&w_low[r0], LINE);
+          let low1 = coopLoad<Rows>(&w_low[r0 + SIZE * LINE], LINE);
+          c20 = coopMultiplyAdd(tokens2, low0, c20);
+          c21 = coopMultiplyAdd(tokens2, low1, c21);
+          c30 = coopMultiplyAdd(tokens3, low0, c30);
+          c31 = coopMultiplyAdd(tokens3, low1, c31);
+        }
+        c20 = coopMultiplyAdd(tokens2, rows0, c20);
+        c21 = coopMultiplyAdd(tokens2, rows1, c21);
+        c30 = coopMultiplyAdd(tokens3, rows0, c30);
+        c31 = coopMultiplyAdd(tokens3, rows1, c31);
+      }
     }
     workgroupBarrier();
   }
 
   // The lanes of the workgroup finish one matrix of a few subgroups at a time.
   for (var from_subgroup = 0u; from_subgroup < TOKEN_BLOCKS * ROW_BLOCKS; from_subgroup += FINISHED) {
-    for (var part = 0u; part < 8u; part++) {
+    for (var part = 0u; part < 2u * BLOCK; part++) {
       if (subgroup >= from_subgroup && subgroup < from_subgroup + FINISHED) {
         let own = (subgroup - from_subgroup) * SIZE * SIZE;
-        switch part {
-          case 0u: { coopStoreT(c00, &sums[own], SIZE); }
-          case 1u: { coopStoreT(c01, &sums[own], SIZE); }
-          case 2u: { coopStoreT(c10, &sums[own], SIZE); }
-          case 3u: { coopStoreT(c11, &sums[own], SIZE); }
-          case 4u: { coopStoreT(c20, &sums[own], SIZE); }
-          case 5u: { coopStoreT(c21, &sums[own], SIZE); }
-          case 6u: { coopStoreT(c30, &sums[own], SIZE); }
-          default: { coopStoreT(c31, &sums[own], SIZE); }
+        if (part < 4u) {
+          switch part {
+            case 0u: { coopStoreT(c00, &sums[own], SIZE); }
+            case 1u: { coopStoreT(c01, &sums[own], SIZE); }
+            case 2u: { coopStoreT(c10, &sums[own], SIZE); }
+            default: { coopStoreT(c11, &sums[own], SIZE); }
+          }
+        } else if (BLOCK > 2u) {
+          switch part {
+            case 4u: { coopStoreT(c20, &sums[own], SIZE); }
+            case 5u: { coopStoreT(c21, &sums[own], SIZE); }
+            case 6u: { coopStoreT(c30, &sums[own], SIZE); }
+            default: { coopStoreT(c31, &sums[own], SIZE); }
+          }
         }
       }
       workgroupBarrier();
       for (var i = lane; i < FINISHED * SIZE * SIZE; i += WG) {
         let of_subgroup = from_subgroup + i / (SIZE * SIZE);
-        let token = first_token + (of_subgroup / ROW_BLOCKS * 4u + part / 2u) * SIZE + i / SIZE % SIZE;
+        let token = first_token + (of_subgroup / ROW_BLOCKS * BLOCK + part / 2u) * SIZE + i / SIZE % SIZE;
         let row = first_row + (of_subgroup % ROW_BLOCKS * 2u + part % 2u) * SIZE + i % SIZE;
         if (token < batch.rows && row < params.rows) {
           let out = params.first + row;

@@ -42,47 +42,53 @@ pub enum Form {
     Coop(Coop, Math, Option<Tile>),
 }
 
-/// What a workgroup makes by cooperative matrices: blocks of 4 x 2 matrices, tokens by rows, a subgroup each.
+/// What a workgroup makes by cooperative matrices: blocks, tokens by rows, a subgroup each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tile {
     /// Blocks over tokens.
     pub token_blocks: u32,
     /// Blocks over rows.
     pub row_blocks: u32,
+    /// Matrices of a block over tokens, 2 or 4; it has two over rows.
+    pub block: u32,
+    /// Values of k that are brought at a time.
+    pub depth: u32,
 }
 
 impl Tile {
     /// 128 x 128 with matrices of 16: what was fastest on an H200 where x is cut in two, as far as its products have rows for it.
-    pub const LARGE: Tile = Tile { token_blocks: 2, row_blocks: 4 };
+    pub const LARGE: Tile = Tile { token_blocks: 2, row_blocks: 4, block: 4, depth: 32 };
     /// For few tokens.
-    pub const FLAT: Tile = Tile { token_blocks: 1, row_blocks: 4 };
+    pub const FLAT: Tile = Tile { token_blocks: 1, ..Self::LARGE };
     /// For few rows.
-    pub const SMALL: Tile = Tile { token_blocks: 1, row_blocks: 2 };
-    /// What every adapter has memory for.
-    pub const LEAST: Tile = Tile { token_blocks: 1, row_blocks: 1 };
+    pub const SMALL: Tile = Tile { row_blocks: 2, ..Self::FLAT };
+    /// What every GPU has memory for.
+    pub const LEAST: Tile = Tile { row_blocks: 1, ..Self::FLAT };
+    /// For CPUs, whose drivers take minutes to compile more.
+    pub const CPU: Tile = Tile { token_blocks: 2, row_blocks: 2, block: 2, depth: 16 };
 
-    /// Every one that some adapter gets.
-    pub const ALL: [Tile; 5] =
-        [Self::LARGE, Tile { token_blocks: 2, row_blocks: 2 }, Self::FLAT, Self::SMALL, Self::LEAST];
+    /// Those of GPUs, the largest first.
+    pub const GPU: [Tile; 5] =
+        [Self::LARGE, Tile { row_blocks: 2, ..Self::LARGE }, Self::FLAT, Self::SMALL, Self::LEAST];
 
     fn subgroups(self) -> u32 {
         self.token_blocks * self.row_blocks
     }
 
     fn tokens(self, coop: Coop) -> u32 {
-        4 * coop.size * self.token_blocks
+        self.block * coop.size * self.token_blocks
     }
 
     fn rows(self, coop: Coop) -> u32 {
         2 * coop.size * self.row_blocks
     }
 
-    /// Whether an adapter has the lanes and the memory for it: a line of 32 values, filled up by 16 bytes, of each token and row,
-    /// high and low; then a matrix of up to four subgroups, and the table of nf4 and fp4.
+    /// Whether an adapter has the lanes and the memory for it: a line of values, filled up by 16 bytes, of each token and row, high
+    /// and low; then a matrix of up to four subgroups, and the table of nf4 and fp4.
     fn fits(self, caps: &Caps, coop: Coop, splits: [bool; 2]) -> bool {
         let [x, w] = splits.map(|split| if split { 2 } else { 1 });
         let lines = x * self.tokens(coop) + w * self.rows(coop);
-        let bytes = 80 * lines + 16 + 4 * self.subgroups().min(4) * coop.size.pow(2) + 64;
+        let bytes = (2 * self.depth + 16) * lines + 16 + 4 * self.subgroups().min(4) * coop.size.pow(2) + 64;
         bytes <= caps.workgroup_bytes && coop.lanes * self.subgroups() <= caps.max_lanes
     }
 }
@@ -130,12 +136,19 @@ impl Form {
         all
     }
 
-    /// This form with each tile that the adapter has room for, where it has some.
+    /// This form with each tile that the adapter has room for, where it has some. A CPU's driver takes minutes to compile a GPU's
+    /// with matrices of 16.
     fn tiles(self, caps: &Caps) -> Vec<Self> {
         match self {
             Form::Coop(coop, math, None) => {
-                let fitting = Tile::ALL.into_iter().filter(|tile| tile.fits(caps, coop, [math == Math::Exact; 2]));
-                fitting.map(|tile| Form::Coop(coop, math, Some(tile))).collect()
+                let of_gpu = match (caps.cpu, coop.size) {
+                    (true, 16) => &[][..],
+                    (true, _) => &[Tile::LARGE],
+                    (false, _) => &Tile::GPU,
+                };
+                let of_cpu = Some(Tile::CPU).filter(|_| caps.cpu);
+                let fitting = of_gpu.iter().copied().filter(|tile| tile.fits(caps, coop, [math == Math::Exact; 2]));
+                of_cpu.into_iter().chain(fitting).map(|tile| Form::Coop(coop, math, Some(tile))).collect()
             }
             form => vec![form],
         }
@@ -151,11 +164,14 @@ impl Form {
                     let mut tiles = tiles.iter().filter(|tile| tile.fits(caps, coop, splits(math, format)));
                     Form::Coop(coop, math, Some(tiles.next().copied().unwrap_or(Tile::LEAST)))
                 };
+                if caps.cpu {
+                    return vec![(u32::MAX, Form::Coop(coop, math, Some(Tile::CPU)))];
+                }
                 if rows < FEW_ROWS {
                     return vec![(u32::MAX, fitting(&[Tile::SMALL]))];
                 }
                 let few = (Tile::FLAT.tokens(coop), fitting(&[Tile::FLAT, Tile::SMALL]));
-                vec![few, (u32::MAX, fitting(&Tile::ALL))]
+                vec![few, (u32::MAX, fitting(&Tile::GPU))]
             }
             form => vec![(u32::MAX, form)],
         }
@@ -189,6 +205,8 @@ impl Form {
                     ("WG", coop.lanes * tile.subgroups()),
                     ("TOKEN_BLOCKS", tile.token_blocks),
                     ("ROW_BLOCKS", tile.row_blocks),
+                    ("BLOCK", tile.block),
+                    ("DEPTH", tile.depth),
                     ("SPLIT_X", split_x),
                     ("SPLIT_W", split_w),
                     ("SCALE_W", scales_rows(format).into()),
@@ -256,13 +274,16 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             (product::Cases::All, &|_| usize::MAX),
         ));
         // Tiles differ in how lines are brought, which depends on the length of a unit, and on what is cut in two.
-        for tile in form.tiles(caps).into_iter().filter(|tile| *tile != form) {
-            let formats = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0, WeightFormat::Nf4];
+        let own = Some(Tile::CPU).filter(|_| caps.cpu);
+        let others = |tile: &Form| matches!(tile, Form::Coop(_, _, tile) if *tile != own);
+        for tile in form.tiles(caps).into_iter().filter(others) {
+            let formats = [WeightFormat::Bf16, WeightFormat::Q4_0, WeightFormat::F32, WeightFormat::Nf4];
+            let formats = &formats[..if caps.cpu { 2 } else { 4 }];
             let product = Product::Matmul(tile);
             cases.extend(product::cases(
                 kernel,
                 &tile.to_string(),
-                (product, &formats),
+                (product, formats),
                 &[EpilogueKind::Store],
                 (product::Cases::Few, &|_| usize::MAX),
             ));
