@@ -11,6 +11,7 @@ chat: build
 
 ## test: all tests, on the GPU if there is one, else on Mesa's software driver
 test: setup
+	@echo "test: compiles for about 10 minutes on 2 cores the first time, then tests for about 30 on a software driver"
 	cargo test
 
 ## test-coop: the cooperative matrices, of both sizes, on Mesa's newest software driver; needs root
@@ -35,7 +36,8 @@ check:
 
 ## build: target/release/peregrine
 build: setup
-	cargo build --release
+	@[ -e target/release/peregrine ] || echo "build: compiles some 200 crates, about 5 minutes on 2 cores, once"
+	@cargo build --release --quiet
 
 ## fuzz: readers of files against anything (FUZZ=gguf, safetensors or state, RUNS=1000000); needs cargo-fuzz and a nightly compiler
 FUZZ ?= gguf safetensors state

@@ -96,12 +96,13 @@ fn stage(ahead: ptr<function, Ahead>, step: u32, first_token: u32, first_row: u3
 fn matmul(
   @builtin(workgroup_id) group: vec3<u32>,
   @builtin(local_invocation_index) lane: u32,
-  @builtin(subgroup_id) subgroup: u32,
 ) {
   prepare_weights(lane, WG);
   let first_token = group.y * TOKENS;
   let first_row = group.x * ROWS;
-  // This subgroup's block in the tile: tokens from t, rows from r.
+  // This subgroup's block in the tile: tokens from t, rows from r. Subgroups are counted along the lanes: one driver crashes on modules
+  // that have subgroup operations beside cooperative matrices, and a driver that counts otherwise loses the trial.
+  let subgroup = lane / (WG / (TOKEN_BLOCKS * ROW_BLOCKS));
   let t = subgroup / ROW_BLOCKS * BLOCK * SIZE;
   let r = subgroup % ROW_BLOCKS * 2u * SIZE;
   var c00 = Sums();
