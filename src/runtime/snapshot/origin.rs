@@ -144,8 +144,8 @@ impl Origin {
         let [adapter_now, kernels_now, version_now] = texts(now);
         if adapter != adapter_now {
             warnings.push(Warning::Adapter { was: adapter, now: adapter_now });
-        } else if kernels != kernels_now {
-            // Another adapter has others anyway.
+        } else if kernels != kernels_now && (&self.loaded, self.math) == (&now.loaded, now.math) {
+            // Another adapter, other formats and another class of arithmetic have others anyway.
             warnings.push(Warning::Kernels { was: kernels, now: kernels_now });
         }
         if version != version_now {
