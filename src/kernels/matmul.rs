@@ -266,11 +266,18 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             Form::Coop(_, Math::Fast, _) => "matmul_coop_fast",
             _ => "matmul",
         };
+        // A CPU's driver takes ten seconds and more to compile matrices of 16: there those of 8 see all formats and epilogues.
+        let (formats, epilogues) = match form {
+            Form::Coop(coop, ..) if caps.cpu && coop.size == 16 => {
+                (&[WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0][..], &EPILOGUES[..1])
+            }
+            _ => (&WeightFormat::ALL[..], &EPILOGUES[..]),
+        };
         cases.extend(product::cases(
             kernel,
             &form.to_string(),
-            (product, &WeightFormat::ALL),
-            &EPILOGUES,
+            (product, formats),
+            epilogues,
             (product::Cases::All, &|_| usize::MAX),
         ));
         // Tiles differ in how lines are brought, which depends on the length of a unit, and on what is cut in two.
