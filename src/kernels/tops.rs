@@ -127,7 +127,7 @@ pub(super) fn cases() -> Vec<Case> {
         }));
     }
     for format in WeightFormat::ALL {
-        let (rows, columns) = (37, 540);
+        let (rows, columns) = (37, 500);
         cases.push(Case::new("row_tops", format!("{format} {rows}x{columns}"), move |io| {
             let bytes = format.encode(&values(io, rows, columns), columns);
             let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
