@@ -41,33 +41,46 @@ fn w_shift(row: u32) -> i32 {
   return shift(w_tops[row]);
 }
 
-// What a lane brings of a step.
+// What a lane brings of a step, and the exponents that it is scaled by: the tokens and rows of a lane are the same in each step.
 struct Ahead {
   x: array<vec4<f32>, X_PARTS>,
   w: array<Unit, W_PARTS>,
+  x_up: array<i32, X_PARTS>,
+  w_up: array<i32, W_PARTS>,
+}
+
+fn token_of_part(j: u32, first_token: u32, lane: u32) -> u32 {
+  return min(first_token + (lane + j * WG) / DEPTH_QUADS, batch.rows - 1u);
+}
+
+fn row_of_part(j: u32, first_row: u32, lane: u32) -> u32 {
+  return min(first_row + (lane + j * WG) / W_LINE_PARTS, params.rows - 1u);
+}
+
+fn fetch_exponents(ahead: ptr<function, Ahead>, first_token: u32, first_row: u32, lane: u32) {
+  for (var j = 0u; j < X_PARTS; j++) { (*ahead).x_up[j] = x_shift(token_of_part(j, first_token, lane)); }
+  for (var j = 0u; j < W_PARTS; j++) { (*ahead).w_up[j] = w_shift(row_of_part(j, first_row, lane)); }
 }
 
 fn fetch(ahead: ptr<function, Ahead>, step: u32, first_token: u32, first_row: u32, lane: u32) {
   for (var j = 0u; j < W_PARTS; j++) {
     let i = lane + j * WG;
     let unit = (step * DEPTH_QUADS + i % W_LINE_PARTS * W_QUADS) / QUADS;
-    let row = min(first_row + i / W_LINE_PARTS, params.rows - 1u);
     (*ahead).w[j] = Unit();  // zeros past the end of k
-    if (unit < params.units) { (*ahead).w[j] = load_unit(row, unit, params.units); }
+    if (unit < params.units) { (*ahead).w[j] = load_unit(row_of_part(j, first_row, lane), unit, params.units); }
   }
   for (var j = 0u; j < X_PARTS; j++) {
     let i = lane + j * WG;
-    let token = min(first_token + i / DEPTH_QUADS, batch.rows - 1u);
-    (*ahead).x[j] = x[token * params.x_stride + min(step * DEPTH_QUADS + i % DEPTH_QUADS, params.x_stride - 1u)];
+    (*ahead).x[j] = x[token_of_part(j, first_token, lane) * params.x_stride + min(step * DEPTH_QUADS + i % DEPTH_QUADS, params.x_stride - 1u)];
   }
 }
 
-fn stage(ahead: ptr<function, Ahead>, step: u32, first_token: u32, first_row: u32, lane: u32) {
+fn stage(ahead: ptr<function, Ahead>, step: u32, lane: u32) {
   for (var j = 0u; j < X_PARTS; j++) {
     let i = lane + j * WG;
     if (i < TOKENS * DEPTH_QUADS) {
       let line = i / DEPTH_QUADS;
-      let s = scaled((*ahead).x[j], x_shift(min(first_token + line, batch.rows - 1u)));
+      let s = scaled((*ahead).x[j], (*ahead).x_up[j]);
       let wide = rounded(s);
       let at = line * LINE + i % DEPTH_QUADS;
       x_high[at] = vec4<f16>(wide);
@@ -78,11 +91,10 @@ fn stage(ahead: ptr<function, Ahead>, step: u32, first_token: u32, first_row: u3
     let i = lane + j * WG;
     if (i < ROWS * W_LINE_PARTS) {
       let line = i / W_LINE_PARTS;
-      let up = w_shift(min(first_row + line, params.rows - 1u));
       let first_quad = i % W_LINE_PARTS * W_QUADS;
       for (var q = 0u; q < W_QUADS; q++) {
         var s = unpack_quad((*ahead).w[j], (step * DEPTH_QUADS + first_quad + q) % QUADS);
-        if (SCALE_W == 1u) { s = scaled(s, up); }
+        if (SCALE_W == 1u) { s = scaled(s, (*ahead).w_up[j]); }
         let wide = rounded(s);
         let at = line * LINE + first_quad + q;
         w_high[at] = vec4<f16>(wide);
@@ -116,9 +128,10 @@ fn matmul(
 
   let steps = (params.units * QUADS + DEPTH_QUADS - 1u) / DEPTH_QUADS;
   var ahead: Ahead;
+  fetch_exponents(&ahead, first_token, first_row, lane);
   fetch(&ahead, 0u, first_token, first_row, lane);
   for (var step = 0u; step < steps; step++) {
-    stage(&ahead, step, first_token, first_row, lane);
+    stage(&ahead, step, lane);
     workgroupBarrier();
     if (step + 1u < steps) { fetch(&ahead, step + 1u, first_token, first_row, lane); }
     for (var k = 0u; k < DEPTH_QUADS; k += SIZE / 4u) {
@@ -126,6 +139,12 @@ fn matmul(
       let r0 = r * LINE + k;
       let rows0 = coopLoad<Rows>(&w_high[r0], LINE);
       let rows1 = coopLoad<Rows>(&w_high[r0 + SIZE * LINE], LINE);
+      var rows_low0 = rows0;
+      var rows_low1 = rows1;
+      if (SPLIT_W == 1u) {
+        rows_low0 = coopLoad<Rows>(&w_low[r0], LINE);
+        rows_low1 = coopLoad<Rows>(&w_low[r0 + SIZE * LINE], LINE);
+      }
       let tokens0 = coopLoadT<Tokens>(&x_high[t0], LINE);
       let tokens1 = coopLoadT<Tokens>(&x_high[t0 + SIZE * LINE], LINE);
       // Small products first.
@@ -138,12 +157,10 @@ fn matmul(
         c11 = coopMultiplyAdd(low1, rows1, c11);
       }
       if (SPLIT_W == 1u) {
-        let low0 = coopLoad<Rows>(&w_low[r0], LINE);
-        let low1 = coopLoad<Rows>(&w_low[r0 + SIZE * LINE], LINE);
-        c00 = coopMultiplyAdd(tokens0, low0, c00);
-        c01 = coopMultiplyAdd(tokens0, low1, c01);
-        c10 = coopMultiplyAdd(tokens1, low0, c10);
-        c11 = coopMultiplyAdd(tokens1, low1, c11);
+        c00 = coopMultiplyAdd(tokens0, rows_low0, c00);
+        c01 = coopMultiplyAdd(tokens0, rows_low1, c01);
+        c10 = coopMultiplyAdd(tokens1, rows_low0, c10);
+        c11 = coopMultiplyAdd(tokens1, rows_low1, c11);
       }
       c00 = coopMultiplyAdd(tokens0, rows0, c00);
       c01 = coopMultiplyAdd(tokens0, rows1, c01);
@@ -161,12 +178,10 @@ fn matmul(
           c31 = coopMultiplyAdd(low3, rows1, c31);
         }
         if (SPLIT_W == 1u) {
-          let low0 = coopLoad<Rows>(&w_low[r0], LINE);
-          let low1 = coopLoad<Rows>(&w_low[r0 + SIZE * LINE], LINE);
-          c20 = coopMultiplyAdd(tokens2, low0, c20);
-          c21 = coopMultiplyAdd(tokens2, low1, c21);
-          c30 = coopMultiplyAdd(tokens3, low0, c30);
-          c31 = coopMultiplyAdd(tokens3, low1, c31);
+          c20 = coopMultiplyAdd(tokens2, rows_low0, c20);
+          c21 = coopMultiplyAdd(tokens2, rows_low1, c21);
+          c30 = coopMultiplyAdd(tokens3, rows_low0, c30);
+          c31 = coopMultiplyAdd(tokens3, rows_low1, c31);
         }
         c20 = coopMultiplyAdd(tokens2, rows0, c20);
         c21 = coopMultiplyAdd(tokens2, rows1, c21);
