@@ -23,5 +23,5 @@ fn pack_quad(start: u32, quad: u32, line: u32, unit: u32, units: u32) {
 
 fn packed_codes(at: u32, up: f32, there: bool) -> u32 {
   let v = vec4<f32>(kept[at], kept[at + 1u], kept[at + 2u], kept[at + 3u]);
-  return select(0u, pack4xI8(vec4<i32>(round(select(vec4<f32>(), v, vec4<bool>(there)) * up))), there);
+  return pack4xI8(vec4<i32>(round(select(vec4<f32>(), v, vec4<bool>(there)) * up)));
 }

@@ -203,7 +203,7 @@ impl Form {
         let mut forms: Vec<Self> =
             Self::all(caps).into_iter().take(3).map(|form| form.with_int8(caps, format)).collect();
         forms.extend(forms.clone().into_iter().map(|form| form.in_groups(caps)));
-        forms.retain(|form| form.runs_on(caps));
+        forms.retain(|form| form.runs_on(caps) && (form.int8 || form.packs()));
         forms.dedup();
         forms
     }
@@ -365,10 +365,7 @@ pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     };
     for format in WeightFormat::ALL {
         Form::all(caps).into_iter().for_each(|form| add(form, format));
-        Form::all_fast(caps, format)
-            .into_iter()
-            .filter(|form| form.int8 || form.packs())
-            .for_each(|form| add(form, format));
+        Form::all_fast(caps, format).into_iter().for_each(|form| add(form, format));
     }
     defs
 }
