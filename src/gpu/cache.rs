@@ -4,6 +4,7 @@ use super::Gpu;
 use crate::error::{Error, Result};
 use crate::output;
 use sha2::{Digest, Sha256};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -73,6 +74,13 @@ impl Gpu {
     /// The folder given to [`Gpu::keep_in`].
     pub fn kept_in(&self) -> Option<&Path> {
         self.shared.cache.get().map(|cache| cache.dir.as_path())
+    }
+
+    /// The file of that folder that holds what was found out about a subject, such as the forms for an adapter and a model.
+    pub(crate) fn kept_file(&self, kind: &str, subject: &str, extension: &str) -> Option<PathBuf> {
+        let mut name = DefaultHasher::new();
+        subject.hash(&mut name);
+        self.kept_in().map(|dir| dir.join(format!("{kind}-{:016x}{extension}", name.finish())))
     }
 
     /// Writes the pipelines compiled so far to disk, if there are new ones.

@@ -11,7 +11,6 @@ use crate::kernels::{self, matmul, matvec, scan, ssm_step};
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// How the forms of kernels are chosen. None changes the class of arithmetic; sums may run in another order.
@@ -51,7 +50,7 @@ pub(super) fn variants(
         Tune::Auto => {
             let start = table()?;
             let key = key(gpu, config, weights, &start);
-            let path = gpu.kept_in().map(|dir| path(dir, &key));
+            let path = gpu.kept_file("tuned", &key, ".json");
             let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
             if let Some(variants) = kept.and_then(|kept| read(&kept, &key, &start, gpu)) {
                 return Ok(variants);
@@ -187,12 +186,6 @@ fn key(gpu: &Gpu, config: &Config, weights: &Weights, start: &Variants) -> Strin
         (link(&def, gpu.caps()).wgsl, &def.overrides).hash(&mut kernels);
     }
     format!("{} · {config:?} · {} · {} · {:016x}", gpu.info(), weights.formats(), start.math, kernels.finish())
-}
-
-fn path(dir: &std::path::Path, key: &str) -> PathBuf {
-    let mut name = DefaultHasher::new();
-    key.hash(&mut name);
-    dir.join(format!("tuned-{:016x}.json", name.finish()))
 }
 
 /// The variants that a file names, if it is about this key and every form is still known.

@@ -10,9 +10,8 @@ use crate::kernels::product::{self, Epilogue, Product, Prologue};
 use crate::kernels::variants::Math;
 use crate::kernels::{Activation, Batch, size};
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,16 +76,17 @@ pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
     let Some(coop) = gpu.caps().coop else { return Ok(None) };
     let (coop, other) = (Form::Coop(coop, math, None), Form::of(gpu.caps()));
     gpu.finding(&format!("trial of {coop}"), || {
-        let latch = gpu.kept_in().map(|dir| Latch::take(dir, &format!("{coop} on {}", gpu.info()))).transpose();
-        match latch {
-            Ok(Some(Err(mark))) => {
-                Ok(Trial { coop, other, times: [Duration::ZERO; 2], outcome: Outcome::Crashed(mark) })
+        let what = format!("{coop} on {}", gpu.info());
+        let mark = gpu.kept_file("trial", &what, "").map(|path| CrashMark::set(path, &what)).transpose();
+        match mark {
+            Ok(Some(Err(left))) => {
+                Ok(Trial { coop, other, times: [Duration::ZERO; 2], outcome: Outcome::Crashed(left) })
             }
             // A folder that cannot be written to guards nothing, and must not stop the start.
             Ok(None) | Err(_) => Race::new(gpu)?.run(coop, other),
-            Ok(Some(Ok(latch))) => {
+            Ok(Some(Ok(mark))) => {
                 let trial = Race::new(gpu)?.run(coop, other);
-                latch.release();
+                mark.clear();
                 trial
             }
         }
@@ -95,15 +95,14 @@ pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
 }
 
 /// A file that is not empty while something is tried that may take the process down, and stays so if it did.
-struct Latch(File);
+struct CrashMark(File);
 
-impl Latch {
+impl CrashMark {
     /// Marks a trial's beginning; its path where an earlier one did not end. Waits for another process that is at it.
-    fn take(dir: &Path, what: &str) -> io::Result<Result<Self, PathBuf>> {
-        std::fs::create_dir_all(dir)?;
-        let mut name = DefaultHasher::new();
-        what.hash(&mut name);
-        let path = dir.join(format!("trial-{:016x}", name.finish()));
+    fn set(path: PathBuf, what: &str) -> io::Result<Result<Self, PathBuf>> {
+        if let Some(dir) = path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
         let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
         file.lock()?;
         if file.metadata()?.len() > 0 {
@@ -111,11 +110,11 @@ impl Latch {
         }
         file.write_all(format!("{what}: tried, and not ended. Delete this file to try again.\n").as_bytes())?;
         file.sync_all()?;
-        Ok(Ok(Latch(file)))
+        Ok(Ok(CrashMark(file)))
     }
 
     /// The trial has ended, however it did.
-    fn release(self) {
+    fn clear(self) {
         // Not to have noted it leaves the matrices off, and says how to try again.
         let _ = self.0.set_len(0);
     }
@@ -235,14 +234,14 @@ mod tests {
     #[test]
     fn a_trial_that_did_not_end_is_not_run_again() {
         let dir = tempfile::tempdir().unwrap();
-        let take = || Latch::take(dir.path(), "a trial").unwrap();
-        take().unwrap().release();
+        let set = || CrashMark::set(dir.path().join("trial"), "a trial").unwrap();
+        set().unwrap().clear();
         // The process ends here.
-        drop(take().unwrap());
-        let mark = take().err().expect("the trial before it did not end");
-        assert!(take().is_err(), "it stays so");
-        assert!(Latch::take(dir.path(), "another").unwrap().is_ok());
+        drop(set().unwrap());
+        let mark = set().err().expect("the trial before it did not end");
+        assert!(set().is_err(), "it stays so");
+        assert!(CrashMark::set(dir.path().join("another"), "another").unwrap().is_ok());
         std::fs::remove_file(mark).unwrap();
-        take().unwrap().release();
+        set().unwrap().clear();
     }
 }
