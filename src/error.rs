@@ -372,6 +372,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same once more, for each of those that an error of the device concerns.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Error::DeviceLost { reason } => Error::DeviceLost { reason: reason.clone() },
+            Error::OutOfMemory { what, bytes } => Error::OutOfMemory { what: what.clone(), bytes: *bytes },
+            Error::Timeout { seconds } => Error::Timeout { seconds: *seconds },
+            Error::Gpu { what, problem } => Error::Gpu { what: what.clone(), problem: problem.clone() },
+            other => Error::Gpu { what: "a step".to_owned(), problem: other.to_string() },
+        }
+    }
+
     /// An [`Error::Io`] for `path`.
     pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Error::Io { doing, path: path.as_ref().to_owned(), source }

@@ -1,5 +1,6 @@
 //! Buffers that know their type, and the way of data to the device and back.
 
+use super::faults::Site;
 use super::{Gpu, Submitted, UPLOAD_PIECE};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
@@ -146,7 +147,9 @@ impl Gpu {
 
     /// A buffer of wgpu's; memory that there is not is an error that tells how much was asked for.
     pub(super) fn create(&self, descriptor: &wgpu::BufferDescriptor) -> Result<wgpu::Buffer> {
-        let made = self.scoped(descriptor.label.unwrap_or_default(), || self.shared.device.create_buffer(descriptor));
+        let made = self.meet(Site::Allocate).and_then(|()| {
+            self.scoped(descriptor.label.unwrap_or_default(), || self.shared.device.create_buffer(descriptor))
+        });
         made.map_err(|e| match e {
             Error::OutOfMemory { what, .. } => Error::OutOfMemory { what, bytes: descriptor.size },
             other => other,
@@ -177,7 +180,7 @@ impl Gpu {
 
     /// Sends what [`Gpu::write`] has staged and waits until the staging memory is free again.
     pub fn flush(&self) -> Result<()> {
-        let submission = self.shared.queue.submit([]);
+        let submission = self.submit(None)?;
         self.wait(submission)
     }
 
@@ -189,7 +192,7 @@ impl Gpu {
             let (first, bytes) = buf.bytes(range);
             encoder.clear_buffer(buf.raw(), first, Some(bytes));
         }
-        self.shared.queue.submit([encoder.finish()]);
+        self.submit(Some(encoder.finish()))?;
         self.check()
     }
 
@@ -202,7 +205,7 @@ impl Gpu {
             let (target, _) = to.bytes(&(*at..*at + range.len()));
             encoder.copy_buffer_to_buffer(from.raw(), first, to.raw(), target, bytes);
         }
-        self.shared.queue.submit([encoder.finish()]);
+        self.submit(Some(encoder.finish()))?;
         self.check()
     }
 
@@ -224,7 +227,7 @@ impl Gpu {
             encoder.copy_buffer_to_buffer(buf.raw(), first, &to.buffer, at, bytes);
             at += bytes;
         }
-        let submission = self.shared.queue.submit([encoder.finish()]);
+        let submission = self.submit(Some(encoder.finish()))?;
         let pending = to.after(Submitted { last: submission });
         Ok(pending.get().await?.0)
     }
@@ -246,7 +249,7 @@ impl Gpu {
         let mut encoder = self.shared.device.create_command_encoder(&Default::default());
         let (first, bytes) = buf.bytes(&range);
         encoder.copy_buffer_to_buffer(buf.raw(), first, &to.buffer, 0, bytes);
-        let submission = self.shared.queue.submit([encoder.finish()]);
+        let submission = self.submit(Some(encoder.finish()))?;
         Ok(to.after(Submitted { last: submission }))
     }
 }

@@ -86,7 +86,7 @@ impl Clock {
             let ticks = gpu.buffer::<u64>("timestamps", 2 * spans, Usage::Queries)?;
             let mut encoder = gpu.shared.device.create_command_encoder(&Default::default());
             encoder.resolve_query_set(set, 0..u32::try_from(2 * spans).expect("a set is small"), ticks.raw(), 0);
-            gpu.shared.queue.submit([encoder.finish()]);
+            gpu.submit(Some(encoder.finish()))?;
             let ticks = gpu.read(&ticks, 0..2 * spans).await?;
             seconds.extend(ticks.chunks_exact(2).map(|ticks| ticks[1].saturating_sub(ticks[0]) as f64 * period));
         }

@@ -1,6 +1,7 @@
 //! What went wrong behind our back, and waiting for the device, which is where one hears of it.
 
 use super::Gpu;
+use super::faults::Site;
 use crate::error::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -69,6 +70,7 @@ impl Gpu {
 
     /// Polls until the submission is done.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        self.meet(Site::Wait)?;
         let timeout = Some(Duration::from_secs(self.caps().timeout));
         let outcome = self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout });
         if let Err(error @ Error::OutOfMemory { .. }) = outcome {
@@ -79,7 +81,7 @@ impl Gpu {
     }
 
     /// Lets wgpu do what is due. It panics where the driver reports the loss of the device or that memory is used up.
-    fn poll(&self, poll: wgpu::PollType) -> Result<()> {
+    pub(super) fn poll(&self, poll: wgpu::PollType) -> Result<()> {
         let device = &self.shared.device;
         match catch_unwind(AssertUnwindSafe(|| device.poll(poll))) {
             Ok(Ok(_)) => Ok(()),

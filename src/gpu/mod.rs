@@ -4,6 +4,7 @@ mod buffer;
 mod cache;
 mod caps;
 mod clock;
+mod faults;
 mod folder;
 mod kernel;
 mod latch;
@@ -16,6 +17,7 @@ pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
 pub use caps::{Caps, Coop, SWITCHES, Switches};
 pub use clock::Clock;
+pub use faults::{Fault, Site};
 pub use folder::{READS_SHADERS, ShaderFolder};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
@@ -156,6 +158,10 @@ struct Shared {
     pipeline_key: Option<String>,
     cache: OnceLock<Cache>,
     findings: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
+    /// How it was opened; `None`: the application did that.
+    opened: Option<(AdapterChoice, Switches)>,
+    #[cfg(debug_assertions)]
+    injector: Mutex<faults::Injector>,
 }
 
 impl Gpu {
@@ -168,6 +174,7 @@ impl Gpu {
     pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
         let shaders = shaders(&switches)?;
         let adapter = pick(choice, &switches)?;
+        let opened = Some((choice.clone(), switches.clone()));
         let wanted = caps::wanted_features(adapter.features(), &switches);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("peregrine"),
@@ -179,7 +186,27 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Gpu { what: format!("opening {}", adapter.get_info().name), problem: e.to_string() })?;
-        Ok(Self::assemble(&adapter, device, queue, (&switches, shaders)))
+        Ok(Self::assemble(&adapter, (device, queue), (&switches, shaders), opened))
+    }
+
+    /// Opens the adapter of this device once more, or the best that is left where it is gone: after [`Error::DeviceLost`].
+    /// What was kept in a folder is kept there again.
+    pub fn reopen(&self) -> Result<Self> {
+        let Some((choice, switches)) = &self.shared.opened else {
+            let reason = "the application opened it, and has to open it again".to_owned();
+            return Err(Error::DeviceLost { reason });
+        };
+        let opened = match Self::open_with(choice, switches.clone()) {
+            Err(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => {
+                Self::open_with(&AdapterChoice::Best, Switches { adapter: None, ..switches.clone() })?
+            }
+            opened => opened?,
+        };
+        if let Some(dir) = self.kept_in() {
+            opened.keep_in(dir)?;
+        }
+        opened.inherit_faults(self);
+        Ok(opened)
     }
 
     /// Works on a device that the application has opened itself. Its uncaptured errors and its loss are then ours to hear;
@@ -190,14 +217,14 @@ impl Gpu {
         }
         let switches = Switches::from_env()?;
         let shaders = shaders(&switches)?;
-        Ok(Self::assemble(adapter, device, queue, (&switches, shaders)))
+        Ok(Self::assemble(adapter, (device, queue), (&switches, shaders), None))
     }
 
     fn assemble(
         adapter: &wgpu::Adapter,
-        device: wgpu::Device,
-        queue: wgpu::Queue,
+        (device, queue): (wgpu::Device, wgpu::Queue),
         (switches, shaders): (&Switches, Option<Arc<ShaderFolder>>),
+        opened: Option<(AdapterChoice, Switches)>,
     ) -> Self {
         let latch = Latch::of(&device);
         let caps = Caps { shaders, ..Caps::of(&device, adapter, switches) };
@@ -213,6 +240,9 @@ impl Gpu {
                 pipeline_key: wgpu::util::pipeline_cache_key(&adapter.get_info()),
                 cache: OnceLock::new(),
                 findings: Mutex::new(HashMap::new()),
+                opened,
+                #[cfg(debug_assertions)]
+                injector: Mutex::default(),
             }),
         }
     }

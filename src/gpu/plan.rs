@@ -389,7 +389,7 @@ impl Plan {
                 let (first, bytes) = copy.from.bytes(&copy.range);
                 encoder.copy_buffer_to_buffer(copy.from.raw(), first, &copy.to.buffer, 0, bytes);
             }
-            let last = self.gpu.shared.queue.submit([encoder.finish()]);
+            let last = self.gpu.submit(Some(encoder.finish()))?;
             self.gpu.check()?;
             if left.is_empty() {
                 return Ok(Submitted { last });

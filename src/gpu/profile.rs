@@ -59,7 +59,7 @@ impl Plan {
                 });
                 dispatch.encode(&mut pass, gpu, count)?;
             }
-            gpu.shared.queue.submit([encoder.finish()]);
+            gpu.submit(Some(encoder.finish()))?;
         }
         let seconds = clock.seconds().await?;
         Ok(timed(&needed, count, &seconds))
@@ -150,7 +150,7 @@ impl Plan {
                 });
                 piece.iter().try_for_each(|dispatch| dispatch.encode(&mut pass, gpu, rows))?;
             }
-            pace.submitted(gpu, gpu.shared.queue.submit([encoder.finish()]))?;
+            pace.submitted(gpu, gpu.submit(Some(encoder.finish()))?)?;
         }
         gpu.flush()?;
         let by_host = started.elapsed().as_secs_f64();

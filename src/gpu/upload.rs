@@ -270,7 +270,7 @@ impl Ring<'_> {
         for Copy { from, to, offset, bytes } in copies {
             encoder.copy_buffer_to_buffer(buffer, from, to.raw(), offset, bytes);
         }
-        self.copying.push_back(self.gpu.shared.queue.submit([encoder.finish()]));
+        self.copying.push_back(self.gpu.submit(Some(encoder.finish()))?);
         let mapped = self.mapped.0.clone();
         buffer.map_async(wgpu::MapMode::Write, .., move |outcome| {
             let _ = mapped.send((stage, counts, outcome));

@@ -193,8 +193,26 @@ impl Forward {
     }
 
     /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns once at most
-    /// two chunks are under way.
+    /// two chunks are under way. After an error the slot is as before: its state is in a version that the chunk does not write.
     pub fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        let before = self.slots[slot];
+        self.submit_chunk(slot, ids).inspect_err(|_| self.take_back_chunk(slot, before))
+    }
+
+    /// [`Forward::feed`], then the logits after the chunk: [`Forward::end_feed`]. After an error the slot is as before.
+    pub fn feed_to_end(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        let before = self.slots[slot];
+        let fed = self.submit_chunk(slot, ids).and_then(|()| self.end_feed(slot));
+        fed.inspect_err(|_| self.take_back_chunk(slot, before))
+    }
+
+    fn take_back_chunk(&mut self, slot: usize, before: Slot) {
+        self.slots[slot] = before;
+        self.moved(slot);
+        self.fed = None;
+    }
+
+    fn submit_chunk(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.stage(slot, ids)?;
         self.under_way.push_back(self.prefill.body.run(ids.len())?);
         while self.under_way.len() > CHUNKS_UNDER_WAY {
@@ -315,7 +333,7 @@ impl Forward {
     }
 
     /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`Forward::run_ahead`] steps may
-    /// be under way beside it.
+    /// be under way beside it. After an error the slots are as before, and no slot is decoding.
     pub fn step(&mut self) -> Result<Choosing> {
         let count = self.decoding.len();
         if count == 0 {
@@ -332,7 +350,9 @@ impl Forward {
         };
         let copy = Copy { from: &self.decode.chosen, range: 0..count, to: &to };
         let run = (count, self.stages_of(&self.decoding));
-        let submitted = self.decode.plan.run_timed(run, Some(copy), self.decode.clock.as_mut())?;
+        let submitted = self.decode.plan.run_timed(run, Some(copy), self.decode.clock.as_mut());
+        // Of a step that failed nobody knows how far the device's table of rows came.
+        let submitted = submitted.inspect_err(|_| self.decoding.clear())?;
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
             now.position += 1;

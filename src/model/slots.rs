@@ -32,11 +32,23 @@ impl Forward {
         self.slots[slot].version as usize % VERSIONS
     }
 
-    /// Puts a slot back to before its first token.
+    /// Puts a slot back to before its first token. Nothing may be under way. After an error the slot is as before.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
-        self.slots[slot] = Slot::default();
+        self.state.reset(slot, self.next_version(slot))?;
+        self.arrive_at(slot, 0);
+        Ok(())
+    }
+
+    /// The version that the next step of a slot writes: until it is done, the slot's state is in the one before.
+    fn next_version(&self, slot: usize) -> usize {
+        (self.slots[slot].version as usize + 1) % VERSIONS
+    }
+
+    /// A slot's state is what was put into its next version, of when it had consumed `position` tokens.
+    fn arrive_at(&mut self, slot: usize, position: u64) {
         self.moved(slot);
-        self.state.reset(slot, 0)
+        let now = &mut self.slots[slot];
+        (now.position, now.version) = (position, now.version.wrapping_add(1));
     }
 
     /// Sets how a slot's tokens are chosen.
@@ -80,6 +92,7 @@ impl Forward {
                 Row { slot: size(*slot), id: now.next, position: now.position as u32, version: now.version }
             })
             .collect();
+        self.decoding.clear(); // until the device has the whole table
         self.gpu.write(&self.table, 0, &rows)?;
         let batch = Batch { rows: size(slots.len()), advance: 1, ..Default::default() };
         self.gpu.write(&self.decode.batch, 0, &[batch])?;
@@ -102,23 +115,27 @@ impl Forward {
         self.state.save(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize, to)
     }
 
-    /// Puts a slot back to a state kept when it had consumed `position` tokens. Nothing may be under way.
+    /// Puts a slot back to a state kept when it had consumed `position` tokens. Nothing may be under way. After an error the
+    /// slot is as before.
     pub fn restore(&mut self, slot: usize, position: u64, from: &Saved) -> Result<()> {
-        self.moved(slot);
-        self.slots[slot].position = position;
-        self.state.restore(slot, self.slots[slot].version as usize, from)
+        self.state.restore(slot, self.next_version(slot), from)?;
+        self.arrive_at(slot, position);
+        Ok(())
     }
 
-    /// Reads a slot's state and its logits. Nothing may be under way.
-    pub async fn read_state(&self, slot: usize) -> Result<SlotState> {
-        self.state.read(slot, self.version(slot)).await
+    /// Reads a slot's state and its logits as they were `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be
+    /// under way.
+    pub async fn read_state(&self, slot: usize, steps: usize) -> Result<SlotState> {
+        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
+        self.state.read(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize).await
     }
 
-    /// Puts a slot to a state of this model, as it was when it had consumed `position` tokens. Nothing may be under way.
+    /// Puts a slot to a state of this model, as it was when it had consumed `position` tokens. Nothing may be under way. After
+    /// an error the slot is as before.
     pub fn write_state(&mut self, slot: usize, position: u64, state: &SlotState) -> Result<()> {
-        self.moved(slot);
-        self.slots[slot].position = position;
-        self.state.write(slot, self.version(slot), state)
+        self.state.write(slot, self.next_version(slot), state)?;
+        self.arrive_at(slot, position);
+        Ok(())
     }
 
     /// Bytes of a [`Saved`], or of a [`SlotState`].

@@ -1,7 +1,7 @@
 //! An answer's text as it comes.
 
 use super::generation::{AnswerOptions, Finish, Generation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, TextStream};
 
 /// An answer's text as it comes, in whole characters and without stop strings. When it ends, or is dropped, the state is that
@@ -23,6 +23,8 @@ pub struct Answer<'a> {
     /// Bytes of `said` that the state has consumed, where it ended inside of a token.
     consumed: Option<usize>,
     turn: Turn,
+    /// What went wrong after the last text.
+    failed: Option<Error>,
 }
 
 /// What an answer is to the conversation.
@@ -50,6 +52,7 @@ impl<'a> Answer<'a> {
             ends: vec![],
             consumed: None,
             turn,
+            failed: None,
         }
     }
 
@@ -87,13 +90,13 @@ impl<'a> Answer<'a> {
         self.say(&shown);
         let tokens = self.generation.tokens();
         if found {
-            self.stop(tokens, before)?;
+            self.stop(tokens, before);
         } else if self.stops.held() == 0 && self.characters.pending().is_empty() {
             self.ends.clear();
             self.generation.let_go();
         } else {
             if self.generation.kept().is_none() {
-                self.generation.keep_before_last()?;
+                self.failed = self.generation.keep_before_last().err();
                 self.kept = before;
             }
             if self.characters.pending().is_empty() {
@@ -105,7 +108,7 @@ impl<'a> Answer<'a> {
 
     /// A stop string has come: back to the last token that lies wholly before it. `before` is the text made before the
     /// newest token.
-    fn stop(&mut self, tokens: usize, before: usize) -> Result<()> {
+    fn stop(&mut self, tokens: usize, before: usize) {
         let whole = self.ends.iter().rev().find(|(_, made)| *made <= self.shown);
         let (count, consumed) = match (whole, self.generation.kept()) {
             (Some(end), _) => *end,
@@ -113,7 +116,7 @@ impl<'a> Answer<'a> {
             (None, None) => (tokens - 1, before),
         };
         self.consumed = Some(consumed);
-        self.generation.end_after(count)
+        self.generation.end_after(count);
     }
 }
 
@@ -122,6 +125,10 @@ impl Iterator for Answer<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            if let Some(error) = self.failed.take() {
+                self.generation.fail();
+                return Some(Err(error));
+            }
             let text = match self.generation.next_id() {
                 Ok(Some(id)) => self.take(id),
                 Ok(None) => {

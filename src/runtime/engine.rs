@@ -9,10 +9,10 @@ use super::states::StateStore;
 use super::stepper::{Counts, Stepper, Token};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{Forward, ForwardOptions, Progress, Recipe};
+use crate::model::{Forward, ForwardOptions, Progress};
 use parking_lot::{FairMutex, FairMutexGuard, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 /// How an engine is laid out.
 pub type EngineOptions = ForwardOptions;
@@ -28,11 +28,11 @@ pub struct Engine {
 
 struct Shared {
     checkpoint: Checkpoint,
-    gpu: Gpu,
+    options: EngineOptions,
     bias: Vec<f32>,
-    weights: Recipe,
-    /// What its snapshots are made with, once it was asked for.
-    origin: OnceLock<Origin>,
+    gpu: Mutex<Gpu>,
+    /// What its snapshots are made with on this device, once it was asked for.
+    origin: Mutex<Option<Origin>>,
     /// Whoever waited longest comes next: a fast session cannot keep the others from taking their tokens.
     stepper: FairMutex<Stepper>,
     states: StateStore,
@@ -55,8 +55,8 @@ impl Engine {
         let states = StateStore::new(&forward);
         let prefixes = Mutex::new(PrefixCache::new(states.clone(), forward.chunk()));
         let stepper = FairMutex::new(Stepper::new(forward, options.slots));
-        let (gpu, weights, origin) = (gpu.clone(), options.weights, OnceLock::new());
-        let shared = Shared { checkpoint, gpu, bias, weights, origin, stepper, states, prefixes };
+        let (gpu, origin) = (Mutex::new(gpu.clone()), Mutex::new(None));
+        let shared = Shared { checkpoint, options, bias, gpu, origin, stepper, states, prefixes };
         Ok(Engine { shared: Arc::new(shared) })
     }
 
@@ -66,17 +66,54 @@ impl Engine {
     }
 
     /// What its snapshots are made with.
-    pub(super) fn origin(&self) -> Result<&Origin> {
-        if let Some(origin) = self.shared.origin.get() {
-            return Ok(origin);
+    pub(super) fn origin(&self) -> Result<Origin> {
+        if let Some(origin) = &*self.shared.origin.lock() {
+            return Ok(origin.clone());
         }
-        let origin = Origin::of(&self.shared.checkpoint, self.shared.weights, self.stepper().at_rest()?)?;
-        Ok(self.shared.origin.get_or_init(|| origin))
+        let mut stepper = self.stepper();
+        let origin = Origin::of(&self.shared.checkpoint, self.shared.options.weights, stepper.at_rest()?)?;
+        Ok(self.shared.origin.lock().insert(origin).clone())
     }
 
-    /// The device it runs on.
-    pub fn gpu(&self) -> &Gpu {
-        &self.shared.gpu
+    /// The device it runs on: another one after [`Engine::recover`].
+    pub fn gpu(&self) -> Gpu {
+        self.shared.gpu.lock().clone()
+    }
+
+    /// Opens the device again after [`Error::DeviceLost`], or the best that is left where it is gone, and loads the model anew.
+    /// Does nothing where the device works. `progress` is called after each piece of the weights.
+    ///
+    /// Sessions go on where they were: each has its state made again when it is used next, from what it keeps on the host,
+    /// bit for bit where the adapter is the same. An answer that was under way has ended with the error;
+    /// [`Session::resume`] goes on with it. States kept on the device for [`Session::undo`] and the like are gone: their text
+    /// is read again.
+    pub fn recover(&self, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.recover_with(Gpu::reopen, progress)
+    }
+
+    /// [`Engine::recover`] on a device that the application has opened.
+    pub fn recover_on(&self, gpu: &Gpu, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        self.recover_with(|_| Ok(gpu.clone()), progress)
+    }
+
+    fn recover_with(&self, open: impl FnOnce(&Gpu) -> Result<Gpu>, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+        let mut stepper = self.stepper();
+        let lost = self.gpu();
+        if let Err(reason) = lost.check() {
+            // Before another is opened: the driver may still count the memory.
+            stepper.lose(&reason);
+            self.states().lose();
+        } else if stepper.has_device() {
+            return Ok(());
+        }
+        let gpu = open(&lost)?;
+        let (checkpoint, options) = (&self.shared.checkpoint, self.shared.options);
+        let forward = Forward::load(&gpu, checkpoint.config(), &checkpoint.tensors()?, options, progress)?;
+        self.states().adopt(&gpu);
+        *self.shared.origin.lock() = None;
+        *self.shared.gpu.lock() = gpu;
+        stepper.adopt(forward);
+        Ok(())
     }
 
     /// What its steps have done so far.
@@ -89,19 +126,17 @@ impl Engine {
         let slot = self.stepper().take_slot()?;
         // From here on dropping the session frees the slot.
         let session = Session::new(self.clone(), slot, sampling);
-        self.set_sampling(slot, session.sampling())?;
-        self.stepper().reset(slot)?;
+        drop(session.schedule()?);
         Ok(session)
     }
 
     /// Sets how a slot's tokens are chosen from the next step on.
-    pub(super) fn set_sampling(&self, slot: usize, sampling: &Sampling) -> Result<()> {
+    pub(super) fn set_sampling(&self, stepper: &mut Stepper, slot: usize, sampling: &Sampling) -> Result<()> {
         let rules = sampling.rules(self.shared.bias.len())?;
         let mut bias = self.shared.bias.clone();
         for (id, value) in &sampling.logit_bias {
             bias[*id as usize] += value;
         }
-        let mut stepper = self.stepper();
         let forward = stepper.at_rest()?;
         forward.set_rules(slot, rules)?;
         forward.set_bias(slot, &bias)
@@ -121,34 +156,45 @@ impl Engine {
 
     /// Feeds tokens to a slot, chunk by chunk, in turn with what other sessions want. What was fed before it was cancelled or
     /// failed stays fed; the slot's position tells.
-    pub(super) fn feed(&self, slot: usize, ids: &[u32], cancelled: &AtomicBool) -> Result<()> {
-        self.stepper().begin_feed(slot, ids)?;
+    pub(super) fn feed<'a>(
+        &'a self,
+        mut stepper: FairMutexGuard<'a, Stepper>,
+        slot: usize,
+        ids: &[u32],
+        cancelled: &AtomicBool,
+    ) -> Result<()> {
+        stepper.begin_feed(slot, ids)?;
         loop {
-            let mut stepper = self.stepper();
-            if stepper.is_fed(slot) {
-                return Ok(());
+            drop(stepper); // whoever waited longest comes next
+            stepper = self.stepper();
+            if let Some(outcome) = stepper.fed(slot) {
+                return outcome;
             }
             if cancelled.swap(false, Ordering::Relaxed) {
                 stepper.stop_feed(slot);
                 return Err(Error::Cancelled);
             }
-            if let Err(error) = stepper.turn() {
-                stepper.stop_feed(slot);
-                return Err(error);
-            }
+            stepper.turn();
         }
     }
 
     /// Starts to choose tokens after those that a slot has consumed, and waits for the first, which is not taken yet. See
     /// [`Stepper::begin`].
-    pub(super) fn begin(&self, slot: usize, recent: (&[u32], usize), with_logits: bool) -> Result<()> {
-        self.stepper().begin(slot, recent, with_logits)?;
+    pub(super) fn begin<'a>(
+        &'a self,
+        mut stepper: FairMutexGuard<'a, Stepper>,
+        slot: usize,
+        recent: (&[u32], usize),
+        with_logits: bool,
+    ) -> Result<()> {
+        stepper.begin(slot, recent, with_logits)?;
         loop {
-            let mut stepper = self.stepper();
+            drop(stepper);
+            stepper = self.stepper();
             if let Some(outcome) = stepper.peek(slot) {
                 return outcome;
             }
-            stepper.turn()?;
+            stepper.turn();
         }
     }
 
@@ -159,18 +205,7 @@ impl Engine {
             if let Some(token) = stepper.next(slot) {
                 return token;
             }
-            stepper.turn()?;
-        }
-    }
-
-    /// Ends a slot's answer at exactly `position`.
-    pub(super) fn finish(&self, slot: usize, position: u64) -> Result<()> {
-        loop {
-            let mut stepper = self.stepper();
-            if stepper.finish(slot, position) {
-                return Ok(());
-            }
-            stepper.turn()?;
+            stepper.turn();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tokens as they are chosen, and the state that is left when that ends.
 
+use super::backup::Backup;
 use super::session::Session;
 use crate::error::Result;
 use crate::kernels::select::WINDOW;
@@ -64,6 +65,8 @@ pub struct Generation<'a> {
     saved: Option<Saved>,
     /// Tokens given out that the state in `saved` has consumed, where it holds one.
     point: Option<usize>,
+    /// Tokens given out that the session's backup has.
+    backed: usize,
 }
 
 impl<'a> Generation<'a> {
@@ -86,6 +89,7 @@ impl<'a> Generation<'a> {
             settled: false,
             saved: None,
             point: None,
+            backed: 0,
         }
     }
 
@@ -112,7 +116,28 @@ impl<'a> Generation<'a> {
         }
         self.ids.push(id);
         self.tokens += 1;
+        if self.point.is_none() && self.session.backup.is_due(self.tokens - self.backed) {
+            self.back_up();
+        }
         Ok(Some(id))
+    }
+
+    /// Makes the state before the last token given out the session's backup. Where that fails, the backup has the tokens.
+    fn back_up(&mut self) {
+        let consumed = self.tokens - 1;
+        let session = &mut *self.session;
+        let position = session.position + consumed as u64;
+        let state = session.schedule_of_answer().and_then(|mut stepper| stepper.read_state(session.slot, position));
+        match state {
+            Ok(state) => session.backup = Backup::of(state, position),
+            Err(_) => session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..self.ids.len() - 1]),
+        }
+        self.backed = consumed;
+    }
+
+    /// Ends with an error that was met beside the choice of a token.
+    pub(super) fn fail(&mut self) {
+        self.finish = Some(Finish::Failed);
     }
 
     /// The log-probabilities of the last token given out, where they were asked for.
@@ -137,14 +162,15 @@ impl<'a> Generation<'a> {
 
     fn end(&mut self, finish: Finish) -> Result<Option<u32>> {
         self.finish = Some(finish);
-        self.settle().map(|()| None)
+        self.settle();
+        Ok(None)
     }
 
     /// Keeps the state before the last token given out: it may have to be taken back together with what follows.
     pub(super) fn keep_before_last(&mut self) -> Result<()> {
         let consumed = self.tokens - 1;
         let position = self.session.position + consumed as u64;
-        self.session.engine.stepper().save(self.session.slot, position, &mut self.saved)?;
+        self.session.schedule_of_answer()?.save(self.session.slot, position, &mut self.saved)?;
         self.point = Some(consumed);
         Ok(())
     }
@@ -161,39 +187,56 @@ impl<'a> Generation<'a> {
 
     /// Ends as if only the first `count` tokens had been given out: the last one at most is taken back, or what came after
     /// the kept state.
-    pub(super) fn end_after(&mut self, count: usize) -> Result<()> {
+    pub(super) fn end_after(&mut self, count: usize) {
         self.finish = Some(Finish::Stop);
-        let slot = self.session.slot;
+        let session = &*self.session;
         if let (Some(point), Some(saved)) = (self.point.filter(|point| *point <= count), &self.saved)
             && count + 1 < self.tokens
         {
-            let from = (saved, self.session.position + point as u64);
+            let from = (saved, session.position + point as u64);
             let last = self.ids.len() + point - self.tokens;
-            self.session.engine.stepper().rewind(slot, from, &self.ids[last..last + count - point])?;
+            let again = &self.ids[last..last + count - point];
+            let back = session.schedule_of_answer().and_then(|mut stepper| stepper.rewind(session.slot, from, again));
+            let _ = back.inspect_err(|_| session.doubt());
         }
         self.ids.truncate(self.ids.len() + count - self.tokens);
         self.tokens = count;
-        self.settle()
+        self.settle();
     }
 
-    /// Leaves the slot as after the last token given out.
-    fn settle(&mut self) -> Result<()> {
+    /// Leaves the slot as after the last token given out. Where that fails, as on a lost device, the session's backup leads there
+    /// when the slot is used next.
+    fn settle(&mut self) {
         if std::mem::replace(&mut self.settled, true) {
-            return Ok(());
+            return;
         }
         let session = &mut *self.session;
         session.position += self.tokens as u64;
         session.consume(&self.ids);
         session.past.trail.chose(&self.ids, self.tokens);
+        session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..]);
         session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
-        session.engine.finish(session.slot, session.position)
+        let last = self.ids.last().copied();
+        loop {
+            let finished = session.schedule_of_answer().and_then(|mut stepper| {
+                let finished = stepper.finish(session.slot, session.position, last)?;
+                if !finished {
+                    stepper.turn();
+                }
+                Ok(finished)
+            });
+            match finished {
+                Ok(false) => {}
+                Ok(true) => return,
+                Err(_) => return session.doubt(),
+            }
+        }
     }
 }
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
-        // What fails here fails again, and is reported, at the next use of the device.
-        let _ = self.settle();
+        self.settle();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Conversations over models: checkpoints, slots, sampling, sessions.
 
 mod answer;
+mod backup;
 mod checkpoint;
 mod engine;
 mod export;

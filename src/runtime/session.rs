@@ -1,15 +1,18 @@
 //! One conversation.
 
 use super::answer::{Answer, Turn};
+use super::backup::Backup;
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
 use super::sampler::Sampling;
-use super::turns::{Mark, Past};
+use super::stepper::Stepper;
+use super::turns::{Before, Past};
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::text::{Message, Span};
+use parking_lot::FairMutexGuard;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One conversation over a slot of an engine. Dropping it frees the slot.
 pub struct Session {
@@ -31,8 +34,16 @@ pub struct Session {
     pub(super) sampling: Sampling,
     pub(super) read_again: bool,
     pub(super) past: Past,
+    /// What the slot's state is made from again.
+    pub(super) backup: Backup,
+    /// The device that the slot holds the session's state on, by [`Stepper::epoch`]; [`NOWHERE`] where an error left the slot in
+    /// doubt.
+    epoch: AtomicU64,
     cancelled: Arc<AtomicBool>,
 }
+
+/// No device: they count from 1 on.
+const NOWHERE: u64 = 0;
 
 /// Stops what a session is doing, from any thread.
 #[derive(Clone, Debug)]
@@ -61,6 +72,8 @@ impl Session {
             sampling,
             read_again: false,
             past: Past::default(),
+            backup: Backup::default(),
+            epoch: AtomicU64::new(NOWHERE),
             cancelled: Arc::default(),
         }
     }
@@ -85,11 +98,53 @@ impl Session {
         &self.sampling
     }
 
-    /// Changes how tokens are chosen from the next answer on.
+    /// Changes how tokens are chosen from the next answer on. After an error it is as before.
     pub fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
-        self.engine.set_sampling(self.slot, &sampling)?;
+        sampling.rules(self.engine.checkpoint().config().vocab)?;
+        let set = self.engine.set_sampling(&mut *self.schedule()?, self.slot, &sampling);
+        set.inspect_err(|_| self.doubt())?;
         self.sampling = sampling;
         Ok(())
+    }
+
+    /// The schedule, with the session's state in its slot. Where it is not there, since the device was lost or something failed,
+    /// it is made from the backup first.
+    pub(super) fn schedule(&self) -> Result<FairMutexGuard<'_, Stepper>> {
+        let mut stepper = self.engine.stepper();
+        if self.epoch.load(Ordering::Relaxed) != stepper.epoch() {
+            self.backup.put_into(&mut stepper, self.slot, self.position)?;
+            self.engine.set_sampling(&mut stepper, self.slot, &self.sampling)?;
+            self.epoch.store(stepper.epoch(), Ordering::Relaxed);
+        }
+        Ok(stepper)
+    }
+
+    /// The schedule while an answer is under way: an error where its device was lost.
+    pub(super) fn schedule_of_answer(&self) -> Result<FairMutexGuard<'_, Stepper>> {
+        let stepper = self.engine.stepper();
+        if self.epoch.load(Ordering::Relaxed) != stepper.epoch() {
+            return Err(Error::DeviceLost { reason: "the answer began on the device before".to_owned() });
+        }
+        Ok(stepper)
+    }
+
+    /// Nobody knows what the slot holds: its state is made from the backup before it is used again.
+    pub(super) fn doubt(&self) {
+        self.epoch.store(NOWHERE, Ordering::Relaxed);
+    }
+
+    /// Makes the state that the slot holds the backup's, where much has been consumed since the one that it has.
+    fn back_up(&mut self) -> Result<()> {
+        if self.backup.is_due(0) {
+            self.backup = self.read_back()?;
+        }
+        Ok(())
+    }
+
+    /// A backup of the slot's state.
+    pub(super) fn read_back(&self) -> Result<Backup> {
+        let state = self.schedule()?.read_state(self.slot, self.position)?;
+        Ok(Backup::of(state, self.position))
     }
 
     /// How many tokens penalties look at.
@@ -127,20 +182,32 @@ impl Session {
         self.ids.iter_mut().for_each(Vec::clear);
         self.unfinished.clear();
         (self.position, self.ended) = (0, false);
-        self.engine.stepper().reset(self.slot)
+        self.backup = Backup::default();
+        self.doubt();
+        self.schedule().map(|_| ())
     }
 
     /// Feeds tokens, whether or not another session has read the same.
     pub(super) fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
-        let outcome = self.engine.feed(self.slot, ids, &self.cancelled);
-        let consumed = usize::try_from(self.engine.stepper().position(self.slot) - self.position).unwrap_or(usize::MAX);
-        self.position += consumed as u64;
-        self.consume(&ids[..consumed]);
-        if consumed > 0 {
+        let outcome = self.engine.feed(self.schedule()?, self.slot, ids, &self.cancelled);
+        let now = self.schedule_of_answer().map(|stepper| stepper.position(self.slot));
+        let consumed = now.ok().and_then(|now| now.checked_sub(self.position));
+        let Some(consumed) = consumed.and_then(|count| ids.get(..usize::try_from(count).ok()?)) else {
+            // The device was lost, and another thread has opened it again.
+            self.doubt();
+            return outcome.and(Err(Error::DeviceLost { reason: "while the prompt was read".to_owned() }));
+        };
+        self.position += consumed.len() as u64;
+        self.consume(consumed);
+        self.backup.read(consumed);
+        if !consumed.is_empty() {
             self.unfinished.clear();
             self.ended = false;
         }
-        outcome
+        outcome?;
+        // What fails here is tried again after the next tokens.
+        let _ = self.back_up();
+        Ok(())
     }
 
     /// Feeds tokens and continues them; without any it continues what was consumed before.
@@ -195,24 +262,24 @@ impl Session {
     /// conversation is read again from its start. After an error the conversation is as before.
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
         self.remember()?;
-        let before = self.mark()?;
+        let before = self.before()?;
         self.messages.push(Message::new("user", text));
         let read = self.read_messages();
-        self.answer(read, &before, options)
+        self.answer(read, before, options)
     }
 
     /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
     /// is not read again. After an error the conversation is as before.
     pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
         self.remember()?;
-        let before = self.mark()?;
+        let before = self.before()?;
         self.messages = messages;
         let read = self.read_messages();
-        self.answer(read, &before, options)
+        self.answer(read, before, options)
     }
 
     /// Begins the assistant's turn once the conversation was read. Where either fails, the session is as it was `before`.
-    pub(super) fn answer(&mut self, read: Result<()>, before: &Mark, options: &AnswerOptions) -> Result<Answer<'_>> {
+    pub(super) fn answer(&mut self, read: Result<()>, before: Before, options: &AnswerOptions) -> Result<Answer<'_>> {
         if let Err(error) = read.and_then(|()| self.begin(options)) {
             self.return_to(before);
             return Err(error);
@@ -223,7 +290,7 @@ impl Session {
     /// Has the first token chosen after what was consumed.
     pub(super) fn begin(&mut self, options: &AnswerOptions) -> Result<()> {
         let read = (self.consumed.as_slice(), self.window());
-        self.engine.begin(self.slot, read, options.logprobs.is_some())?;
+        self.engine.begin(self.schedule()?, self.slot, read, options.logprobs.is_some())?;
         self.ended = false;
         Ok(())
     }
@@ -269,8 +336,10 @@ fn after(spans: &[Span], mut bytes: usize) -> Vec<Span> {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // What fails here fails again, and is reported, at the next use of the device.
-        let _ = self.leave_beginning();
+        if self.schedule_of_answer().is_ok() {
+            // What fails here fails again, and is reported, at the next use of the device.
+            let _ = self.leave_beginning();
+        }
         self.engine.stepper().free_slot(self.slot);
     }
 }

@@ -1,6 +1,7 @@
 //! Going back in a conversation, and going on from one moment in several ways.
 
 use super::answer::Answer;
+use super::backup::{Backup, WeakBackup};
 use super::generation::AnswerOptions;
 use super::prefix::Trail;
 use super::session::Session;
@@ -45,6 +46,13 @@ pub(super) struct Moment {
     ended: bool,
     /// `None` before the first token.
     state: Option<Kept>,
+    backup: WeakBackup,
+}
+
+/// A session as it was before something that may fail.
+pub(super) struct Before {
+    mark: Mark,
+    backup: Backup,
 }
 
 /// What a session can go back to.
@@ -101,7 +109,7 @@ impl Session {
     pub fn fork(&self) -> Result<Session> {
         let mut other = self.engine.session(self.sampling().clone())?;
         if self.position > 0 {
-            copy(self.engine.stepper().at_rest()?, (self.slot, other.slot), self.position)?;
+            copy(self.schedule()?.at_rest()?, (self.slot, other.slot), self.position)?;
         }
         other.messages.clone_from(&self.messages);
         other.fed.clone_from(&self.fed);
@@ -110,6 +118,7 @@ impl Session {
         other.unfinished.clone_from(&self.unfinished);
         (other.position, other.ended) = (self.position, self.ended);
         other.past = self.past.clone();
+        other.backup = self.backup.clone();
         Ok(other)
     }
 
@@ -126,13 +135,13 @@ impl Session {
     /// been read. With the same seed the answer is the same. Where the state of then is not kept any more, the conversation
     /// is read again. After an error the old answer is there as before.
     pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        let before = self.mark()?;
+        let before = self.before()?;
         self.messages.pop_if(|message| message.role == "assistant");
         let read = match self.messages.last() {
             Some(message) if message.role == "user" => self.read_already(),
             _ => Err(Error::NothingToResume),
         };
-        self.answer(read, &before, options)
+        self.answer(read, before, options)
     }
 
     /// Brings the session to where its last message had just been read.
@@ -173,16 +182,28 @@ impl Session {
     }
 
     fn put_back(&mut self, moment: &Moment) -> Result<()> {
-        let mut stepper = self.engine.stepper();
-        match &moment.state {
-            Some(state) => self.engine.states().restore(stepper.at_rest()?, self.slot, moment.position, state)?,
-            None => stepper.reset(self.slot)?,
-        }
+        let mut stepper = self.schedule()?;
+        let states = self.engine.states();
+        let again = moment.state.as_ref().filter(|state| states.was_lost(state)).and_then(|_| moment.backup.upgrade());
+        let kept = match (again, &moment.state) {
+            (Some(backup), _) => backup.put_into(&mut stepper, self.slot, moment.position),
+            (None, Some(state)) => states.restore(stepper.at_rest()?, self.slot, moment.position, state),
+            (None, None) => stepper.reset(self.slot),
+        };
+        let backup = kept.and_then(|()| match moment.backup.upgrade() {
+            Some(backup) => Ok(backup),
+            None => Ok(Backup::of(stepper.read_state(self.slot, moment.position)?, moment.position)),
+        });
         drop(stepper);
+        self.backup = backup.inspect_err(|_| self.doubt())?;
+        self.be_as_at(moment);
+        Ok(())
+    }
+
+    fn be_as_at(&mut self, moment: &Moment) {
         self.consumed.clone_from(&moment.consumed);
         self.unfinished.clone_from(&moment.unfinished);
         (self.position, self.ended) = (moment.position, moment.ended);
-        Ok(())
     }
 
     /// This moment; where it is known already, its state is not kept twice.
@@ -205,12 +226,13 @@ impl Session {
             unfinished: self.unfinished.clone(),
             ended: self.ended,
             state,
+            backup: self.backup.downgrade(),
         }))
     }
 
     /// Keeps the slot's state as it is.
     pub(super) fn keep(&self) -> Result<Kept> {
-        self.engine.states().keep(self.engine.stepper().at_rest()?, self.slot)
+        self.engine.states().keep(self.schedule()?.at_rest()?, self.slot)
     }
 
     /// Makes this a moment to go back to.
@@ -230,13 +252,20 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the session what it was before something failed. Where that fails too, as on a lost device, the messages are as they
-    /// were and no state is left that could be taken for theirs.
-    pub(super) fn return_to(&mut self, before: &Mark) {
-        if self.back_to(before).is_err() {
-            let _ = self.lose();
-            self.messages.clone_from(&before.messages);
+    /// This moment, to return to should something fail.
+    pub(super) fn before(&self) -> Result<Before> {
+        Ok(Before { mark: self.mark()?, backup: self.backup.clone() })
+    }
+
+    /// Makes the session what it was before something failed. Where that fails too, as on a lost device, its backup leads there
+    /// when the slot is used next.
+    pub(super) fn return_to(&mut self, Before { mark, backup }: Before) {
+        if self.put_back(&mark.moment).is_err() {
+            self.be_as_at(&mark.moment);
+            self.backup = backup;
+            self.doubt();
         }
+        (self.messages, self.fed, self.ids, self.past) = (mark.messages, mark.fed, mark.ids, mark.past);
     }
 }
 
@@ -248,7 +277,7 @@ fn copy(forward: &mut Forward, (from, to): (usize, usize), position: u64) -> Res
             forward.restore(to, position, &saved)
         }
         Err(Error::OutOfMemory { .. }) => {
-            let state = pollster::block_on(forward.read_state(from))?;
+            let state = pollster::block_on(forward.read_state(from, 0))?;
             forward.write_state(to, position, &state)
         }
         Err(error) => Err(error),

@@ -106,14 +106,12 @@ impl Session {
         loop {
             let found = self.engine.prefixes().find(ids);
             let Some((length, state)) = found else { break };
-            let restored = {
-                let mut stepper = self.engine.stepper();
-                self.engine.states().restore(stepper.at_rest()?, self.slot, length as u64, &state)
-            };
+            let restored = self.engine.states().restore(self.schedule()?.at_rest()?, self.slot, length as u64, &state);
             match restored {
                 Ok(()) => {
                     self.position = length as u64;
                     self.consume(&ids[..length]);
+                    self.backup.read(&ids[..length]);
                     self.past.trail.ids = Some(ids[..length].to_vec());
                     self.engine.prefixes().count(length);
                     return Ok(length);

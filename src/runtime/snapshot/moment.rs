@@ -4,6 +4,7 @@ use super::{Precision, Snapshot, Warning};
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
 use crate::runtime::Session;
+use crate::runtime::backup::Backup;
 use crate::runtime::turns::Past;
 
 impl Session {
@@ -25,8 +26,8 @@ impl Session {
 
     /// The conversation's state at this moment: after the last chunk of a prompt, or after the last token given out.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let origin = self.engine.origin()?.clone();
-        let state = pollster::block_on(self.engine.stepper().at_rest()?.read_state(self.slot))?;
+        let origin = self.engine.origin()?;
+        let state = self.schedule()?.read_state(self.slot, self.position)?;
         Ok(Snapshot {
             state,
             precision: Precision::Whole,
@@ -47,13 +48,13 @@ impl Session {
     ///
     /// A snapshot of another model is refused, and the session is as it was.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<Vec<Warning>> {
-        let warnings = snapshot.admitted(self.engine.origin()?)?;
-        self.engine.set_sampling(self.slot, &snapshot.sampling)?;
-        {
-            let mut stepper = self.engine.stepper();
-            stepper.reset(self.slot)?;
-            stepper.at_rest()?.write_state(self.slot, snapshot.position, &snapshot.state)?;
-        }
+        let warnings = snapshot.admitted(&self.engine.origin()?)?;
+        let mut stepper = self.schedule()?;
+        let written = stepper.write_state(self.slot, snapshot.position, &snapshot.state);
+        let set = written.and_then(|()| self.engine.set_sampling(&mut stepper, self.slot, &snapshot.sampling));
+        drop(stepper);
+        set.inspect_err(|_| self.doubt())?;
+        self.backup = Backup::of(snapshot.state.clone(), snapshot.position);
         self.past = Past::default();
         self.position = snapshot.position;
         self.ids.clone_from(&snapshot.ids);

@@ -5,6 +5,7 @@ mod spill;
 
 use super::engine::Engine;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::model::Forward;
 use parking_lot::{Mutex, MutexGuard};
 use shelves::Shelves;
@@ -104,6 +105,16 @@ impl StateStore {
         StateStore(Arc::new(Mutex::new(Shelves::new(forward))))
     }
 
+    /// The device was lost: what was kept there is gone.
+    pub(super) fn lose(&self) {
+        self.lock().lose();
+    }
+
+    /// There is another device.
+    pub(super) fn adopt(&self, gpu: &Gpu) {
+        self.lock().adopt(gpu);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         self.0.lock()
     }
@@ -130,6 +141,11 @@ impl StateStore {
     /// Whether a state is still there.
     pub(super) fn has(&self, kept: &Kept) -> bool {
         self.is_of(kept) && self.lock().has(kept.0.id)
+    }
+
+    /// Whether a state went with the device that it was on.
+    pub(super) fn was_lost(&self, kept: &Kept) -> bool {
+        self.is_of(kept) && self.lock().was_lost(kept.0.id)
     }
 
     /// Bytes of a state.

@@ -36,6 +36,8 @@ enum Place {
     Device(Saved),
     Host(SlotState),
     Disk(Record),
+    /// It went with its device.
+    Lost,
     /// And why.
     Gone(String),
 }
@@ -54,7 +56,7 @@ impl Place {
             Place::Device(_) => Some(Tier::Device),
             Place::Host(_) => Some(Tier::Host),
             Place::Disk(_) => Some(Tier::Disk),
-            Place::Gone(_) => None,
+            Place::Lost | Place::Gone(_) => None,
         }
     }
 }
@@ -77,6 +79,19 @@ impl Shelves {
         }
     }
 
+    /// The device was lost: what was kept there is gone.
+    pub(super) fn lose(&mut self) {
+        self.idle.clear();
+        for state in self.kept.values_mut().filter(|state| state.place.tier() == Some(Tier::Device)) {
+            state.place = Place::Lost;
+            self.dropped += 1;
+        }
+    }
+
+    pub(super) fn adopt(&mut self, gpu: &Gpu) {
+        self.gpu = gpu.clone();
+    }
+
     /// Keeps a slot's state; gives its number.
     pub(super) fn keep(&mut self, forward: &Forward, slot: usize) -> Result<u64> {
         let place = match self.device_memory(forward)? {
@@ -85,7 +100,7 @@ impl Shelves {
                 Place::Device(saved)
             }
             None if self.has_room_below() => {
-                let state = pollster::block_on(forward.read_state(slot))?;
+                let state = pollster::block_on(forward.read_state(slot, 0))?;
                 self.put_on_host(state)
             }
             None => self.give_up(),
@@ -103,28 +118,37 @@ impl Shelves {
         state.used = used;
         match &state.place {
             Place::Device(saved) => return forward.restore(slot, position, saved),
+            Place::Lost => return Err(Error::StateNotKept { why: "the device that it was on was lost".to_owned() }),
             Place::Gone(why) => return Err(Error::StateNotKept { why: why.clone() }),
             Place::Host(_) | Place::Disk(_) => {}
         }
         let state = self.take(id)?;
-        let place = match self.device_memory(forward)? {
-            Some(saved) => {
-                saved.write(&self.gpu, &state)?;
-                forward.restore(slot, position, &saved)?;
+        let restored = match self.device_memory(forward) {
+            Ok(Some(saved)) => saved
+                .write(&self.gpu, &state)
+                .and_then(|()| forward.restore(slot, position, &saved))
+                .map(|()| Some(saved)),
+            Ok(None) => forward.write_state(slot, position, &state).map(|()| None),
+            Err(error) => Err(error),
+        };
+        let (place, outcome) = match restored {
+            Ok(Some(saved)) => {
                 self.returned += 1;
-                Place::Device(saved)
+                (Place::Device(saved), Ok(()))
             }
-            None => {
-                forward.write_state(slot, position, &state)?;
-                self.put_on_host(state)
-            }
+            Ok(None) => (self.put_on_host(state), Ok(())),
+            Err(error) => (self.put_on_host(state), Err(error)), // it is kept all the same
         };
         self.put(id, place);
-        Ok(())
+        outcome
     }
 
     pub(super) fn has(&self, id: u64) -> bool {
         self.kept.get(&id).is_some_and(|state| state.place.tier().is_some())
+    }
+
+    pub(super) fn was_lost(&self, id: u64) -> bool {
+        self.kept.get(&id).is_some_and(|state| matches!(state.place, Place::Lost))
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -189,7 +213,7 @@ impl Shelves {
 
     /// Takes out what lies at a place and leaves nothing there.
     fn lift(&mut self, id: u64) -> Place {
-        let moved = Place::Gone("the device failed while it was moved".to_owned());
+        let moved = Place::Gone("it was being moved".to_owned());
         self.kept.get_mut(&id).map_or(Place::Gone(String::new()), |state| std::mem::replace(&mut state.place, moved))
     }
 
@@ -223,9 +247,16 @@ impl Shelves {
     fn spill(&mut self, id: u64) -> Result<()> {
         let Place::Device(saved) = self.lift(id) else { return Ok(()) };
         let place = if self.has_room_below() {
-            let state = pollster::block_on(saved.read(&self.gpu))?;
-            self.spilled += 1;
-            self.put_on_host(state)
+            match pollster::block_on(saved.read(&self.gpu)) {
+                Ok(state) => {
+                    self.spilled += 1;
+                    self.put_on_host(state)
+                }
+                Err(error) => {
+                    self.put(id, Place::Device(saved));
+                    return Err(error);
+                }
+            }
         } else {
             self.give_up()
         };
@@ -317,7 +348,7 @@ impl Shelves {
                     self.file.take_if(|file| file.is_empty());
                 }
             }
-            Place::Host(_) | Place::Gone(_) => {}
+            Place::Host(_) | Place::Lost | Place::Gone(_) => {}
         }
     }
 
