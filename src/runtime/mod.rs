@@ -1,6 +1,7 @@
 //! Conversations over models: checkpoints, slots, sampling, sessions.
 
 mod answer;
+mod cancel;
 mod checkpoint;
 mod engine;
 mod export;
@@ -14,13 +15,14 @@ mod stepper;
 mod turns;
 
 pub use answer::Answer;
+pub use cancel::CancelHandle;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
 pub use export::{Existing, ExportOptions};
 pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
 pub use prefix::{PrefixBudget, PrefixStats, Reuse};
 pub use sampler::{Sampling, SamplingDefaults};
-pub use session::{CancelHandle, Session};
+pub use session::Session;
 pub use snapshot::{Origin, Precision, Snapshot, Warning};
 pub use states::{Held, StateBudget, StateStats};
 pub use stepper::Counts;
