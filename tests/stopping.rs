@@ -155,16 +155,13 @@ fn cancelled_anywhere_and_resumed_equals_never_cancelled() {
 }
 
 #[test]
-fn a_cancelled_prompt_is_an_error_and_the_conversation_as_before() {
-    if no_gpu("a_cancelled_prompt_is_an_error_and_the_conversation_as_before") {
+fn an_answer_that_came_to_its_end_is_not_resumed_and_one_that_was_cut_off_is() {
+    if no_gpu("an_answer_that_came_to_its_end_is_not_resumed_and_one_that_was_cut_off_is") {
         return;
     }
     let engine = engine(&shipped("tiny-chat"), EngineOptions { chunk: 4, ..Default::default() });
     let mut session = engine.session(Sampling::GREEDY).unwrap();
     let options = AnswerOptions::tokens(30);
-    session.cancel_handle().cancel();
-    assert!(matches!(session.send("What is 3 plus 4?", &options).err(), Some(Error::Cancelled)));
-    assert!(session.messages().is_empty());
     let answer: String = session.send("What is 3 plus 4?", &options).unwrap().map(Result::unwrap).collect();
     assert_eq!(answer, "3 plus 4 is 7.");
     assert!(matches!(session.resume(&options).err(), Some(Error::NothingToResume)));

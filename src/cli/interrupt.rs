@@ -22,7 +22,7 @@ impl Interrupt {
             if heard.hit.swap(true, Ordering::SeqCst) {
                 std::process::exit(130);
             }
-            heard.ends_now().values().for_each(CancelHandle::cancel);
+            heard.ends_now().values().for_each(CancelHandle::cancel_all);
         });
     }
 
@@ -40,7 +40,7 @@ impl Interrupt {
         self.ends_now().insert(worker, handle.clone());
         // Whoever interrupted a moment ago did not know of this session.
         if self.hit() {
-            handle.cancel();
+            handle.cancel_all();
         }
     }
 

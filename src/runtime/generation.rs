@@ -5,6 +5,7 @@ use super::session::Session;
 use crate::error::Result;
 use crate::kernels::select::WINDOW;
 use crate::model::Saved;
+use std::sync::atomic::Ordering;
 
 /// When an answer ends, and what is wanted of it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,7 +34,7 @@ pub enum Finish {
     Length,
     /// A stop string came.
     Stop,
-    /// Somebody cancelled it.
+    /// Somebody cancelled it: the template, the prompt, or the answer itself.
     Cancelled,
     /// An error, which was given out.
     Failed,
@@ -93,6 +94,13 @@ impl<'a> Generation<'a> {
         }
     }
 
+    /// One that was cancelled before its first token was to be chosen.
+    pub(super) fn cancelled(session: &'a mut Session) -> Self {
+        let mut generation = Self::begun(session, &AnswerOptions::default());
+        (generation.finish, generation.settled) = (Some(Finish::Cancelled), true);
+        generation
+    }
+
     /// The next token, or `None` at the end.
     pub fn next_id(&mut self) -> Result<Option<u32>> {
         if self.finish.is_some() {
@@ -101,7 +109,7 @@ impl<'a> Generation<'a> {
         if self.max_tokens.is_some_and(|most| self.tokens >= most) {
             return self.end(Finish::Length);
         }
-        if self.session.take_cancelled() {
+        if self.session.cancelled.load(Ordering::Relaxed) {
             return self.end(Finish::Cancelled);
         }
         let next = self.session.engine.next(self.session.slot);

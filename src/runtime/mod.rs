@@ -2,6 +2,7 @@
 
 mod answer;
 mod backup;
+mod cancel;
 mod checkpoint;
 mod engine;
 mod export;
@@ -15,13 +16,14 @@ mod stepper;
 mod turns;
 
 pub use answer::Answer;
+pub use cancel::CancelHandle;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
 pub use export::{Existing, ExportOptions};
 pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
 pub use prefix::{PrefixBudget, PrefixStats, Reuse};
 pub use sampler::{Sampling, SamplingDefaults};
-pub use session::{CancelHandle, Session};
+pub use session::Session;
 pub use snapshot::{Origin, Precision, Snapshot, Warning};
 pub use states::{Held, StateBudget, StateStats};
 pub use stepper::Counts;

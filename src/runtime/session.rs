@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, Turn};
 use super::backup::Backup;
+use super::cancel::CancelHandle;
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
 use super::sampler::Sampling;
@@ -39,23 +40,13 @@ pub struct Session {
     /// The device that the slot holds the session's state on, by [`Stepper::epoch`]; [`NOWHERE`] where an error left the slot in
     /// doubt.
     epoch: AtomicU64,
-    cancelled: Arc<AtomicBool>,
+    cancel: CancelHandle,
+    /// Set when the call that began last is to end.
+    pub(super) cancelled: Arc<AtomicBool>,
 }
 
 /// No device: they count from 1 on.
 const NOWHERE: u64 = 0;
-
-/// Stops what a session is doing, from any thread.
-#[derive(Clone, Debug)]
-pub struct CancelHandle(Arc<AtomicBool>);
-
-impl CancelHandle {
-    /// An answer under way ends after its current token, a prompt after its current chunk. If nothing is under way, the
-    /// next call is what ends.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 impl Session {
     pub(super) fn new(engine: Engine, slot: usize, sampling: Sampling) -> Self {
@@ -74,6 +65,7 @@ impl Session {
             past: Past::default(),
             backup: Backup::default(),
             epoch: AtomicU64::new(NOWHERE),
+            cancel: CancelHandle::default(),
             cancelled: Arc::default(),
         }
     }
@@ -160,12 +152,12 @@ impl Session {
 
     /// A handle that stops what this session is doing.
     pub fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle(self.cancelled.clone())
+        self.cancel.clone()
     }
 
-    /// Whether somebody cancelled since this was asked last.
-    pub(super) fn take_cancelled(&self) -> bool {
-        self.cancelled.swap(false, Ordering::Relaxed)
+    /// A call begins that can be cancelled.
+    pub(super) fn begin_call(&mut self) {
+        self.cancelled = self.cancel.begin();
     }
 
     /// Forgets everything: the state is as before the first token.
@@ -210,11 +202,16 @@ impl Session {
         Ok(())
     }
 
-    /// Feeds tokens and continues them; without any it continues what was consumed before.
+    /// Feeds tokens and continues them; without any it continues what was consumed before. Of a prompt that is cancelled the
+    /// chunks that were fed by then stay fed.
     pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
+        self.begin_call();
         self.read_again = false;
         if !ids.is_empty() || self.position == 0 {
-            self.feed(ids)?;
+            match self.read(ids) {
+                Err(Error::Cancelled) => return Ok(Generation::cancelled(self)),
+                read => read?,
+            }
         }
         self.leave_beginning()?;
         Generation::new(self, options)
@@ -235,6 +232,7 @@ impl Session {
         if self.ended || self.position == 0 {
             return Err(Error::NothingToResume);
         }
+        self.begin_call();
         self.read_again = false;
         let turn = match self.messages.last() {
             Some(message) if message.role == "assistant" => Turn::Rest,
@@ -259,8 +257,10 @@ impl Session {
     /// Says something as the user and streams the assistant's answer.
     ///
     /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
-    /// conversation is read again from its start. After an error the conversation is as before.
+    /// conversation is read again from its start. After an error, and where it was cancelled before the answer began, the
+    /// conversation is as before.
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.begin_call();
         self.remember()?;
         let before = self.before()?;
         self.messages.push(Message::new("user", text));
@@ -269,8 +269,9 @@ impl Session {
     }
 
     /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
-    /// is not read again. After an error the conversation is as before.
+    /// is not read again. After an error, and where it was cancelled before the answer began, the conversation is as before.
     pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.begin_call();
         self.remember()?;
         let before = self.before()?;
         self.messages = messages;
@@ -280,11 +281,17 @@ impl Session {
 
     /// Begins the assistant's turn once the conversation was read. Where either fails, the session is as it was `before`.
     pub(super) fn answer(&mut self, read: Result<()>, before: Before, options: &AnswerOptions) -> Result<Answer<'_>> {
-        if let Err(error) = read.and_then(|()| self.begin(options)) {
-            self.return_to(before);
-            return Err(error);
+        match read.and_then(|()| self.begin(options)) {
+            Ok(()) => Ok(Answer::new(Generation::begun(self, options), options, Turn::Whole)),
+            Err(Error::Cancelled) => {
+                self.return_to(before);
+                Ok(Answer::new(Generation::cancelled(self), options, Turn::None))
+            }
+            Err(error) => {
+                self.return_to(before);
+                Err(error)
+            }
         }
-        Ok(Answer::new(Generation::begun(self, options), options, Turn::Whole))
     }
 
     /// Has the first token chosen after what was consumed.
@@ -298,7 +305,7 @@ impl Session {
     /// Feeds what the messages add to what was fed.
     pub(super) fn read_messages(&mut self) -> Result<()> {
         let (ids, whole) = self.prepare()?;
-        self.feed(&ids)?;
+        self.read(&ids)?;
         self.fed = whole;
         self.remember()
     }

@@ -133,8 +133,9 @@ impl Session {
 
     /// Answers the last message of the user again, in place of the answer it had: chooses anew from where the message had
     /// been read. With the same seed the answer is the same. Where the state of then is not kept any more, the conversation
-    /// is read again. After an error the old answer is there as before.
+    /// is read again. After an error, and where it was cancelled before the answer began, the old answer is there as before.
     pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
+        self.begin_call();
         let before = self.before()?;
         self.messages.pop_if(|message| message.role == "assistant");
         let read = match self.messages.last() {

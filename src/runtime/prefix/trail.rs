@@ -75,6 +75,12 @@ impl Session {
     /// Feeds tokens and leaves it at that. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
     /// by then stay fed.
     pub fn feed(&mut self, ids: &[u32]) -> Result<()> {
+        self.begin_call();
+        self.read(ids)
+    }
+
+    /// The same, as a part of a call.
+    pub(in crate::runtime) fn read(&mut self, ids: &[u32]) -> Result<()> {
         let most = self.engine.prefixes().most_ids();
         let vocab = self.engine.checkpoint().config().vocab;
         if most == 0 || ids.is_empty() || ids.iter().any(|id| *id as usize >= vocab) {
