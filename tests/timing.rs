@@ -4,7 +4,9 @@ mod common;
 
 use common::{made_up, made_up_shape, step};
 use peregrine::format::WeightFormat;
-use peregrine::gpu::{Binding, Clock, Copy, Cost, Count, Gpu, KernelDef, Part, Plan, Source, Stages, Switches, Usage};
+use peregrine::gpu::{
+    Binding, Clock, Copy, Cost, Count, Gpu, KernelDef, LONGEST_SUBMISSION, Part, Plan, Source, Stages, Switches, Usage,
+};
 use peregrine::kernels::stream;
 use peregrine::model::{Forward, purpose};
 
@@ -69,6 +71,40 @@ const SLOW: Source = Source {
           words[lane] = select(v, 1u, v > 0u);
         }",
 };
+
+/// A slow adapter, simulated: dispatches that take far longer than their counts say.
+#[test]
+fn a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second() {
+    let Some(gpu) = clocked("a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second") else { return };
+    let def = KernelDef::new("slow", vec![Part::File(SLOW)], vec![Binding::write("words")]);
+    let words = gpu.buffer::<u32>("words", 64, Usage::Storage).unwrap();
+    let plan = |n: usize| {
+        let mut plan = Plan::new(&gpu, "slow");
+        for i in 0..n {
+            let grid = [Count::Fixed(1), Count::Fixed(1)];
+            let cost = Cost { macs: 1_000_000, ..Default::default() };
+            plan.dispatch(&def, format!("slow {i}"), &[("words", words.bind())], grid, cost).unwrap();
+        }
+        plan
+    };
+    let seconds = |plan: &Plan| {
+        let started = std::time::Instant::now();
+        plan.run(1).unwrap().wait(&gpu).unwrap();
+        started.elapsed().as_secs_f64()
+    };
+    let submits = |plan: &Plan| plan.totals(1, Stages::ALL).submits as f64;
+    let one = plan(1);
+    seconds(&one);
+    let longest = LONGEST_SUBMISSION.as_secs_f64();
+    let one_takes = (0..5).map(|_| seconds(&one)).fold(f64::INFINITY, f64::min);
+    // So that a run takes about six times as long as a submission may.
+    let long = plan((6.0 * longest / one_takes) as usize);
+    assert_eq!(submits(&long), 1.0, "nothing was timed yet");
+    let takes = (0..8).map(|_| seconds(&long)).fold(f64::INFINITY, f64::min);
+    let pieces = submits(&long);
+    assert!(pieces >= 0.7 * takes / longest && pieces < 60.0, "{takes} s in {pieces} submissions");
+    assert_eq!(submits(&one), 1.0);
+}
 
 #[test]
 fn a_run_in_several_submissions_is_timed_from_its_first_to_its_last() {

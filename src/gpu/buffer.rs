@@ -228,7 +228,7 @@ impl Gpu {
             at += bytes;
         }
         let submission = self.submit(Some(encoder.finish()))?;
-        let pending = to.after(Submitted { last: submission });
+        let pending = to.after(Submitted::commands(submission));
         Ok(pending.get().await?.0)
     }
 
@@ -250,7 +250,7 @@ impl Gpu {
         let (first, bytes) = buf.bytes(&range);
         encoder.copy_buffer_to_buffer(buf.raw(), first, &to.buffer, 0, bytes);
         let submission = self.submit(Some(encoder.finish()))?;
-        Ok(to.after(Submitted { last: submission }))
+        Ok(to.after(Submitted::commands(submission)))
     }
 }
 
@@ -285,7 +285,7 @@ impl<T: Pod> Pending<T> {
     /// when it returns.
     pub async fn get(self) -> Result<(Vec<T>, Readback<T>)> {
         let Pending { readback, submitted, mapped } = self;
-        readback.gpu.wait(submitted.last)?;
+        submitted.wait(&readback.gpu)?;
         let refused = |problem: String| Error::Gpu { what: "reading a result".to_owned(), problem };
         mapped.recv().map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
         let view = readback.buffer.get_mapped_range(..).map_err(|e| refused(e.to_string()))?;

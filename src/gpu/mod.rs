@@ -1,5 +1,6 @@
 //! The device: the only layer that names wgpu.
 
+mod budget;
 mod buffer;
 mod cache;
 mod caps;
@@ -11,8 +12,10 @@ mod latch;
 mod memory;
 mod plan;
 mod profile;
+mod run;
 mod upload;
 
+pub use budget::LONGEST_SUBMISSION;
 pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
 pub use caps::{Caps, Coop, SWITCHES, Switches};
@@ -22,8 +25,9 @@ pub use folder::{READS_SHADERS, ShaderFolder};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
 pub(crate) use kernel::{params, wgsl};
 pub use memory::FreeMemory;
-pub use plan::{Choice, Copy, Cost, Count, Plan, Stages, Submitted, Totals};
+pub use plan::{Choice, Cost, Count, Plan, Stages, Totals};
 pub use profile::Timed;
+pub use run::{Copy, Submitted};
 pub use upload::{Stage, UPLOAD_PIECE, Uploads, staging_bytes};
 
 pub use wgpu;

@@ -1,17 +1,11 @@
 //! A recorded list of dispatches, run any number of times.
 
-use super::buffer::{Bound, Readback};
-use super::clock::{Clock, Edges};
-use super::{Access, Binding, Buf, Gpu, Kernel, KernelDef};
+use super::budget::Budget;
+use super::buffer::Bound;
+use super::{Access, Binding, Gpu, Kernel, KernelDef};
 use crate::error::{Error, Result};
-use bytemuck::Pod;
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-
-/// Work that one submission may hold, in multiply-adds: an integrated GPU does it well within the two seconds after which
-/// a desktop's watchdog resets the device.
-pub(super) const SUBMIT_BUDGET: u64 = 100_000_000_000;
 
 /// Size of a dispatch in one dimension, in workgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +167,11 @@ impl Dispatch {
         Ok(())
     }
 
+    /// For the time that it takes.
+    pub(super) fn work(&self, rows: u32) -> u64 {
+        Budget::work(self.cost, rows, self.variant(rows).choice.passes.groups(rows))
+    }
+
     pub(super) fn macs(&self, rows: u32) -> u64 {
         self.cost.macs * u64::from(rows)
     }
@@ -190,39 +189,18 @@ impl Dispatch {
 /// a parameter of the run. Large runs are submitted in pieces.
 pub struct Plan {
     pub(super) gpu: Gpu,
-    label: &'static str,
+    pub(super) label: &'static str,
     pub(super) dispatches: Vec<Dispatch>,
     /// Of the dispatches that are being recorded.
     stages: Option<Stages>,
-}
-
-/// Something that was handed to the device.
-#[derive(Debug, Clone)]
-pub struct Submitted {
-    pub(super) last: wgpu::SubmissionIndex,
-}
-
-impl Submitted {
-    /// Waits until it is done.
-    pub fn wait(self, gpu: &Gpu) -> Result<()> {
-        gpu.wait(self.last)
-    }
-}
-
-/// A copy to the host's memory at the end of a run.
-pub struct Copy<'a, T> {
-    /// From where.
-    pub from: &'a Buf<T>,
-    /// Which values.
-    pub range: Range<usize>,
-    /// To where.
-    pub to: &'a Readback<T>,
+    pub(super) budget: Arc<Budget>,
 }
 
 impl Plan {
     /// An empty plan.
     pub fn new(gpu: &Gpu, label: &'static str) -> Self {
-        Plan { gpu: gpu.clone(), label, dispatches: Vec::new(), stages: None }
+        let budget = Arc::new(Budget::first(gpu.caps()));
+        Plan { gpu: gpu.clone(), label, dispatches: Vec::new(), stages: None, budget }
     }
 
     /// The device it runs on.
@@ -306,7 +284,7 @@ impl Plan {
         let mut totals = Totals::default();
         let mut left = self.dispatches.as_slice();
         while !left.is_empty() {
-            let (piece, rest) = left.split_at(piece_length(left, rows));
+            let (piece, rest) = left.split_at(self.piece_length(left, rows).0);
             left = rest;
             totals.submits += 1;
             // Buffers used in this submission so far, and whether their last use was a write.
@@ -325,91 +303,4 @@ impl Plan {
         }
         totals
     }
-
-    /// Encodes and submits every dispatch for `rows` rows.
-    pub fn run(&self, rows: usize) -> Result<Submitted> {
-        self.run_to::<u32>(rows, Stages::ALL, None)
-    }
-
-    /// [`Plan::run`] with these stages, then a copy to the host in the same submission.
-    pub fn run_to<T: Pod>(&self, rows: usize, stages: Stages, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
-        self.run_timed((rows, stages), copy, None)
-    }
-
-    /// [`Plan::run_to`], with the device's clock read at its beginning and its end.
-    pub fn run_timed<T: Pod>(
-        &self,
-        run: (usize, Stages),
-        copy: Option<Copy<'_, T>>,
-        clock: Option<&mut Clock>,
-    ) -> Result<Submitted> {
-        self.run_range(0..self.dispatches.len(), run, copy, clock)
-    }
-
-    /// Runs the plan dispatch by dispatch and hands each label to `see`: the bindings that the
-    /// kernel wrote can then be read.
-    pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
-        for (i, dispatch) in self.dispatches.iter().enumerate() {
-            self.run_range::<u32>(i..i + 1, (rows, Stages::ALL), None, None)?;
-            see(&dispatch.label)?;
-        }
-        Ok(())
-    }
-
-    fn run_range<T: Pod>(
-        &self,
-        range: Range<usize>,
-        (rows, stages): (usize, Stages),
-        copy: Option<Copy<'_, T>>,
-        clock: Option<&mut Clock>,
-    ) -> Result<Submitted> {
-        self.gpu.check()?;
-        let rows = u32::try_from(rows).expect("a chunk has at most 65535 rows");
-        let device = &self.gpu.shared.device;
-        let mut left = &self.dispatches[range];
-        let span = clock.and_then(Clock::next);
-        let mut begins = true;
-        let mut earlier: Option<wgpu::SubmissionIndex> = None;
-        loop {
-            let (piece, rest) = left.split_at(piece_length(left, rows));
-            left = rest;
-            let mut encoder =
-                device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(self.label) });
-            {
-                let edges = Edges { begins, ends: left.is_empty() };
-                begins = false;
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(self.label),
-                    timestamp_writes: span.as_ref().and_then(|span| span.writes(edges)),
-                });
-                let mut needed = piece.iter().filter(|dispatch| dispatch.is_of(stages));
-                needed.try_for_each(|dispatch| dispatch.encode(&mut pass, &self.gpu, rows))?;
-            }
-            if let (true, Some(copy)) = (left.is_empty(), &copy) {
-                let (first, bytes) = copy.from.bytes(&copy.range);
-                encoder.copy_buffer_to_buffer(copy.from.raw(), first, &copy.to.buffer, 0, bytes);
-            }
-            let last = self.gpu.submit(Some(encoder.finish()))?;
-            self.gpu.check()?;
-            if left.is_empty() {
-                return Ok(Submitted { last });
-            }
-            // At most two pieces are under way, so that the timeout is about a piece and not about the whole run.
-            if let Some(earlier) = earlier.replace(last) {
-                self.gpu.wait(earlier)?;
-            }
-        }
-    }
-}
-
-/// How many dispatches fit into one submission: at least one.
-fn piece_length(dispatches: &[Dispatch], rows: u32) -> usize {
-    let mut work = 0;
-    for (i, dispatch) in dispatches.iter().enumerate() {
-        work += dispatch.macs(rows);
-        if i > 0 && work > SUBMIT_BUDGET {
-            return i;
-        }
-    }
-    dispatches.len()
 }

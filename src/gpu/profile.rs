@@ -1,8 +1,8 @@
 //! What the dispatches of a plan take: each alone, and in a row of its like.
 
 use super::clock::{Clock, Edges};
-use super::plan::{Dispatch, SUBMIT_BUDGET};
-use super::{Gpu, Plan, Stages};
+use super::plan::Dispatch;
+use super::{Gpu, Plan, Stages, Submitted};
 use crate::error::{Error, Result};
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,11 @@ const HEATING: Duration = Duration::from_millis(200);
 
 /// Submissions one after the other, of which two are under way.
 #[derive(Default)]
-struct Pace(Option<wgpu::SubmissionIndex>);
+struct Pace(Option<Submitted>);
 
 impl Pace {
-    fn submitted(&mut self, gpu: &Gpu, last: wgpu::SubmissionIndex) -> Result<()> {
-        self.0.replace(last).map_or(Ok(()), |earlier| gpu.wait(earlier))
+    fn submitted(&mut self, gpu: &Gpu, last: Submitted) -> Result<()> {
+        self.0.replace(last).map_or(Ok(()), |earlier| earlier.wait(gpu))
     }
 }
 
@@ -97,7 +97,7 @@ impl Plan {
     pub fn heat(&self, rows: usize) -> Result<()> {
         let (mut pace, started) = (Pace::default(), Instant::now());
         while !self.gpu.caps().cpu && started.elapsed() < HEATING {
-            pace.submitted(&self.gpu, self.run(rows)?.last)?;
+            pace.submitted(&self.gpu, self.run(rows)?)?;
         }
         Ok(())
     }
@@ -131,10 +131,10 @@ impl Plan {
         let mut pieces: Vec<Vec<&Dispatch>> = Vec::new();
         let mut work = u64::MAX;
         for dispatch in row {
-            work = work.saturating_add(dispatch.macs(rows));
-            if work > SUBMIT_BUDGET {
+            work = work.saturating_add(dispatch.work(rows));
+            if work > self.budget.now() {
                 pieces.push(Vec::new());
-                work = dispatch.macs(rows);
+                work = dispatch.work(rows);
             }
             pieces.last_mut().expect("the first began one").push(*dispatch);
         }
@@ -150,7 +150,7 @@ impl Plan {
                 });
                 piece.iter().try_for_each(|dispatch| dispatch.encode(&mut pass, gpu, rows))?;
             }
-            pace.submitted(gpu, gpu.submit(Some(encoder.finish()))?)?;
+            pace.submitted(gpu, Submitted::commands(gpu.submit(Some(encoder.finish()))?))?;
         }
         gpu.flush()?;
         let by_host = started.elapsed().as_secs_f64();

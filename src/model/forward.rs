@@ -49,6 +49,7 @@ pub struct Forward {
     pub(super) bias: Buf<f32>,
     pub(super) recent: Buf<u32>,
     chunk: usize,
+    segments: usize,
     /// The last chunk: its slot and rows.
     fed: Option<(usize, usize)>,
     /// Chunks under way, oldest first.
@@ -144,6 +145,7 @@ impl Forward {
             bias,
             recent,
             chunk: layout.chunk,
+            segments: layout.segments,
             fed: None,
             under_way: VecDeque::new(),
             prefill,
@@ -180,6 +182,12 @@ impl Forward {
     /// Tokens that a prefill step takes, at most.
     pub fn chunk(&self) -> usize {
         self.chunk
+    }
+
+    /// Tokens that the next prefill step should take, at most: fewer than [`Forward::chunk`] on a device that would be busy with
+    /// a single kernel for too long. The bits are the same; where they depend on the chunk, in several segments, it is that.
+    pub fn chunk_in_time(&self) -> usize {
+        if self.segments > 1 { self.chunk } else { self.prefill.body.rows_in_time(self.chunk) }
     }
 
     /// That there are ids, and that the model has them.
@@ -261,7 +269,10 @@ impl Forward {
     /// Feeds any number of tokens in chunks; `fed` is told after each chunk and may stop by an error.
     pub fn prefill(&mut self, slot: usize, ids: &[u32], mut fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
         self.check_ids(ids)?;
-        for piece in ids.chunks(self.chunk) {
+        let mut left = ids;
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(self.chunk_in_time().min(left.len()));
+            left = rest;
             self.feed(slot, piece)?;
             fed(piece.len())?;
         }
@@ -286,13 +297,14 @@ impl Forward {
         mut see: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<()> {
         self.check_ids(ids)?;
-        let mut left = ids.len();
-        for piece in ids.chunks(self.chunk) {
+        let mut left = ids;
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(self.chunk_in_time().min(left.len()));
+            left = rest;
             self.feed(slot, piece)?;
-            left -= piece.len();
             let first = match which {
                 Logits::All => 0,
-                Logits::Last if left == 0 => piece.len() - 1,
+                Logits::Last if left.is_empty() => piece.len() - 1,
                 Logits::Last => continue,
             };
             for at in (first..piece.len()).step_by(self.prefill.head_rows) {

@@ -115,7 +115,13 @@ impl Backup {
 }
 
 fn read(forward: &mut Forward, slot: usize, ids: &[u32]) -> Result<()> {
-    ids.chunks(forward.chunk()).try_for_each(|chunk| forward.feed_to_end(slot, chunk))
+    let mut left = ids;
+    while !left.is_empty() {
+        let (chunk, rest) = left.split_at(forward.chunk_in_time().min(left.len()));
+        left = rest;
+        forward.feed_to_end(slot, chunk)?;
+    }
+    Ok(())
 }
 
 impl WeakBackup {

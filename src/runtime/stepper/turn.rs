@@ -78,7 +78,7 @@ impl Stepper {
         }
         let Some(forward) = &mut self.forward else { return };
         let seat = &mut self.seats[slot];
-        let end = (seat.fed + forward.chunk()).min(seat.prompt.len());
+        let end = (seat.fed + forward.chunk_in_time()).min(seat.prompt.len());
         // With the logits after every chunk: should it be the last, because somebody cancels, the slot can go on from it.
         if let Err(error) = forward.feed_to_end(slot, &seat.prompt[seat.fed..end]) {
             *seat = Seat { unfeedable: Some(error), ..Seat::default() };
