@@ -29,6 +29,7 @@
 //! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
 //! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
 //! | [`runtime`] | checkpoints, engines that advance many slots at once, sampling, sessions and their snapshots |
+//! | [`openai`] | requests and responses in the form of OpenAI's API |
 //! | [`eval`] | how well a model predicts a text, and how far from another model |
 //! | [`bench`](mod@bench) | how fast it is on any adapter, beside what the adapter allows |
 //! | [`selftest`] | shows on any adapter that its numbers are right |
@@ -55,6 +56,7 @@ pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod openai;
 pub mod output;
 pub mod runtime;
 pub mod selftest;

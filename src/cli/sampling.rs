@@ -148,7 +148,7 @@ impl SamplingArgs {
             None => checkpoint.defaults().max_tokens,
             Some(n) => usize::try_from(n).ok(),
         };
-        Ok((sampling, AnswerOptions { max_tokens, stop: self.reverse_prompt.clone(), logprobs: None }))
+        Ok((sampling, AnswerOptions { max_tokens, stop: self.reverse_prompt.clone(), ..AnswerOptions::default() }))
     }
 }
 

@@ -13,7 +13,7 @@ mod states;
 mod stepper;
 mod turns;
 
-pub use answer::Answer;
+pub use answer::{Answer, Chosen};
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
 pub use export::{Existing, ExportOptions};

@@ -1,6 +1,6 @@
 //! The answers of a batch: a file that lines are added to, and that tells which requests have theirs.
 
-use super::request::Line;
+use super::line::Line;
 use peregrine::{Error, Result};
 use same_file::Handle;
 use serde_json::Value;
