@@ -3,14 +3,16 @@
 //! ```no_run
 //! use peregrine::gpu::{AdapterChoice, Gpu};
 //! use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
+//! use std::io::Write;
 //!
-//! # fn main() -> peregrine::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let gpu = Gpu::open(&AdapterChoice::Best)?;
 //! let checkpoint = Checkpoint::open("models/tiny-chat")?;
 //! let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
 //! let mut session = engine.session(Sampling::GREEDY)?;
 //! for piece in session.send("Tell me a story about a fox.", &AnswerOptions::tokens(200))? {
 //!     print!("{}", piece?);
+//!     std::io::stdout().flush()?;
 //! }
 //! # Ok(())
 //! # }
@@ -64,7 +66,7 @@ pub mod text;
 
 pub use error::{Error, Result};
 
-/// The README's program must compile.
+/// The README's programs must compile; tests/readme.rs runs them.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -127,7 +127,8 @@ mod tests {
             {"role": "assistant", "content": null, "refusal": "No."},
         ]));
         let chat = chat.unwrap();
-        let expected = [("system", "Be kind."), ("user", "Hi"), ("assistant", ""), ("assistant", ""), ("assistant", "No.")];
+        let expected =
+            [("system", "Be kind."), ("user", "Hi"), ("assistant", ""), ("assistant", ""), ("assistant", "No.")];
         assert_eq!(chat.messages, expected.map(|(role, content)| Message::new(role, content)));
         let beside: Vec<_> = chat.beside.iter().map(|beside| beside.place.refuse("").message).collect();
         assert_eq!(beside, ["messages[2].tool_calls ", "messages[3].tool_calls "]);
@@ -146,7 +147,10 @@ mod tests {
             (json!([{"role": "user", "content": 7}]), "messages[0].content is 7"),
             (json!([{"role": "user", "content": {"text": long}}]), "messages[0].content is an object"),
             (part(json!(7)), "messages[1].content[1] is 7"),
-            (part(json!({"type": "image_url", "image_url": {"url": long}})), "messages[1].content[1].type is \"image_url\""),
+            (
+                part(json!({"type": "image_url", "image_url": {"url": long}})),
+                "messages[1].content[1].type is \"image_url\"",
+            ),
             (part(json!({"type": "text", "text": 7})), "messages[1].content[1].text is 7"),
             (part(json!({"type": "text"})), "messages[1].content[1].text is missing"),
             (part(json!({"type": "text", "text": long, "weight": 2})), "messages[1].content[1].weight is not a field"),

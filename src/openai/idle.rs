@@ -122,7 +122,9 @@ pub(super) fn asks(name: &str, value: &Value) -> bool {
         Number(number) => value.as_f64() == Some(*number),
         Word(word) => value == word,
         Empty => is_empty(value),
-        PlainText => value.as_object().is_some_and(|object| object.len() == 1 && object.get("type").is_some_and(is_text)),
+        PlainText => {
+            value.as_object().is_some_and(|object| object.len() == 1 && object.get("type").is_some_and(is_text))
+        }
         OnlyText => value.as_array().is_some_and(|list| list.iter().all(is_text)),
     })
 }

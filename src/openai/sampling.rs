@@ -43,7 +43,11 @@ impl Settings {
             seed: fields.read("seed", "a whole number, or -1 for none of its own", seed)?.flatten(),
             presence_penalty: fields.read("presence_penalty", "a number", number)?,
             frequency_penalty: fields.read("frequency_penalty", "a number", number)?,
-            repeat_last_n: last_n.map(|n| n.unwrap_or(Sampling::MOST_RECENT)),
+            repeat_last_n: match last_n {
+                Some(n) => Some(n.unwrap_or(Sampling::MOST_RECENT)),
+                // Under vLLM's name, which is transformers' too, it looks at all tokens.
+                None => fields.has(repeat[1]).then_some(Sampling::MOST_RECENT),
+            },
             logit_bias: read_biases(fields)?,
             ignore_eos: fields.read("ignore_eos", "true or false", Value::as_bool)?.unwrap_or(false),
         };
@@ -104,7 +108,9 @@ fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, Refusal> {
         Some(Value::Object(map)) => {
             let entry = |(key, value): (&String, &Value)| {
                 let place = place.key(key);
-                let Ok(id) = key.parse() else { return Err(place.refuse("is of no token: its key must be a token id")) };
+                let Ok(id) = key.parse() else {
+                    return Err(place.refuse("is of no token: its key must be a token id"));
+                };
                 Ok(Bias { id, bias: read_bias(value, &place)?, place })
             };
             map.iter().map(entry).collect()
@@ -187,7 +193,14 @@ mod tests {
             assert_eq!(sampling(all.clone()).top_k, 0, "{all}");
         }
         assert_eq!(sampling(json!({"repeat_last_n": -1})).repeat_last_n, 4096);
-        assert_eq!(sampling(json!({"repetition_penalty": 1.5})).repeat_penalty, 1.5);
+        for (body, last_n) in [
+            (json!({"repetition_penalty": 1.5}), 4096),
+            (json!({"repeat_penalty": 1.5}), 64),
+            (json!({"repetition_penalty": 1.5, "repeat_last_n": 8}), 8),
+        ] {
+            let sampling = sampling(body);
+            assert_eq!((sampling.repeat_penalty, sampling.repeat_last_n), (1.5, last_n));
+        }
         let seed = |seed: Value| settings(json!({ "seed": seed })).unwrap().seed;
         assert_eq!([seed(json!(-1)), seed(json!(null)), seed(json!(8.0))], [None, None, Some(8)]);
         assert_eq!([seed(json!(u64::MAX)), seed(json!(-2))], [Some(u64::MAX), Some(u64::MAX - 1)]);
@@ -259,7 +272,9 @@ mod tests {
         ] {
             assert_eq!(answers(body), Ok(expected));
         }
-        for body in [json!({"n": 0}), json!({"n": -1}), json!({"n": 129}), json!({"best_of": 2}), json!({"n": 2, "best_of": 1})] {
+        for body in
+            [json!({"n": 0}), json!({"n": -1}), json!({"n": 129}), json!({"best_of": 2}), json!({"n": 2, "best_of": 1})]
+        {
             assert!(answers(body.clone()).is_err(), "{body}");
         }
     }

@@ -77,12 +77,7 @@ impl Line {
     }
 
     /// The answer to a request that was worked on.
-    pub fn done(
-        &self,
-        endpoint: Endpoint,
-        answered: &Answered,
-        checkpoint: &Checkpoint,
-    ) -> peregrine::Result<Reply> {
+    pub fn done(&self, endpoint: Endpoint, answered: &Answered, checkpoint: &Checkpoint) -> peregrine::Result<Reply> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let body = answered.body(endpoint, checkpoint, (self.number, created))?;
         Ok(Reply { line: self.answered(200, body), tokens: answered.completion_tokens, failed: false })
@@ -155,8 +150,14 @@ mod tests {
             (json!({"custom_id": "a", "url": "/v1/completions"}), "no body"),
             (json!({"custom_id": "a", "url": "/v1/completions", "body": []}), "no body"),
             (json!({"custom_id": "a", "method": "GET", "url": "/v1/completions", "body": {"prompt": "a"}}), "method"),
-            (json!({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "a"}, "colour": 1}), "colour is not"),
-            (json!({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "a", "stream": true}}), "stream is not"),
+            (
+                json!({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "a"}, "colour": 1}),
+                "colour is not",
+            ),
+            (
+                json!({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "a", "stream": true}}),
+                "stream is not",
+            ),
         ] {
             let Refused::Request(refusal) = refused(&line) else { panic!("{line}") };
             assert!(refusal.message.contains(said), "{refusal}");

@@ -5,9 +5,10 @@ mod line;
 
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
+use super::overwrite::ForceArgs;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use journal::Journal;
+use journal::{Journal, There};
 use line::{Line, Refused, Reply};
 use peregrine::Error;
 use peregrine::openai::{Request, Unsaid};
@@ -26,10 +27,12 @@ pub struct Batch {
     /// Requests, one JSON object a line: custom_id, url (/v1/chat/completions or /v1/completions) and body; `-` is stdin
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
-    /// Where the answers go, a line each in order of completion. Requests that it answers already are left out: run the same
-    /// command again to go on with what was interrupted
+    /// Where the answers go, a line each in order of completion; `-` is stdout. Requests that the file answers already are left
+    /// out: run the same command again to go on with what was interrupted. With --force it begins anew
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     /// Requests worked on at once
     #[arg(long, value_name = "N", default_value_t = 8, visible_alias = "parallel")]
     slots: usize,
@@ -61,7 +64,8 @@ struct Lines {
 impl Batch {
     pub fn run(self) -> anyhow::Result<()> {
         let (input, total) = self.open_input()?;
-        let mut journal = Journal::open(&self.output, &self.input)?;
+        let there = if self.force.is_given() { There::Replace } else { There::GoOn };
+        let mut journal = Journal::open(&self.output, &self.input, there)?;
         let answered = journal.len();
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
@@ -113,7 +117,9 @@ impl Batch {
         }
         outcomes.into_iter().collect::<anyhow::Result<()>>()?;
         if interrupt.hit() {
-            eprintln!("stopped; the same command goes on");
+            if self.output.as_os_str() != "-" {
+                eprintln!("stopped; the same command goes on");
+            }
             return Err(Error::Cancelled.into());
         }
         Ok(())
