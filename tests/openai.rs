@@ -4,12 +4,12 @@ mod common;
 
 use common::{gpu, no_gpu, shipped};
 use peregrine::openai::{Answered, Endpoint, Request, Unsaid};
-use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling};
+use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, StateBudget};
 use peregrine::text::Specials;
 use serde_json::{Value, json};
 
 const PROMPT: &str = "Once upon a time";
-const UNSAID: Unsaid = Unsaid { max_tokens: Some(24), seed: 5 };
+const UNSAID: Unsaid = Unsaid { max_tokens: None, seed: 5 };
 
 fn engine() -> Engine {
     let options = EngineOptions { slots: 1, ..Default::default() };
@@ -22,9 +22,12 @@ fn answer(engine: &Engine, endpoint: Endpoint, body: &Value) -> Answered {
     request.answer(&mut engine.session(Sampling::GREEDY).unwrap(), UNSAID).unwrap()
 }
 
-/// The continuation of a prompt, with more settings.
+/// The continuation of a prompt, of 24 tokens where `more` does not say.
 fn story(engine: &Engine, more: Value) -> Answered {
     let mut body = json!({"prompt": PROMPT});
+    if more.get("n_predict").is_none() {
+        body["max_tokens"] = json!(24);
+    }
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     answer(engine, Endpoint::Completions, &body)
 }
@@ -50,7 +53,7 @@ fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_o
     assert_eq!(together.prompt_tokens, prompt);
     assert_eq!(together.completion_tokens, alone.iter().map(|answered| answered.completion_tokens).sum::<u64>());
     // Of several prompts each has its own, in order.
-    let body = json!({"prompt": [PROMPT, "The cat"], "n": 2, "seed": 7, "temperature": 1.1, "repeat_penalty": 1.2});
+    let body = json!({"prompt": [PROMPT, "The cat"], "n": 2, "seed": 7, "temperature": 1.1, "repeat_penalty": 1.2, "max_tokens": 24});
     let several = answer(&engine, Endpoint::Completions, &body);
     assert_eq!(texts(&several)[..2], texts(&together)[..2]);
     let body = several.body(Endpoint::Completions, engine.checkpoint(), (3, 0)).unwrap();
@@ -65,6 +68,20 @@ fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_o
 }
 
 #[test]
+fn where_no_state_is_kept_the_prompt_is_read_for_each_answer() {
+    if no_gpu("where_no_state_is_kept_the_prompt_is_read_for_each_answer") {
+        return;
+    }
+    let engine = engine();
+    let sampled = json!({"n": 3, "seed": 7, "temperature": 1.1, "repeat_penalty": 1.2});
+    let kept = story(&engine, sampled.clone());
+    engine.set_state_budget(StateBudget { device: 0, host: 0, disk: 0, ..StateBudget::default() }).unwrap();
+    let before = engine.counts().fed;
+    assert_eq!(story(&engine, sampled), kept);
+    assert_eq!(engine.counts().fed - before, 3 * kept.prompt_tokens);
+}
+
+#[test]
 fn a_chat_goes_the_way_of_a_conversation() {
     if no_gpu("a_chat_goes_the_way_of_a_conversation") {
         return;
@@ -75,7 +92,7 @@ fn a_chat_goes_the_way_of_a_conversation() {
         {"role": "assistant", "content": null, "tool_calls": [{"id": "c1"}]},
         {"role": "user", "content": "What is 12 plus 2?"},
     ]);
-    let body = json!({"messages": messages, "temperature": 0, "n": 2});
+    let body = json!({"messages": messages, "temperature": 0, "n": 2, "max_tokens": 24});
     let answered = answer(&engine, Endpoint::Chat, &body);
     let mut session = engine.session(Sampling::GREEDY).unwrap();
     let plain = ["What is 3 plus 4?", "", "What is 12 plus 2?"];
@@ -133,7 +150,7 @@ fn settings_of_other_servers_are_followed() {
     // What ends a conversation does not where nothing may end it.
     let question = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
     let asked = |ignore: bool| {
-        let body = json!({"messages": question, "temperature": 0, "ignore_eos": ignore});
+        let body = json!({"messages": question, "temperature": 0, "ignore_eos": ignore, "max_tokens": 24});
         answer(&engine, Endpoint::Chat, &body).choices.remove(0)
     };
     assert_eq!((asked(false).text.as_str(), asked(false).finish), ("12 plus 2 is 14.", Finish::Eos));

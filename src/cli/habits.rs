@@ -1,6 +1,6 @@
 //! llama.cpp's flags that have no meaning here: each is taken, or refused, with a line that says what it would mean.
 
-use clap::error::ErrorKind;
+use super::ending::usage;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use std::ffi::OsString;
 
@@ -150,15 +150,22 @@ const HABITS: &[Habit] = &[
     habit(&["model-draft"], Value, Refused(OTHER_WEIGHTS, &[])),
 ];
 
-/// Those that were given and are not needed.
+/// Those that were given.
 pub struct Habits {
-    lines: Vec<String>,
+    /// Why those that are not needed are not.
+    needless: Vec<String>,
+    /// Why one cannot be taken.
+    refused: Option<String>,
 }
 
 impl Habits {
-    /// Says of each in a line why it is not needed.
-    pub fn say(&self) {
-        self.lines.iter().for_each(|line| eprintln!("{line}"));
+    /// Says of each in a line why it is not needed. One that would change the answer is an error.
+    pub fn say(&self) -> anyhow::Result<()> {
+        if let Some(refused) = &self.refused {
+            return Err(usage(refused));
+        }
+        self.needless.iter().for_each(|line| eprintln!("{line}"));
+        Ok(())
     }
 }
 
@@ -198,7 +205,7 @@ impl Habit {
 
 impl FromArgMatches for Habits {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut habits = Habits { lines: vec![] };
+        let mut habits = Habits { needless: vec![], refused: None };
         habits.update_from_arg_matches(matches).map(|()| habits)
     }
 
@@ -207,12 +214,9 @@ impl FromArgMatches for Habits {
             let Some(value) = habit.given(matches).pop() else { continue };
             match habit.means {
                 Already => {}
-                Needless(why) => self.lines.push(format!("{}: not needed: {why}", habit.shown())),
+                Needless(why) => self.needless.push(format!("{}: not needed: {why}", habit.shown())),
                 Refused(_, idle) if idle.contains(&value.as_str()) => {}
-                Refused(why, _) => {
-                    let said = format!("{}: {why}\n", habit.shown());
-                    return Err(clap::Error::raw(ErrorKind::UnknownArgument, said));
-                }
+                Refused(why, _) => self.refused = Some(format!("{}: {why}", habit.shown())),
             }
         }
         Ok(())
@@ -233,20 +237,20 @@ impl Args for Habits {
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Result<Vec<String>, clap::Error> {
+    fn parsed(arguments: &[&str]) -> Habits {
         let all = ["p"].iter().chain(arguments).map(OsString::from);
-        let matches = Habits::augment_args(Command::new("p")).try_get_matches_from(spelled(all))?;
-        Habits::from_arg_matches(&matches).map(|habits| habits.lines)
+        let matches = Habits::augment_args(Command::new("p")).get_matches_from(spelled(all));
+        Habits::from_arg_matches(&matches).unwrap()
     }
 
     #[test]
     fn what_has_no_meaning_is_taken_with_a_line_or_in_silence() {
         let typed =
             "-ngl 99 -c 4096 -t 8 -b 512 --mlock --no-mmap -fa -fa on --keep -1 --no-display-prompt --mirostat 0";
-        let lines = parsed(&typed.split(' ').collect::<Vec<_>>()).unwrap();
-        let flags: Vec<&str> = lines.iter().map(|line| line.split(':').next().unwrap()).collect();
+        let habits = parsed(&typed.split(' ').collect::<Vec<_>>());
+        let flags: Vec<&str> = habits.needless.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(flags, ["-ngl", "-c", "-t", "-b", "--keep", "--mlock", "--no-mmap", "-fa"]);
-        assert!(parsed(&["-ngl", "all", "--jinja"]).is_ok());
+        assert_eq!((habits.refused, parsed(&["-ngl", "all", "--jinja"]).needless.len()), (None, 1));
     }
 
     #[test]
@@ -257,8 +261,8 @@ mod tests {
             (&["--prompt-cache", "x"], "--save-state"),
             (&["--grammar", "root ::= x"], "--grammar: answers"),
         ] {
-            let error = parsed(typed).unwrap_err();
-            assert!(error.exit_code() == 2 && error.to_string().contains(said), "{error}");
+            let error = parsed(typed).say().unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod bench;
+mod bytes;
 mod chat;
 mod devices;
 mod ending;

@@ -108,7 +108,7 @@ impl Bench {
         if self.longest.is_some() && self.output == Output::Csv {
             return Err(usage("--longest prints md or json"));
         }
-        self.habits.say();
+        self.habits.say()?;
         self.kernels.say();
         let Loaded { mut forward, subject, defaults } = self.load()?;
         let sampling = self.choice.is_given().then(|| self.choice.over(&defaults).rules(forward.config().vocab));
