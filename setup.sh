@@ -63,11 +63,21 @@ done
 
 if command -v apt-get >/dev/null 2>&1; then
   sudo=""
-  [ "$(id -u)" = 0 ] || sudo="sudo"
+  if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null 2>&1; then
+      say "missing:$missing"
+      say "to install them takes root, and there is no sudo here. Have an administrator run this, then run make again:"
+      say "  apt-get update && apt-get install -y$missing"
+      exit 1
+    fi
+    sudo="sudo"
+  fi
   say "installing$missing"
-  $sudo apt-get update -qq
   # shellcheck disable=SC2086
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq $missing >/dev/null
+  if ! { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null; }; then
+    say "that failed. To install them by hand, as root: apt-get update && apt-get install -y$missing"
+    exit 1
+  fi
 else
   say "missing (by their names in Debian):$missing"
   say "Fedora: dnf install gcc vulkan-loader mesa-vulkan-drivers; Arch: pacman -S gcc vulkan-icd-loader vulkan-swrast"

@@ -1,20 +1,22 @@
-//! The least that generates text: `cargo run --release --example generate [FOLDER]`.
+// The least that generates text: `cargo run --release --example generate`.
 
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 use std::io::Write;
 
-fn main() -> anyhow::Result<()> {
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat");
-    let checkpoint = Checkpoint::open(std::env::args().nth(1).as_deref().unwrap_or(shipped))?;
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gpu = Gpu::open(&AdapterChoice::Best)?;
-    let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
-
+    let checkpoint = Checkpoint::embedded()?; // or Checkpoint::open(path), with a folder or a GGUF file
+    let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |progress| {
+        eprint!("\r{} of {} bytes", progress.done, progress.total);
+    })?;
     let mut session = engine.session(Sampling::GREEDY)?;
+    let stop = session.cancel_handle(); // for a button; works from any thread
     for piece in session.send("Tell me a story about a fox.", &AnswerOptions::tokens(200))? {
         print!("{}", piece?);
         std::io::stdout().flush()?;
     }
     println!();
+    drop(stop);
     Ok(())
 }

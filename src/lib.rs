@@ -3,14 +3,16 @@
 //! ```no_run
 //! use peregrine::gpu::{AdapterChoice, Gpu};
 //! use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
+//! use std::io::Write;
 //!
-//! # fn main() -> peregrine::Result<()> {
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let gpu = Gpu::open(&AdapterChoice::Best)?;
 //! let checkpoint = Checkpoint::open("models/tiny-chat")?;
 //! let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
 //! let mut session = engine.session(Sampling::GREEDY)?;
 //! for piece in session.send("Tell me a story about a fox.", &AnswerOptions::tokens(200))? {
 //!     print!("{}", piece?);
+//!     std::io::stdout().flush()?;
 //! }
 //! # Ok(())
 //! # }
@@ -29,6 +31,7 @@
 //! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
 //! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
 //! | [`runtime`] | checkpoints, engines that advance many slots at once, sampling, sessions and their snapshots |
+//! | [`openai`] | requests and responses in the form of OpenAI's API |
 //! | [`eval`] | how well a model predicts a text, and how far from another model |
 //! | [`bench`](mod@bench) | how fast it is on any adapter, beside what the adapter allows |
 //! | [`selftest`] | shows on any adapter that its numbers are right |
@@ -55,6 +58,7 @@ pub mod format;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod openai;
 pub mod output;
 pub mod runtime;
 pub mod selftest;
@@ -62,7 +66,7 @@ pub mod text;
 
 pub use error::{Error, Result};
 
-/// The README's program must compile.
+/// The README's programs must compile; tests/readme.rs runs them.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -60,6 +60,9 @@ fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
         story("story", json!("Once upon a time"), json!({})),
         story("ids", json!([[1, 2, 3], [4]]), json!({"temperature": 1.2, "seed": 3, "top_k": 0})),
         story("stop", json!("Once upon a time"), json!({"stop": ["Ravi"]})),
+        story("many", json!("Once upon a time"), json!({"n": 2, "temperature": 1.0, "logprobs": 1})),
+        story("bias", json!("a"), json!({"logit_bias": {"12": 1, "12a": 1}})),
+        story("unknown", json!("a"), json!({"temprature": 1})),
         story("id out of range", json!([999_999]), json!({})),
         story("kind", json!("a"), json!({"temperature": "hot"})),
         story("range", json!("a"), json!({"top_p": 7})),
@@ -101,6 +104,8 @@ fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
         ("kind", "temperature is \"hot\""),
         ("range", "top_p is 7"),
         ("tools", "tools is not supported"),
+        ("bias", "logit_bias[\"12a\"] is of no token"),
+        ("unknown", "temprature is not a field that is known"),
         ("url", "/v1/chat/completions"),
         ("empty", "the prompt is empty"),
     ] {
@@ -109,10 +114,13 @@ fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
         let message = response["body"]["error"]["message"].as_str().unwrap();
         assert!(message.contains(named), "{id}: {message}");
     }
+    let many = answers["many"]["response"]["body"]["choices"].as_array().unwrap();
+    assert_eq!(many.iter().map(|choice| choice["index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
+    assert!(many.iter().all(|choice| choice["logprobs"]["tokens"].as_array().unwrap().len() == 20), "{many:?}");
     for line in ["13", "14"] {
         assert!(answers[line]["error"]["message"].as_str().unwrap().starts_with(&format!("line {line}: ")));
     }
-    assert!(said.contains("24 answered (9 with an error)"), "{said}");
+    assert!(said.contains("27 answered (11 with an error)"), "{said}");
 }
 
 #[test]
@@ -173,7 +181,7 @@ fn a_batch_changes_nothing_in_a_file_that_it_did_not_write() {
         [no_end, "a thesis\nof two lines", "\n", " ", "{}", "{\"id\":7", &(mine.clone() + no_end), &(mine + "{}")]
     {
         std::fs::write(&output, text).unwrap();
-        refused(&batch(&input, &output, &[]), 2, &["out", "is no answer of a batch"]);
+        refused(&batch(&input, &output, &[]), 2, &["out", "is no answer of a batch", "--force"]);
         assert_eq!(std::fs::read_to_string(&output).unwrap(), text);
     }
 }
@@ -244,4 +252,27 @@ fn of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on() {
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains("1 plus 2 is 3.") && text.contains("earlier line"), "{text}");
     }
+}
+
+#[test]
+fn a_batch_answers_on_stdout_and_begins_anew_when_told_to() {
+    if no_gpu("a_batch_answers_on_stdout_and_begins_anew_when_told_to") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (write(dir.path(), &[chat("a", "What is 1 plus 2?")]), dir.path().join("out"));
+    let answered = |text: String| {
+        let answer: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert_eq!(answer["response"]["body"]["choices"][0]["message"]["content"], "1 plus 2 is 3.", "{text}");
+    };
+    for _ in 0..2 {
+        answered(stdout(&batch(&input, Path::new("-"), &[])));
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no file called - was made");
+    for begun in ["not ours\n".to_owned(), answer_to("a") + "\n"] {
+        std::fs::write(&output, begun).unwrap();
+        stdout(&batch(&input, &output, &["--force"]));
+        answered(std::fs::read_to_string(&output).unwrap());
+    }
+    refused(&batch(&input, &input, &["--force"]), 2, &["the requests are read from it"]);
 }

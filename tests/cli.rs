@@ -96,7 +96,7 @@ fn logits_are_written_for_other_runtimes_to_compare() {
             for input in [["--ids", &ids.join(",")], ["--ids-file", ids_file.to_str().unwrap()]] {
                 let model = fixture(name);
                 let mut command = peregrine();
-                command.args(["logits", "-m", model.to_str().unwrap(), "--states", "--chunk", "7", "-o"]);
+                command.args(["logits", "-m", model.to_str().unwrap(), "--states", "--chunk", "7", "--force", "-o"]);
                 stdout(&command.arg(&out).args(input).output().unwrap());
                 let got = Expected::read(&out);
                 assert_eq!(got.shape("logits"), expected.shape(&format!("logits.{length}")));
@@ -114,7 +114,11 @@ fn logits_are_written_for_other_runtimes_to_compare() {
     // Without --states only the logits; nothing is left beside the file.
     let model = fixture("mamba-tiny");
     stdout(
-        &peregrine().args(["logits", "-m", model.to_str().unwrap(), "--ids", "1", "-o"]).arg(&out).output().unwrap(),
+        &peregrine()
+            .args(["logits", "-m", model.to_str().unwrap(), "--ids", "1", "--force", "-o"])
+            .arg(&out)
+            .output()
+            .unwrap(),
     );
     assert_eq!(Expected::read(&out).names().collect::<Vec<_>>(), ["logits"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
@@ -200,12 +204,12 @@ fn bad_input_of_logits_is_refused_and_writes_nothing() {
         let mut command = peregrine();
         command.args(["logits", "-m", model.to_str().unwrap(), "-o"]).arg(out).args(input).output().unwrap()
     };
-    refused(&logits(&["--ids", "1,288"], &out), 1, &["288", "position 1", "0 to 287"]);
-    refused(&logits(&["--ids", "1,-2"], &out), 1, &["-2"]);
-    refused(&logits(&["--ids", "1,two"], &out), 1, &["two"]);
-    refused(&logits(&["--ids", "99999999999"], &out), 1, &["99999999999"]);
-    refused(&logits(&["--ids", ""], &out), 1, &["no tokens"]);
-    refused(&logits(&["--ids", ", ,"], &out), 1, &["no tokens"]);
+    refused(&logits(&["--ids", "1,288"], &out), 2, &["288", "position 1", "0 to 287"]);
+    refused(&logits(&["--ids", "1,-2"], &out), 2, &["-2"]);
+    refused(&logits(&["--ids", "1,two"], &out), 2, &["two"]);
+    refused(&logits(&["--ids", "99999999999"], &out), 2, &["99999999999"]);
+    refused(&logits(&["--ids", ""], &out), 2, &["no tokens"]);
+    refused(&logits(&["--ids", ", ,"], &out), 2, &["no tokens"]);
     refused(&logits(&[], &out), 2, &["--ids"]);
     refused(&logits(&["--ids-file", "/no/such/ids"], &out), 1, &["/no/such/ids"]);
     refused(&logits(&["--ids", "1"], &dir.path().join("no/such/out")), 1, &["no/such/out"]);
@@ -215,8 +219,9 @@ fn bad_input_of_logits_is_refused_and_writes_nothing() {
         refused(&logits(&["--ids", "1", "--chunk", "100000"], &out), 2, &["chunk is 100000"]);
         // What was there stays there.
         std::fs::write(&out, "precious").unwrap();
-        refused(&logits(&["--ids", "999"], &out), 1, &["999"]);
-        refused(&logits(&["--ids", "1", "--device", "99"], &out), 4, &["99"]);
+        refused(&logits(&["--ids", "999", "--force"], &out), 2, &["999"]);
+        refused(&logits(&["--ids", "1", "--force", "--device", "99"], &out), 4, &["99"]);
+        refused(&logits(&["--ids", "1"], &out), 2, &["there already", "--force"]);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "precious");
         std::fs::remove_file(&out).unwrap();
     }
@@ -284,7 +289,7 @@ fn selftest_passes_and_finds_a_planted_fault() {
     assert_eq!(planted.status.code(), Some(6));
     let text = String::from_utf8(planted.stdout).unwrap();
     assert!(text.contains("FAIL rms_norm 1x1") && text.contains("| dbc_norm | kernel |"), "{text}");
-    refused(&run(&["selftest", "--plant", "nonsense"]), 1, &["nonsense", "ssm_step"]);
+    refused(&run(&["selftest", "--plant", "nonsense"]), 2, &["nonsense", "ssm_step"]);
     refused(&run(&["selftest", "--adapter", "Voodoo"]), 4, &["Voodoo"]);
 }
 
@@ -346,7 +351,7 @@ fn stop_strings_and_penalties_work_from_the_command_line() {
     assert!(stdout(&endless).len() > "12 plus 2 is 14.".len());
     refused(&run(&["run", "-p", "x", "--repeat-penalty", "0"]), 2, &["repeat_penalty is 0"]);
     refused(&run(&["run", "-p", "x", "--repeat-last-n", "5000"]), 2, &["repeat_last_n"]);
-    refused(&run(&["run", "-p", "x", "-l", "nonsense"]), 1, &["nonsense"]);
+    refused(&run(&["run", "-p", "x", "-l", "nonsense"]), 2, &["nonsense"]);
     refused(&run(&["run", "-p", "x", "-l", "9999999+1"]), 2, &["logit_bias", "9999999"]);
 }
 

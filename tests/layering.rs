@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kernels", &["kernels", "gpu", "format", "error"]),
     ("model", &["model", "kernels", "gpu", "format", "error"]),
     ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "output", "error"]),
+    ("openai", &["openai", "runtime", "text", "error"]),
     ("eval", &["eval", "runtime", "model", "text", "error"]),
     ("bench", &["bench", "model", "kernels", "gpu", "error"]),
     ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),

@@ -27,7 +27,8 @@ fn an_answer_goes_on_in_another_process() {
         };
         let start = |more: &[&str]| run(&with(more).iter().map(String::as_str).collect::<Vec<_>>());
         let whole = stdout(&start(&["-p", "Once upon a time", "-n", "40"]));
-        let mut text = stdout(&start(&["-p", "Once upon a time", "-n", "13", "--save-state", &state]));
+        let first = ["-p", "Once upon a time", "-n", "13", "--save-state", &state, "--force"];
+        let mut text = stdout(&start(&first));
         // The settings are in the state; stdin is not read, whatever is in it.
         let on = ["run", "--load-state", &state, "--save-state", &state, "-n"];
         let went_on = piped(&[&on[..], &["1"]].concat(), b"not a prompt");
@@ -138,7 +139,7 @@ fn states_that_cannot_be_gone_on_with_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let state = saved_in(dir.path(), "state");
     let load = |more: &[&str]| run(&[&["run", "--load-state", &state], more].concat());
-    refused(&load(&[]), 1, &["cannot read", &state]);
+    refused(&load(&[]), 3, &["cannot read", &state]);
     std::fs::write(&state, "no state at all").unwrap();
     refused(&load(&[]), 3, &[&state, "no state of a conversation"]);
     refused(&run(&["run", "-p", "x", "--save-state", "/no/such/folder/state"]), 1, &["cannot write"]);
@@ -154,10 +155,11 @@ fn states_that_cannot_be_gone_on_with_are_refused() {
     refused(&load(&[]), 3, &["cut off"]);
     std::fs::write(&state, [&good[..3000], &[good[3000] ^ 1], &good[3001..]].concat()).unwrap();
     refused(&load(&[]), 3, &["checksum"]);
+    refused(&run(&["run", "-p", "x", "--save-state", &state]), 2, &["there already", "--force"]);
     // A save that fails leaves what was there.
     std::fs::write(&state, &good).unwrap();
-    refused(&run(&["run", "-p", "x", "-n", "1", "--save-state", &state, "--device", "99"]), 4, &["99"]);
-    refused(&piped(&["run", "-n", "1", "--save-state", &state], b"a\xff"), 1, &["UTF-8"]);
+    refused(&run(&["run", "-p", "x", "-n", "1", "--save-state", &state, "--force", "--device", "99"]), 4, &["99"]);
+    refused(&piped(&["run", "-n", "1", "--save-state", &state, "--force"], b"a\xff"), 1, &["UTF-8"]);
     assert_eq!(std::fs::read(&state).unwrap(), good);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }

@@ -43,8 +43,11 @@ fn stops_at(engine: &Engine, sampling: &Sampling, prompt: &[u32], made: &Made, s
     let at = made.text.find(stop).unwrap();
     let wholly_before = made.ends.iter().rposition(|(end, open)| *end <= at && !open);
     let keep = wholly_before.map_or(0, |i| i + 1);
-    let options =
-        AnswerOptions { max_tokens: Some(made.ids.len()), stop: vec!["\0never".into(), stop.into()], logprobs: None };
+    let options = AnswerOptions {
+        max_tokens: Some(made.ids.len()),
+        stop: vec!["\0never".into(), stop.into()],
+        ..Default::default()
+    };
     let mut session = engine.session(sampling.clone()).unwrap();
     let mut answer = session.complete(prompt, &options).unwrap();
     let mut shown = String::new();

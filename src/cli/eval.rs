@@ -1,5 +1,6 @@
 //! `peregrine eval`: how well a model predicts a text or answers questions, and what another format of its weights changes.
 
+use super::ending::of_model;
 use super::model::{ModelArgs, load_forward};
 use anyhow::Context;
 use clap::Args;
@@ -149,7 +150,7 @@ impl Eval {
         checkpoint: &Checkpoint,
         options: ForwardOptions,
     ) -> anyhow::Result<Option<Against>> {
-        let other = self.against.as_deref().map(Checkpoint::open).transpose()?;
+        let other = self.against.as_deref().map(Checkpoint::open).transpose().map_err(of_model)?;
         let reference = match &other {
             Some(other) => other,
             None if options.weights != Recipe::AsStored || options.math != Math::Exact => checkpoint,

@@ -1,7 +1,9 @@
 //! `peregrine logits`: what the model makes of given ids, as a safetensors file. It is how anyone holds peregrine against
 //! another runtime.
 
+use super::ending::usage;
 use super::model::{ModelArgs, load_forward};
+use super::overwrite::ForceArgs;
 use anyhow::{Context, bail};
 use clap::Args;
 use peregrine::format::safetensors_head;
@@ -26,11 +28,14 @@ pub struct Logits {
     /// The file to write: `logits` [ids, vocabulary], F32
     #[arg(short, long, value_name = "OUT.safetensors")]
     output: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
 }
 
 impl Logits {
     pub fn run(self) -> anyhow::Result<()> {
         let ids = self.parse_ids()?;
+        self.force.allows(&self.output)?;
         let checkpoint = self.model.checkpoint()?;
         let config = checkpoint.config().clone();
         // Before any work: an output that cannot be written, ids that cannot be fed.
@@ -73,10 +78,10 @@ impl Logits {
             (None, None) => bail!("give --ids or --ids-file"),
         };
         let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
-        let ids = words.map(|word| word.parse().map_err(|_| anyhow::anyhow!("{word:?} is not a token id")));
+        let ids = words.map(|word| word.parse().map_err(|_| usage(format!("{word:?} is not a token id"))));
         let ids: Vec<u32> = ids.collect::<anyhow::Result<_>>()?;
         if ids.is_empty() {
-            return Err(Error::NoTokens.into());
+            return Err(usage("there are no tokens in what was given"));
         }
         Ok(ids)
     }

@@ -2,22 +2,28 @@
 
 mod batch;
 mod bench;
+mod bytes;
 mod chat;
 mod devices;
+mod ending;
+mod escape;
 mod eval;
+mod habits;
 mod inspect;
 mod interrupt;
 mod logits;
 mod model;
+mod overwrite;
 mod prompt;
 mod quantize;
 mod run;
 mod sampling;
 mod selftest;
 mod shaders;
+mod weights;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use peregrine::Error;
+use ending::{EXIT_CODES, exit_code, is_broken_pipe, said};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -28,12 +34,13 @@ const VERSION: &str = if env!("PEREGRINE_COMMIT").is_empty() {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("PEREGRINE_COMMIT"), ")")
 };
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, or the \
-                          state is damaged or of another model, 4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
+/// What the help ends with.
+const AFTER_HELP: &str = "What a command writes never replaces a file that is there, unless --force says so. Flags of llama.cpp that \
+                          have no meaning here, such as -ngl, -c and -t, are taken, and a line says why they are not needed.";
 
 /// Runs Falcon Mamba and its relatives on any GPU.
 #[derive(Parser)]
-#[command(name = "peregrine", version = VERSION, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "peregrine", version = VERSION, after_help = format!("{AFTER_HELP}\n\n{EXIT_CODES}"), arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -68,17 +75,9 @@ enum Command {
     },
 }
 
-/// Spellings of llama.cpp that clap cannot parse: several letters after one dash.
-const SPELLINGS: &[(&str, &str)] =
-    &[("-cnv", "--conversation"), ("-no-cnv", "--no-conversation"), ("-sys", "--system-prompt"), ("-dev", "--device")];
-
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let arguments = std::env::args_os().map(|argument| {
-        let spelling = SPELLINGS.iter().find(|(short, _)| argument == *short);
-        spelling.map_or(argument, |(_, long)| (*long).into())
-    });
-    let outcome = match Cli::parse_from(arguments).command {
+    let outcome = match Cli::parse_from(habits::spelled(std::env::args_os())).command {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
         Command::Batch(batch) => batch.run(),
@@ -99,50 +98,9 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", said(&error));
             ExitCode::from(exit_code(&error))
         }
-    }
-}
-
-/// Whoever read our output has seen enough.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.is::<selftest::Failed>() {
-        return 6;
-    }
-    match error.downcast_ref::<Error>() {
-        Some(
-            Error::ModelNotFound { .. }
-            | Error::IncompleteCheckpoint { .. }
-            | Error::PickleOnly { .. }
-            | Error::BadJson { .. }
-            | Error::BadConfig { .. }
-            | Error::Unsupported { .. }
-            | Error::BadSafetensors { .. }
-            | Error::BadGguf { .. }
-            | Error::UnsafeShard { .. }
-            | Error::MissingTensor { .. }
-            | Error::WrongShape { .. }
-            | Error::WrongDtype { .. }
-            | Error::Tokenizer { .. }
-            | Error::Template { .. }
-            | Error::NotAState { .. }
-            | Error::NewerState { .. }
-            | Error::DamagedState { .. }
-            | Error::StateOfAnotherModel { .. },
-        ) => 3,
-        Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
-        Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,
-        Some(Error::Cancelled) => 130,
-        Some(
-            Error::BadSwitch { .. } | Error::BadShaders { .. } | Error::BadSetting { .. } | Error::BadOutput { .. },
-        ) => 2,
-        _ => 1,
     }
 }
 

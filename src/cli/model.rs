@@ -1,6 +1,10 @@
 //! Opening the device and the model that the command line names.
 
+use super::bytes::bytes;
+use super::ending::of_model;
+use super::habits::Habits;
 use super::shaders::say_shaders;
+use super::weights::NamedFormat;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
@@ -21,14 +25,16 @@ pub struct ModelArgs {
     pub checkpoint: CheckpointArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Tokens of a prompt taken in one step, at most
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    /// Tokens of a prompt taken in one step, at most (llama.cpp's -ub)
+    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = 512)]
     pub chunk: usize,
     #[command(flatten)]
     pub kernels: KernelArgs,
     /// Say more on stderr
     #[arg(short, long)]
     pub verbose: bool,
+    #[command(flatten)]
+    habits: Habits,
 }
 
 /// Which model, and what is known better than it does.
@@ -49,7 +55,11 @@ pub struct CheckpointArgs {
 
 impl CheckpointArgs {
     /// Opens the checkpoint: its small files are read and its weights mapped.
-    pub fn open(&self) -> Result<Checkpoint> {
+    pub fn open(&self) -> anyhow::Result<Checkpoint> {
+        self.opened().map_err(of_model)
+    }
+
+    fn opened(&self) -> Result<Checkpoint> {
         let mut checkpoint = match &self.model {
             Some(path) => Checkpoint::open(path)?,
             None => Checkpoint::embedded()?,
@@ -75,10 +85,10 @@ pub struct KernelArgs {
     /// Forms of the kernels: portable ones, by the adapter's type, or measured once on this adapter and kept
     #[arg(long, value_name = "HOW", default_value = "static")]
     tune: TuneChoice,
-    /// Format of the matrices on the device (f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, nf4, fp4, int8); without it they
-    /// stay as they are stored
-    #[arg(short, long, value_name = "FORMAT", value_parser = weight_format)]
-    pub weights: Option<WeightFormat>,
+    /// Format of the matrices on the device (f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, nf4, fp4, int8, or llama.cpp's name
+    /// for one of as many bits, such as Q4_K_M); without it they stay as they are stored
+    #[arg(short, long, value_name = "FORMAT", value_parser = NamedFormat::parse)]
+    weights: Option<NamedFormat>,
     /// Memory of the device that the model may take, such as 8G, 6.5GiB or 8GB (G and GiB are 1024^3); without it what the
     /// driver says is free, where it says so
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -110,41 +120,24 @@ enum TuneChoice {
     Auto,
 }
 
-/// A weight format by its name.
-pub fn weight_format(text: &str) -> Result<WeightFormat, String> {
-    WeightFormat::parse(text).ok_or_else(|| {
-        let names: Vec<&str> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
-        format!("there are {}", names.join(", "))
-    })
-}
-
-/// A number of bytes with a unit: K, M, G and T as powers of 1024, also with `iB`; with `B` alone powers of 1000.
-fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[digits.len()..].to_ascii_lowercase();
-    let (base, prefix) = match unit.strip_suffix("ib") {
-        Some(prefix) if !prefix.is_empty() => (1024f64, prefix),
-        _ => match unit.strip_suffix('b') {
-            Some(prefix) => (1000f64, prefix),
-            None => (1024f64, unit.as_str()),
-        },
-    };
-    let power = ["", "k", "m", "g", "t"].iter().position(|known| *known == prefix);
-    let number = digits.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
-    match (number, power) {
-        (Some(number), Some(power)) => Ok((number * base.powi(power as i32)) as u64),
-        _ => Err("it is a number of bytes, such as 8G, 6.5GiB, 500MB or 4000000000".to_owned()),
-    }
-}
-
 impl KernelArgs {
+    /// The format that was asked for.
+    pub fn weights(&self) -> Option<WeightFormat> {
+        self.weights.as_ref().map(|named| named.format)
+    }
+
+    /// Says what is not as it was typed.
+    pub fn say(&self) {
+        self.weights.iter().for_each(NamedFormat::say);
+    }
+
     /// For one conversation.
     pub fn options(&self, chunk: usize) -> EngineOptions {
         EngineOptions {
             slots: 1,
             chunk,
             segments: self.segments,
-            weights: self.weights.map_or(Recipe::AsStored, Recipe::To),
+            weights: self.weights().map_or(Recipe::AsStored, Recipe::To),
             memory: self.memory,
             embeddings: match self.embeddings {
                 EmbeddingsChoice::Device => Embeddings::Device,
@@ -236,8 +229,10 @@ impl DeviceArgs {
 }
 
 impl ModelArgs {
-    /// Opens the checkpoint: its small files are read and its weights mapped.
-    pub fn checkpoint(&self) -> Result<Checkpoint> {
+    /// Opens the checkpoint: its small files are read and its weights mapped. Says what is not as it was typed.
+    pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
+        self.habits.say()?;
+        self.kernels.say();
         self.checkpoint.open()
     }
 
@@ -369,30 +364,6 @@ impl LoadBar {
     pub fn finish(self) {
         if let Some(bar) = self.0 {
             bar.finish_and_clear();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn numbers_of_bytes_are_read_with_their_units() {
-        for (text, expected) in [
-            ("4000000000", 4_000_000_000),
-            ("4000B", 4000),
-            ("8G", 8 << 30),
-            ("6.5GiB", 13 << 29),
-            ("500MB", 500_000_000),
-            ("2k", 2048),
-            ("1TB", 1_000_000_000_000),
-            ("0.5gb", 500_000_000),
-        ] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
-        }
-        for text in ["", "G", "0", "-1G", "1X", "8 G", "nan", "inf", "1iB", "1GG"] {
-            assert!(bytes(text).is_err(), "{text}");
         }
     }
 }

@@ -42,11 +42,11 @@ impl Prompt {
             Ok((file, bytes))
         };
         let (file, bytes) = open().with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Prompt { what: path.display().to_string(), from: Box::new(file), bytes })
+        Ok(Prompt { what: path.display().to_string(), from: Box::new(Trimmed::of(file)), bytes })
     }
 
     pub fn of_stdin(interrupt: &Interrupt) -> Self {
-        let from = Box::new(Waiting::of_stdin(interrupt.clone()));
+        let from = Box::new(Trimmed::of(Waiting::of_stdin(interrupt.clone())));
         Prompt { what: "the prompt".to_owned(), from, bytes: None }
     }
 
@@ -90,6 +90,46 @@ impl Prompt {
         }
         bar.finish();
         Ok(read)
+    }
+}
+
+/// A text without the line end at its end, if it has one: an editor or `echo` put it there.
+struct Trimmed<R> {
+    from: R,
+    /// The last byte that was read: whether it is the end shows when another follows.
+    last: Option<u8>,
+}
+
+impl<R> Trimmed<R> {
+    fn of(from: R) -> Self {
+        Trimmed { from, last: None }
+    }
+}
+
+impl<R: Read> Read for Trimmed<R> {
+    fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let count = self.from.read(to)?;
+            let (Some(end), false) = (count.checked_sub(1), to.is_empty()) else {
+                return match (self.last.take(), to.first_mut()) {
+                    (Some(last), Some(first)) if last != b'\n' => {
+                        *first = last;
+                        Ok(1)
+                    }
+                    _ => Ok(0),
+                };
+            };
+            // One byte comes out late: the one before these goes before them, and the last of these stays.
+            match self.last.replace(to[end]) {
+                Some(before) => {
+                    to[..count].rotate_right(1);
+                    to[0] = before;
+                    return Ok(count);
+                }
+                None if end > 0 => return Ok(end),
+                None => {}
+            }
+        }
     }
 }
 
@@ -154,7 +194,8 @@ struct PromptBar {
 
 impl PromptBar {
     fn show(&mut self, read: &ReadPrompt) {
-        if self.total == Some(read.bytes) || !std::io::stderr().is_terminal() {
+        // A line end that was dropped is no part of what was read.
+        if self.total.is_some_and(|total| total <= read.bytes + 1) || !std::io::stderr().is_terminal() {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
@@ -172,6 +213,47 @@ impl PromptBar {
     fn finish(self) {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads as much at a time as it is told to.
+    struct Slow<'a>(&'a [u8], usize);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            let most = self.1.min(to.len());
+            (&mut self.0).take(most as u64).read(to)
+        }
+    }
+
+    #[test]
+    fn one_line_end_at_the_end_is_dropped_however_the_text_is_read() {
+        for (text, expected) in [
+            ("", ""),
+            ("\n", ""),
+            ("\n\n", "\n"),
+            ("a", "a"),
+            ("a\n", "a"),
+            ("a\n\n", "a\n"),
+            ("a\nb", "a\nb"),
+            ("\na\r\n", "\na\r"),
+        ] {
+            for (from, to) in [(1, 1), (1, 8), (2, 3), (8, 1), (8, 2), (64, 64)] {
+                let mut trimmed = Trimmed::of(Slow(text.as_bytes(), from));
+                let (mut read, mut buffer) = (vec![], vec![0; to]);
+                loop {
+                    match trimmed.read(&mut buffer).unwrap() {
+                        0 => break,
+                        count => read.extend(&buffer[..count]),
+                    }
+                }
+                assert_eq!(String::from_utf8(read).unwrap(), expected, "{text:?} by {from} and {to}");
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `peregrine quantize`: a checkpoint written anew, its matrices in another format.
 
-use super::model::{CheckpointArgs, LoadBar, weight_format};
+use super::model::{CheckpointArgs, LoadBar};
+use super::overwrite::ForceArgs;
+use super::weights::NamedFormat;
 use clap::Args;
-use peregrine::format::WeightFormat;
 use peregrine::model::Bytes;
 use peregrine::runtime::{Existing, ExportOptions};
 use std::path::PathBuf;
@@ -13,21 +14,21 @@ pub struct Quantize {
     checkpoint: CheckpointArgs,
     /// Format of the matrices: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, and in a folder nf4, fp4, int8. Rows that do not
     /// fit its blocks get another
-    #[arg(short, long, value_name = "FORMAT", value_parser = weight_format)]
-    weights: WeightFormat,
+    #[arg(short, long, value_name = "FORMAT", value_parser = NamedFormat::parse)]
+    weights: NamedFormat,
     /// What to write: a file that ends in .gguf, else a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
-    /// Replace the output if it is there already
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    force: ForceArgs,
 }
 
 impl Quantize {
     pub fn run(self) -> anyhow::Result<()> {
+        self.weights.say();
         let checkpoint = self.checkpoint.open()?;
-        let existing = if self.force { Existing::Replace } else { Existing::Refuse };
-        let options = ExportOptions { weights: self.weights, existing };
+        let existing = if self.force.is_given() { Existing::Replace } else { Existing::Refuse };
+        let options = ExportOptions { weights: self.weights.format, existing };
         let mut bar = LoadBar::of("writing");
         let before = checkpoint.tensors()?.bytes();
         let bytes = checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?;

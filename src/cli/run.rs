@@ -1,8 +1,9 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
+use super::ending::{is_broken_pipe, of_model};
 use super::interrupt::Interrupt;
-use super::is_broken_pipe;
 use super::model::{ModelArgs, TemplateArgs};
+use super::overwrite::ForceArgs;
 use super::prompt::{Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
 use clap::Args;
@@ -18,10 +19,10 @@ use std::time::Instant;
 pub struct Run {
     #[command(flatten)]
     model: ModelArgs,
-    /// The prompt; `-` reads it from stdin
+    /// The prompt, in which \n and the like are escapes (see --escape); `-` reads it from stdin
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// A file with the prompt
+    /// A file with the prompt. One line end at its end is dropped, as from stdin; nothing in it is an escape
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Take the prompt as a message, which is read as a whole, and answer it by the model's chat template
@@ -36,7 +37,8 @@ pub struct Run {
     /// Let text that spells a special token, such as <|im_end|>, become that token
     #[arg(long)]
     parse_special: bool,
-    /// Write the state at the end to this file, also where Ctrl-C or -n cut the answer off, or Ctrl-C the prompt
+    /// Write the state at the end to this file, also where Ctrl-C or -n cut the answer off, or Ctrl-C the prompt. The file of
+    /// --load-state may go on in place; another that is there needs --force
     #[arg(long, value_name = "FILE")]
     save_state: Option<PathBuf>,
     /// Keep the saved state in half precision, at half the size
@@ -47,6 +49,8 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     load_state: Option<PathBuf>,
     #[command(flatten)]
+    force: ForceArgs,
+    #[command(flatten)]
     template: TemplateArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -56,9 +60,10 @@ impl Run {
     pub fn run(self) -> anyhow::Result<()> {
         let interrupt = Interrupt::default();
         let prompt = self.prompt(&interrupt)?;
-        let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
+        let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose().map_err(of_model)?;
         if let Some(path) = &self.save_state {
             // Before any work: a file that cannot be written.
+            self.force.allows_to_go_on(path, self.load_state.as_deref())?;
             drop(WholeFile::create(path)?);
         }
         let mut checkpoint = self.model.checkpoint()?;
@@ -118,7 +123,7 @@ impl Run {
                     text => text?,
                 };
                 if let Some(system) = &self.system_prompt {
-                    session.system(system);
+                    session.system(&self.sampling.escape.apply("--system-prompt", system)?);
                 }
                 interrupt.ends(0, session.cancel_handle());
                 session.send(&text, options)?
@@ -171,7 +176,7 @@ impl Run {
     /// The prompt; none where a state goes on by itself.
     fn prompt(&self, interrupt: &Interrupt) -> anyhow::Result<Option<Prompt>> {
         match (&self.prompt, &self.file) {
-            (Some(text), _) if text != "-" => Ok(Some(Prompt::of_text(text))),
+            (Some(text), _) if text != "-" => Ok(Some(Prompt::of_text(&self.sampling.escape.apply("-p", text)?))),
             (_, Some(path)) => Prompt::of_file(path).map(Some),
             (None, None) if self.load_state.is_some() => Ok(None),
             (None, None) if std::io::stdin().is_terminal() => {

@@ -1,5 +1,6 @@
 //! How tokens are chosen and when an answer ends, by the command line; the names are llama.cpp's.
 
+use super::escape::EscapeArgs;
 use clap::Args;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Sampling, SamplingDefaults};
 
@@ -96,14 +97,16 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
     /// Add to a token's logit: ID+X or ID-X, ID-inf bans it; may be given more than once
-    #[arg(short, long, value_name = "ID+X", allow_hyphen_values = true)]
-    logit_bias: Vec<String>,
+    #[arg(short, long, value_name = "ID+X", allow_hyphen_values = true, value_parser = parse_bias)]
+    logit_bias: Vec<(u32, f32)>,
     /// Go on where the model would end
     #[arg(long)]
     ignore_eos: bool,
     /// Text that ends the answer and is not part of it; may be given more than once
     #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT", allow_hyphen_values = true)]
     reverse_prompt: Vec<String>,
+    #[command(flatten)]
+    pub escape: EscapeArgs,
 }
 
 impl SamplingArgs {
@@ -126,7 +129,7 @@ impl SamplingArgs {
         seed: Option<i64>,
     ) -> anyhow::Result<(Sampling, AnswerOptions)> {
         let given = seed.map(|seed| u64::try_from(seed).unwrap_or_else(|_| drawn_seed()));
-        let mut logit_bias = self.logit_bias.iter().map(|text| parse_bias(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut logit_bias = self.logit_bias.clone();
         if logit_bias.is_empty() {
             logit_bias.clone_from(&below.logit_bias);
         }
@@ -148,7 +151,11 @@ impl SamplingArgs {
             None => checkpoint.defaults().max_tokens,
             Some(n) => usize::try_from(n).ok(),
         };
-        Ok((sampling, AnswerOptions { max_tokens, stop: self.reverse_prompt.clone(), logprobs: None }))
+        let stop = self.reverse_prompt.iter().map(|stop| self.escape.apply("-r", stop));
+        Ok((
+            sampling,
+            AnswerOptions { max_tokens, stop: stop.collect::<anyhow::Result<_>>()?, ..AnswerOptions::default() },
+        ))
     }
 }
 
@@ -159,12 +166,12 @@ fn drawn_seed() -> u64 {
 }
 
 /// `15043+1.5`, `15043-1`, `15043-inf`.
-fn parse_bias(text: &str) -> anyhow::Result<(u32, f32)> {
+fn parse_bias(text: &str) -> Result<(u32, f32), String> {
     let parsed = text.find(['+', '-']).and_then(|at| {
         let bias = if &text[at..] == "-inf" { Some(f32::NEG_INFINITY) } else { text[at..].parse().ok() };
         Some((text[..at].parse().ok()?, bias?))
     });
-    parsed.ok_or_else(|| anyhow::anyhow!("--logit-bias {text:?} is not of the form ID+X, ID-X or ID-inf"))
+    parsed.ok_or_else(|| "it is not of the form ID+X, ID-X or ID-inf".to_owned())
 }
 
 #[cfg(test)]

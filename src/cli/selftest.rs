@@ -1,13 +1,14 @@
 //! `peregrine selftest`: shows on this machine's adapters that the numbers are right.
 
+use super::ending::usage;
 use super::shaders::say_shaders;
-use anyhow::bail;
 use clap::Args;
 use peregrine::gpu::{AdapterChoice, AdapterInfo, adapters};
 use peregrine::kernels;
 use peregrine::runtime::Checkpoint;
 use peregrine::selftest::{Depth, Options, run};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 
 #[derive(Args)]
@@ -56,13 +57,10 @@ impl Selftest {
             only: self.only,
             plant: self.plant,
         };
-        if let Some(kernel) = &options.plant {
-            let all = kernels::all(&peregrine::gpu::Caps::portable());
-            let names: std::collections::BTreeSet<_> =
-                all.iter().flat_map(|(_, cases)| cases).map(|case| case.kernel).collect();
-            if !names.contains(kernel.as_str()) {
-                bail!("no kernel {kernel:?}; there are: {}", names.into_iter().collect::<Vec<_>>().join(", "));
-            }
+        if let Some(kernel) = &options.plant
+            && !kernels().contains(kernel.as_str())
+        {
+            return Err(usage(format!("no kernel {kernel:?}; there are: {}", named(kernels()))));
         }
         let model = Checkpoint::embedded()?;
         let terminal = std::io::stderr().is_terminal();
@@ -80,6 +78,10 @@ impl Selftest {
                 eprint!("\r\x1b[K");
             }
             report.caps.iter().for_each(say_shaders);
+            if report.rows.is_empty() {
+                let (only, kernels) = (options.only.unwrap_or_default(), named(kernels()));
+                return Err(usage(format!("no kernel, case or check is called {only:?}; kernels are: {kernels}")));
+            }
             if !self.json {
                 writeln!(stdout, "{}", report.markdown())?;
             }
@@ -90,11 +92,18 @@ impl Selftest {
             let version = env!("CARGO_PKG_VERSION");
             writeln!(stdout, "{:#}", json!({ "schema": 1, "peregrine": version, "adapters": all }))?;
         }
-        if reports.iter().any(|report| report.rows.is_empty()) {
-            bail!("nothing matches --only");
-        }
         if reports.iter().all(|report| report.passed()) { Ok(()) } else { Err(Failed.into()) }
     }
+}
+
+/// The kernels that have cases.
+fn kernels() -> BTreeSet<&'static str> {
+    let all = kernels::all(&peregrine::gpu::Caps::portable());
+    all.iter().flat_map(|(_, cases)| cases).map(|case| case.kernel).collect()
+}
+
+fn named(kernels: BTreeSet<&str>) -> String {
+    kernels.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// The adapters that were asked for.

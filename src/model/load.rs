@@ -2,8 +2,9 @@
 
 use super::config::Config;
 use super::forward::Forward;
-use super::memory::{Bytes, MemoryPlan, Room};
+use super::memory::{Bytes, Matrices, MemoryPlan, Room};
 use super::options::ForwardOptions;
+use super::shape::Shape;
 use super::weights::{ModelTensors, Progress, Weights};
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
@@ -45,12 +46,21 @@ impl MemoryPlan {
 
     /// The plan of a model on this device; [`Error::DoesNotFit`] where it is known not to fit.
     pub fn checked(gpu: &Gpu, config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions) -> Result<Self> {
+        Self::checked_matrices(gpu, config, &Matrices::of(tensors, options.embeddings), options)
+    }
+
+    /// The same of a shape's made-up weights.
+    pub fn checked_shape(gpu: &Gpu, shape: &Shape, options: ForwardOptions) -> Result<Self> {
+        Self::checked_matrices(gpu, &shape.config, &Matrices::of_shape(shape), options)
+    }
+
+    fn checked_matrices(gpu: &Gpu, config: &Config, matrices: &Matrices, options: ForwardOptions) -> Result<Self> {
         options.check()?;
         let span_limit = gpu.caps().span_limit();
-        let plan = MemoryPlan::of(config, tensors, options, span_limit);
+        let plan = MemoryPlan::of_matrices(config, matrices, options, span_limit);
         match Room::of(gpu, &options) {
             Some(room) if !room.holds(&plan) => {
-                let others = MemoryPlan::of_each_format(config, tensors, options, span_limit);
+                let others = MemoryPlan::of_matrices_in_each_format(config, matrices, options, span_limit);
                 Err(plan.refused(Some(room), room.to_string(), &others))
             }
             _ => Ok(plan),

@@ -4,11 +4,12 @@ use super::config::Config;
 use super::options::ForwardOptions;
 use super::recipe::{Recipe, Role};
 use super::scratch::Layout;
+use super::shape::Shape;
 use super::state::VERSIONS;
 use super::table::Embeddings;
 use super::weights::ModelTensors;
 use crate::error::Error;
-use crate::format::WeightFormat;
+use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{FreeMemory, Gpu, staging_bytes};
 use crate::kernels::embed::GivenRows;
 use crate::kernels::{ROW_ALIGN, floats};
@@ -46,18 +47,70 @@ pub struct MemoryPlan {
     pub embeddings: Embeddings,
 }
 
+/// A matrix, as far as memory goes.
+#[derive(Debug, Clone, Copy)]
+struct Matrix {
+    role: Role,
+    stored: WeightFormat,
+    rows: usize,
+    columns: usize,
+}
+
+/// What a plan is of: the matrices, and where the table of embeddings lies.
+#[derive(Debug, Clone)]
+pub(super) struct Matrices {
+    all: Vec<Matrix>,
+    embeddings: Embeddings,
+}
+
+impl Matrices {
+    /// Of a checkpoint.
+    pub(super) fn of(tensors: &ModelTensors<'_>, wanted: Embeddings) -> Self {
+        let matrix = |(role, tensor): (Role, &Tensor<'_>)| Matrix {
+            role,
+            stored: tensor.held_as(),
+            rows: tensor.rows(),
+            columns: tensor.columns(),
+        };
+        Matrices { all: tensors.roles().map(matrix).collect(), embeddings: tensors.place(wanted) }
+    }
+
+    /// Of a shape's made-up weights.
+    pub(super) fn of_shape(shape: &Shape) -> Self {
+        let Config { vocab, hidden, inner, state, dt_rank, layers, .. } = shape.config;
+        let matrix = |(role, rows, columns)| Matrix { role, stored: WeightFormat::F32, rows, columns };
+        let layer = [
+            (Role::InProj, 2 * inner, hidden),
+            (Role::XProj, dt_rank + 2 * state, inner),
+            (Role::DtProj, inner, dt_rank),
+            (Role::OutProj, hidden, inner),
+        ];
+        let ends = match shape.tied {
+            true => vec![(Role::TiedEmbedding, vocab, hidden)],
+            false => vec![(Role::Embedding, vocab, hidden), (Role::Head, vocab, hidden)],
+        };
+        let all = ends.into_iter().chain((0..layers).flat_map(|_| layer)).map(matrix).collect();
+        Matrices { all, embeddings: Embeddings::Device }
+    }
+}
+
 impl MemoryPlan {
     /// Of a model with these tensors, laid out by `options`, which have been checked, on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
+        Self::of_matrices(config, &Matrices::of(tensors, options.embeddings), options, span_limit)
+    }
+
+    /// The same of matrices.
+    pub(super) fn of_matrices(config: &Config, matrices: &Matrices, options: ForwardOptions, span_limit: u64) -> Self {
         let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
-        let (mut matrices, mut largest_matrix, mut largest_row) = (0, 0, 0);
-        let embeddings = tensors.place(options.embeddings);
+        let (mut weights, mut largest_matrix, mut largest_row) = (0, 0, 0);
+        let embeddings = matrices.embeddings;
         let on_device = |role| role != Role::Embedding || embeddings == Embeddings::Device;
-        for (role, tensor) in tensors.roles().filter(|(role, _)| on_device(*role)) {
-            let format = options.weights.format(role, tensor.held_as(), tensor.columns());
-            let row = format.device_row_bytes(tensor.columns());
-            let bytes = (tensor.rows() * row) as u64;
-            matrices += bytes;
+        for matrix in matrices.all.iter().filter(|matrix| on_device(matrix.role)) {
+            let format = options.weights.format(matrix.role, matrix.stored, matrix.columns);
+            let row = format.device_row_bytes(matrix.columns);
+            let bytes = (matrix.rows * row) as u64;
+            weights += bytes;
             largest_matrix = bytes.max(largest_matrix);
             largest_row = row.max(largest_row);
         }
@@ -68,15 +121,16 @@ impl MemoryPlan {
         // Matrices go up by some rows at a time, the rest as a whole.
         let largest_piece = largest_row.max(packed(state.max(conv_kernel) + 1));
         let layout = Layout::of(config, options, span_limit);
-        let given = match embeddings {
-            Embeddings::Device => 0,
-            Embeddings::Host => {
-                let format = options.weights.format(Role::Embedding, tensors.embedding.held_as(), hidden);
+        let table = matrices.all.iter().find(|matrix| matrix.role == Role::Embedding);
+        let given = match (embeddings, table) {
+            (Embeddings::Host, Some(table)) => {
+                let format = options.weights.format(Role::Embedding, table.stored, hidden);
                 GivenRows::bytes(format, layout.chunk + layout.slots, hidden) as u64
             }
+            _ => 0,
         };
         MemoryPlan {
-            weights: matrices + (vectors + vector(hidden)) as u64,
+            weights: weights + (vectors + vector(hidden)) as u64,
             state_per_slot: (floats((conv_kernel - 1 + state) * inner) * VERSIONS * layers) as u64,
             activations: layout.bytes(config) + given,
             staging: staging_bytes(largest_piece) as u64,
@@ -93,9 +147,19 @@ impl MemoryPlan {
         options: ForwardOptions,
         span_limit: u64,
     ) -> Vec<(WeightFormat, Self)> {
-        let plan =
-            |format| Self::of(config, tensors, ForwardOptions { weights: Recipe::To(format), ..options }, span_limit);
-        WeightFormat::ALL.into_iter().map(|format| (format, plan(format))).collect()
+        Self::of_matrices_in_each_format(config, &Matrices::of(tensors, options.embeddings), options, span_limit)
+    }
+
+    /// The same of matrices.
+    pub(super) fn of_matrices_in_each_format(
+        config: &Config,
+        matrices: &Matrices,
+        options: ForwardOptions,
+        span_limit: u64,
+    ) -> Vec<(WeightFormat, Self)> {
+        let options = |format| ForwardOptions { weights: Recipe::To(format), ..options };
+        let plan = |format| (format, Self::of_matrices(config, matrices, options(format), span_limit));
+        WeightFormat::ALL.into_iter().map(plan).collect()
     }
 
     /// All that lies on the device.

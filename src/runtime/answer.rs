@@ -1,6 +1,6 @@
 //! An answer's text as it comes.
 
-use super::generation::{AnswerOptions, Finish, Generation};
+use super::generation::{AnswerOptions, Finish, Generation, Logprobs};
 use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, TextStream};
 
@@ -22,9 +22,22 @@ pub struct Answer<'a> {
     ends: Vec<(usize, usize)>,
     /// Bytes of `said` that the state has consumed, where it ended inside of a token.
     consumed: Option<usize>,
+    /// Tokens with their log-probabilities, where those are wanted, until somebody takes them.
+    chosen: Vec<Chosen>,
     turn: Turn,
     /// What went wrong after the last text.
     failed: Option<Error>,
+}
+
+/// A token of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chosen {
+    /// The token.
+    pub id: u32,
+    /// Its log-probability, and those of others.
+    pub logprobs: Logprobs,
+    /// Bytes of the answer's text before the character that it begins in.
+    pub at: usize,
 }
 
 /// What an answer is to the conversation.
@@ -51,6 +64,7 @@ impl<'a> Answer<'a> {
             kept: 0,
             ends: vec![],
             consumed: None,
+            chosen: vec![],
             turn,
             failed: None,
         }
@@ -66,6 +80,14 @@ impl<'a> Answer<'a> {
         &self.generation
     }
 
+    /// Takes the tokens of what was given out, where [`AnswerOptions::logprobs`] asks for them. A token that a stop string begins
+    /// inside of is one of them.
+    pub fn take_chosen(&mut self) -> Vec<Chosen> {
+        let all = self.finish().is_some_and(|finish| finish != Finish::Stop);
+        let shown = self.chosen.partition_point(|token| token.at < self.shown);
+        self.chosen.drain(..if all { self.chosen.len() } else { shown }).collect()
+    }
+
     fn say(&mut self, text: &str) {
         self.shown += text.len();
         if self.turn != Turn::None {
@@ -75,17 +97,20 @@ impl<'a> Answer<'a> {
 
     /// Takes a token; gives what can be shown of it.
     fn take(&mut self, id: u32) -> Result<String> {
+        let before = self.made;
+        if let Some(logprobs) = self.generation.logprobs() {
+            self.chosen.push(Chosen { id, logprobs: logprobs.clone(), at: before });
+        }
         let text = {
             let tokenizer = self.generation.session.engine.checkpoint().tokenizer()?;
             let bytes = if tokenizer.is_special(id) { &[] } else { tokenizer.bytes(id).unwrap_or_default() };
             self.characters.push(bytes)
         };
+        self.made += text.len();
         if self.stops.is_empty() {
             self.say(&text);
             return Ok(text);
         }
-        let before = self.made;
-        self.made += text.len();
         let (shown, found) = self.stops.push(&text);
         self.say(&shown);
         let tokens = self.generation.tokens();

@@ -164,6 +164,11 @@ impl Checkpoint {
         self.template.is_some()
     }
 
+    /// Whether a word, such as the name of a message's field, stands in the chat template.
+    pub fn template_mentions(&self, word: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.mentions(word))
+    }
+
     /// Takes another chat template than the checkpoint's.
     pub fn set_template(&mut self, template: Template) {
         self.template = Some(template);

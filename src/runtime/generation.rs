@@ -14,6 +14,8 @@ pub struct AnswerOptions {
     pub max_tokens: Option<usize>,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
+    /// Tokens that end the answer, beside those of the model; they are not part of it.
+    pub stop_ids: Vec<u32>,
     /// With how many of the most probable tokens to give each token's log-probability; costs speed.
     pub logprobs: Option<usize>,
 }
@@ -28,7 +30,7 @@ impl AnswerOptions {
 /// How an answer came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended it.
+    /// The model ended it, or a token that was to end it came.
     Eos,
     /// The limit of tokens was reached.
     Length,
@@ -53,6 +55,8 @@ pub struct Logprobs {
 pub struct Generation<'a> {
     pub(super) session: &'a mut Session,
     max_tokens: Option<usize>,
+    /// Tokens that end it, beside those of the model.
+    stop_ids: Vec<u32>,
     /// Log-probabilities to give, if any.
     top: Option<usize>,
     /// Tokens given out.
@@ -82,6 +86,7 @@ impl<'a> Generation<'a> {
         Generation {
             session,
             max_tokens: options.max_tokens,
+            stop_ids: options.stop_ids.clone(),
             top: options.logprobs,
             tokens: 0,
             ids: vec![],
@@ -115,7 +120,7 @@ impl<'a> Generation<'a> {
         let next = self.session.engine.next(self.session.slot);
         let token = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
         let id = token.id;
-        if self.session.engine.checkpoint().eos().contains(&id) {
+        if self.session.engine.checkpoint().eos().contains(&id) || self.stop_ids.contains(&id) {
             return self.end(Finish::Eos);
         }
         self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));

@@ -15,7 +15,7 @@ mod states;
 mod stepper;
 mod turns;
 
-pub use answer::Answer;
+pub use answer::{Answer, Chosen};
 pub use cancel::CancelHandle;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};

@@ -31,6 +31,9 @@ pub struct Sampling {
 }
 
 impl Sampling {
+    /// The most tokens that can count as recent.
+    pub const MOST_RECENT: usize = WINDOW;
+
     /// Always the most probable token.
     pub const GREEDY: Sampling = Sampling {
         temperature: 0.0,

@@ -70,6 +70,11 @@ impl Template {
         Ok(template)
     }
 
+    /// Whether a word stands in it: one that does not is nothing that it looks at.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.source.contains(word)
+    }
+
     fn syntax(&self) -> Result<SyntaxConfig> {
         let mut syntax = SyntaxConfig::builder();
         syntax.trim_blocks(true).lstrip_blocks(true);

@@ -1,6 +1,6 @@
 //! The answers of a batch: a file that lines are added to, and that tells which requests have theirs.
 
-use super::request::Line;
+use super::line::Line;
 use peregrine::{Error, Result};
 use same_file::Handle;
 use serde_json::Value;
@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 pub struct Journal {
     path: PathBuf,
-    /// `None` until it is made.
-    file: Option<File>,
+    /// Where answers go; `None` until the file is made.
+    to: Option<Output>,
     /// Bytes of whole lines. What follows is a line of ours that was cut off.
     whole: u64,
     /// Whether the last answer lacks its line end.
@@ -24,15 +24,35 @@ pub struct Journal {
     lines: usize,
 }
 
+/// What answers are added to.
+enum Output {
+    File(File),
+    Stdout,
+}
+
+/// What becomes of answers that are there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum There {
+    /// They stay, and the others are added.
+    GoOn,
+    /// They go, with whatever else the file holds.
+    Replace,
+}
+
 impl Journal {
     /// Reads the answers that are there, and changes nothing: that is for [`Journal::start`]. A file that holds anything but
-    /// answers is refused, and so is the one that the requests come from, whatever its name.
-    pub fn open(path: &Path, input: &Path) -> Result<Self> {
+    /// answers is refused unless it is to be replaced, and so is the one that the requests come from, whatever its name. `-` is
+    /// stdout, which knows of no earlier answers.
+    pub fn open(path: &Path, input: &Path, there: There) -> Result<Self> {
         let refuse = |problem: String| Error::BadOutput { path: path.to_owned(), problem };
         let fail = |source| Error::Io { doing: "write", path: path.to_owned(), source };
         let (answered, refused) = Default::default();
         let mut journal =
-            Journal { path: path.to_owned(), file: None, whole: 0, open_end: false, answered, refused, lines: 0 };
+            Journal { path: path.to_owned(), to: None, whole: 0, open_end: false, answered, refused, lines: 0 };
+        if path.as_os_str() == "-" {
+            journal.to = Some(Output::Stdout);
+            return Ok(journal);
+        }
         let file = match File::options().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -50,8 +70,10 @@ impl Journal {
             return Err(refuse("the requests are read from it; name another file".to_owned()));
         }
         journal.lock(&file)?;
-        journal.read(&file)?;
-        journal.file = Some(file);
+        if there == There::GoOn {
+            journal.read(&file)?;
+        }
+        journal.to = Some(Output::File(file));
         Ok(journal)
     }
 
@@ -74,7 +96,7 @@ impl Journal {
                 _ if begins_an_answer(&text) => return Ok(()),
                 _ => {
                     let problem = format!(
-                        "it is there, and its line {} is no answer of a batch; name another file",
+                        "it is there, and its line {} is no answer of a batch; name another file, or --force replaces it",
                         self.lines + 1
                     );
                     return Err(Error::BadOutput { path: self.path.clone(), problem });
@@ -91,8 +113,12 @@ impl Journal {
     /// Makes the file where there is none, and takes away a last line that was cut off, as a killed program leaves it.
     pub fn start(&mut self) -> Result<()> {
         let fail = |source| Error::Io { doing: "write", path: self.path.clone(), source };
-        let mut file = match self.file.take() {
-            Some(file) => file,
+        let mut file = match self.to.take() {
+            Some(Output::Stdout) => {
+                self.to = Some(Output::Stdout);
+                return Ok(());
+            }
+            Some(Output::File(file)) => file,
             None => {
                 // Whoever has made it in the meantime has answers of their own in it.
                 let file = File::options().write(true).create_new(true).open(&self.path).map_err(fail)?;
@@ -105,7 +131,7 @@ impl Journal {
         if self.open_end {
             file.write_all(b"\n").map_err(fail)?;
         }
-        self.file = Some(file);
+        self.to = Some(Output::File(file));
         Ok(())
     }
 
@@ -123,11 +149,21 @@ impl Journal {
     }
 
     /// Adds an answer.
-    pub fn write(&mut self, answer: &Value) -> Result<()> {
+    pub fn write(&mut self, answer: &Value) -> anyhow::Result<()> {
         self.lines += 1;
         let line = format!("{answer}\n");
-        let file = self.file.as_mut().expect("answers are written after the start");
-        file.write_all(line.as_bytes()).map_err(|source| Error::Io { doing: "write", path: self.path.clone(), source })
+        match self.to.as_mut().expect("answers are written after the start") {
+            Output::File(file) => {
+                let fail = |source| Error::Io { doing: "write", path: self.path.clone(), source };
+                file.write_all(line.as_bytes()).map_err(fail)?;
+            }
+            Output::Stdout => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(line.as_bytes())?;
+                stdout.flush()?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,16 +1,18 @@
 //! `peregrine batch`: many requests from a file, as many at once as there are slots. The lines are those of OpenAI's Batch API.
 
 mod journal;
-mod request;
+mod line;
 
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
+use super::overwrite::ForceArgs;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use journal::Journal;
+use journal::{Journal, There};
+use line::{Line, Refused, Reply};
 use peregrine::Error;
+use peregrine::openai::{Request, Unsaid};
 use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, StateBudget};
-use request::{Line, Reply};
 use std::collections::HashSet;
 use std::io::{BufRead, Seek};
 use std::path::PathBuf;
@@ -25,10 +27,12 @@ pub struct Batch {
     /// Requests, one JSON object a line: custom_id, url (/v1/chat/completions or /v1/completions) and body; `-` is stdin
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
-    /// Where the answers go, a line each in order of completion. Requests that it answers already are left out: run the same
-    /// command again to go on with what was interrupted
+    /// Where the answers go, a line each in order of completion; `-` is stdout. Requests that the file answers already are left
+    /// out: run the same command again to go on with what was interrupted. With --force it begins anew
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    force: ForceArgs,
     /// Requests worked on at once
     #[arg(long, value_name = "N", default_value_t = 8, visible_alias = "parallel")]
     slots: usize,
@@ -60,7 +64,8 @@ struct Lines {
 impl Batch {
     pub fn run(self) -> anyhow::Result<()> {
         let (input, total) = self.open_input()?;
-        let mut journal = Journal::open(&self.output, &self.input)?;
+        let there = if self.force.is_given() { There::Replace } else { There::GoOn };
+        let mut journal = Journal::open(&self.output, &self.input, there)?;
         let answered = journal.len();
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
@@ -112,7 +117,9 @@ impl Batch {
         }
         outcomes.into_iter().collect::<anyhow::Result<()>>()?;
         if interrupt.hit() {
-            eprintln!("stopped; the same command goes on");
+            if self.output.as_os_str() != "-" {
+                eprintln!("stopped; the same command goes on");
+            }
             return Err(Error::Cancelled.into());
         }
         Ok(())
@@ -170,11 +177,7 @@ impl Work<'_> {
         while let Some(line) = self.next_line()? {
             let reply = match line.request {
                 Err(ref refusal) => Some(line.refused(refusal)),
-                Ok(ref request) => {
-                    let session = self.engine.session(Sampling::GREEDY)?;
-                    self.interrupt.ends(worker, session.cancel_handle());
-                    request.answer(session, &line, self.predict, &self.interrupt)?
-                }
+                Ok(ref request) => self.answer(worker, &line, request)?,
             };
             // Nothing was said where it was cut off.
             let Some(Reply { line, tokens, failed }) = reply else { return Ok(()) };
@@ -189,6 +192,24 @@ impl Work<'_> {
             self.bar.inc(1);
         }
         Ok(())
+    }
+
+    /// Has a request answered; nothing where it was stopped. What goes wrong with it alone is its answer, and what ends the work
+    /// for all is an error.
+    fn answer(&self, worker: usize, line: &Line, request: &Request) -> anyhow::Result<Option<Reply>> {
+        let checkpoint = self.engine.checkpoint();
+        if let Err(refusal) = request.fits(checkpoint) {
+            return Ok(Some(line.refused(&Refused::Request(refusal))));
+        }
+        let mut session = self.engine.session(Sampling::GREEDY)?;
+        self.interrupt.ends(worker, session.cancel_handle());
+        let unsaid = Unsaid { max_tokens: Some(self.predict), seed: line.number as u64 };
+        match request.answer(&mut session, unsaid) {
+            _ if self.interrupt.hit() => Ok(None),
+            Ok(answered) => Ok(Some(line.done(request.endpoint(), &answered, checkpoint)?)),
+            Err(error) if ends_the_work(&error) => Err(error.into()),
+            Err(error) => Ok(Some(line.failed(&error))),
+        }
     }
 
     /// The next request that has no answer yet.
@@ -219,4 +240,9 @@ impl Work<'_> {
             return Ok(Some(line));
         }
     }
+}
+
+/// Whether what one request met with is met by all.
+fn ends_the_work(error: &Error) -> bool {
+    matches!(error, Error::DeviceLost { .. } | Error::Gpu { .. } | Error::OutOfMemory { .. } | Error::Timeout { .. })
 }

@@ -2,14 +2,17 @@
 
 mod picture;
 
+use super::ending::{of_model, usage};
+use super::habits::Habits;
 use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
+use super::overwrite::ForceArgs;
 use super::sampling::ChoiceArgs;
-use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, longest, run};
 use peregrine::format::WeightFormat;
-use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, SHAPES, Shape, Weights};
+use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, Recipe, SHAPES, Shape, Weights};
+use peregrine::output::{WholeFile, write_whole};
 use peregrine::runtime::{Checkpoint, SamplingDefaults};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,8 +49,8 @@ pub struct Bench {
     /// Measure at once, compiling included
     #[arg(long)]
     no_warmup: bool,
-    /// Tokens of a prompt taken in one step, at most
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    /// Tokens of a prompt taken in one step, at most (llama.cpp's -ub)
+    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = 512)]
     chunk: usize,
     #[command(flatten)]
     kernels: KernelArgs,
@@ -61,9 +64,13 @@ pub struct Bench {
     /// Draw speed and memory into this SVG file: against the depths of -d, or the lengths of --longest
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
+    #[command(flatten)]
+    force: ForceArgs,
     /// How to print the results
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Output,
+    #[command(flatten)]
+    habits: Habits,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -93,6 +100,16 @@ fn tokens(text: &str) -> Result<usize, String> {
 
 impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
+        if let Some(path) = &self.picture {
+            // Before any work: a file that is there, or that cannot be written.
+            self.force.allows(path)?;
+            drop(WholeFile::create(path)?);
+        }
+        if self.longest.is_some() && self.output == Output::Csv {
+            return Err(usage("--longest prints md or json"));
+        }
+        self.habits.say()?;
+        self.kernels.say();
         let Loaded { mut forward, subject, defaults } = self.load()?;
         let sampling = self.choice.is_given().then(|| self.choice.over(&defaults).rules(forward.config().vocab));
         let options = Options {
@@ -113,7 +130,7 @@ impl Bench {
         let report = run(&mut forward, subject, &options, &mut |what| spinner.set_message(what.to_owned()))?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            picture::draw(&report, path).with_context(|| format!("cannot draw {}", path.display()))?;
+            write_whole(path, picture::draw(&report)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {
@@ -137,13 +154,12 @@ impl Bench {
         })?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            picture::draw_longest(&longest, path).with_context(|| format!("cannot draw {}", path.display()))?;
+            write_whole(path, picture::draw_longest(&longest)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {
             Output::Md => write!(stdout, "{}", longest.markdown())?,
-            Output::Json => writeln!(stdout, "{:#}", longest.json())?,
-            Output::Csv => bail!("--longest prints md or json"),
+            Output::Json | Output::Csv => writeln!(stdout, "{:#}", longest.json())?,
         }
         Ok(())
     }
@@ -157,11 +173,13 @@ impl Bench {
         if let Some(shape) = &self.shape {
             let shape = named_or_read(shape)?;
             gpu = self.device.open(false)?;
-            let format = self.kernels.weights.unwrap_or(WeightFormat::Bf16);
+            let format = self.kernels.weights().unwrap_or(WeightFormat::Bf16);
+            MemoryPlan::checked_shape(&gpu, &shape, ForwardOptions { weights: Recipe::To(format), ..layout })?;
             weights = Weights::made_up(&gpu, &shape, format, &mut |progress| bar.show(progress))?;
             (name, tied, config) = (shape.name, shape.tied, shape.config);
         } else {
-            let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
+            let checkpoint =
+                self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open).map_err(of_model)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
             say_plan(&gpu, &checkpoint, layout, false)?;
@@ -198,11 +216,13 @@ fn named_or_read(shape: &str) -> anyhow::Result<Shape> {
     }
     let path = Path::new(shape);
     if !path.exists() {
-        bail!("no shape {shape:?}; there are {}, or name a config.json", SHAPES.join(", "));
+        let known = SHAPES.join(", ");
+        return Err(usage(format!("no shape {shape:?}; there are {known}, or name a config.json")));
     }
     let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
     let file = path.display().to_string();
-    let text = std::fs::read(&path).with_context(|| format!("cannot read {file}"))?;
+    let fail = |source| of_model(peregrine::Error::Io { doing: "read", path: path.clone(), source });
+    let text = std::fs::read(&path).map_err(fail)?;
     let json: serde_json::Value = serde_json::from_slice(&text)
         .map_err(|e| peregrine::Error::BadJson { file: file.clone(), problem: e.to_string() })?;
     let tied = json["tie_word_embeddings"].as_bool().unwrap_or(true);

@@ -1,12 +1,25 @@
 //! Speed and memory against position, as SVG pictures.
 
 use peregrine::bench::{Length, Longest, Report};
+use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::FontStyle;
-use std::path::Path;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+/// What is drawn on an area of this size, as an SVG file.
+fn svg(size: (u32, u32), draw: impl FnOnce(Area<'_>) -> anyhow::Result<()>) -> anyhow::Result<String> {
+    let mut svg = String::new();
+    draw(SVGBackend::with_string(&mut svg, size).into_drawing_area())?;
+    Ok(svg)
+}
 
 /// A line for each size of test: tokens a second by tokens consumed before; and the memory on the device below.
-pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
+pub fn draw(report: &Report) -> anyhow::Result<String> {
+    svg((900, 620), |area| draw_on(area, report))
+}
+
+fn draw_on(area: Area<'_>, report: &Report) -> anyhow::Result<()> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for row in &report.rows {
         let name = row.test.split(" @ ").next().unwrap_or(&row.test).to_owned();
@@ -20,7 +33,6 @@ pub fn draw(report: &Report, path: &Path) -> anyhow::Result<()> {
     let fastest = report.rows.iter().map(|row| row.tokens_per_s()).fold(1.0, f64::max);
     let bytes = report.gpu_bytes as f64 / 1e6;
 
-    let area = SVGBackend::new(path, (900, 620)).into_drawing_area();
     area.fill(&WHITE)?;
     let font = ("sans-serif", 15).into_font();
     let title = format!("{} {} · {}", report.subject.model, report.subject.weights, report.adapter.name);
@@ -72,7 +84,11 @@ fn decade(value: &f64) -> String {
 
 /// Memory besides the weights by length, beside the keys and values of a transformer, both axes by powers of ten; and the speed
 /// below.
-pub fn draw_longest(longest: &Longest, path: &Path) -> anyhow::Result<()> {
+pub fn draw_longest(longest: &Longest) -> anyhow::Result<String> {
+    svg((900, 760), |area| draw_longest_on(area, longest))
+}
+
+fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
     let (first, last) =
         (1000.0, longest.lengths.iter().map(|length| length.tokens).max().unwrap_or(0).max(2000) as f64);
     let mb = |bytes: u64| bytes as f64 / 1e6;
@@ -80,7 +96,6 @@ pub fn draw_longest(longest: &Longest, path: &Path) -> anyhow::Result<()> {
     let least =
         longest.lengths.iter().map(|length| mb(longest.working_bytes(length))).fold(cache(first) / 4.0, f64::min);
 
-    let area = SVGBackend::new(path, (900, 760)).into_drawing_area();
     area.fill(&WHITE)?;
     let font = ("sans-serif", 15).into_font();
     let title = format!("{} {} · {}", longest.subject.model, longest.subject.weights, longest.adapter.name);

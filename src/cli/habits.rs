@@ -1,0 +1,275 @@
+//! llama.cpp's flags that have no meaning here: each is taken, or refused, with a line that says what it would mean.
+
+use super::ending::usage;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use std::ffi::OsString;
+
+/// Spellings of llama.cpp that clap cannot parse: several letters after one dash.
+const SPELLINGS: &[(&str, &str)] = &[
+    ("-cb", "--cont-batching"),
+    ("-cnv", "--conversation"),
+    ("-co", "--color"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-dev", "--device"),
+    ("-fa", "--flash-attn"),
+    ("-hf", "--hf-repo"),
+    ("-hfr", "--hf-repo"),
+    ("-md", "--model-draft"),
+    ("-mg", "--main-gpu"),
+    ("-mmp", "--mmap"),
+    ("-mu", "--model-url"),
+    ("-ngl", "--n-gpu-layers"),
+    ("-nkvo", "--no-kv-offload"),
+    ("-no-cnv", "--no-conversation"),
+    ("-np", "--parallel"),
+    ("-sm", "--split-mode"),
+    ("-st", "--single-turn"),
+    ("-sys", "--system-prompt"),
+    ("-tb", "--threads-batch"),
+    ("-ts", "--tensor-split"),
+    ("-ub", "--ubatch-size"),
+];
+
+/// Flags whose value may begin with a dash.
+const TEXTS: &[&str] =
+    &["-p", "--prompt", "-r", "--reverse-prompt", "--stop", "-sys", "--system-prompt", "-l", "--logit-bias"];
+
+/// The command line in spellings that clap parses.
+pub fn spelled(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut before = OsString::new();
+    arguments.map(move |argument| {
+        let is_text = TEXTS.iter().any(|flag| before == *flag);
+        let spelling = SPELLINGS.iter().find(|(short, _)| !is_text && argument == *short);
+        // The value of a flag that takes a text is no flag.
+        before = if is_text { OsString::new() } else { argument.clone() };
+        spelling.map_or(argument, |(_, long)| (*long).into())
+    })
+}
+
+/// A flag of llama.cpp.
+struct Habit {
+    /// The first is what clap knows it by.
+    names: &'static [&'static str],
+    short: Option<char>,
+    takes: Takes,
+    means: Means,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Nothing,
+    Value,
+    MaybeValue,
+}
+
+#[derive(Clone, Copy)]
+enum Means {
+    /// It is so anyway.
+    Already,
+    /// It is not needed, and why.
+    Needless(&'static str),
+    /// It is refused, unless its value is one of these, at which it does nothing.
+    Refused(&'static str, &'static [&'static str]),
+}
+
+use Means::{Already, Needless, Refused};
+use Takes::{MaybeValue, Nothing, Value};
+
+const fn habit(names: &'static [&'static str], takes: Takes, means: Means) -> Habit {
+    Habit { names, short: None, takes, means }
+}
+
+const LAYERS: &str =
+    "all layers run on the device; a model that does not fit is refused with what would (peregrine inspect)";
+const CONTEXT: &str = "the state has one size at any length, so there is no context to set";
+const THREADS: &str = "the model runs on the device; the host takes what threads it needs";
+const BATCH: &str = "a prompt is read by --chunk tokens at a time, which is llama.cpp's -ub";
+const CACHE: &str = "there is no cache of keys and values: the state is f32, and small";
+const MAPPED: &str = "weights are mapped, and go to the device once";
+const ONE_DEVICE: &str = "the model lies on one device; --device chooses it";
+const ATTENTION: &str = "these models have no attention";
+const DOWNLOAD: &str =
+    "nothing is downloaded here: fetch the checkpoint first (hf download REPO --local-dir DIR), then -m DIR";
+const SAMPLER: &str = "this way of sampling is not supported; there are temperature, top-k, top-p, min-p and penalties";
+const GRAMMAR: &str = "answers cannot be held to a grammar here";
+const OTHER_WEIGHTS: &str = "only one model's own weights are run";
+
+const HABITS: &[Habit] = &[
+    habit(&["n-gpu-layers", "gpu-layers"], Value, Needless(LAYERS)),
+    Habit { short: Some('c'), ..habit(&["ctx-size"], Value, Needless(CONTEXT)) },
+    Habit { short: Some('t'), ..habit(&["threads"], Value, Needless(THREADS)) },
+    Habit { short: Some('b'), ..habit(&["batch-size"], Value, Needless(BATCH)) },
+    habit(&["threads-batch"], Value, Needless(THREADS)),
+    habit(&["keep"], Value, Needless(CONTEXT)),
+    habit(&["cache-type-k"], Value, Needless(CACHE)),
+    habit(&["cache-type-v"], Value, Needless(CACHE)),
+    habit(&["no-kv-offload"], Nothing, Needless(CACHE)),
+    habit(&["mlock"], Nothing, Needless(MAPPED)),
+    habit(&["no-mmap"], Nothing, Needless(MAPPED)),
+    habit(&["mmap"], MaybeValue, Needless(MAPPED)),
+    habit(&["numa"], Value, Needless(THREADS)),
+    habit(&["split-mode"], Value, Needless(ONE_DEVICE)),
+    habit(&["tensor-split"], Value, Needless(ONE_DEVICE)),
+    habit(&["main-gpu"], Value, Needless(ONE_DEVICE)),
+    habit(&["flash-attn"], MaybeValue, Needless(ATTENTION)),
+    habit(&["rope-scaling"], Value, Needless(ATTENTION)),
+    habit(&["rope-freq-base"], Value, Needless(ATTENTION)),
+    habit(&["rope-freq-scale"], Value, Needless(ATTENTION)),
+    habit(&["context-shift"], Nothing, Needless(CONTEXT)),
+    habit(&["no-context-shift"], Nothing, Already),
+    habit(&["cont-batching"], Nothing, Already),
+    habit(&["color"], MaybeValue, Already),
+    habit(&["jinja"], Nothing, Already),
+    habit(&["log-disable"], Nothing, Already),
+    habit(&["no-display-prompt"], Nothing, Already),
+    habit(&["no-perf"], Nothing, Already),
+    habit(&["offline"], Nothing, Already),
+    habit(&["simple-io"], Nothing, Already),
+    habit(&["single-turn"], Nothing, Already),
+    habit(&["hf-repo"], Value, Refused(DOWNLOAD, &[])),
+    habit(&["model-url"], Value, Refused(DOWNLOAD, &[])),
+    habit(
+        &["prompt-cache"],
+        Value,
+        Refused("--save-state FILE keeps what was read, and --load-state FILE goes on with it", &[]),
+    ),
+    habit(&["mirostat"], Value, Refused(SAMPLER, &["0"])),
+    habit(&["typical"], Value, Refused(SAMPLER, &["1", "1.0"])),
+    habit(&["xtc-probability"], Value, Refused(SAMPLER, &["0", "0.0"])),
+    habit(&["dry-multiplier"], Value, Refused(SAMPLER, &["0", "0.0"])),
+    habit(&["dynatemp-range"], Value, Refused(SAMPLER, &["0", "0.0"])),
+    habit(&["top-nsigma", "top-n-sigma"], Value, Refused(SAMPLER, &["-1", "-1.0"])),
+    habit(&["samplers"], Value, Refused(SAMPLER, &[])),
+    habit(&["sampling-seq", "sampler-seq"], Value, Refused(SAMPLER, &[])),
+    habit(&["grammar"], Value, Refused(GRAMMAR, &[""])),
+    habit(&["grammar-file"], Value, Refused(GRAMMAR, &[])),
+    Habit { short: Some('j'), ..habit(&["json-schema"], Value, Refused(GRAMMAR, &[])) },
+    habit(&["lora"], Value, Refused(OTHER_WEIGHTS, &[])),
+    habit(&["mmproj"], Value, Refused(OTHER_WEIGHTS, &[])),
+    habit(&["model-draft"], Value, Refused(OTHER_WEIGHTS, &[])),
+];
+
+/// Those that were given.
+pub struct Habits {
+    /// Why those that are not needed are not.
+    needless: Vec<String>,
+    /// Why one cannot be taken.
+    refused: Option<String>,
+}
+
+impl Habits {
+    /// Says of each in a line why it is not needed. One that would change the answer is an error.
+    pub fn say(&self) -> anyhow::Result<()> {
+        if let Some(refused) = &self.refused {
+            return Err(usage(refused));
+        }
+        self.needless.iter().for_each(|line| eprintln!("{line}"));
+        Ok(())
+    }
+}
+
+impl Habit {
+    fn id(&self) -> &'static str {
+        self.names[0]
+    }
+
+    /// As people type it.
+    fn shown(&self) -> String {
+        let spelling = SPELLINGS.iter().find(|(_, long)| long[2..] == *self.id());
+        match (self.short, spelling) {
+            (Some(short), _) => format!("-{short}"),
+            (None, Some((short, _))) => (*short).to_owned(),
+            (None, None) => format!("--{}", self.id()),
+        }
+    }
+
+    fn arg(&self) -> Arg {
+        let arg = Arg::new(self.id()).long(self.id()).aliases(&self.names[1..]).hide(true);
+        let arg = self.short.map_or(arg.clone(), |short| arg.short(short));
+        match self.takes {
+            Nothing => arg.action(ArgAction::Count),
+            Value => arg.action(ArgAction::Append).allow_hyphen_values(true),
+            MaybeValue => arg.action(ArgAction::Append).num_args(0..=1).default_missing_value(""),
+        }
+    }
+
+    /// The values that it was given; one of no text where it takes none.
+    fn given(&self, matches: &ArgMatches) -> Vec<String> {
+        match self.takes {
+            Nothing => vec![String::new(); usize::from(matches.get_count(self.id()))],
+            _ => matches.get_many::<String>(self.id()).into_iter().flatten().cloned().collect(),
+        }
+    }
+}
+
+impl FromArgMatches for Habits {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut habits = Habits { needless: vec![], refused: None };
+        habits.update_from_arg_matches(matches).map(|()| habits)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for habit in HABITS {
+            let Some(value) = habit.given(matches).pop() else { continue };
+            match habit.means {
+                Already => {}
+                Needless(why) => self.needless.push(format!("{}: not needed: {why}", habit.shown())),
+                Refused(_, idle) if idle.contains(&value.as_str()) => {}
+                Refused(why, _) => self.refused = Some(format!("{}: {why}", habit.shown())),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for Habits {
+    fn augment_args(command: Command) -> Command {
+        command.args(HABITS.iter().map(Habit::arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Habits {
+        let all = ["p"].iter().chain(arguments).map(OsString::from);
+        let matches = Habits::augment_args(Command::new("p")).get_matches_from(spelled(all));
+        Habits::from_arg_matches(&matches).unwrap()
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_taken_with_a_line_or_in_silence() {
+        let typed =
+            "-ngl 99 -c 4096 -t 8 -b 512 --mlock --no-mmap -fa -fa on --keep -1 --no-display-prompt --mirostat 0";
+        let habits = parsed(&typed.split(' ').collect::<Vec<_>>());
+        let flags: Vec<&str> = habits.needless.iter().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(flags, ["-ngl", "-c", "-t", "-b", "--keep", "--mlock", "--no-mmap", "-fa"]);
+        assert_eq!((habits.refused, parsed(&["-ngl", "all", "--jinja"]).needless.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_would_change_the_answer_is_refused_with_a_line() {
+        for (typed, said) in [
+            (&["--mirostat", "2"][..], "--mirostat: this way of sampling"),
+            (&["-hf", "a/b"], "-hf: nothing is downloaded"),
+            (&["--prompt-cache", "x"], "--save-state"),
+            (&["--grammar", "root ::= x"], "--grammar: answers"),
+        ] {
+            let error = parsed(typed).say().unwrap_err();
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_looks_like_a_flag_stays_one() {
+        let typed = ["run", "-p", "-ngl", "-ngl", "1", "-r", "-p", "-fa"];
+        let spelled: Vec<OsString> = spelled(typed.iter().map(OsString::from)).collect();
+        assert_eq!(spelled, ["run", "-p", "-ngl", "--n-gpu-layers", "1", "-r", "-p", "--flash-attn"]);
+    }
+}

@@ -1,0 +1,111 @@
+//! The prompts of a completion request.
+
+use super::fields::{Fields, id, items};
+use super::refusal::{Place, Refusal};
+use crate::error::Result as Outcome;
+use crate::runtime::Checkpoint;
+use crate::text::Specials;
+use serde_json::Value;
+
+/// A text to continue.
+#[derive(Debug, PartialEq)]
+pub(super) enum Prompt {
+    Text(String),
+    Ids { ids: Vec<u32>, place: Place },
+}
+
+const KINDS: &str = "a text, a list of token ids, or a list of those";
+
+/// One prompt or several: a text, token ids, or a list of either.
+pub(super) fn read(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, Refusal> {
+    let place = fields.place("prompt");
+    match fields.get("prompt") {
+        None => Err(place.refuse(format_args!("is missing: it is {KINDS}"))),
+        Some(Value::String(text)) => Ok(vec![Prompt::Text(text.clone())]),
+        Some(Value::Array(list)) if list.is_empty() => Err(place.refuse(format_args!("is empty: it must be {KINDS}"))),
+        Some(Value::Array(list)) if list[0].is_number() => Ok(vec![Prompt::of_ids(list, place)?]),
+        Some(Value::Array(list)) => list.iter().enumerate().map(|(i, one)| Prompt::of(one, place.item(i))).collect(),
+        Some(other) => Err(place.must_be(other, KINDS)),
+    }
+}
+
+impl Prompt {
+    /// One of several.
+    fn of(value: &Value, place: Place) -> Result<Self, Refusal> {
+        match value {
+            Value::String(text) => Ok(Prompt::Text(text.clone())),
+            Value::Array(ids) => Prompt::of_ids(ids, place),
+            other => Err(place.must_be(other, "a text or a list of token ids")),
+        }
+    }
+
+    fn of_ids(list: &[Value], place: Place) -> Result<Self, Refusal> {
+        Ok(Prompt::Ids { ids: items(list, &place, "a token id", id)?, place })
+    }
+
+    /// Refuses ids that the model does not have.
+    pub(super) fn fits(&self, vocab: usize) -> Result<(), Refusal> {
+        let Prompt::Ids { ids, place } = self else { return Ok(()) };
+        match ids.iter().position(|id| *id as usize >= vocab) {
+            Some(at) => Err(place.item(at).must_be(&ids[at].into(), &of_this_model(vocab))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn ids(&self, checkpoint: &Checkpoint) -> Outcome<Vec<u32>> {
+        match self {
+            Prompt::Text(text) => checkpoint.tokenizer()?.encode(text, Specials::Parse),
+            Prompt::Ids { ids, .. } => Ok(ids.clone()),
+        }
+    }
+}
+
+/// What a token id must be.
+pub(super) fn of_this_model(vocab: usize) -> String {
+    format!("a token id of this model, from 0 to {}", vocab.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn prompts(prompt: Value) -> Result<Vec<Prompt>, Refusal> {
+        let body = json!({ "prompt": prompt });
+        read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+    }
+
+    #[test]
+    fn prompts_are_texts_or_ids_one_or_several() {
+        for (prompt, count) in [
+            (json!("a"), 1),
+            (json!(""), 1),
+            (json!(["a", "b"]), 2),
+            (json!([1, 2.0, 3]), 1),
+            (json!([[1, 2], "a", [4]]), 3),
+        ] {
+            assert_eq!(prompts(prompt.clone()).map(|prompts| prompts.len()), Ok(count), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_prompt_is_named_by_its_place() {
+        for (prompt, said) in [
+            (json!(null), "prompt is missing"),
+            (json!([]), "prompt is empty"),
+            (json!(7), "prompt is 7"),
+            (json!({"a": 1}), "prompt is an object"),
+            (json!([1, "a"]), "prompt[1] is \"a\""),
+            (json!([1, -1]), "prompt[1] is -1"),
+            (json!([1, 1.5]), "prompt[1] is 1.5"),
+            (json!(["a", 7]), "prompt[1] is 7"),
+            (json!([[1], [2, {}]]), "prompt[1][1] is an object"),
+        ] {
+            let refusal = prompts(prompt).unwrap_err();
+            assert!(refusal.message.starts_with(said), "{refusal}");
+        }
+        let ids = prompts(json!([[1], [2, 300]])).unwrap();
+        assert_eq!(ids[0].fits(288), Ok(()));
+        assert!(ids[1].fits(288).unwrap_err().message.starts_with("prompt[1][1] is 300: it must be a token id"));
+    }
+}

@@ -1,0 +1,168 @@
+//! The fields of an object of a request: each is read by name, and what nobody has read is refused.
+
+use super::idle::{HARMLESS, asks, is_known};
+use super::refusal::{Place, Refusal};
+use serde_json::{Map, Value};
+
+/// An object of a request.
+pub(super) struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    place: Place,
+    read: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(map: &'a Map<String, Value>, place: Place) -> Self {
+        Fields { map, place, read: vec![] }
+    }
+
+    pub(super) fn place(&self, name: &str) -> Place {
+        self.place.field(name)
+    }
+
+    /// Whether a field has a value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// A field's value; none where it is missing or null.
+    pub(super) fn get(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.read.push(name);
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A field that is of one kind: `what` it must be, and how that is read.
+    pub(super) fn read<T>(
+        &mut self,
+        name: &'static str,
+        what: &str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| self.place(name).must_be(value, what))
+    }
+
+    /// One setting that goes by several names. Where more than one is given they must agree.
+    pub(super) fn read_any<T: PartialEq>(
+        &mut self,
+        names: &[&'static str],
+        what: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Refusal> {
+        let mut found: Option<(&str, T)> = None;
+        for name in names {
+            let Some(value) = self.read(name, what, &read)? else { continue };
+            match &found {
+                Some((other, first)) if *first != value => {
+                    return Err(self.place(name).refuse(format_args!("and {other} say the same thing and differ")));
+                }
+                Some(_) => {}
+                None => found = Some((name, value)),
+            }
+        }
+        Ok(found.map(|(_, value)| value))
+    }
+
+    /// Refuses what nobody has read and what asks for something that is not done here.
+    pub(super) fn finish(self) -> Result<(), Refusal> {
+        for (name, value) in self.map {
+            if value.is_null() || self.read.contains(&name.as_str()) || HARMLESS.contains(&name.as_str()) {
+                continue;
+            }
+            if is_known(name) {
+                if asks(name, value) {
+                    return Err(self.place(name).refuse("is not supported"));
+                }
+                continue;
+            }
+            return Err(self.unknown(name));
+        }
+        Ok(())
+    }
+
+    /// The names of fields that have a value and that nobody has read.
+    pub(super) fn rest(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let others = self.map.iter().filter(|(name, value)| !value.is_null() && !self.read.contains(&name.as_str()));
+        others.map(|(name, value)| (name.as_str(), value))
+    }
+
+    pub(super) fn unknown(&self, name: &str) -> Refusal {
+        self.place(name).refuse("is not a field that is known here")
+    }
+}
+
+pub(super) fn number(value: &Value) -> Option<f32> {
+    value.as_f64().map(|v| v as f32)
+}
+
+/// A whole number, also one written with a fraction of zero, as R, Lua and Go do.
+pub(super) fn whole(value: &Value) -> Option<i64> {
+    /// Up to here every whole number is an f64.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let written = |v: f64| (v.fract() == 0.0 && v.abs() <= EXACT).then_some(v as i64);
+    value.as_i64().or_else(|| value.as_f64().and_then(written))
+}
+
+/// A number of things: a whole number from 0 on.
+pub(super) fn count(value: &Value) -> Option<usize> {
+    whole(value).and_then(|n| usize::try_from(n).ok())
+}
+
+/// A number of things, or -1 for as many as there are.
+pub(super) fn count_or_all(value: &Value) -> Option<Option<usize>> {
+    match whole(value)? {
+        -1 => Some(None),
+        n => usize::try_from(n).ok().map(Some),
+    }
+}
+
+/// A token id.
+pub(super) fn id(value: &Value) -> Option<u32> {
+    whole(value).and_then(|id| u32::try_from(id).ok())
+}
+
+/// The items of a list, each read; what is wrong is named by its place.
+pub(super) fn items<T>(
+    list: &[Value],
+    place: &Place,
+    what: &str,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Result<Vec<T>, Refusal> {
+    let item = |(i, value): (usize, &Value)| read(value).ok_or_else(|| place.item(i).must_be(value, what));
+    list.iter().enumerate().map(item).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_fraction_of_zero() {
+        for (value, expected) in [
+            (json!(8), Some(8)),
+            (json!(8.0), Some(8)),
+            (json!(-1.0), Some(-1)),
+            (json!(8.5), None),
+            (json!(1e30), None),
+            (json!("8"), None),
+            (json!(true), None),
+        ] {
+            assert_eq!(whole(&value), expected, "{value}");
+        }
+        assert_eq!((count(&json!(-1)), count(&json!(0.0))), (None, Some(0)));
+        assert_eq!((count_or_all(&json!(-1)), count_or_all(&json!(-2))), (Some(None), None));
+        assert_eq!((id(&json!(7.0)), id(&json!(4_294_967_296u64))), (Some(7), None));
+    }
+
+    #[test]
+    fn two_names_of_one_setting_agree_or_are_refused() {
+        let read = |body: Value| {
+            let map = body.as_object().unwrap().clone();
+            Fields::new(&map, Place::root()).read_any(&["a", "b"], "a number", count)
+        };
+        assert_eq!(read(json!({"a": 1, "b": 1.0})), Ok(Some(1)));
+        assert_eq!(read(json!({"b": 2, "a": null})), Ok(Some(2)));
+        assert_eq!(read(json!({"a": 1, "b": 2})).unwrap_err().message, "b and a say the same thing and differ");
+    }
+}

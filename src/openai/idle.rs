@@ -1,0 +1,172 @@
+//! Fields that ask for nothing: always, or at certain values.
+
+use serde_json::Value;
+
+/// Fields that change nothing about an answer: whom it is for, how it is billed, kept, routed or cached; hints for speed; and
+/// how something works that is itself refused unless it is off.
+pub(super) const HARMLESS: &[&str] = &[
+    "cache_prompt",
+    "cache_salt",
+    "dry_allowed_length",
+    "dry_base",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
+    "dynatemp_exponent",
+    "id_slot",
+    "metadata",
+    "mirostat_eta",
+    "mirostat_tau",
+    "model",
+    "n_discard",
+    "n_keep",
+    "parallel_tool_calls",
+    "prediction",
+    "priority",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "request_id",
+    "safety_identifier",
+    "service_tier",
+    "spaces_between_special_tokens",
+    "store",
+    "stream_options",
+    "timings_per_token",
+    "user",
+    "xtc_threshold",
+];
+
+/// A value at which a field asks for nothing.
+#[derive(Clone, Copy)]
+enum Idle {
+    False,
+    True,
+    Number(f64),
+    Word(&'static str),
+    /// An empty text, list or object.
+    Empty,
+    /// An object whose type is text: that is what answers are anyway.
+    PlainText,
+    /// A list of nothing but the word text.
+    OnlyText,
+}
+
+use Idle::{Empty, False, Number, OnlyText, PlainText, True, Word};
+
+/// Fields that nothing here follows, with the values at which they ask for nothing.
+const UNFOLLOWED: &[(&str, &[Idle])] = &[
+    ("add_generation_prompt", &[True]),
+    ("allowed_token_ids", &[Empty]),
+    ("audio", &[]),
+    ("bad_words", &[Empty]),
+    ("chat_template", &[]),
+    ("chat_template_kwargs", &[Empty]),
+    ("continue_final_message", &[False]),
+    ("detokenize", &[True]),
+    ("documents", &[Empty]),
+    ("dry_multiplier", &[Number(0.0)]),
+    ("dynatemp_range", &[Number(0.0)]),
+    ("early_stopping", &[False]),
+    ("echo", &[False]),
+    ("function_call", &[Word("none"), Word("auto")]),
+    ("functions", &[Empty]),
+    ("grammar", &[Empty]),
+    ("guided_choice", &[Empty]),
+    ("guided_grammar", &[Empty]),
+    ("guided_json", &[Empty]),
+    ("guided_regex", &[Empty]),
+    ("include_stop_str_in_output", &[False]),
+    ("json_schema", &[Empty]),
+    ("length_penalty", &[Number(1.0)]),
+    ("logits_processors", &[Empty]),
+    ("min_keep", &[Number(0.0)]),
+    ("min_tokens", &[Number(0.0)]),
+    ("mirostat", &[Number(0.0)]),
+    ("modalities", &[Empty, OnlyText]),
+    ("n_probs", &[Number(0.0)]),
+    ("no_repeat_ngram_size", &[Number(0.0)]),
+    ("penalize_nl", &[False]),
+    ("prompt_logprobs", &[]),
+    ("reasoning_effort", &[Word("none")]),
+    ("response_format", &[Empty, PlainText]),
+    ("return_token_ids", &[False]),
+    ("return_tokens", &[False]),
+    ("samplers", &[]),
+    ("skip_special_tokens", &[True]),
+    ("structured_outputs", &[Empty]),
+    ("suffix", &[Empty]),
+    ("t_max_predict_ms", &[Number(0.0), Number(-1.0)]),
+    ("tfs_z", &[Number(1.0)]),
+    ("tool_choice", &[Word("none"), Word("auto")]),
+    ("tools", &[Empty]),
+    ("top_a", &[Number(0.0)]),
+    ("top_n_sigma", &[Number(-1.0), Number(0.0)]),
+    ("truncate_prompt_tokens", &[Number(-1.0)]),
+    ("typical_p", &[Number(1.0)]),
+    ("use_beam_search", &[False]),
+    ("verbosity", &[Word("medium")]),
+    ("web_search_options", &[]),
+    ("xtc_probability", &[Number(0.0)]),
+];
+
+/// Whether others follow this field and nothing here does.
+pub(super) fn is_known(name: &str) -> bool {
+    UNFOLLOWED.iter().any(|(known, _)| *known == name)
+}
+
+/// Whether a field that nothing here follows asks for something.
+pub(super) fn asks(name: &str, value: &Value) -> bool {
+    let idle = UNFOLLOWED.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, idle)| idle);
+    !idle.iter().any(|idle| match idle {
+        False => value == &Value::Bool(false),
+        True => value == &Value::Bool(true),
+        Number(number) => value.as_f64() == Some(*number),
+        Word(word) => value == word,
+        Empty => is_empty(value),
+        PlainText => {
+            value.as_object().is_some_and(|object| object.len() == 1 && object.get("type").is_some_and(is_text))
+        }
+        OnlyText => value.as_array().is_some_and(|list| list.iter().all(is_text)),
+    })
+}
+
+/// Whether a text, a list or an object has nothing in it.
+pub(super) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        _ => false,
+    }
+}
+
+fn is_text(value: &Value) -> bool {
+    value == "text"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_asks_for_nothing_is_told_from_what_asks() {
+        for (name, nothing, something) in [
+            ("mirostat", json!(0), json!(2)),
+            ("typical_p", json!(1.0), json!(0.2)),
+            ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
+            ("tools", json!([]), json!([1])),
+            ("tool_choice", json!("auto"), json!("required")),
+            ("skip_special_tokens", json!(true), json!(false)),
+            ("echo", json!(false), json!(true)),
+            ("modalities", json!(["text"]), json!(["text", "audio"])),
+            ("grammar", json!(""), json!("root ::= \"no\"")),
+        ] {
+            assert!(is_known(name) && !asks(name, &nothing) && asks(name, &something), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_field_is_on_both_lists() {
+        assert!(HARMLESS.iter().all(|name| !is_known(name)));
+    }
+}

@@ -1,0 +1,128 @@
+//! Log-probabilities of an answer's tokens: what a request asks for, and the forms that the two endpoints have for them.
+
+use super::fields::{Fields, count};
+use super::refusal::Refusal;
+use super::request::Endpoint;
+use crate::runtime::Chosen;
+use crate::text::Tokenizer;
+use serde_json::{Map, Value, json};
+
+/// The most other tokens that are named beside the chosen one.
+const MOST: usize = 20;
+
+/// What stands for the probability of what cannot be.
+const NEVER: f64 = -9999.0;
+
+/// With how many of the most probable tokens log-probabilities are wanted; `None` for none at all.
+pub(super) fn read(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {
+    let few = |value: &Value| count(value).filter(|n| *n <= MOST);
+    let kind = format!("a whole number from 0 to {MOST}");
+    match endpoint {
+        Endpoint::Completions => {
+            let none_or_few = |value: &Value| match value {
+                Value::Bool(false) => Some(None),
+                value => few(value).map(Some),
+            };
+            Ok(fields.read("logprobs", &kind, none_or_few)?.flatten())
+        }
+        Endpoint::Chat => {
+            let wanted = fields.read("logprobs", "true or false", Value::as_bool)?.unwrap_or(false);
+            match fields.read("top_logprobs", &kind, few)? {
+                Some(top) if top > 0 && !wanted => Err(fields.place("top_logprobs").refuse("needs logprobs: true")),
+                top => Ok(wanted.then_some(top.unwrap_or(0))),
+            }
+        }
+    }
+}
+
+/// As chat completions have them: each token with its bytes, and the most probable ones.
+pub(super) fn of_chat(chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
+    let named = |id: u32, logprob: f64| {
+        let bytes = tokenizer.bytes(id).unwrap_or_default();
+        json!({ "token": spelled(bytes, ""), "logprob": logprob.max(NEVER), "bytes": bytes })
+    };
+    let content = chosen.iter().map(|token| {
+        let mut entry = named(token.id, token.logprobs.chosen);
+        entry["top_logprobs"] = token.logprobs.top.iter().map(|(id, logprob)| named(*id, *logprob)).collect();
+        entry
+    });
+    json!({ "content": content.collect::<Vec<_>>(), "refusal": null })
+}
+
+/// As completions have them: lists beside each other. Offsets are characters of `text`; the most probable tokens have the chosen
+/// one among them, wherever it ranks.
+pub(super) fn of_completion(text: &str, chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
+    let spelled = |id: u32| spelled(tokenizer.bytes(id).unwrap_or_default(), "bytes:");
+    let top = |token: &Chosen| {
+        let mut top = Map::new();
+        let chosen = (token.id, token.logprobs.chosen);
+        for (id, logprob) in token.logprobs.top.iter().copied().chain([chosen]) {
+            // Where two are spelled alike, the more probable.
+            top.entry(spelled(id)).or_insert(json!(logprob.max(NEVER)));
+        }
+        Value::Object(top)
+    };
+    let mut offsets = Vec::with_capacity(chosen.len());
+    let (mut bytes, mut characters) = (0, 0);
+    for token in chosen {
+        characters += text.get(bytes..token.at).map_or(0, |between| between.chars().count());
+        bytes = token.at;
+        offsets.push(characters);
+    }
+    json!({
+        "tokens": chosen.iter().map(|token| spelled(token.id)).collect::<Vec<_>>(),
+        "token_logprobs": chosen.iter().map(|token| token.logprobs.chosen.max(NEVER)).collect::<Vec<_>>(),
+        "top_logprobs": chosen.iter().map(top).collect::<Vec<_>>(),
+        "text_offset": offsets,
+    })
+}
+
+/// A token's text; one that is a piece of a character is spelled by its bytes, after `before`.
+fn spelled(bytes: &[u8], before: &str) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => before.to_owned() + &bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::refusal::Place;
+    use super::*;
+
+    fn wanted(body: Value, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {
+        read(&mut Fields::new(body.as_object().unwrap(), Place::root()), endpoint)
+    }
+
+    #[test]
+    fn each_endpoint_asks_in_its_own_way() {
+        use Endpoint::{Chat, Completions};
+        for (body, endpoint, expected) in [
+            (json!({}), Completions, None),
+            (json!({"logprobs": false}), Completions, None),
+            (json!({"logprobs": 0}), Completions, Some(0)),
+            (json!({"logprobs": 5.0}), Completions, Some(5)),
+            (json!({"top_logprobs": 0}), Chat, None),
+            (json!({"logprobs": false, "top_logprobs": null}), Chat, None),
+            (json!({"logprobs": true}), Chat, Some(0)),
+            (json!({"logprobs": true, "top_logprobs": 20}), Chat, Some(20)),
+        ] {
+            assert_eq!(wanted(body.clone(), endpoint), Ok(expected), "{body}");
+        }
+        for (body, endpoint, said) in [
+            (json!({"logprobs": true}), Completions, "logprobs is true"),
+            (json!({"logprobs": 21}), Completions, "logprobs is 21"),
+            (json!({"logprobs": 3}), Chat, "logprobs is 3"),
+            (json!({"top_logprobs": 3}), Chat, "top_logprobs needs logprobs"),
+        ] {
+            let refusal = wanted(body, endpoint).unwrap_err();
+            assert!(refusal.message.starts_with(said), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_piece_of_a_character_is_spelled_by_its_bytes() {
+        assert_eq!(spelled("é".as_bytes(), "bytes:"), "é");
+        assert_eq!(spelled(&[0xf0, 0x9f], "bytes:"), "bytes:\\xf0\\x9f");
+    }
+}

@@ -1,0 +1,189 @@
+//! The body of a request, read as a whole.
+
+use super::chat::Chat;
+use super::completions::{self, Prompt, of_this_model};
+use super::fields::Fields;
+use super::logprobs;
+use super::refusal::{Place, Refusal};
+use super::sampling::{Limits, Settings, read_answers};
+use crate::error::Result as Outcome;
+use crate::runtime::{AnswerOptions, Checkpoint, Sampling};
+use serde_json::Value;
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The next turn of a conversation.
+    Chat,
+    /// The continuation of a text.
+    Completions,
+}
+
+impl Endpoint {
+    /// The paths that there are.
+    pub const PATHS: [(&str, Endpoint); 2] =
+        [("/v1/chat/completions", Endpoint::Chat), ("/v1/completions", Endpoint::Completions)];
+
+    /// By its path.
+    pub fn of_path(path: &str) -> Option<Self> {
+        Self::PATHS.iter().find(|(known, _)| *known == path).map(|(_, endpoint)| *endpoint)
+    }
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request {
+    what: What,
+    settings: Settings,
+    limits: Limits,
+    answers: usize,
+    logprobs: Option<usize>,
+    stream: bool,
+}
+
+#[derive(Debug)]
+enum What {
+    Chat(Chat),
+    Completions(Vec<Prompt>),
+}
+
+impl Request {
+    /// Reads the body of a request. What does not depend on the model is checked here.
+    pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Self, Refusal> {
+        let Some(map) = body.as_object() else { return Err(Place::root().field("body").must_be(body, "an object")) };
+        let mut fields = Fields::new(map, Place::root());
+        let request = Request {
+            what: match endpoint {
+                Endpoint::Chat => What::Chat(Chat::read(&mut fields)?),
+                Endpoint::Completions => What::Completions(completions::read(&mut fields)?),
+            },
+            settings: Settings::read(&mut fields)?,
+            limits: Limits::read(&mut fields)?,
+            answers: read_answers(&mut fields)?,
+            logprobs: logprobs::read(&mut fields, endpoint)?,
+            stream: fields.read("stream", "true or false", Value::as_bool)?.unwrap_or(false),
+        };
+        fields.finish()?;
+        Ok(request)
+    }
+
+    /// What it is for.
+    pub fn endpoint(&self) -> Endpoint {
+        match self.what {
+            What::Chat(_) => Endpoint::Chat,
+            What::Completions(_) => Endpoint::Completions,
+        }
+    }
+
+    /// Whether the answer is to come piece by piece.
+    pub fn streams(&self) -> bool {
+        self.stream
+    }
+
+    /// Answers that each prompt gets.
+    pub fn answers(&self) -> usize {
+        self.answers
+    }
+
+    /// Refuses what the model does not have: token ids, fields of messages that its template would show.
+    pub fn fits(&self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
+        let vocab = checkpoint.config().vocab;
+        match &self.what {
+            What::Chat(chat) => chat.fits(checkpoint)?,
+            What::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
+        }
+        if let Some(at) = self.limits.stop_ids.iter().position(|id| *id as usize >= vocab) {
+            let place = Place::root().field("stop_token_ids").item(at);
+            return Err(place.must_be(&self.limits.stop_ids[at].into(), &of_this_model(vocab)));
+        }
+        self.settings.fits(vocab)
+    }
+
+    /// The ids that are to be read, of each prompt.
+    pub fn prompts(&self, checkpoint: &Checkpoint) -> Outcome<Vec<Vec<u32>>> {
+        match &self.what {
+            What::Chat(chat) => Ok(vec![checkpoint.encode(&checkpoint.render(&chat.messages, true)?)?]),
+            What::Completions(prompts) => prompts.iter().map(|prompt| prompt.ids(checkpoint)).collect(),
+        }
+    }
+
+    /// How the tokens of answer `index` to a prompt are chosen: by the request's settings, then the model's, then llama.cpp's.
+    /// Where the request has no seed of its own it is `seed`.
+    pub fn sampling(&self, checkpoint: &Checkpoint, seed: u64, index: usize) -> Sampling {
+        let seed = self.settings.seed.unwrap_or(seed);
+        self.settings.sampling(checkpoint, seed.wrapping_add(index as u64))
+    }
+
+    /// When an answer ends: where neither request nor model say, after `max_tokens`.
+    pub fn options(&self, checkpoint: &Checkpoint, max_tokens: Option<usize>) -> AnswerOptions {
+        AnswerOptions {
+            max_tokens: self.limits.max_tokens.unwrap_or(checkpoint.defaults().max_tokens.or(max_tokens)),
+            stop: self.limits.stop.clone(),
+            stop_ids: self.limits.stop_ids.clone(),
+            logprobs: self.logprobs,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(endpoint: Endpoint, more: Value) -> Result<Request, Refusal> {
+        let mut body = match endpoint {
+            Endpoint::Chat => json!({"messages": [{"role": "user", "content": "Hi"}]}),
+            Endpoint::Completions => json!({"prompt": "Once"}),
+        };
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Request::parse(endpoint, &body)
+    }
+
+    #[test]
+    fn every_field_is_followed_or_harmless_or_refused_by_its_name() {
+        for endpoint in [Endpoint::Chat, Endpoint::Completions] {
+            let harmless = json!({
+                "model": "any", "user": "me", "metadata": {"a": 1}, "store": true, "service_tier": "flex",
+                "stream_options": {"include_usage": true}, "stream": false, "n": 1, "tools": null, "echo": false,
+                "response_format": {"type": "text"}, "mirostat": 0, "mirostat_tau": 5.0, "typical_p": 1, "frobnicate": null,
+            });
+            assert!(parse(endpoint, harmless).is_ok());
+            for (name, value) in [
+                ("tools", json!([{"type": "function"}])),
+                ("response_format", json!({"type": "json_object"})),
+                ("min_tokens", json!(30)),
+                ("grammar", json!("root ::= \"no\"")),
+                ("json_schema", json!({"type": "object"})),
+                ("typical_p", json!(0.2)),
+                ("mirostat", json!(2)),
+                ("no_repeat_ngram_size", json!(2)),
+                ("bad_words", json!(["7"])),
+                ("guided_choice", json!(["a"])),
+                ("chat_template_kwargs", json!({"x": 1})),
+                ("xtc_probability", json!(0.5)),
+                ("echo", json!(true)),
+                ("suffix", json!("x")),
+                ("temprature", json!(0.5)),
+                ("max_length", json!(7)),
+            ] {
+                let refusal = parse(endpoint, json!({ name: value })).unwrap_err();
+                assert_eq!(refusal.param.as_deref(), Some(name));
+                assert!(refusal.message.starts_with(&format!("{name} is not ")), "{refusal}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_of_the_other_endpoint_is_unknown() {
+        assert!(parse(Endpoint::Chat, json!({"prompt": "x"})).is_err());
+        assert!(parse(Endpoint::Completions, json!({"messages": []})).is_err());
+        assert!(parse(Endpoint::Completions, json!({"top_logprobs": 2})).is_err());
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in [json!(null), json!([1]), json!("x")] {
+            assert!(Request::parse(Endpoint::Chat, &body).unwrap_err().message.contains("it must be an object"));
+        }
+    }
+}

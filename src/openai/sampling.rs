@@ -1,0 +1,281 @@
+//! How a request wants tokens chosen.
+
+use super::completions::of_this_model;
+use super::fields::{Fields, count, count_or_all, id, items, number, whole};
+use super::refusal::{Place, Refusal};
+use crate::error::Error;
+use crate::runtime::{Checkpoint, Sampling, SamplingDefaults};
+use serde_json::Value;
+
+/// The settings of a request, each of which may be missing.
+#[derive(Debug, PartialEq)]
+pub(super) struct Settings {
+    defaults: SamplingDefaults,
+    pub(super) seed: Option<u64>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    repeat_last_n: Option<usize>,
+    logit_bias: Vec<Bias>,
+    ignore_eos: bool,
+}
+
+#[derive(Debug, PartialEq)]
+struct Bias {
+    id: u32,
+    bias: f32,
+    place: Place,
+}
+
+impl Settings {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
+        let top_k = fields.read("top_k", "a whole number, or -1 for all", count_or_all)?;
+        let last_n = fields.read("repeat_last_n", "a whole number, or -1 for as many as can be", count_or_all)?;
+        let repeat = ["repeat_penalty", "repetition_penalty"];
+        let settings = Settings {
+            defaults: SamplingDefaults {
+                temperature: fields.read("temperature", "a number", number)?,
+                top_k: top_k.map(|k| k.map_or(0, |k| u32::try_from(k).unwrap_or(u32::MAX))),
+                top_p: fields.read("top_p", "a number", number)?,
+                min_p: fields.read("min_p", "a number", number)?,
+                repeat_penalty: fields.read_any(&repeat, "a number", number)?,
+                max_tokens: None,
+            },
+            seed: fields.read("seed", "a whole number, or -1 for none of its own", seed)?.flatten(),
+            presence_penalty: fields.read("presence_penalty", "a number", number)?,
+            frequency_penalty: fields.read("frequency_penalty", "a number", number)?,
+            repeat_last_n: match last_n {
+                Some(n) => Some(n.unwrap_or(Sampling::MOST_RECENT)),
+                // Under vLLM's name, which is transformers' too, it looks at all tokens.
+                None => fields.has(repeat[1]).then_some(Sampling::MOST_RECENT),
+            },
+            logit_bias: read_biases(fields)?,
+            ignore_eos: fields.read("ignore_eos", "true or false", Value::as_bool)?.unwrap_or(false),
+        };
+        // What the model has no say in.
+        let plain = Sampling { logit_bias: vec![], ..settings.over(&SamplingDefaults::default(), 0) };
+        match plain.rules(usize::MAX) {
+            Err(Error::BadSetting { name, value, problem }) => {
+                let name = repeat.into_iter().find(|other| name == repeat[0] && fields.has(other)).unwrap_or(name);
+                Err(Place::root().field(name).refuse(format_args!("is {value}: {problem}")))
+            }
+            _ => Ok(settings),
+        }
+    }
+
+    /// Refuses biases of tokens that the model does not have.
+    pub(super) fn fits(&self, vocab: usize) -> Result<(), Refusal> {
+        match self.logit_bias.iter().find(|bias| bias.id as usize >= vocab) {
+            Some(bias) => Err(bias.place.refuse(format_args!("is of no token: it must be {}", of_this_model(vocab)))),
+            None => Ok(()),
+        }
+    }
+
+    /// The request's settings over the model's over llama.cpp's.
+    pub(super) fn sampling(&self, checkpoint: &Checkpoint, seed: u64) -> Sampling {
+        let mut sampling = self.over(checkpoint.defaults(), seed);
+        if self.ignore_eos {
+            sampling.logit_bias.retain(|(id, _)| !checkpoint.eos().contains(id));
+            sampling.logit_bias.extend(checkpoint.eos().iter().map(|id| (*id, f32::NEG_INFINITY)));
+        }
+        sampling
+    }
+
+    fn over(&self, model: &SamplingDefaults, seed: u64) -> Sampling {
+        let below = self.defaults.over(model, seed);
+        Sampling {
+            presence_penalty: self.presence_penalty.unwrap_or(below.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(below.frequency_penalty),
+            repeat_last_n: self.repeat_last_n.unwrap_or(below.repeat_last_n),
+            logit_bias: self.logit_bias.iter().map(|bias| (bias.id, bias.bias)).collect(),
+            ..below
+        }
+    }
+}
+
+/// Any whole number; -1 is as if there were none. Negative ones stand for what their bits are.
+fn seed(value: &Value) -> Option<Option<u64>> {
+    if let Some(seed) = value.as_u64() {
+        return Some(Some(seed));
+    }
+    whole(value).map(|seed| (seed != -1).then_some(seed as u64))
+}
+
+/// `{"15043": -100}`, or as llama.cpp has it `[[15043, -100], [15044, false]]`, where false bans a token.
+fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, Refusal> {
+    let place = fields.place("logit_bias");
+    match fields.get("logit_bias") {
+        None => Ok(vec![]),
+        Some(Value::Object(map)) => {
+            let entry = |(key, value): (&String, &Value)| {
+                let place = place.key(key);
+                let Ok(id) = key.parse() else {
+                    return Err(place.refuse("is of no token: its key must be a token id"));
+                };
+                Ok(Bias { id, bias: read_bias(value, &place)?, place })
+            };
+            map.iter().map(entry).collect()
+        }
+        Some(Value::Array(list)) => list.iter().enumerate().map(|(i, pair)| read_pair(pair, &place.item(i))).collect(),
+        Some(other) => Err(place.must_be(other, "an object of token ids and numbers")),
+    }
+}
+
+fn read_pair(pair: &Value, place: &Place) -> Result<Bias, Refusal> {
+    let pair = pair.as_array().filter(|pair| pair.len() == 2);
+    let pair = pair.ok_or_else(|| place.refuse("is no pair: it must be a token id and a number"))?;
+    let id = id(&pair[0]).ok_or_else(|| place.item(0).must_be(&pair[0], "a token id"))?;
+    Ok(Bias { id, bias: read_bias(&pair[1], &place.item(1))?, place: place.clone() })
+}
+
+fn read_bias(value: &Value, place: &Place) -> Result<f32, Refusal> {
+    if value == &Value::Bool(false) {
+        return Ok(f32::NEG_INFINITY);
+    }
+    number(value).filter(|bias| bias.is_finite()).ok_or_else(|| place.must_be(value, "a number, or false to ban it"))
+}
+
+/// When an answer ends.
+#[derive(Debug, PartialEq)]
+pub(super) struct Limits {
+    /// `None` where the request does not say, `Some(None)` for no limit.
+    pub(super) max_tokens: Option<Option<usize>>,
+    pub(super) stop: Vec<String>,
+    pub(super) stop_ids: Vec<u32>,
+}
+
+impl Limits {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
+        let names = ["max_completion_tokens", "max_tokens", "n_predict"];
+        let place = fields.place("stop");
+        let stop = match fields.get("stop") {
+            None => vec![],
+            Some(Value::String(stop)) => vec![stop.clone()],
+            Some(Value::Array(list)) => items(list, &place, "a text", |stop| stop.as_str().map(str::to_owned))?,
+            Some(other) => return Err(place.must_be(other, "a text or a list of texts")),
+        };
+        let place = fields.place("stop_token_ids");
+        let stop_ids = match fields.read("stop_token_ids", "a list of token ids", Value::as_array)? {
+            Some(list) => items(list, &place, "a token id", id)?,
+            None => vec![],
+        };
+        let what = "a whole number, or -1 for no limit";
+        Ok(Limits { max_tokens: fields.read_any(&names, what, count_or_all)?, stop, stop_ids })
+    }
+}
+
+/// How many answers each prompt gets: from 1 to 128, as at OpenAI.
+pub(super) fn read_answers(fields: &mut Fields<'_>) -> Result<usize, Refusal> {
+    let one_to_128 = |value: &Value| count(value).filter(|n| (1..=128).contains(n));
+    let n = fields.read("n", "a whole number from 1 to 128", one_to_128)?.unwrap_or(1);
+    let best_of = fields.read("best_of", "a whole number", count)?.unwrap_or(n);
+    if best_of != n {
+        let place = fields.place("best_of");
+        return Err(place.must_be(&best_of.into(), &format!("{n}, as n is: answers are not ranked here")));
+    }
+    Ok(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn settings(body: Value) -> Result<Settings, Refusal> {
+        Settings::read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+    }
+
+    #[test]
+    fn settings_mean_what_they_mean_on_the_command_line() {
+        let none = SamplingDefaults::default();
+        let sampling = |body| settings(body).unwrap().over(&none, 0);
+        assert_eq!(sampling(json!({})), none.over(&none, 0));
+        for all in [json!({"top_k": -1}), json!({"top_k": 0}), json!({"top_k": -1.0})] {
+            assert_eq!(sampling(all.clone()).top_k, 0, "{all}");
+        }
+        assert_eq!(sampling(json!({"repeat_last_n": -1})).repeat_last_n, 4096);
+        for (body, last_n) in [
+            (json!({"repetition_penalty": 1.5}), 4096),
+            (json!({"repeat_penalty": 1.5}), 64),
+            (json!({"repetition_penalty": 1.5, "repeat_last_n": 8}), 8),
+        ] {
+            let sampling = sampling(body);
+            assert_eq!((sampling.repeat_penalty, sampling.repeat_last_n), (1.5, last_n));
+        }
+        let seed = |seed: Value| settings(json!({ "seed": seed })).unwrap().seed;
+        assert_eq!([seed(json!(-1)), seed(json!(null)), seed(json!(8.0))], [None, None, Some(8)]);
+        assert_eq!([seed(json!(u64::MAX)), seed(json!(-2))], [Some(u64::MAX), Some(u64::MAX - 1)]);
+        let bias = [(12, -100.0), (7, f32::NEG_INFINITY)];
+        for form in [json!({"12": -100, "7": false}), json!([[12, -100], [7.0, false]])] {
+            assert_eq!(sampling(json!({ "logit_bias": form })).logit_bias, bias);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_setting_is_named_by_its_place() {
+        for (body, said) in [
+            (json!({"temperature": "hot"}), "temperature is \"hot\": it must be a number"),
+            (json!({"temperature": -1}), "temperature is -1: it must be 0"),
+            (json!({"top_p": 7}), "top_p is 7: it must be from 0 to 1"),
+            (json!({"repetition_penalty": 0}), "repetition_penalty is 0: it must be above 0"),
+            (json!({"repetition_penalty": 1.5, "repeat_penalty": 1.6}), "repetition_penalty and repeat_penalty say"),
+            (json!({"top_k": -2}), "top_k is -2"),
+            (json!({"top_k": 1.5}), "top_k is 1.5"),
+            (json!({"seed": 0.5}), "seed is 0.5"),
+            (json!({"logit_bias": {"12a": 1}}), "logit_bias[\"12a\"] is of no token"),
+            (json!({"logit_bias": {"12": "x"}}), "logit_bias[\"12\"] is \"x\""),
+            (json!({"logit_bias": [[12, 1], [13]]}), "logit_bias[1] is no pair"),
+            (json!({"logit_bias": [[12, 1], ["a", 1]]}), "logit_bias[1][0] is \"a\""),
+            (json!({"ignore_eos": 1}), "ignore_eos is 1: it must be true or false"),
+        ] {
+            let refusal = settings(body).unwrap_err();
+            assert!(refusal.message.starts_with(said), "{refusal}");
+        }
+        let far = settings(json!({"logit_bias": {"999": 1}})).unwrap();
+        assert_eq!(far.fits(1000), Ok(()));
+        assert!(far.fits(288).unwrap_err().message.starts_with("logit_bias[\"999\"] is of no token"));
+    }
+
+    #[test]
+    fn limits_are_read_by_any_of_their_names() {
+        let limits = |body: Value| Limits::read(&mut Fields::new(body.as_object().unwrap(), Place::root()));
+        for (body, expected) in [
+            (json!({}), None),
+            (json!({"max_tokens": null}), None),
+            (json!({"max_tokens": 8.0}), Some(Some(8))),
+            (json!({"n_predict": -1}), Some(None)),
+            (json!({"max_completion_tokens": 2, "max_tokens": 2}), Some(Some(2))),
+        ] {
+            assert_eq!(limits(body).unwrap().max_tokens, expected);
+        }
+        assert_eq!(limits(json!({"stop": ["a", "b"], "stop_token_ids": [8.0]})).unwrap().stop_ids, [8]);
+        for (body, said) in [
+            (json!({"max_tokens": -2}), "max_tokens is -2"),
+            (json!({"max_tokens": 1, "n_predict": 2}), "n_predict and max_tokens say"),
+            (json!({"stop": ["a", "b", 7]}), "stop[2] is 7"),
+            (json!({"stop": {"a": 1}}), "stop is an object"),
+            (json!({"stop_token_ids": [1, "b"]}), "stop_token_ids[1] is \"b\""),
+        ] {
+            let refusal = limits(body).unwrap_err();
+            assert!(refusal.message.starts_with(said), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn one_answer_or_several_but_no_contest() {
+        let answers = |body: Value| read_answers(&mut Fields::new(body.as_object().unwrap(), Place::root()));
+        for (body, expected) in [
+            (json!({}), 1),
+            (json!({"n": 1, "best_of": 1}), 1),
+            (json!({"best_of": 1.0}), 1),
+            (json!({"n": 3}), 3),
+            (json!({"n": 3, "best_of": 3}), 3),
+        ] {
+            assert_eq!(answers(body), Ok(expected));
+        }
+        for body in
+            [json!({"n": 0}), json!({"n": -1}), json!({"n": 129}), json!({"best_of": 2}), json!({"n": 2, "best_of": 1})]
+        {
+            assert!(answers(body.clone()).is_err(), "{body}");
+        }
+    }
+}

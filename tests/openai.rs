@@ -1,0 +1,259 @@
+//! Requests in OpenAI's form, answered by a session: what each setting does to an answer, and what a response says of it.
+
+mod common;
+
+use common::{gpu, no_gpu, shipped};
+use peregrine::openai::{Answered, Endpoint, Request, Unsaid};
+use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, StateBudget};
+use peregrine::text::Specials;
+use serde_json::{Value, json};
+
+const PROMPT: &str = "Once upon a time";
+const UNSAID: Unsaid = Unsaid { max_tokens: None, seed: 5 };
+
+fn engine() -> Engine {
+    let options = EngineOptions { slots: 1, ..Default::default() };
+    Engine::load(&gpu(), Checkpoint::open(shipped("tiny-chat")).unwrap(), options, &mut |_| {}).unwrap()
+}
+
+fn answer(engine: &Engine, endpoint: Endpoint, body: &Value) -> Answered {
+    let request = Request::parse(endpoint, body).unwrap_or_else(|refusal| panic!("{refusal}"));
+    request.fits(engine.checkpoint()).unwrap();
+    request.answer(&mut engine.session(Sampling::GREEDY).unwrap(), UNSAID).unwrap()
+}
+
+/// The continuation of a prompt, of 24 tokens where `more` does not say.
+fn story(engine: &Engine, more: Value) -> Answered {
+    let mut body = json!({"prompt": PROMPT});
+    if more.get("n_predict").is_none() {
+        body["max_tokens"] = json!(24);
+    }
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    answer(engine, Endpoint::Completions, &body)
+}
+
+fn texts(answered: &Answered) -> Vec<&str> {
+    answered.choices.iter().map(|choice| choice.text.as_str()).collect()
+}
+
+#[test]
+fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_once() {
+    if no_gpu("of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_once") {
+        return;
+    }
+    let engine = engine();
+    let sampled = |n: usize, seed: u64| json!({"n": n, "seed": seed, "temperature": 1.1, "repeat_penalty": 1.2});
+    let alone: Vec<Answered> = (7..10).map(|seed| story(&engine, sampled(1, seed))).collect();
+    let before = engine.counts().fed;
+    let together = story(&engine, sampled(3, 7));
+    let prompt = alone[0].prompt_tokens;
+    assert_eq!(engine.counts().fed - before, prompt, "the prompt was read once");
+    assert_eq!(texts(&together), alone.iter().flat_map(texts).collect::<Vec<_>>());
+    assert_ne!(together.choices[0].text, together.choices[1].text);
+    assert_eq!(together.prompt_tokens, prompt);
+    assert_eq!(together.completion_tokens, alone.iter().map(|answered| answered.completion_tokens).sum::<u64>());
+    // Of several prompts each has its own, in order.
+    let body = json!({"prompt": [PROMPT, "The cat"], "n": 2, "seed": 7, "temperature": 1.1, "repeat_penalty": 1.2, "max_tokens": 24});
+    let several = answer(&engine, Endpoint::Completions, &body);
+    assert_eq!(texts(&several)[..2], texts(&together)[..2]);
+    let body = several.body(Endpoint::Completions, engine.checkpoint(), (3, 0)).unwrap();
+    let indexes: Vec<&Value> = body["choices"].as_array().unwrap().iter().map(|choice| &choice["index"]).collect();
+    assert_eq!(indexes, [&json!(0), &json!(1), &json!(2), &json!(3)]);
+    assert_eq!(body["usage"]["total_tokens"], several.prompt_tokens + several.completion_tokens);
+    // Without a seed of its own a request has the one that it is given, also where it says -1.
+    let seed = |seed: Value| story(&engine, json!({"seed": seed, "temperature": 1.1}));
+    assert_eq!(seed(json!(-1)), seed(json!(5)));
+    assert_eq!(seed(json!(null)), seed(json!(5.0)));
+    assert_ne!(seed(json!(-1)), seed(json!(6)));
+}
+
+#[test]
+fn where_no_state_is_kept_the_prompt_is_read_for_each_answer() {
+    if no_gpu("where_no_state_is_kept_the_prompt_is_read_for_each_answer") {
+        return;
+    }
+    let engine = engine();
+    let sampled = json!({"n": 3, "seed": 7, "temperature": 1.1, "repeat_penalty": 1.2});
+    let kept = story(&engine, sampled.clone());
+    engine.set_state_budget(StateBudget { device: 0, host: 0, disk: 0, ..StateBudget::default() }).unwrap();
+    let before = engine.counts().fed;
+    assert_eq!(story(&engine, sampled), kept);
+    assert_eq!(engine.counts().fed - before, 3 * kept.prompt_tokens);
+}
+
+#[test]
+fn a_chat_goes_the_way_of_a_conversation() {
+    if no_gpu("a_chat_goes_the_way_of_a_conversation") {
+        return;
+    }
+    let engine = engine();
+    let messages = json!([
+        {"role": "user", "content": [{"type": "text", "text": "What is "}, {"type": "text", "text": "3 plus 4?"}]},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "c1"}]},
+        {"role": "user", "content": "What is 12 plus 2?"},
+    ]);
+    let body = json!({"messages": messages, "temperature": 0, "n": 2, "max_tokens": 24});
+    let answered = answer(&engine, Endpoint::Chat, &body);
+    let mut session = engine.session(Sampling::GREEDY).unwrap();
+    let plain = ["What is 3 plus 4?", "", "What is 12 plus 2?"];
+    let messages = ["user", "assistant", "user"].iter().zip(plain);
+    let messages = messages.map(|(role, content)| peregrine::text::Message::new(role, content)).collect();
+    let expected: String =
+        session.converse(messages, &AnswerOptions::tokens(24)).unwrap().map(|piece| piece.unwrap()).collect();
+    assert_eq!(texts(&answered), [&expected, &expected]);
+    let body = answered.body(Endpoint::Chat, engine.checkpoint(), (3, 0)).unwrap();
+    assert_eq!(body["choices"][1]["message"], json!({"role": "assistant", "content": expected}));
+    assert_eq!((&body["choices"][0]["logprobs"], &body["object"]), (&Value::Null, &json!("chat.completion")));
+}
+
+#[test]
+fn a_template_that_looks_at_more_than_role_and_content_has_the_rest_refused_by_its_place() {
+    let mut checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
+    let messages = json!([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"id": "c1"}]}]);
+    let request = Request::parse(Endpoint::Chat, &json!({ "messages": messages })).unwrap();
+    assert_eq!(request.fits(&checkpoint), Ok(()));
+    let looks = "{% for m in messages %}{{ m.content }}{% if m.tool_calls %}call{% endif %}{% endfor %}";
+    checkpoint.set_template(peregrine::text::Template::new("looks", looks, "", "").unwrap());
+    let refusal = request.fits(&checkpoint).unwrap_err();
+    assert!(refusal.message.starts_with("messages[1].tool_calls is not supported: "), "{refusal}");
+}
+
+#[test]
+fn settings_of_other_servers_are_followed() {
+    if no_gpu("settings_of_other_servers_are_followed") {
+        return;
+    }
+    let engine = engine();
+    let greedy = |more: Value| {
+        let mut body = json!({"temperature": 0});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        story(&engine, body)
+    };
+    let plain = greedy(json!({}));
+    let text = texts(&plain)[0].to_owned();
+    assert_eq!((plain.completion_tokens, plain.choices[0].finish), (24, Finish::Length));
+    assert_eq!(greedy(json!({"n_predict": 2.0})).completion_tokens, 2);
+    assert_ne!(texts(&greedy(json!({"repetition_penalty": 1.8})))[0], text);
+    assert_eq!(greedy(json!({"repetition_penalty": 1.8})), greedy(json!({"repeat_penalty": 1.8, "repeat_last_n": -1})));
+    // A token that ends the answer, here the fifth of it.
+    let tokenizer = engine.checkpoint().tokenizer().unwrap();
+    let fifth = {
+        let ids = tokenizer.encode(PROMPT, Specials::Parse).unwrap();
+        let mut session = engine.session(Sampling::GREEDY).unwrap();
+        let mut generation = session.generate(&ids, &AnswerOptions::tokens(5)).unwrap();
+        while generation.next_id().unwrap().is_some() {}
+        *generation.ids().last().unwrap()
+    };
+    let cut = greedy(json!({"stop_token_ids": [fifth]}));
+    assert_eq!((cut.completion_tokens, cut.choices[0].finish), (4, Finish::Eos));
+    assert!(text.starts_with(texts(&cut)[0]));
+    // What ends a conversation does not where nothing may end it.
+    let question = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
+    let asked = |ignore: bool| {
+        let body = json!({"messages": question, "temperature": 0, "ignore_eos": ignore, "max_tokens": 24});
+        answer(&engine, Endpoint::Chat, &body).choices.remove(0)
+    };
+    assert_eq!((asked(false).text.as_str(), asked(false).finish), ("12 plus 2 is 14.", Finish::Eos));
+    assert_eq!(asked(true).finish, Finish::Length);
+    // No limit: until the model ends.
+    let body = json!({"messages": question, "temperature": 0, "max_tokens": -1});
+    assert_eq!(answer(&engine, Endpoint::Chat, &body).choices[0].finish, Finish::Eos);
+}
+
+#[test]
+fn log_probabilities_have_the_forms_of_their_endpoints() {
+    if no_gpu("log_probabilities_have_the_forms_of_their_endpoints") {
+        return;
+    }
+    let engine = engine();
+    let tokenizer = engine.checkpoint().tokenizer().unwrap();
+    let ids = tokenizer.encode(PROMPT, Specials::Parse).unwrap();
+    let sampling = Sampling { temperature: 1.3, seed: 7, ..Sampling::GREEDY };
+    // What a session gives token by token.
+    let mut session = engine.session(sampling).unwrap();
+    let mut expected = vec![];
+    let options = AnswerOptions { logprobs: Some(2), ..AnswerOptions::tokens(12) };
+    let mut generation = session.generate(&ids, &options).unwrap();
+    while let Some(id) = generation.next_id().unwrap() {
+        expected.push((id, generation.logprobs().unwrap().clone()));
+    }
+    drop(generation);
+    drop(session);
+    let free = json!({"temperature": 1.3, "top_k": 0, "top_p": 1, "min_p": 0, "seed": 7, "max_tokens": 12});
+    let with = |more: Value| {
+        let mut body = free.clone();
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let answered = story(&engine, with(json!({"logprobs": 2})));
+    let body = answered.body(Endpoint::Completions, engine.checkpoint(), (1, 0)).unwrap();
+    let (text, logprobs) = (body["choices"][0]["text"].as_str().unwrap(), &body["choices"][0]["logprobs"]);
+    let list = |name: &str| logprobs[name].as_array().unwrap_or_else(|| panic!("{name}: {logprobs}")).clone();
+    assert_eq!(list("tokens").len(), 12);
+    for (i, (id, token)) in expected.iter().enumerate() {
+        assert_eq!(list("tokens")[i], tokenizer.decode(&[*id]));
+        assert_eq!(list("token_logprobs")[i], token.chosen);
+        let top = list("top_logprobs")[i].as_object().unwrap().clone();
+        assert_eq!(top[&tokenizer.decode(&[token.top[0].0])], token.top[0].1);
+        assert!(top.contains_key(&tokenizer.decode(&[*id])) && (2..=3).contains(&top.len()), "{top:?}");
+        let at = usize::try_from(list("text_offset")[i].as_u64().unwrap()).unwrap();
+        let rest: String = text.chars().skip(at).collect();
+        assert!(rest.starts_with(&tokenizer.decode(&[*id])), "{i}: {rest:?}");
+    }
+    // None of the others, but the chosen.
+    let none = story(&engine, with(json!({"logprobs": 0})));
+    let body = none.body(Endpoint::Completions, engine.checkpoint(), (1, 0)).unwrap();
+    assert_eq!(body["choices"][0]["logprobs"]["top_logprobs"][0].as_object().unwrap().len(), 1);
+    // A chat's.
+    let messages = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
+    let chat = with(json!({"messages": messages, "logprobs": true, "top_logprobs": 3, "temperature": 0}));
+    let body = answer(&engine, Endpoint::Chat, &chat).body(Endpoint::Chat, engine.checkpoint(), (1, 0)).unwrap();
+    let content = body["choices"][0]["logprobs"]["content"].as_array().unwrap();
+    let joined: Vec<u8> = content
+        .iter()
+        .flat_map(|token| token["bytes"].as_array().unwrap())
+        .map(|byte| u8::try_from(byte.as_u64().unwrap()).unwrap())
+        .collect();
+    assert_eq!(String::from_utf8(joined).unwrap(), body["choices"][0]["message"]["content"].as_str().unwrap());
+    for token in content {
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(top.len(), 3);
+        // Greedy: the chosen is the best.
+        assert_eq!((&top[0]["token"], &top[0]["logprob"]), (&token["token"], &token["logprob"]));
+        assert!(top.windows(2).all(|pair| pair[0]["logprob"].as_f64() >= pair[1]["logprob"].as_f64()), "{token}");
+    }
+}
+
+#[test]
+fn what_a_stop_string_takes_away_has_no_log_probabilities() {
+    if no_gpu("what_a_stop_string_takes_away_has_no_log_probabilities") {
+        return;
+    }
+    let engine = engine();
+    let with = |stop: Value| story(&engine, json!({"temperature": 0, "logprobs": 0, "stop": stop}));
+    let whole = with(json!(null));
+    let cut = with(json!(["xyz", "Ravi"]));
+    let text = texts(&whole)[0].split("Ravi").next().unwrap();
+    assert_eq!((texts(&cut)[0], cut.choices[0].finish), (text, Finish::Stop));
+    let (all, kept) = (whole.choices[0].logprobs.as_ref().unwrap(), cut.choices[0].logprobs.as_ref().unwrap());
+    assert!(!kept.is_empty() && kept.len() < all.len());
+    assert_eq!(kept[..], all[..kept.len()]);
+    assert!(kept.iter().all(|token| token.at < text.len()) && all[kept.len()].at >= text.len(), "{kept:?}");
+    // Held back, but text after all.
+    let held = with(json!([texts(&whole)[0].to_owned() + "!"]));
+    assert_eq!(held.choices[0].logprobs, whole.choices[0].logprobs);
+}
+
+#[test]
+fn what_the_model_does_not_have_is_refused_by_its_place() {
+    let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
+    let far = checkpoint.config().vocab;
+    for (body, said) in [
+        (json!({"prompt": [[1], [2, far]]}), format!("prompt[1][1] is {far}")),
+        (json!({"prompt": "x", "stop_token_ids": [1, far]}), format!("stop_token_ids[1] is {far}")),
+        (json!({"prompt": "x", "logit_bias": {far.to_string(): 1}}), format!("logit_bias[\"{far}\"]")),
+    ] {
+        let refusal = Request::parse(Endpoint::Completions, &body).unwrap().fits(&checkpoint).unwrap_err();
+        assert!(refusal.message.starts_with(&said) && refusal.message.len() < 120, "{refusal}");
+    }
+}

@@ -1,0 +1,45 @@
+//! `setup.sh` where it cannot install anything.
+#![cfg(unix)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Runs it where these programs are all there is; each is a script.
+fn setup(programs: &[(&str, &str)]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, script) in programs {
+        let path = dir.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("setup.sh");
+    Command::new("/bin/sh").arg(script).env_clear().env("PATH", dir.path()).output().unwrap()
+}
+
+#[test]
+fn without_root_and_sudo_it_says_what_to_run() {
+    let bare = [("cargo", ""), ("uname", "echo Linux"), ("id", "echo 1000"), ("apt-get", "echo installed $*")];
+    let output = setup(&bare);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for line in ["missing: gcc libc6-dev", "there is no sudo", "  apt-get update && apt-get install -y gcc libc6-dev"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(output.stdout.is_empty(), "nothing was installed");
+
+    // With sudo, or as root, it installs.
+    let sudo = [&bare[..], &[("sudo", "exec \"$@\""), ("env", "shift; exec \"$@\"")]].concat();
+    let root = [&sudo[..2], &[("id", "echo 0")], &sudo[3..]].concat();
+    for programs in [sudo, root] {
+        let output = setup(&programs);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("installed update"));
+    }
+
+    // What fails says how to do it by hand.
+    let failing = [&bare[..3], &[("apt-get", "exit 1"), ("sudo", "exec \"$@\"")]].concat();
+    let output = setup(&failing);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("by hand, as root: apt-get update"), "{said}");
+}
