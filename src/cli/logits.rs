@@ -1,6 +1,7 @@
 //! `peregrine logits`: what the model makes of given ids, as a safetensors file. It is how anyone holds peregrine against
 //! another runtime.
 
+use super::interrupt::leave_nothing;
 use super::model::{ModelArgs, load_forward};
 use anyhow::{Context, bail};
 use clap::Args;
@@ -30,6 +31,7 @@ pub struct Logits {
 
 impl Logits {
     pub fn run(self) -> anyhow::Result<()> {
+        leave_nothing();
         let ids = self.parse_ids()?;
         let checkpoint = self.model.checkpoint()?;
         let config = checkpoint.config().clone();

@@ -1,5 +1,6 @@
 //! `peregrine quantize`: a checkpoint written anew, its matrices in another format.
 
+use super::interrupt::leave_nothing;
 use super::model::{CheckpointArgs, LoadBar, weight_format};
 use clap::Args;
 use peregrine::format::WeightFormat;
@@ -25,6 +26,7 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(self) -> anyhow::Result<()> {
+        leave_nothing();
         let checkpoint = self.checkpoint.open()?;
         let existing = if self.force { Existing::Replace } else { Existing::Refuse };
         let options = ExportOptions { weights: self.weights, existing };
