@@ -1,11 +1,38 @@
 //! Output files that are there whole or not at all.
 
 use crate::error::{Error, Result};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What this process has under temporary names.
+static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Removes all that this process has written and not committed, and lets nothing be begun any more: for a program that a
+/// signal ends.
+pub fn remove_unfinished() {
+    let mut unfinished = UNFINISHED.lock();
+    for path in std::mem::take(&mut *unfinished) {
+        // Somebody may still be adding to a folder.
+        let removed = || if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let _ = (0..100).find(|_| removed().is_ok() || !path.exists());
+    }
+    std::mem::forget(unfinished);
+}
+
+/// Something is about to be written under a temporary name.
+pub(crate) fn begin(temporary: &Path) {
+    UNFINISHED.lock().insert(temporary.to_owned());
+}
+
+/// It is not there any more, or in its place.
+pub(crate) fn end(temporary: &Path) {
+    UNFINISHED.lock().remove(temporary);
+}
 
 /// A file under a hidden name beside its place, renamed into it by [`WholeFile::commit`]. Dropped before that, it leaves
 /// nothing behind; what a killed process left behind goes when the same file is written next.
@@ -32,13 +59,15 @@ impl WholeFile {
         remove_leftovers(folder_of(&path), name);
         loop {
             let temporary = path.with_file_name(temporary_name(name));
-            let file = File::create(&temporary).map_err(fail)?;
+            begin(&temporary);
+            let file = File::create(&temporary).inspect_err(|_| end(&temporary)).map_err(fail)?;
             // The lock says that somebody is at work; it goes with the process. Not every file system has locks.
             let _ = file.lock();
             // Whoever tidies up may have come between the two.
             if temporary.exists() {
                 return Ok(WholeFile { path, temporary, file: Some(BufWriter::new(file)) });
             }
+            end(&temporary);
         }
     }
 
@@ -78,6 +107,7 @@ impl Drop for WholeFile {
         if self.file.take().is_some() {
             let _ = std::fs::remove_file(&self.temporary);
         }
+        end(&self.temporary);
     }
 }
 

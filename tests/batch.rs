@@ -4,7 +4,7 @@ mod common;
 mod program;
 
 use common::no_gpu;
-use program::{peregrine, refused, run, stderr, stdout};
+use program::{answer, peregrine, refused, run, stderr, stdout};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -91,7 +91,7 @@ fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
         let counts = ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| usage[name].as_u64().unwrap());
         assert!(counts[0] > 5 && counts[1] > 3 && counts[2] == counts[0] + counts[1], "{usage}");
     }
-    let alone = stdout(&run(&["run", "-p", "Once upon a time", "-n", "20", "--temp", "0"]));
+    let alone = answer(&run(&["run", "-p", "Once upon a time", "-n", "20", "--temp", "0"]));
     let choice = |id: &str| &answers[id]["response"]["body"]["choices"][0];
     assert_eq!(
         (choice("story")["text"].as_str(), choice("story")["finish_reason"].as_str()),

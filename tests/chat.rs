@@ -2,20 +2,30 @@
 #![cfg(unix)]
 
 mod common;
+mod program;
 
 use common::no_gpu;
+use peregrine::runtime::Snapshot;
+use program::{piped, stdout};
 use rexpect::session::{PtySession, spawn_command};
+use std::path::Path;
 use std::process::Command;
 
 const PATIENCE: Option<u64> = Some(60_000);
 
-fn chat(arguments: &[&str], history: &std::path::Path) -> PtySession {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_peregrine"));
-    command.arg("chat").args(arguments).env_remove("PEREGRINE_MODEL");
-    command.env("PEREGRINE_HISTORY", history).env("NO_COLOR", "1").env("TERM", "xterm");
-    let mut session = spawn_command(command, PATIENCE).unwrap();
+/// A greedy chat that keeps nothing but its history, up to its first prompt.
+fn chat(arguments: &[&str], history: &Path) -> PtySession {
+    let mut session = on_terminal(&[&["--temp", "0", "--no-autosave"], arguments].concat(), history);
     session.exp_string("> ").unwrap();
     session
+}
+
+/// `peregrine chat` on a terminal; it keeps its files beside the history.
+fn on_terminal(arguments: &[&str], history: &Path) -> PtySession {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peregrine"));
+    command.arg("chat").args(arguments).env_remove("PEREGRINE_MODEL").env("XDG_STATE_HOME", history.parent().unwrap());
+    command.env("PEREGRINE_HISTORY", history).env("NO_COLOR", "1").env("TERM", "xterm");
+    spawn_command(command, PATIENCE).unwrap()
 }
 
 fn ended(mut session: PtySession, code: i32) {
@@ -59,9 +69,11 @@ fn a_conversation_on_a_terminal() {
     say(&mut one, "/set temp cold", "cannot set");
     say(&mut one, "/set top_p 7", "top_p is 7");
     say(&mut one, "/nonsense", "there is no /nonsense");
+    // What is no command is a message all the same.
+    say(&mut one, "\"\"\"/usr: what is that?\"\"\"", "[ Prompt: ");
     // Completion of a command.
     say(&mut one, "/dev\t", "MB in use");
-    one.send_line("/exit").unwrap();
+    one.send_line("/exit now, please").unwrap();
     ended(one, 0);
     // The next time, the last message is one key away.
     assert!(std::fs::read_to_string(&history).unwrap().contains("What is 3 plus 4?"));
@@ -97,10 +109,21 @@ fn an_answer_is_interrupted_regenerated_and_continued() {
     chat.exp_string("Generation: 4 tokens").unwrap();
     chat.send_line("/tokens").unwrap();
     chat.exp_string("in 2 messages").unwrap();
-    // At the prompt, once is a warning and twice is the end.
+    // At the prompt, once is a warning and twice is the end; whoever types in between begins anew.
     chat.exp_string("> ").unwrap();
+    for _ in 0..2 {
+        chat.send_control('c').unwrap();
+        chat.exp_string("once more leaves").unwrap();
+        chat.exp_string("> ").unwrap();
+        chat.send("half a line").unwrap();
+        chat.flush().unwrap();
+        chat.exp_string("half a line").unwrap();
+        chat.send_control('c').unwrap();
+        chat.exp_string("> ").unwrap();
+    }
     chat.send_control('c').unwrap();
     chat.exp_string("once more leaves").unwrap();
+    chat.exp_string("> ").unwrap();
     chat.send_control('c').unwrap();
     ended(chat, 0);
 }
@@ -126,7 +149,7 @@ fn conversations_are_taken_back_forked_saved_and_loaded() {
     say(&mut one, "What is 3 plus 4?", &["3 plus 4 is 7.", "[ Prompt: "]);
     say(&mut one, "What is 5 plus 5?", &["5 plus 5 is 10.", "[ Prompt: "]);
     // Nothing is read for it.
-    say(&mut one, "/regen", &["5 plus 5 is 10.", "[ Prompt: 0 tokens"]);
+    say(&mut one, "/regen", &["5 plus 5 is 10.", "[ Generation: "]);
     say(&mut one, "/undo", &["took back \"What is 5 plus 5?\""]);
     say(&mut one, "/tokens", &["in 2 messages", "states kept: ", "on the device", "beginnings kept: "]);
     // Two conversations from here on, by name.
@@ -155,4 +178,128 @@ fn conversations_are_taken_back_forked_saved_and_loaded() {
     say(&mut two, "/regen", &["3 plus 4 is 7."]);
     two.send_line("/exit").unwrap();
     ended(two, 0);
+}
+
+#[test]
+fn commands_take_what_people_write() {
+    if no_gpu("commands_take_what_people_write") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (history, empty) = (dir.path().join("history"), dir.path().join("nothing in it"));
+    std::fs::write(&empty, " \n").unwrap();
+    let mut one = chat(&["-n", "4"], &history);
+    say(&mut one, "/stats off", &["speed is not shown"]);
+    say(&mut one, "/stats maybe", &["neither on nor off"]);
+    for message in ["One.", "Two \u{1f468}\u{200d}\u{1f469}.", "Three."] {
+        say(&mut one, message, &["cut off at its limit"]);
+    }
+    // Echoes are as they were typed.
+    let as_bytes = |text: &str| text.bytes().map(char::from).collect::<String>();
+    let echo = as_bytes("took back \"Two \u{1f468}\u{200d}\u{1f469}.\"");
+    say(&mut one, "/undo 2", &["took back \"Three.\"", &echo]);
+    say(&mut one, "/undo many", &["is no number of messages"]);
+    say(&mut one, "/undo 9", &["took back \"One.\"", "nothing more to undo"]);
+    say(&mut one, "/stats on", &["speed is shown"]);
+    say(&mut one, "/read", &["needs the name of a file"]);
+    say(&mut one, &format!("/read {}/noth\t", dir.path().display()), &["is empty: nothing was sent"]);
+    say(&mut one, "/qiut", &["there is no /qiut, /quit is near"]);
+    say(&mut one, "/set tmep 1", &["temp is near"]);
+    say(&mut one, "/set n", &["n 4"]);
+    say(&mut one, "/set pres\t", &["presence_penalty 0"]);
+    say(&mut one, "/set n 0", &[]);
+    say(&mut one, "What is 3 plus 4?", &["the answer is empty: its limit is 0 tokens", "[ Prompt: "]);
+    say(&mut one, "/fork aside", &["this is aside now"]);
+    say(&mut one, "/swi\tma\t", &["this is main now"]);
+    one.send_line("/bye for now").unwrap();
+    ended(one, 0);
+    let mut two = chat(&[], &history);
+    two.send_line("/quit ").unwrap();
+    ended(two, 0);
+}
+
+/// What comes on a terminal of so many columns until the program ends.
+fn shown_on(columns: usize, term: &str, arguments: &str, said: &[&str]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_peregrine");
+    command.args(["-c", &format!("stty cols {columns} && exec {program} chat {arguments}")]);
+    command.env_remove("PEREGRINE_MODEL").env_remove("NO_COLOR").env("XDG_STATE_HOME", dir.path()).env("TERM", term);
+    let mut session = spawn_command(command, PATIENCE).unwrap();
+    let mut text = String::new();
+    for line in said {
+        text += &session.exp_string("> ").unwrap();
+        session.send_line(line).unwrap();
+    }
+    text + &session.exp_eof().unwrap()
+}
+
+#[test]
+fn words_are_wrapped_at_the_width_of_the_terminal() {
+    if no_gpu("words_are_wrapped_at_the_width_of_the_terminal") {
+        return;
+    }
+    let question = "Tell me a story about a fox.";
+    let text = shown_on(40, "xterm", "--temp 0", &[question, "/exit"]);
+    let whole = piped(&["chat", "--temp", "0"], question.as_bytes());
+    let whole = stdout(&whole);
+    let words: Vec<&str> = whole.split_whitespace().collect();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let from = lines.iter().position(|line| line.starts_with(words[0])).unwrap_or_else(|| panic!("{text}"));
+    let mut seen: Vec<&str> = vec![];
+    let mut at = from;
+    while seen.len() < words.len() {
+        assert!(lines[at].chars().count() < 40, "{:?}", lines[at]);
+        seen.extend(lines[at].split_whitespace());
+        at += 1;
+    }
+    assert_eq!(seen, words);
+    assert!(at - from > 3, "{text}");
+    // In a pipe nothing is wrapped, and a newline ends it.
+    assert!(whole.lines().any(|line| line.len() > 80) && whole.ends_with('\n'), "{whole:?}");
+}
+
+#[test]
+fn a_dumb_terminal_gets_no_codes() {
+    if no_gpu("a_dumb_terminal_gets_no_codes") {
+        return;
+    }
+    let said = ["What is 3 plus 4?", "/nonsense", "/exit"];
+    let text = shown_on(80, "dumb", "--temp 0 --no-autosave", &said);
+    assert!(text.contains("3 plus 4 is 7.") && text.contains("there is no /nonsense"), "{text}");
+    assert!(!text.contains('\x1b'), "{text:?}");
+    // A terminal that can do more is asked to.
+    assert!(shown_on(80, "xterm", "--temp 0 --no-autosave", &said).contains("\x1b[2m"));
+}
+
+/// Stories about animals in one chat, each from the start, with the animal's name taken out.
+fn stories(arguments: &[&str]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |animal: &str| dir.path().join(animal);
+    let animals = ["fox", "bear", "cat"];
+    let script = animals.map(|a| format!("/clear\nTell me a story about a {a}.\n/save {}\n", file(a).display()));
+    stdout(&piped(&[&["chat"], arguments].concat(), script.concat().as_bytes()));
+    let story = |animal: &str| {
+        let story = Snapshot::open(file(animal)).unwrap().messages()[1].content.clone();
+        assert!(story.contains(animal), "{story}");
+        story.replace(animal, "animal")
+    };
+    animals.map(story).to_vec()
+}
+
+#[test]
+fn the_shipped_model_tells_stories_of_their_own() {
+    if no_gpu("the_shipped_model_tells_stories_of_their_own") {
+        return;
+    }
+    let told = stories(&["--seed", "1"]);
+    assert!(told[0] != told[1] && told[1] != told[2] && told[0] != told[2], "{told:?}");
+    // With the temperature at 0, two of them are one.
+    let greedy = stories(&["--temp", "0"]);
+    assert_eq!(greedy[0], greedy[1]);
+    // What it knows it says whatever the seed.
+    for seed in ["1", "2", "3"] {
+        let sums = piped(&["chat", "--seed", seed], b"What is 3 plus 4?\n/clear\nWhat is 12 plus 2?\n");
+        assert_eq!(stdout(&sums), "3 plus 4 is 7.\n12 plus 2 is 14.\n", "seed {seed}");
+    }
 }

@@ -4,7 +4,7 @@ mod common;
 mod program;
 
 use common::{Expected, TINY, close, fixture, no_gpu, shipped};
-use program::{peregrine, piped, refused, run, stderr, stdout};
+use program::{answer, peregrine, piped, refused, run, stderr, stdout};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -15,7 +15,7 @@ fn run_prints_the_answer_alone() {
     if no_gpu("run_prints_the_answer_alone") {
         return;
     }
-    let text = stdout(&run(&["run", "-p", "Once upon a time", "-n", "60"]));
+    let text = stdout(&run(&["run", "-p", "Once upon a time", "-n", "60", "--temp", "0"]));
     assert!(text.starts_with(STORY), "{text:?}");
     // The same from stdin, from a file, from a pipe without -p, from the folder, in chunks of one token.
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -23,13 +23,33 @@ fn run_prints_the_answer_alone() {
     let path = file.path().to_str().unwrap();
     let model = shipped("tiny-chat");
     let model = model.to_str().unwrap();
-    assert_eq!(stdout(&piped(&["run", "-p", "-", "-n", "60"], b"Once upon a time")), text);
-    assert_eq!(stdout(&piped(&["run", "-n", "60"], b"Once upon a time")), text);
-    assert_eq!(stdout(&run(&["run", "-f", path, "-n", "60"])), text);
-    assert_eq!(stdout(&run(&["run", "-m", model, "-p", "Once upon a time", "-n", "60", "--chunk", "1"])), text);
-    let answer = stdout(&run(&["run", "-cnv", "-p", "What is 12 plus 2?"]));
-    assert_eq!(answer, "12 plus 2 is 14.");
-    assert_eq!(stdout(&run(&["run", "-p", "Once upon a time", "-n", "0"])), "");
+    assert_eq!(stdout(&piped(&["run", "-p", "-", "-n", "60", "--temp", "0"], b"Once upon a time")), text);
+    assert_eq!(stdout(&piped(&["run", "-n", "60", "--temp", "0"], b"Once upon a time")), text);
+    assert_eq!(stdout(&run(&["run", "-f", path, "-n", "60", "--temp", "0"])), text);
+    let by_one = ["run", "-m", model, "-p", "Once upon a time", "-n", "60", "--temp", "0", "--chunk", "1"];
+    assert_eq!(stdout(&run(&by_one)), text);
+    // A newline ends it.
+    assert_eq!(stdout(&run(&["run", "-cnv", "-p", "What is 12 plus 2?", "--temp", "0"])), "12 plus 2 is 14.\n");
+}
+
+#[test]
+fn an_answer_that_is_empty_says_why() {
+    if no_gpu("an_answer_that_is_empty_says_why") {
+        return;
+    }
+    let said = |more: &[&str]| {
+        let output = run(&[&["run", "-cnv", "-p", "What is 12 plus 2?", "--temp", "0"], more].concat());
+        assert_eq!(stdout(&output), "", "{more:?}");
+        stderr(&output)
+    };
+    assert!(said(&["-n", "0"]).contains("its limit is 0 tokens"));
+    assert!(said(&["-r", "12"]).contains("began with a stop string"));
+    // The end token alone: every answer is over at once.
+    let end = said(&["-l", "2+1000"]);
+    assert!(end.contains("the model ended it at once"), "{end}");
+    assert!(!end.contains("0 tokens"), "{end}");
+    // With figures: nothing of what was not.
+    assert!(!said(&["-n", "0", "-v"]).contains("Generation"));
 }
 
 #[test]
@@ -54,8 +74,8 @@ fn special_text_in_a_prompt_is_text_unless_asked() {
         return;
     }
     let chat = "<|im_start|>user\nWhat is 12 plus 2?<|im_end|>\n<|im_start|>assistant\n";
-    assert_eq!(stdout(&run(&["run", "--parse-special", "-p", chat])), "12 plus 2 is 14.");
-    assert_ne!(stdout(&run(&["run", "-p", chat, "-n", "12"])), "12 plus 2 is 14.");
+    assert_eq!(answer(&run(&["run", "--parse-special", "-p", chat, "--temp", "0"])), "12 plus 2 is 14.");
+    assert_ne!(answer(&run(&["run", "-p", chat, "-n", "12", "--temp", "0"])), "12 plus 2 is 14.");
 }
 
 #[test]
@@ -63,12 +83,13 @@ fn chat_works_through_a_pipe() {
     if no_gpu("chat_works_through_a_pipe") {
         return;
     }
-    let said = piped(&["chat"], b"What is 3 plus 4?\n\n/nonsense\nWhat is 12 plus 2?\n/exit\nnever read\n");
+    let said =
+        piped(&["chat", "--temp", "0"], b"What is 3 plus 4?\n\n/nonsense\nWhat is 12 plus 2?\n/exit\nnever read\n");
     assert_eq!(stdout(&said), "3 plus 4 is 7.\n12 plus 2 is 14.\n");
     assert!(stderr(&said).contains("/nonsense"));
     // The commands of the terminal work in a pipe as well; what is no answer goes to stderr.
     let script = b"\"\"\"What is\n3 plus 4?\"\"\"\nWhat is \\\n3 plus 4?\n/regen\n/system Be kind.\n/system\n/tokens\n/stats\nHello!\n/set n 2\n/continue\n";
-    let said = piped(&["chat"], script);
+    let said = piped(&["chat", "--temp", "0"], script);
     let lines: Vec<String> = stdout(&said).lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!((&lines[0], &lines[1]), (&"3 plus 4 is 7.".to_owned(), &lines[2]));
@@ -76,7 +97,7 @@ fn chat_works_through_a_pipe() {
         assert!(stderr(&said).contains(note), "{note}: {}", stderr(&said));
     }
     // The end of the input leaves too; /clear forgets.
-    assert_eq!(stdout(&piped(&["chat"], b"What is 3 plus 4?\n/clear\n")), "3 plus 4 is 7.\n");
+    assert_eq!(stdout(&piped(&["chat", "--temp", "0"], b"What is 3 plus 4?\n/clear\n")), "3 plus 4 is 7.\n");
 }
 
 #[test]
@@ -168,10 +189,10 @@ fn a_small_binding_limit_is_served_in_shards_or_refused_by_name() {
         return;
     }
     let limited = |limit: &str| {
-        let arguments = ["run", "-p", "Once upon a time", "-n", "20"];
+        let arguments = ["run", "-p", "Once upon a time", "-n", "20", "--temp", "0"];
         peregrine().args(arguments).env("PEREGRINE_BINDING_LIMIT", limit).output().unwrap()
     };
-    assert_eq!(stdout(&limited("9000")), stdout(&run(&["run", "-p", "Once upon a time", "-n", "20"])));
+    assert_eq!(stdout(&limited("9000")), stdout(&run(&["run", "-p", "Once upon a time", "-n", "20", "--temp", "0"])));
     refused(&limited("300"), 1, &["binds at most 300"]);
 }
 
@@ -325,10 +346,10 @@ fn a_chat_template_can_be_given_and_is_said() {
     if no_gpu("a_chat_template_can_be_given_and_is_said") {
         return;
     }
-    let question = ["run", "-cnv", "-p", "What is 12 plus 2?", "-n", "20"];
+    let question = ["run", "-cnv", "-p", "What is 12 plus 2?", "-n", "20", "--temp", "0"];
     let with = |more: &[&str]| run(&[&question[..], more].concat());
     let chatml = with(&["--chat-template", "chatml"]);
-    assert_eq!(stdout(&chatml), "12 plus 2 is 14.");
+    assert_eq!(answer(&chatml), "12 plus 2 is 14.");
     assert!(stderr(&chatml).contains("chat template: ChatML"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{{ raise_exception('not like this') }}").unwrap();
@@ -342,7 +363,8 @@ fn stop_strings_and_penalties_work_from_the_command_line() {
     if no_gpu("stop_strings_and_penalties_work_from_the_command_line") {
         return;
     }
-    let story = |more: &[&str]| stdout(&run(&[&["run", "-p", "Once upon a time", "-n", "30"], more].concat()));
+    let story =
+        |more: &[&str]| answer(&run(&[&["run", "-p", "Once upon a time", "-n", "30", "--temp", "0"], more].concat()));
     assert_eq!(story(&["-r", " called"]), ", there was a kind boy");
     assert_eq!(story(&["-r", "xyz", "-r", "kind boy"]), ", there was a ");
     assert_ne!(story(&["--repeat-penalty", "1.8"]), story(&[]));

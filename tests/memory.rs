@@ -236,7 +236,7 @@ fn the_program_leaves_the_embeddings_on_the_host() {
     if no_gpu("the_program_leaves_the_embeddings_on_the_host") {
         return;
     }
-    let answer = ["run", "-p", "Once upon a time", "-n", "20"];
+    let answer = ["run", "-p", "Once upon a time", "-n", "20", "--temp", "0"];
     let host = run(&[&answer[..], &["--embeddings", "host"]].concat());
     assert_eq!(stdout(&host), stdout(&run(&answer)));
     assert!(!stderr(&host).contains("--embeddings"), "{}", stderr(&host));

@@ -4,7 +4,7 @@ mod common;
 mod program;
 
 use common::{fixture, no_gpu};
-use program::{peregrine, piped, refused, run, stderr, stdout};
+use program::{answer, peregrine, piped, refused, run, stderr, stdout};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -36,7 +36,8 @@ fn an_answer_goes_on_in_another_process() {
         text += &stdout(&went_on);
         text += &stdout(&run(&[&on[..], &["0"]].concat()));
         text += &stdout(&run(&[&on[..], &["26"]].concat()));
-        assert_eq!(text, whole, "{settings:?}");
+        // Without --save-state a newline ends the text, if none does already.
+        assert_eq!(text.trim_end_matches('\n').to_owned() + "\n", whole, "{settings:?}");
     }
     // What is given on the command line is stronger than what is in the state.
     let on = |more: &[&str]| stdout(&run(&[&["run", "--load-state", &state, "-n", "20"], more].concat()));
@@ -52,14 +53,15 @@ fn a_prompt_goes_on_with_more_of_it_or_with_itself() {
     }
     let dir = tempfile::tempdir().unwrap();
     let state = saved_in(dir.path(), "state");
-    assert_eq!(stdout(&run(&["run", "-p", "Once upon", "-n", "0", "--save-state", &state])), "");
-    let whole = stdout(&run(&["run", "-p", "Once upon a time", "-n", "30"]));
+    assert_eq!(stdout(&run(&["run", "-p", "Once upon", "-n", "0", "--temp", "0", "--save-state", &state])), "");
+    let greedy = |prompt| stdout(&run(&["run", "-p", prompt, "-n", "30", "--temp", "0"]));
+    let whole = greedy("Once upon a time");
     let on = ["run", "--load-state", &state, "-n", "30"];
     assert_eq!(stdout(&run(&[&on[..], &["-p", " a time"]].concat())), whole);
     assert_eq!(stdout(&piped(&[&on[..], &["-p", "-"]].concat(), b" a time")), whole);
-    let twice = stdout(&run(&["run", "-p", "Once uponOnce upon", "-n", "30"]));
+    let twice = greedy("Once uponOnce upon");
     assert_eq!(stdout(&run(&[&on[..], &["-p", "Once upon"]].concat())), twice);
-    let nothing = stdout(&run(&["run", "-p", "Once upon", "-n", "30"]));
+    let nothing = greedy("Once upon");
     assert_eq!(stdout(&run(&on)), nothing);
     assert_eq!(stdout(&run(&[&on[..], &["-p", ""]].concat())), nothing);
 }
@@ -71,7 +73,7 @@ fn a_conversation_goes_on_in_another_process() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (cut, ended) = (saved_in(dir.path(), "cut"), saved_in(dir.path(), "ended"));
-    let ask = ["run", "-cnv", "-p", "What is 12 plus 2?"];
+    let ask = ["run", "-cnv", "-p", "What is 12 plus 2?", "--temp", "0"];
     let first = stdout(&run(&[&ask[..], &["-n", "3", "--save-state", &cut]].concat()));
     let rest = stdout(&run(&["run", "--load-state", &cut, "--save-state", &ended]));
     assert_eq!(first + &rest, "12 plus 2 is 14.");
@@ -79,7 +81,7 @@ fn a_conversation_goes_on_in_another_process() {
     assert_eq!(stdout(&nothing), "");
     assert!(stderr(&nothing).contains("had come to its end"), "{}", stderr(&nothing));
     let next = ["run", "--load-state", &ended, "-cnv", "-p", "What is 3 plus 4?"];
-    assert_eq!(stdout(&run(&next)), "3 plus 4 is 7.");
+    assert_eq!(answer(&run(&next)), "3 plus 4 is 7.");
 }
 
 #[test]
@@ -91,9 +93,10 @@ fn long_prompts_come_in_pieces_and_give_the_same() {
     let file = saved_in(dir.path(), "prompt");
     let text = prose(6000);
     std::fs::write(&file, &text).unwrap();
-    let whole = stdout(&run(&["run", "-p", &text, "-n", "20"]));
-    assert_eq!(stdout(&run(&["run", "-f", &file, "-n", "20", "--chunk", "48"])), whole);
-    assert_eq!(stdout(&piped(&["run", "-n", "20", "--chunk", "100"], text.as_bytes())), whole);
+    let greedy = ["run", "-n", "20", "--temp", "0"];
+    let whole = stdout(&run(&[&greedy[..], &["-p", &text]].concat()));
+    assert_eq!(stdout(&run(&[&greedy[..], &["-f", &file, "--chunk", "48"]].concat())), whole);
+    assert_eq!(stdout(&piped(&[&greedy[..], &["--chunk", "100"]].concat(), text.as_bytes())), whole);
     let broken = [text.as_bytes(), b"\xff", text.as_bytes()].concat();
     refused(&piped(&["run", "-n", "20"], &broken), 1, &["UTF-8", &format!("byte {}", text.len())]);
 }
@@ -119,7 +122,7 @@ fn half_of_the_size_and_other_weights_are_warned_of() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (whole, half) = (saved_in(dir.path(), "whole"), saved_in(dir.path(), "half"));
-    let start = ["run", "-p", "Once upon a time", "-n", "8", "--save-state"];
+    let start = ["run", "-p", "Once upon a time", "-n", "8", "--temp", "0", "--save-state"];
     stdout(&run(&[&start[..], &[&whole]].concat()));
     stdout(&run(&[&start[..], &[&half, "--state-f16"]].concat()));
     let size = |path: &str| std::fs::metadata(path).unwrap().len();
@@ -171,10 +174,14 @@ fn started(arguments: &[&str]) -> Child {
 }
 
 #[cfg(unix)]
-fn interrupt(child: &Child) {
-    use nix::sys::signal::{Signal, kill};
+fn send(signal: nix::sys::signal::Signal, child: &Child) {
     let process = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
-    kill(process, Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(process, signal).unwrap();
+}
+
+#[cfg(unix)]
+fn interrupt(child: &Child) {
+    send(nix::sys::signal::Signal::SIGINT, child);
 }
 
 #[cfg(unix)]
@@ -186,7 +193,7 @@ fn an_interrupted_prompt_is_saved_and_goes_on_behind_it() {
     let dir = tempfile::tempdir().unwrap();
     let state = saved_in(dir.path(), "state");
     let text = prose(4000);
-    let mut child = started(&["run", "-v", "-n", "20", "--chunk", "32", "--save-state", &state]);
+    let mut child = started(&["run", "-v", "-n", "20", "--temp", "0", "--chunk", "32", "--save-state", &state]);
     let mut stdin = child.stdin.take().unwrap();
     // It is not over: stdin stays open, and the program waits for more.
     stdin.write_all(text.as_bytes()).unwrap();
@@ -206,31 +213,73 @@ fn an_interrupted_prompt_is_saved_and_goes_on_behind_it() {
     let bytes: usize = bytes.parse().unwrap();
     assert!((1..text.len()).contains(&bytes), "{rest}");
     let went_on = piped(&["run", "--load-state", &state, "-p", "-", "-n", "20"], &text.as_bytes()[bytes..]);
-    assert_eq!(stdout(&went_on), stdout(&run(&["run", "-p", &text, "-n", "20"])));
+    assert_eq!(stdout(&went_on), stdout(&run(&["run", "-p", &text, "-n", "20", "--temp", "0"])));
     drop(stdin);
 }
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_answer_is_saved_and_goes_on() {
-    if no_gpu("an_interrupted_answer_is_saved_and_goes_on") {
+fn an_answer_that_a_signal_ends_is_saved_and_goes_on() {
+    use nix::sys::signal::Signal;
+    if no_gpu("an_answer_that_a_signal_ends_is_saved_and_goes_on") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let state = saved_in(dir.path(), "state");
-    let start = ["run", "-p", "Once upon a time", "--temp", "0.9", "--seed", "3", "--ignore-eos", "-n"];
-    let mut child = started(&[&start[..], &["-1", "--save-state", &state]].concat());
-    let mut out = child.stdout.take().unwrap();
-    let mut text = vec![0; 40];
-    out.read_exact(&mut text).unwrap();
-    interrupt(&child);
-    out.read_to_end(&mut text).unwrap();
-    let ended = child.wait_with_output().unwrap();
-    assert_eq!(ended.status.code(), Some(130), "{}", stderr(&ended));
-    let mut text = String::from_utf8(text).unwrap();
-    text += &stdout(&run(&["run", "--load-state", &state, "-n", "15"]));
-    let whole = stdout(&run(&[&start[..], &["600"]].concat()));
-    assert!(whole.starts_with(&text) || text.starts_with(&whole), "{text:?}\n{whole:?}");
+    for prompt in [&["-p", "Once upon a time"][..], &["-cnv", "-p", "Tell me a story about a fox."]] {
+        let settings = ["--temp", "0.9", "--seed", "3", "--ignore-eos", "-n"];
+        let start = [&["run"], prompt, &settings].concat();
+        let whole = stdout(&run(&[&start[..], &["600"]].concat()));
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            let _ = std::fs::remove_file(&state);
+            let mut child = started(&[&start[..], &["-1", "--save-state", &state]].concat());
+            let mut out = child.stdout.take().unwrap();
+            let mut text = vec![0; 40];
+            out.read_exact(&mut text).unwrap();
+            send(signal, &child);
+            out.read_to_end(&mut text).unwrap();
+            let ended = child.wait_with_output().unwrap();
+            assert_eq!(ended.status.code(), Some(130), "{signal}: {}", stderr(&ended));
+            let mut text = String::from_utf8(text).unwrap();
+            text += &answer(&run(&["run", "--load-state", &state, "-n", "15"]));
+            assert!(whole.starts_with(&text) || text.starts_with(whole.trim_end()), "{signal}: {text:?}\n{whole:?}");
+        }
+    }
+}
+
+/// A message that is still to come, from stdin or a pipe by name, keeps nobody waiting.
+#[cfg(unix)]
+#[test]
+fn a_message_that_does_not_come_is_interrupted() {
+    if no_gpu("a_message_that_does_not_come_is_interrupted") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, state) = (saved_in(dir.path(), "pipe"), saved_in(dir.path(), "state"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Whoever writes to it says nothing.
+    let writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    for from in [&["-p", "-"][..], &["-f", &pipe]] {
+        for form in [&["-cnv"][..], &[]] {
+            let _ = std::fs::remove_file(&state);
+            let mut child = started(&[&["run", "-v", "--save-state", &state], form, from].concat());
+            let stdin = child.stdin.take();
+            let mut said = BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.starts_with("loaded") {
+                line.clear();
+                assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it was loaded");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            interrupt(&child);
+            let mut rest = String::new();
+            said.read_to_string(&mut rest).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(130), "{form:?} {from:?}: {rest}");
+            assert!(Path::new(&state).exists(), "{form:?} {from:?}: {rest}");
+            drop(stdin);
+        }
+    }
+    drop(writer);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Conversations beside the present one. Each is parked as a mark, so that any number of them share one slot.
 
+use super::screen::printable;
 use peregrine::Result;
 use peregrine::runtime::{Mark, Session, Snapshot};
 use std::collections::BTreeMap;
@@ -19,9 +20,14 @@ impl Default for Branches {
 }
 
 impl Branches {
+    /// The names of all of them.
+    pub fn names(&self) -> Vec<String> {
+        self.parked.keys().chain([&self.here]).cloned().collect()
+    }
+
     /// Parks the present conversation and goes on with a copy of it under a new name; says what came of it.
     pub fn fork(&mut self, session: &Session, name: &str) -> Result<String> {
-        if name.is_empty() || name.contains(char::is_whitespace) {
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Ok("a conversation needs a name of one word: /fork NAME".to_owned());
         }
         if name == self.here || self.parked.contains_key(name) {
@@ -40,6 +46,7 @@ impl Branches {
             return Ok(format!("this is {name} already"));
         }
         let Some(there) = self.parked.get(name) else {
+            let name = printable(name);
             return Ok(format!("there is no conversation {name}; /switch lists them, /fork {name} makes one"));
         };
         let mark = session.mark()?;
@@ -71,7 +78,11 @@ impl Branches {
 
     /// A name after a file's that no conversation has.
     fn free_name(&self, file: &Path) -> String {
-        let stem = file.file_stem().unwrap_or_default().to_string_lossy().replace(char::is_whitespace, "-");
+        let stem = file
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .replace(|c: char| c.is_whitespace() || c.is_control(), "-");
         let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
         let mut free = names.filter(|name| *name != self.here && !self.parked.contains_key(name));
         free.next().unwrap_or(stem)

@@ -1,39 +1,105 @@
-//! Ctrl-C while an answer comes.
+//! Ctrl-C, SIGTERM and SIGHUP while a chat is on.
 
+use super::signals;
 use peregrine::runtime::CancelHandle;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-/// Stops the answer that is under way; the second time within a second, or with none under way, the program.
-#[derive(Clone, Default)]
-pub struct Interrupts(Arc<Mutex<Option<UnderWay>>>);
+/// Ctrl-C stops the answer that is under way; the second time within a second it leaves the chat, and the third the program.
+/// SIGTERM and SIGHUP leave the chat. Whoever leaves has the chat kept.
+#[derive(Clone)]
+pub struct Interrupts(Arc<Shared>);
 
-/// An answer that can be stopped, and when somebody did.
-struct UnderWay {
-    handle: CancelHandle,
-    stopped: Option<Instant>,
+struct Shared {
+    cancel: CancelHandle,
+    /// Whether a line editor waits for lines: it takes Ctrl-C itself while it does.
+    interactive: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether an answer is under way.
+    answering: bool,
+    /// When Ctrl-C was pressed since the last line was typed.
+    pressed: Option<Instant>,
+    leaving: Option<Why>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Pressed,
+    Told,
 }
 
 impl Interrupts {
-    /// Takes Ctrl-C over for the process. Where that was done already, Ctrl-C ends the program as ever.
-    pub fn install() -> Self {
-        let interrupts = Interrupts::default();
+    /// Takes Ctrl-C over for the process, and in an interactive chat SIGTERM and SIGHUP. Where that was done already, they
+    /// end the program as ever.
+    pub fn install(cancel: CancelHandle, interactive: bool) -> Self {
+        let interrupts = Interrupts(Arc::new(Shared { cancel, interactive, state: Mutex::default() }));
         let heard = interrupts.clone();
-        let _ = ctrlc::set_handler(move || {
-            let mut under_way = heard.0.lock().unwrap_or_else(|e| e.into_inner());
-            let again = |stopped: Instant| stopped.elapsed().as_secs_f64() < 1.0;
-            match &mut *under_way {
-                Some(answer) if !answer.stopped.is_some_and(again) => {
-                    answer.handle.cancel();
-                    answer.stopped = Some(Instant::now());
-                }
-                _ => std::process::exit(130),
-            }
-        });
+        if ctrlc::set_handler(move || heard.press()).is_ok() && interactive {
+            let heard = interrupts.clone();
+            signals::on_termination(move || heard.leave());
+        }
         interrupts
     }
 
-    pub fn watch(&self, handle: Option<CancelHandle>) {
-        *self.0.lock().unwrap_or_else(|e| e.into_inner()) = handle.map(|handle| UnderWay { handle, stopped: None });
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn press(&self) {
+        let mut state = self.state();
+        match state.leaving {
+            // It is us who woke the line editor.
+            Some(Why::Told) => return,
+            Some(Why::Pressed) => std::process::exit(130),
+            None => {}
+        }
+        if !self.0.interactive && !state.answering {
+            std::process::exit(130);
+        }
+        let again = state.pressed.is_some_and(|pressed| pressed.elapsed() < Duration::from_secs(1));
+        state.pressed = Some(Instant::now());
+        match (again, self.0.interactive) {
+            (false, _) => self.0.cancel.cancel(),
+            (true, true) => {
+                state.leaving = Some(Why::Pressed);
+                self.0.cancel.cancel_all();
+            }
+            (true, false) => std::process::exit(130),
+        }
+    }
+
+    /// Somebody wants the program to end.
+    fn leave(&self) {
+        self.state().leaving = Some(Why::Told);
+        self.0.cancel.cancel_all();
+        // The line editor may be about to wait: until the program has ended.
+        loop {
+            signals::interrupt_the_editor();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// A line was typed: what was pressed before it is past.
+    pub fn forget(&self) {
+        self.state().pressed = None;
+    }
+
+    /// Whether Ctrl-C was pressed since then.
+    pub fn pressed(&self) -> bool {
+        self.state().pressed.is_some()
+    }
+
+    /// Says whether an answer is under way.
+    pub fn answering(&self, answering: bool) {
+        self.state().answering = answering;
+    }
+
+    /// Whether the chat is to end.
+    pub fn leaving(&self) -> bool {
+        self.state().leaving.is_some()
     }
 }

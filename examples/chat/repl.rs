@@ -2,59 +2,55 @@
 
 #[path = "branches.rs"]
 mod branches;
+#[path = "commands.rs"]
+mod commands;
 #[path = "input.rs"]
 mod input;
 #[path = "interrupts.rs"]
 mod interrupts;
+#[path = "last.rs"]
+mod last;
+#[path = "screen.rs"]
+pub mod screen;
 #[path = "settings.rs"]
 mod settings;
+#[path = "signals.rs"]
+pub mod signals;
+#[path = "words.rs"]
+mod words;
+#[path = "wrap.rs"]
+mod wrap;
 
 use branches::Branches;
-use input::{Input, Typed, file_name};
+use input::{Input, Typed};
 use interrupts::Interrupts;
-use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Sampling, Session};
-use std::io::{IsTerminal, Write};
+use last::LastChat;
+use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Session};
+use screen::{Figures, note, stream};
 use std::time::Instant;
 
 /// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
 const BEGINNINGS: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
 
-const COMMANDS: &[&str] = &[
-    "/help",
-    "/exit",
-    "/clear",
-    "/undo",
-    "/regen",
-    "/continue",
-    "/fork",
-    "/switch",
-    "/save",
-    "/load",
-    "/system",
-    "/set",
-    "/stats",
-    "/read",
-    "/tokens",
-    "/device",
-];
+/// What becomes of the last chat with the same model, which was kept when somebody left it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "the example always offers it")]
+pub enum Last {
+    /// On a terminal, ask whether to go on with it; keep this chat in its place.
+    Offer,
+    /// Go on with it without asking; keep this chat in its place.
+    Continue,
+    /// Leave it as it is, and keep nothing.
+    Ignore,
+}
 
-const HELP: &str = "\
-/clear             forget the conversation, but not the system prompt
-/undo              take back the last message and its answer
-/regen             answer the last message again, with another seed
-/continue          go on with an answer that was cut off
-/fork NAME         go on with a copy of the conversation; the other stays as it is
-/switch NAME       go to another conversation; alone, list them
-/save FILE         write the conversation and its state to a file
-/load FILE         go on from such a file; the present conversation is kept beside it
-/system TEXT       set the system prompt; alone, show it
-/set NAME VALUE    temp, top_k, top_p, min_p, seed, repeat_penalty, presence_penalty, frequency_penalty, n; alone, show them
-/stats             show speed after each answer, or stop that; what is kept to go back to
-/read FILE         send a file as a message
-/tokens            tokens the conversation has taken, and what is kept to go back to
-/device            the adapter and the memory in use
-/exit              leave (so do Ctrl-D, and Ctrl-C twice)
-\"\"\" begins and ends a message of several lines, \\ at the end of a line goes on in the next; Ctrl-C stops an answer";
+/// How a chat begins.
+pub struct Setup<'a> {
+    pub options: AnswerOptions,
+    pub last: Last,
+    /// Puts what was asked for over a chat that goes on, which brings settings of its own.
+    pub over: &'a dyn Fn(&mut Session) -> anyhow::Result<()>,
+}
 
 struct Repl<'a> {
     session: &'a mut Session,
@@ -62,139 +58,135 @@ struct Repl<'a> {
     branches: Branches,
     interrupts: Interrupts,
     interactive: bool,
-    colour: bool,
     stats: bool,
+}
+
+/// Whether the chat goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Line,
+    Leave,
 }
 
 /// Reads messages and commands from stdin and streams answers to stdout, until `/exit` or the end of the input.
 /// On a terminal it shows a prompt; in a pipe stdout has the answers alone, each ended by a newline.
-pub fn run(session: &mut Session, options: &AnswerOptions) -> anyhow::Result<()> {
+pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
     let interactive = Input::is_interactive();
     session.engine().set_prefix_cache(BEGINNINGS);
+    let interrupts = Interrupts::install(session.cancel_handle(), interactive);
+    let label = session.engine().checkpoint().label().to_owned();
+    let last = if setup.last == Last::Ignore { None } else { LastChat::of(&label) };
+    let mut input = Input::new()?;
     let mut repl = Repl {
         session,
-        options: options.clone(),
+        options: setup.options.clone(),
         branches: Branches::default(),
-        interrupts: Interrupts::install(),
+        interrupts,
         interactive,
-        colour: std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         stats: interactive,
     };
-    let mut input = Input::new(COMMANDS)?;
     if interactive {
-        repl.note("/help shows the commands");
+        note("/help shows the commands");
     }
-    let mut interrupted = false;
-    loop {
-        match input.read()? {
-            Typed::End => return Ok(()),
-            Typed::Interrupted if interrupted => return Ok(()),
-            Typed::Interrupted => {
-                interrupted = true;
-                repl.note("Ctrl-C once more leaves, and so does Ctrl-D");
-                continue;
-            }
-            Typed::Text(text) if text.trim().is_empty() => {}
-            Typed::Text(text) => match text.trim() {
-                "/exit" | "/bye" | "/quit" => return Ok(()),
-                command if command.starts_with('/') => repl.command(command)?,
-                message => repl.answer(|session, options| session.send(message, options))?,
-            },
-        }
-        interrupted = false;
+    let first = match &last {
+        Some(last) => repl.go_on_with(last, setup, &mut input)?,
+        None => None,
+    };
+    let outcome = repl.talk(&mut input, first);
+    if let (true, Some(last)) = (interactive, &last) {
+        repl.keep(last);
     }
+    outcome
 }
 
 impl Repl<'_> {
-    /// Says something that is not an answer, on stderr.
-    fn note(&self, text: &str) {
-        if self.colour { eprintln!("\x1b[2m{text}\x1b[0m") } else { eprintln!("{text}") }
+    /// The loop; `first` is what was typed before it.
+    fn talk(&mut self, input: &mut Input, first: Option<Typed>) -> anyhow::Result<()> {
+        let mut first = first;
+        let mut pressed = false;
+        loop {
+            input.complete_branches(self.branches.names());
+            let typed = match first.take() {
+                Some(typed) => typed,
+                None => input.read()?,
+            };
+            if self.interrupts.leaving() {
+                return Ok(());
+            }
+            self.interrupts.forget();
+            pressed = match typed {
+                Typed::End => return Ok(()),
+                Typed::Interrupted { empty: true } if pressed => return Ok(()),
+                Typed::Interrupted { empty: true } => {
+                    note("Ctrl-C once more leaves, and so does Ctrl-D");
+                    true
+                }
+                Typed::Interrupted { empty: false } => false,
+                Typed::Line(line) if line.trim().is_empty() => false,
+                Typed::Line(line) if line.trim().starts_with('/') => {
+                    if self.command(line.trim())? == Next::Leave {
+                        return Ok(());
+                    }
+                    false
+                }
+                Typed::Line(text) | Typed::Quoted(text) => {
+                    self.answer(|session, options| session.send(text.trim(), options))?;
+                    false
+                }
+            };
+            if self.interrupts.leaving() {
+                return Ok(());
+            }
+        }
     }
 
-    fn command(&mut self, line: &str) -> anyhow::Result<()> {
-        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        let rest = rest.trim();
-        match command {
-            "/help" | "/?" => self.note(HELP),
-            "/clear" => {
-                let system = self.system().map(str::to_owned);
-                self.session.clear()?;
-                if let Some(system) = system {
-                    self.session.system(&system);
-                }
-            }
-            "/undo" => {
-                let undone = self.session.undo();
-                if let Some(message) = self.told(undone.map_err(Into::into))? {
-                    self.note(&format!("took back {:?}", beginning(&message.content)));
-                }
-            }
-            "/regen" => {
-                let sampling = self.session.sampling().clone();
-                if sampling.temperature > 0.0 {
-                    let seed = sampling.seed.wrapping_add(1);
-                    self.session.set_sampling(Sampling { seed, ..sampling })?;
-                } else {
-                    self.note("the temperature is 0: the answer will be the same (/set temp 0.8)");
-                }
-                self.answer(|session, options| session.retry(options))?;
-            }
-            "/continue" => self.answer(|session, options| session.resume(options))?,
-            "/fork" => {
-                let forked = self.branches.fork(self.session, rest);
-                self.say(forked)?;
-            }
-            "/switch" if rest.is_empty() => self.note(&self.branches.list(self.session)),
-            "/switch" => {
-                let switched = self.branches.switch(self.session, rest);
-                self.say(switched)?;
-            }
-            "/save" | "/load" if rest.is_empty() => self.note(&format!("it needs the name of a file: {command} FILE")),
-            "/save" => {
-                let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(file_name(rest)));
-                let (tokens, turns) = (self.session.position(), self.session.messages().len());
-                self.say(saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {rest}")))?;
-            }
-            "/load" => {
-                let loaded = self.branches.load(self.session, &file_name(rest));
-                self.say(loaded)?;
-            }
-            "/system" if rest.is_empty() => self.note(self.system().unwrap_or("there is no system prompt")),
-            "/system" => self.session.system(rest),
-            "/set" if rest.is_empty() => self.note(&settings::shown(self.session.sampling(), &self.options)),
-            "/set" => {
-                let (mut sampling, mut options) = (self.session.sampling().clone(), self.options.clone());
-                match settings::change(rest, &mut sampling, &mut options) {
-                    Ok(()) => {
-                        let set = self.session.set_sampling(sampling);
-                        if self.told(set.map_err(Into::into))?.is_some() {
-                            self.options = options;
-                        }
-                    }
-                    Err(why) => self.note(&why),
-                }
-            }
-            "/stats" => {
-                self.stats = !self.stats;
-                self.note(if self.stats { "speed is shown" } else { "speed is not shown" });
-                self.note(&self.kept());
-            }
-            "/read" => match std::fs::read_to_string(file_name(rest)) {
-                Ok(text) => self.answer(|session, options| session.send(text.trim_end(), options))?,
-                Err(error) => self.note(&format!("cannot read {rest:?}: {error}")),
-            },
-            "/tokens" => {
-                let (tokens, turns) = (self.session.position(), self.session.messages().len());
-                self.note(&format!("{tokens} tokens in {turns} messages"));
-                self.note(&self.kept());
-            }
-            "/device" => {
-                let gpu = self.session.engine().gpu();
-                self.note(&format!("{}, {:.1} MB in use", gpu.info(), gpu.allocated_bytes() as f64 / 1e6));
-            }
-            other => self.note(&format!("there is no {other}; /help shows the commands")),
+    /// Goes on with the last chat, if that is wanted. Who types a message instead of yes or no wants to say that.
+    fn go_on_with(&mut self, last: &LastChat, setup: &Setup<'_>, input: &mut Input) -> anyhow::Result<Option<Typed>> {
+        let asks = setup.last == Last::Offer;
+        if asks && (!self.interactive || self.session.position() > 0) {
+            return Ok(None);
         }
-        Ok(())
+        let Some(snapshot) = self.told(last.open().map_err(Into::into))?.flatten() else {
+            if !asks {
+                note("there is no chat with this model to continue");
+            }
+            return Ok(None);
+        };
+        if asks {
+            let answer = input.ask(&last.question(&snapshot))?;
+            let Typed::Line(line) = &answer else { return Ok(Some(answer)) };
+            match line.trim().to_lowercase().as_str() {
+                "y" | "yes" => {}
+                "" | "n" | "no" => return Ok(None),
+                _ => return Ok(Some(answer)),
+            }
+        }
+        let restored = self.session.restore(&snapshot);
+        let Some(warnings) = self.told(restored.map_err(Into::into))? else { return Ok(None) };
+        warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+        (setup.over)(self.session)?;
+        self.show_end();
+        Ok(None)
+    }
+
+    /// Where a chat that goes on stopped.
+    fn show_end(&self) {
+        let mut end = self.session.messages().iter().rev().take(2).collect::<Vec<_>>();
+        end.reverse();
+        for message in end {
+            note(&format!("{}: {}", screen::printable(&message.role), beginning(&message.content)));
+        }
+    }
+
+    /// Keeps the chat for the next start, if anything was said in it.
+    fn keep(&self, last: &LastChat) {
+        if self.session.messages().iter().all(|message| message.role != "user") {
+            return;
+        }
+        match self.session.snapshot().and_then(|snapshot| last.save(&snapshot)) {
+            Ok(()) => note("the chat is kept: the next start offers to continue it"),
+            Err(error) => note(&format!("the chat is not kept: {error}")),
+        }
     }
 
     /// Gives what came of something. What went wrong is said, and the conversation goes on; nothing works without the device.
@@ -203,42 +195,11 @@ impl Repl<'_> {
             Ok(value) => Ok(Some(value)),
             Err(Ok(lost @ peregrine::Error::DeviceLost { .. })) => Err(lost.into()),
             Err(Ok(error)) => {
-                self.note(&format!("error: {error}"));
+                note(&format!("error: {error}"));
                 Ok(None)
             }
             Err(Err(other)) => Err(other),
         }
-    }
-
-    /// Says what came of something.
-    fn say(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
-        let said = self.told(outcome.map_err(Into::into))?;
-        said.iter().for_each(|text| self.note(text));
-        Ok(())
-    }
-
-    /// What is kept to go back to, and of the beginnings of texts.
-    fn kept(&self) -> String {
-        let engine = self.session.engine();
-        let (states, beginnings) = (engine.state_stats(), engine.prefix_stats());
-        let held = |held: peregrine::runtime::Held| format!("{} ({:.1} MB)", held.states, held.bytes as f64 / 1e6);
-        format!(
-            "states kept: {} on the device, {} in memory, {} on disk, {} dropped\n\
-             beginnings kept: {} ({:.1} MB), found {} times and {} times not, {} tokens not read again",
-            held(states.device),
-            held(states.host),
-            held(states.disk),
-            states.dropped,
-            beginnings.states,
-            beginnings.bytes as f64 / 1e6,
-            beginnings.hits,
-            beginnings.misses,
-            beginnings.tokens_saved,
-        )
-    }
-
-    fn system(&self) -> Option<&str> {
-        self.session.messages().iter().find(|m| m.role == "system").map(|m| m.content.as_str())
     }
 
     /// Streams an answer. What goes wrong with it is said, and the conversation goes on.
@@ -246,31 +207,40 @@ impl Repl<'_> {
         &mut self,
         ask: impl for<'s> FnOnce(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
     ) -> anyhow::Result<()> {
-        let before = self.session.position();
+        let (position, messages) = (self.session.position(), self.session.messages().len());
+        let cancel = self.session.cancel_handle();
         let started = Instant::now();
-        self.interrupts.watch(Some(self.session.cancel_handle()));
-        let outcome = stream(ask(self.session, &self.options));
-        self.interrupts.watch(None);
-        let Some((tokens, first, finish)) = self.told(outcome)? else { return Ok(()) };
+        self.interrupts.answering(true);
+        let outcome = ask(self.session, &self.options).map_err(Into::into).and_then(|mut answer| {
+            // It may have been pressed before anything was under way.
+            if self.interrupts.pressed() {
+                cancel.cancel();
+            }
+            let first = Instant::now();
+            let told = stream(&mut answer, screen::columns())?;
+            if told.open || told.empty {
+                println!();
+            }
+            Ok((told, first))
+        });
+        self.interrupts.answering(false);
+        let Some((told, first)) = self.told(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
-            self.note(
-                "the conversation was read again from its start: its earlier turns have changed, or were not kept",
-            );
+            note("the conversation was read again from its start: its earlier turns have changed, or were not kept");
         }
-        match finish {
-            Some(Finish::Cancelled) => self.note("stopped; /continue goes on"),
-            Some(Finish::Length) if self.interactive => self.note("cut off at its limit of tokens; /continue goes on"),
-            _ => {}
+        match told.finish {
+            Some(Finish::Cancelled) if told.tokens == 0 && self.session.messages().len() == messages => {
+                note("stopped before the answer began; the conversation is as it was");
+            }
+            Some(Finish::Cancelled) => note("stopped; /continue goes on"),
+            Some(Finish::Length) if self.interactive && !told.empty => {
+                note("cut off at its limit of tokens; /continue goes on");
+            }
+            _ => told.why_empty().into_iter().for_each(note),
         }
-        if self.stats {
-            let (first, total) = (first.duration_since(started).as_secs_f64(), started.elapsed().as_secs_f64());
-            let read = self.session.position().saturating_sub(before + tokens);
-            let memory = self.session.engine().gpu().allocated_bytes() as f64 / 1e6;
-            self.note(&format!(
-                "[ Prompt: {read} tokens, {:.1} t/s | Generation: {tokens} tokens, {:.1} t/s | First token: {first:.2} s | {memory:.1} MB ]",
-                read as f64 / first.max(1e-9),
-                tokens as f64 / (total - first).max(1e-9),
-            ));
+        let read = self.session.position().saturating_sub(position + told.tokens);
+        if let (true, Some(figures)) = (self.stats, Figures::of(read, told.tokens, (started, first))) {
+            note(&figures.to_string());
         }
         Ok(())
     }
@@ -280,27 +250,7 @@ impl Repl<'_> {
 fn beginning(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line.to_owned(),
+        Some((end, _)) => format!("{}...", screen::printable(&line[..end])),
+        None => screen::printable(line),
     }
-}
-
-/// Prints an answer as it comes; gives its number of tokens, when the first was there, and how it ended.
-fn stream(answer: peregrine::Result<Answer<'_>>) -> anyhow::Result<(u64, Instant, Option<Finish>)> {
-    let mut answer = answer?;
-    let first = Instant::now();
-    let mut stdout = std::io::stdout().lock();
-    for piece in &mut answer {
-        let piece = match piece {
-            Ok(piece) => piece,
-            Err(error) => {
-                writeln!(stdout)?;
-                return Err(error.into());
-            }
-        };
-        write!(stdout, "{piece}")?;
-        stdout.flush()?;
-    }
-    writeln!(stdout)?;
-    Ok((answer.generation().tokens() as u64, first, answer.finish()))
 }

@@ -18,6 +18,12 @@ fn has_colours() -> bool {
     std::io::stderr().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Columns of the terminal that stdout is, if it is one.
+pub fn columns() -> Option<usize> {
+    let (columns, _) = rustyline::DefaultEditor::new().ok()?.dimensions()?;
+    Some(usize::from(columns))
+}
+
 /// A text as it is, but for control characters: an echo must not move the cursor.
 pub fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
@@ -130,7 +136,7 @@ mod tests {
         assert_eq!(line(0, 0.1, 11, 0.5), "[ Generation: 11 tokens, 20.0 t/s ]");
         assert_eq!(line(1, 0.5, 0, 0.5), "[ Prompt: 1 token, 2.0 t/s ]");
         assert_eq!(line(8, 0.001, 1, 0.0), "[ Prompt: 8 tokens, 8000 t/s | Generation: 1 token ]");
-        let longest = line(10_000_000, 8.0, 1_000_000, 9.0);
+        let longest = line(1_000_000, 8.0, 100_000, 9.0);
         assert!(longest.len() < 80, "{longest}");
     }
 

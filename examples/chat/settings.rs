@@ -1,32 +1,77 @@
 //! `/set`: how tokens are chosen, by name.
 
+use super::commands::nearest;
+use super::screen::printable;
 use peregrine::runtime::{AnswerOptions, Sampling};
+
+/// All settings.
+pub const NAMES: &[&str] =
+    &["temp", "top_k", "top_p", "min_p", "seed", "repeat_penalty", "presence_penalty", "frequency_penalty", "n"];
 
 /// All settings with their values.
 pub fn shown(sampling: &Sampling, options: &AnswerOptions) -> String {
-    let n = options.max_tokens.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX));
-    let s = sampling;
-    format!(
-        "temp {} top_k {} top_p {} min_p {} seed {} repeat_penalty {} presence_penalty {} frequency_penalty {} n {n}",
-        s.temperature, s.top_k, s.top_p, s.min_p, s.seed, s.repeat_penalty, s.presence_penalty, s.frequency_penalty
-    )
+    let all = NAMES.iter().filter_map(|name| Some(format!("{name} {}", value(name, sampling, options)?)));
+    all.collect::<Vec<_>>().join(" ")
 }
 
-/// Changes one of them, `NAME VALUE` or `NAME=VALUE`; where there is no such name or value, says so.
-pub fn change(line: &str, sampling: &mut Sampling, options: &mut AnswerOptions) -> Result<(), String> {
-    let (name, value) = line.split_once([' ', '=']).unwrap_or((line, ""));
-    let value = value.trim();
-    let known = match name {
-        "temp" | "temperature" => value.parse().map(|v| sampling.temperature = v).is_ok(),
-        "top_k" => value.parse().map(|v| sampling.top_k = v).is_ok(),
-        "top_p" => value.parse().map(|v| sampling.top_p = v).is_ok(),
-        "min_p" => value.parse().map(|v| sampling.min_p = v).is_ok(),
-        "seed" => value.parse().map(|v| sampling.seed = v).is_ok(),
-        "repeat_penalty" => value.parse().map(|v| sampling.repeat_penalty = v).is_ok(),
-        "presence_penalty" => value.parse().map(|v| sampling.presence_penalty = v).is_ok(),
-        "frequency_penalty" => value.parse().map(|v| sampling.frequency_penalty = v).is_ok(),
-        "n" => value.parse::<i64>().map(|n| options.max_tokens = usize::try_from(n).ok()).is_ok(),
-        _ => false,
+fn value(name: &str, s: &Sampling, options: &AnswerOptions) -> Option<String> {
+    Some(match name {
+        "temp" | "temperature" => s.temperature.to_string(),
+        "top_k" => s.top_k.to_string(),
+        "top_p" => s.top_p.to_string(),
+        "min_p" => s.min_p.to_string(),
+        "seed" => s.seed.to_string(),
+        "repeat_penalty" => s.repeat_penalty.to_string(),
+        "presence_penalty" => s.presence_penalty.to_string(),
+        "frequency_penalty" => s.frequency_penalty.to_string(),
+        "n" => options.max_tokens.map_or("-1".to_owned(), |n| n.to_string()),
+        _ => return None,
+    })
+}
+
+/// Changes one of them, `NAME VALUE` or `NAME=VALUE`; a name alone shows it. Where there is no such name or value, says so.
+pub fn change(line: &str, sampling: &mut Sampling, options: &mut AnswerOptions) -> Result<Option<String>, String> {
+    let (name, rest) = line.split_once([' ', '\t', '=']).unwrap_or((line, ""));
+    let Some(now) = value(name, sampling, options) else {
+        let meant = nearest(name, NAMES.iter().copied()).map_or_else(String::new, |name| format!("; {name} is near"));
+        return Err(format!("cannot set \"{}\"{meant}; /help shows what can be set", printable(name)));
     };
-    if known { Ok(()) } else { Err(format!("cannot set {name:?} to {value:?}; /help shows what can be set")) }
+    let text = rest.trim().trim_start_matches('=').trim_start();
+    if text.is_empty() {
+        return Ok(Some(format!("{name} {now}")));
+    }
+    let set = match name {
+        "temp" | "temperature" => text.parse().map(|v| sampling.temperature = v).is_ok(),
+        "top_k" => text.parse().map(|v| sampling.top_k = v).is_ok(),
+        "top_p" => text.parse().map(|v| sampling.top_p = v).is_ok(),
+        "min_p" => text.parse().map(|v| sampling.min_p = v).is_ok(),
+        "seed" => text.parse().map(|v| sampling.seed = v).is_ok(),
+        "repeat_penalty" => text.parse().map(|v| sampling.repeat_penalty = v).is_ok(),
+        "presence_penalty" => text.parse().map(|v| sampling.presence_penalty = v).is_ok(),
+        "frequency_penalty" => text.parse().map(|v| sampling.frequency_penalty = v).is_ok(),
+        _ => text.parse::<i64>().map(|n| options.max_tokens = usize::try_from(n).ok()).is_ok(),
+    };
+    if set { Ok(None) } else { Err(format!("cannot set {name} to \"{}\": it is {now}", printable(text))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NAMES, change, shown};
+    use peregrine::runtime::{AnswerOptions, Sampling};
+
+    #[test]
+    fn every_setting_is_shown_changed_and_refused() {
+        let (mut sampling, mut options) = (Sampling::GREEDY, AnswerOptions::default());
+        for name in NAMES {
+            assert_eq!(change(&format!("{name} 1"), &mut sampling, &mut options), Ok(None), "{name}");
+            assert_eq!(change(name, &mut sampling, &mut options), Ok(Some(format!("{name} 1"))));
+            assert!(change(&format!("{name} = x"), &mut sampling, &mut options).is_err(), "{name}");
+        }
+        change("temp=0.5", &mut sampling, &mut options).unwrap();
+        change("n = -1", &mut sampling, &mut options).unwrap();
+        assert!(shown(&sampling, &options).starts_with("temp 0.5 top_k 1 "));
+        assert_eq!(options.max_tokens, None);
+        let unknown = change("tmep 1", &mut sampling, &mut options).unwrap_err();
+        assert!(unknown.contains("temp is near"), "{unknown}");
+    }
 }

@@ -110,8 +110,8 @@ impl Wrap {
             return;
         }
         let (gap, word) = (width(&self.gap, self.column), self.word.width());
-        if self.column > 0 && self.column + gap + word >= columns {
-            out.push('\n');
+        if self.column + gap + word >= columns {
+            out.push_str(if self.column > 0 { "\n" } else { "" });
             self.column = 0;
         } else {
             out.push_str(&self.gap);
@@ -127,7 +127,8 @@ impl Wrap {
     fn may_break_before(&self, c: char) -> bool {
         let wide = |c: char| c.width() == Some(2);
         let base = self.word.chars().rev().find(|c| c.width().is_some_and(|width| width > 0));
-        let joined = self.word.ends_with('\u{200d}') || c.width() == Some(0) || ('\u{1f3fb}'..='\u{1f3ff}').contains(&c);
+        let joined =
+            self.word.ends_with('\u{200d}') || c.width() == Some(0) || ('\u{1f3fb}'..='\u{1f3ff}').contains(&c);
         base.is_some_and(|base| (wide(base) || wide(c)) && !NO_END.contains(base)) && !joined && !NO_START.contains(c)
     }
 }
@@ -176,11 +177,13 @@ mod tests {
         let code = "```rust\nlet a = some_function(with, many, arguments);\n```\n";
         assert_eq!(wrapped(code, 12, 1), code);
         assert_eq!(wrapped(&format!("{code}one two three"), 12, 5), format!("{code}one two\nthree"));
-        for line in ["    indented by four is code as well", "| a | table | with | columns |", "\tand with a tab it is too"] {
+        for line in
+            ["    indented by four is code as well", "| a | table | with | columns |", "\tand with a tab it is too"]
+        {
             assert_eq!(wrapped(line, 12, 1), line);
         }
         let long = "x".repeat(30);
-        assert_eq!(wrapped(&format!("see {long} there"), 12, 1), format!("see\n{long} there"));
+        assert_eq!(wrapped(&format!("see {long} too, or not"), 12, 1), format!("see\n{long} too,\nor not"));
     }
 
     #[test]
@@ -188,7 +191,10 @@ mod tests {
         assert_eq!(wrapped("今日は良い天気です", 9, 1), "今日は良\nい天気で\nす");
         assert_eq!(wrapped("今日は良。天気です", 9, 1), "今日は\n良。天気\nです", "no line begins with a full stop");
         // An e with an accent of its own, eight columns wide in all.
-        assert_eq!(wrapped("e\u{301}e\u{301}e\u{301} e\u{301}e\u{301}e\u{301}e\u{301}", 9, 1), "e\u{301}e\u{301}e\u{301} e\u{301}e\u{301}e\u{301}e\u{301}");
+        assert_eq!(
+            wrapped("e\u{301}e\u{301}e\u{301} e\u{301}e\u{301}e\u{301}e\u{301}", 9, 1),
+            "e\u{301}e\u{301}e\u{301} e\u{301}e\u{301}e\u{301}e\u{301}"
+        );
         // A family of three stays together.
         let family = "👨\u{200d}👩\u{200d}👧";
         let out = wrapped(&family.repeat(4), 6, 1);

@@ -3,9 +3,12 @@
 use super::model::{ModelArgs, TemplateArgs};
 use super::sampling::SamplingArgs;
 use clap::Args;
+use peregrine::runtime::{Session, Snapshot};
+use repl::{Last, Setup};
+use std::path::PathBuf;
 
 #[path = "../../examples/chat/repl.rs"]
-mod repl;
+pub mod repl;
 
 #[derive(Args)]
 pub struct Chat {
@@ -14,6 +17,15 @@ pub struct Chat {
     /// The system prompt
     #[arg(long, value_name = "TEXT")]
     system_prompt: Option<String>,
+    /// Go on with the last chat with this model without asking; a chat is kept when you leave it
+    #[arg(long = "continue")]
+    go_on: bool,
+    /// Keep no chat when you leave, and do not ask for the last one
+    #[arg(long, conflicts_with = "go_on")]
+    no_autosave: bool,
+    /// Go on from a saved state, of `/save` or `run --save-state`. Its sampling holds but for what is given here
+    #[arg(long, value_name = "FILE", conflicts_with = "go_on")]
+    load_state: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArgs,
     #[command(flatten)]
@@ -22,14 +34,39 @@ pub struct Chat {
 
 impl Chat {
     pub fn run(self) -> anyhow::Result<()> {
+        let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
         let (sampling, options) = self.sampling.resolve(&checkpoint)?;
         let engine = self.model.load(checkpoint)?;
         let mut session = engine.session(sampling)?;
-        if let Some(system) = &self.system_prompt {
+        let over = |session: &mut Session| {
+            let was = session.sampling().clone();
+            session.set_sampling(self.sampling.resolve_over(session.engine().checkpoint(), &was)?.0)?;
+            self.begin(session);
+            Ok(())
+        };
+        match &snapshot {
+            Some(snapshot) => {
+                session.restore(snapshot)?.iter().for_each(|warning| eprintln!("{warning}"));
+                over(&mut session)?;
+            }
+            None => self.begin(&mut session),
+        }
+        let last = match () {
+            () if self.no_autosave => Last::Ignore,
+            () if self.go_on => Last::Continue,
+            () => Last::Offer,
+        };
+        repl::run(&mut session, &Setup { options, last, over: &over })
+    }
+
+    /// Sets the system prompt that was given.
+    fn begin(&self, session: &mut Session) {
+        if let Some(system) = &self.system_prompt
+            && !session.messages().iter().any(|message| message.role == "system" && message.content == *system)
+        {
             session.system(system);
         }
-        repl::run(&mut session, &options)
     }
 }

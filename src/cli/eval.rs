@@ -1,6 +1,7 @@
 //! `peregrine eval`: how well a model predicts a text or answers questions, and what another format of its weights changes.
 
 use super::ending::of_model;
+use super::interrupt::leave_nothing;
 use super::model::{ModelArgs, load_forward};
 use anyhow::Context;
 use clap::Args;
@@ -58,6 +59,7 @@ struct Against {
 
 impl Eval {
     pub fn run(self) -> anyhow::Result<()> {
+        leave_nothing();
         // Before anything is loaded: what cannot be read.
         let text = self.text.as_deref().map(read_text).transpose()?;
         let questions = self.questions.as_deref().map(|path| {

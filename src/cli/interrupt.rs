@@ -1,11 +1,26 @@
-//! Ctrl-C while the program works.
+//! Ctrl-C, SIGTERM and SIGHUP while the program works.
 
+use super::chat::repl::signals::on_termination;
+use peregrine::output::remove_unfinished;
 use peregrine::runtime::CancelHandle;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Ctrl-C: the first ends what is under way, the second the program.
+/// Ends the program as Ctrl-C does where nobody listens, but leaves no temporary files.
+fn end_at_once() -> ! {
+    remove_unfinished();
+    std::process::exit(130)
+}
+
+/// From now on Ctrl-C, SIGTERM and SIGHUP end the program at once, and it leaves no temporary files.
+pub fn leave_nothing() {
+    // Where no handler can be set they end it as ever.
+    let _ = ctrlc::set_handler(|| end_at_once());
+    on_termination(|| end_at_once());
+}
+
+/// Ctrl-C, SIGTERM or SIGHUP: the first ends what is under way, the second the program.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     hit: Arc<AtomicBool>,
@@ -14,16 +29,20 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Listens from now on; until then Ctrl-C ends the program as ever.
+    /// Listens from now on; until then they end the program as ever.
     pub fn listen(&self) {
         let heard = self.clone();
         // Where no handler can be set it goes on doing that.
-        let _ = ctrlc::set_handler(move || {
-            if heard.hit.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            heard.ends_now().values().for_each(CancelHandle::cancel_all);
-        });
+        let _ = ctrlc::set_handler(move || heard.hear());
+        let heard = self.clone();
+        on_termination(move || heard.hear());
+    }
+
+    fn hear(&self) {
+        if self.hit.swap(true, Ordering::SeqCst) {
+            end_at_once();
+        }
+        self.ends_now().values().for_each(CancelHandle::cancel_all);
     }
 
     pub fn hit(&self) -> bool {

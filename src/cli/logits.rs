@@ -2,6 +2,7 @@
 //! another runtime.
 
 use super::ending::usage;
+use super::interrupt::leave_nothing;
 use super::model::{ModelArgs, load_forward};
 use super::overwrite::ForceArgs;
 use anyhow::{Context, bail};
@@ -34,6 +35,7 @@ pub struct Logits {
 
 impl Logits {
     pub fn run(self) -> anyhow::Result<()> {
+        leave_nothing();
         let ids = self.parse_ids()?;
         self.force.allows(&self.output)?;
         let checkpoint = self.model.checkpoint()?;

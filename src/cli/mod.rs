@@ -98,7 +98,8 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", said(&error));
+            // The terminal may be gone.
+            let _ = writeln!(std::io::stderr(), "error: {}", said(&error));
             ExitCode::from(exit_code(&error))
         }
     }

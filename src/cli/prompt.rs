@@ -34,7 +34,7 @@ impl Prompt {
         Prompt { what: "the prompt".to_owned(), bytes: Some(bytes.len() as u64), from: Box::new(Cursor::new(bytes)) }
     }
 
-    pub fn of_file(path: &Path) -> anyhow::Result<Self> {
+    pub fn of_file(path: &Path, interrupt: &Interrupt) -> anyhow::Result<Self> {
         let open = || -> std::io::Result<(File, Option<u64>)> {
             let file = File::open(path)?;
             let about = file.metadata()?;
@@ -42,11 +42,16 @@ impl Prompt {
             Ok((file, bytes))
         };
         let (file, bytes) = open().with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Prompt { what: path.display().to_string(), from: Box::new(Trimmed::of(file)), bytes })
+        let from: Box<dyn Read> = match bytes {
+            Some(_) => Box::new(Trimmed::of(file)),
+            // A pipe, which may keep us waiting.
+            None => Box::new(Trimmed::of(Waiting::of(file, interrupt.clone()))),
+        };
+        Ok(Prompt { what: path.display().to_string(), from, bytes })
     }
 
     pub fn of_stdin(interrupt: &Interrupt) -> Self {
-        let from = Box::new(Trimmed::of(Waiting::of_stdin(interrupt.clone())));
+        let from = Box::new(Trimmed::of(Waiting::of(std::io::stdin(), interrupt.clone())));
         Prompt { what: "the prompt".to_owned(), from, bytes: None }
     }
 
@@ -133,7 +138,7 @@ impl<R: Read> Read for Trimmed<R> {
     }
 }
 
-/// Stdin, read by a thread: it may keep us waiting, and an interrupt must end that.
+/// Stdin or another pipe, read by a thread: it may keep us waiting, and an interrupt must end that.
 struct Waiting {
     pieces: Receiver<std::io::Result<Vec<u8>>>,
     now: Cursor<Vec<u8>>,
@@ -141,13 +146,12 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn of_stdin(interrupt: Interrupt) -> Self {
+    fn of(mut from: impl Read + Send + 'static, interrupt: Interrupt) -> Self {
         let (sender, pieces) = sync_channel(4);
         std::thread::spawn(move || {
-            let mut stdin = std::io::stdin().lock();
             loop {
                 let mut bytes = vec![0; 1 << 16];
-                let piece = stdin.read(&mut bytes).map(|count| {
+                let piece = from.read(&mut bytes).map(|count| {
                     bytes.truncate(count);
                     bytes
                 });

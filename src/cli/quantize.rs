@@ -1,5 +1,6 @@
 //! `peregrine quantize`: a checkpoint written anew, its matrices in another format.
 
+use super::interrupt::leave_nothing;
 use super::model::{CheckpointArgs, LoadBar};
 use super::overwrite::ForceArgs;
 use super::weights::NamedFormat;
@@ -25,6 +26,7 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(self) -> anyhow::Result<()> {
+        leave_nothing();
         self.weights.say();
         let checkpoint = self.checkpoint.open()?;
         let existing = if self.force.is_given() { Existing::Replace } else { Existing::Refuse };

@@ -1,6 +1,7 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
-use super::ending::{is_broken_pipe, of_model};
+use super::chat::repl::screen::{self, Figures, note};
+use super::ending::of_model;
 use super::interrupt::Interrupt;
 use super::model::{ModelArgs, TemplateArgs};
 use super::overwrite::ForceArgs;
@@ -9,7 +10,7 @@ use super::sampling::SamplingArgs;
 use clap::Args;
 use peregrine::Error;
 use peregrine::output::WholeFile;
-use peregrine::runtime::{AnswerOptions, Finish, Session, Snapshot};
+use peregrine::runtime::{Answer, AnswerOptions, Finish, Session, Snapshot};
 use peregrine::text::Specials;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -37,8 +38,8 @@ pub struct Run {
     /// Let text that spells a special token, such as <|im_end|>, become that token
     #[arg(long)]
     parse_special: bool,
-    /// Write the state at the end to this file, also where Ctrl-C or -n cut the answer off, or Ctrl-C the prompt. The file of
-    /// --load-state may go on in place; another that is there needs --force
+    /// Write the state at the end to this file, also where Ctrl-C, SIGTERM, SIGHUP or -n cut the answer off, or a signal the
+    /// prompt. The file of --load-state may go on in place; another that is there needs --force
     #[arg(long, value_name = "FILE")]
     save_state: Option<PathBuf>,
     /// Keep the saved state in half precision, at half the size
@@ -81,13 +82,13 @@ impl Run {
         }
         interrupt.listen();
         let outcome = self.go_on(&mut session, prompt, &options, &interrupt);
-        let stopped = matches!(&outcome, Ok(Ending::Interrupted)) || outcome.as_ref().is_err_and(is_broken_pipe);
-        if let (Some(path), true) = (&self.save_state, stopped || outcome.is_ok()) {
+        if let (Some(path), true) = (&self.save_state, outcome.is_ok()) {
             self.snapshot(&session)?.save(path)?;
         }
         match outcome? {
             Ending::Done => Ok(()),
             Ending::Interrupted => Err(Error::Cancelled.into()),
+            Ending::Unwritten(error) => Err(error.into()),
         }
     }
 
@@ -111,7 +112,7 @@ impl Run {
                 interrupt.ends(0, session.cancel_handle());
                 match session.resume(options) {
                     Err(Error::NothingToResume) => {
-                        eprintln!("the model had come to its end there: a prompt would go on");
+                        note("the model had come to its end there: a prompt would go on");
                         return Ok(Ending::Done);
                     }
                     answer => answer?,
@@ -139,29 +140,32 @@ impl Run {
                 session.complete(&[], options)?
             }
         };
-        let mut stdout = std::io::stdout().lock();
-        let mut first = None;
-        for piece in &mut answer {
-            write!(stdout, "{}", piece?)?;
-            stdout.flush()?;
-            first.get_or_insert_with(|| started.elapsed().as_secs_f64());
+        let first = Instant::now();
+        let told = match self.show(&mut answer) {
+            Err(error) => match error.downcast() {
+                // The state is that of the last token all the same.
+                Ok(unwritten) => return Ok(Ending::Unwritten(unwritten)),
+                Err(error) => return Err(error),
+            },
+            Ok(told) => told,
+        };
+        drop(answer);
+        told.why_empty().into_iter().for_each(note);
+        let read = session.position().saturating_sub(before + told.tokens);
+        if self.model.verbose || std::io::stderr().is_terminal() {
+            Figures::of(read, told.tokens, (started, first)).into_iter().for_each(|figures| note(&figures.to_string()));
         }
-        if stdout.is_terminal() {
+        Ok(if told.finish == Some(Finish::Cancelled) { Ending::Interrupted } else { Ending::Done })
+    }
+
+    /// Prints the answer. A newline ends it, unless the state is kept and what is said may go on in another run.
+    fn show(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Told> {
+        let told = screen::stream(answer, screen::columns())?;
+        let mut stdout = std::io::stdout();
+        if told.open && (self.save_state.is_none() || stdout.is_terminal()) {
             writeln!(stdout)?;
         }
-        let tokens = answer.generation().tokens() as u64;
-        let interrupted = answer.finish() == Some(Finish::Cancelled);
-        drop(answer);
-        if self.model.verbose || std::io::stderr().is_terminal() {
-            let (total, read) = (started.elapsed().as_secs_f64(), session.position().saturating_sub(before + tokens));
-            let first = first.unwrap_or(total);
-            eprintln!(
-                "[ Prompt: {read} tokens, {:.1} t/s | Generation: {tokens} tokens, {:.1} t/s | First token: {first:.3} s ]",
-                read as f64 / first,
-                tokens as f64 / (total - first).max(1e-9)
-            );
-        }
-        Ok(if interrupted { Ending::Interrupted } else { Ending::Done })
+        Ok(told)
     }
 
     fn say_stopped(&self, read: &ReadPrompt) {
@@ -170,14 +174,14 @@ impl Run {
             Some(path) => format!("; --load-state {} goes on with the text behind them", path.display()),
             None => String::new(),
         };
-        eprintln!("stopped in the prompt, after {bytes} bytes ({tokens} tokens){rest}");
+        note(&format!("stopped in the prompt, after {bytes} bytes ({tokens} tokens){rest}"));
     }
 
     /// The prompt; none where a state goes on by itself.
     fn prompt(&self, interrupt: &Interrupt) -> anyhow::Result<Option<Prompt>> {
         match (&self.prompt, &self.file) {
             (Some(text), _) if text != "-" => Ok(Some(Prompt::of_text(&self.sampling.escape.apply("-p", text)?))),
-            (_, Some(path)) => Prompt::of_file(path).map(Some),
+            (_, Some(path)) => Prompt::of_file(path, interrupt).map(Some),
             (None, None) if self.load_state.is_some() => Ok(None),
             (None, None) if std::io::stdin().is_terminal() => {
                 anyhow::bail!("no prompt: give one with -p TEXT, -f FILE or on stdin")
@@ -191,4 +195,6 @@ impl Run {
 enum Ending {
     Done,
     Interrupted,
+    /// Nobody can read what is said any more.
+    Unwritten(std::io::Error),
 }

@@ -28,6 +28,12 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
+/// The answer on stdout, without the newline that ends it.
+pub fn answer(output: &Output) -> String {
+    let text = stdout(output);
+    text.strip_suffix('\n').unwrap_or_else(|| panic!("{text:?} does not end with a newline")).to_owned()
+}
+
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

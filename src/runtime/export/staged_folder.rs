@@ -20,7 +20,9 @@ impl StagedFolder {
     pub(super) fn create(out: &Path, name: &OsStr) -> Result<Self> {
         loop {
             let path = out.with_file_name(output::temporary_name(name));
-            let lock = File::create(lock_of(&path))?;
+            output::begin(&path);
+            output::begin(&lock_of(&path));
+            let lock = File::create(lock_of(&path)).inspect_err(|_| forget(&path))?;
             // Not every file system has locks.
             let _ = lock.lock();
             // Whoever tidies up may have come between the two.
@@ -29,6 +31,7 @@ impl StagedFolder {
                 std::fs::create_dir(&staged.path)?;
                 return Ok(staged);
             }
+            forget(&path);
         }
     }
 
@@ -43,6 +46,8 @@ impl StagedFolder {
             File::open(entry?.path())?.sync_all()?;
         }
         output::sync(&self.path)?;
+        // From here on one of the two names is that of the folder that was there.
+        output::end(&self.path);
         if self.out.exists() {
             exchange(&self.path, &self.out)?
         } else {
@@ -58,7 +63,14 @@ impl Drop for StagedFolder {
         let _ = std::fs::remove_dir_all(&self.path);
         let _ = self.lock.unlock();
         let _ = std::fs::remove_file(lock_of(&self.path));
+        forget(&self.path);
     }
+}
+
+/// A staged folder and its lock are not there any more.
+fn forget(path: &Path) {
+    output::end(path);
+    output::end(&lock_of(path));
 }
 
 /// Exchanges two folders: at each moment one of them is at `out`, where the file system can do that.

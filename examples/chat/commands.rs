@@ -1,0 +1,301 @@
+//! Slash commands.
+
+use super::input::file_name;
+use super::screen::{note, printable};
+use super::{Next, Repl, beginning, settings};
+use peregrine::runtime::Sampling;
+
+/// What a command takes behind its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    Nothing,
+    Text,
+    File,
+    Branch,
+    Setting,
+    OnOff,
+}
+
+/// All commands, in the order in which they are completed.
+pub const COMMANDS: &[(&str, Takes)] = &[
+    ("/help", Takes::Nothing),
+    ("/exit", Takes::Nothing),
+    ("/quit", Takes::Nothing),
+    ("/bye", Takes::Nothing),
+    ("/clear", Takes::Nothing),
+    ("/undo", Takes::Text),
+    ("/regen", Takes::Nothing),
+    ("/continue", Takes::Nothing),
+    ("/fork", Takes::Text),
+    ("/switch", Takes::Branch),
+    ("/save", Takes::File),
+    ("/load", Takes::File),
+    ("/system", Takes::Text),
+    ("/set", Takes::Setting),
+    ("/stats", Takes::OnOff),
+    ("/read", Takes::File),
+    ("/tokens", Takes::Nothing),
+    ("/device", Takes::Nothing),
+];
+
+const HELP: &str = "\
+/clear           forget the conversation, but not the system prompt; the next
+                 one has another seed
+/undo [N]        take back the last message and its answer, or the last N
+/regen           answer the last message again, with another seed
+/continue        go on with an answer that was cut off
+/fork NAME       go on with a copy of the conversation; the other stays
+/switch [NAME]   go to another conversation; alone, list them
+/save FILE       write the conversation and its state to a file
+/load FILE       go on from such a file; this conversation is kept beside it
+/system [TEXT]   set the system prompt; alone, show it
+/set [NAME [X]]  change how tokens are chosen, or show it: temp, top_k, top_p,
+                 min_p, seed, repeat_penalty, presence_penalty,
+                 frequency_penalty, n
+/stats [on|off]  show speed after each answer, or stop that; what is kept to
+                 go back to
+/read FILE       send a file as a message
+/tokens          tokens of the conversation, and what is kept to go back to
+/device          the adapter and the memory in use
+/exit            leave, as do /quit, /bye, Ctrl-D, and Ctrl-C twice
+\"\"\" begins and ends a message of several lines, and one that begins with a /;
+\\ at the end of a line goes on in the next; Ctrl-C stops an answer; Tab
+completes commands, files, conversations and settings";
+
+impl Repl<'_> {
+    pub fn command(&mut self, line: &str) -> anyhow::Result<Next> {
+        let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest = rest.trim();
+        match command {
+            "/exit" | "/quit" | "/bye" => return Ok(Next::Leave),
+            "/help" | "/?" => note(HELP),
+            "/clear" => self.clear()?,
+            "/undo" => self.undo(rest)?,
+            "/regen" => {
+                if self.session.sampling().temperature > 0.0 {
+                    self.next_seed()?;
+                } else {
+                    note("the temperature is 0: the answer will be the same (/set temp 0.8)");
+                }
+                self.answer(|session, options| session.retry(options))?;
+            }
+            "/continue" => self.answer(|session, options| session.resume(options))?,
+            "/fork" => {
+                let forked = self.branches.fork(self.session, rest);
+                self.say(forked)?;
+            }
+            "/switch" if rest.is_empty() => note(&self.branches.list(self.session)),
+            "/switch" => {
+                let switched = self.branches.switch(self.session, rest);
+                self.say(switched)?;
+            }
+            "/save" | "/load" | "/read" if rest.is_empty() => {
+                note(&format!("it needs the name of a file: {command} FILE"));
+            }
+            "/save" => {
+                let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(file_name(rest)));
+                let (tokens, turns) = (self.session.position(), self.session.messages().len());
+                self.say(saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {}", printable(rest))))?;
+            }
+            "/load" => {
+                let loaded = self.branches.load(self.session, &file_name(rest));
+                self.say(loaded)?;
+            }
+            "/system" if rest.is_empty() => note(self.system().unwrap_or("there is no system prompt")),
+            "/system" => self.session.system(rest),
+            "/set" => self.set(rest)?,
+            "/stats" => self.stats(rest),
+            "/read" => self.read(rest)?,
+            "/tokens" => {
+                let (tokens, turns) = (self.session.position(), self.session.messages().len());
+                note(&format!("{tokens} tokens in {turns} messages"));
+                note(&self.kept());
+            }
+            "/device" => {
+                let gpu = self.session.engine().gpu();
+                note(&format!("{}, {:.1} MB in use", gpu.info(), gpu.allocated_bytes() as f64 / 1e6));
+            }
+            other => note(&unknown(other)),
+        }
+        Ok(Next::Line)
+    }
+
+    fn clear(&mut self) -> anyhow::Result<()> {
+        let system = self.system().map(str::to_owned);
+        self.session.clear()?;
+        if let Some(system) = system {
+            self.session.system(&system);
+        }
+        // A conversation that begins anew takes a course of its own.
+        self.next_seed()
+    }
+
+    fn next_seed(&mut self) -> anyhow::Result<()> {
+        let sampling = self.session.sampling().clone();
+        Ok(self.session.set_sampling(Sampling { seed: sampling.seed.wrapping_add(1), ..sampling })?)
+    }
+
+    fn undo(&mut self, rest: &str) -> anyhow::Result<()> {
+        let count = match rest {
+            "" => 1,
+            _ => match rest.parse::<usize>() {
+                Ok(count) if count > 0 => count,
+                _ => {
+                    note(&format!("\"{}\" is no number of messages: /undo 2 takes two back", printable(rest)));
+                    return Ok(());
+                }
+            },
+        };
+        for at in 0..count {
+            match self.session.undo() {
+                Err(peregrine::Error::NothingToUndo) if at > 0 => {
+                    note("there is nothing more to undo");
+                    break;
+                }
+                undone => match self.told(undone.map_err(Into::into))? {
+                    Some(message) => note(&format!("took back \"{}\"", beginning(&message.content))),
+                    None => break,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, rest: &str) -> anyhow::Result<()> {
+        let (mut sampling, mut options) = (self.session.sampling().clone(), self.options.clone());
+        if rest.is_empty() {
+            note(&settings::shown(&sampling, &options));
+            return Ok(());
+        }
+        match settings::change(rest, &mut sampling, &mut options) {
+            Ok(None) => {
+                let set = self.session.set_sampling(sampling);
+                if self.told(set.map_err(Into::into))?.is_some() {
+                    self.options = options;
+                }
+            }
+            Ok(Some(said)) | Err(said) => note(&said),
+        }
+        Ok(())
+    }
+
+    fn stats(&mut self, rest: &str) {
+        self.stats = match rest {
+            "" => !self.stats,
+            "on" => true,
+            "off" => false,
+            other => return note(&format!("\"{}\" is neither on nor off: /stats on, /stats off", printable(other))),
+        };
+        note(if self.stats { "speed is shown" } else { "speed is not shown" });
+        if self.stats || rest.is_empty() {
+            note(&self.kept());
+        }
+    }
+
+    fn read(&mut self, rest: &str) -> anyhow::Result<()> {
+        match std::fs::read_to_string(file_name(rest)) {
+            Ok(text) if text.trim().is_empty() => note(&format!("{} is empty: nothing was sent", printable(rest))),
+            Ok(text) => self.answer(|session, options| session.send(text.trim_end(), options))?,
+            Err(error) => note(&format!("cannot read {}: {error}", printable(rest))),
+        }
+        Ok(())
+    }
+
+    /// Says what came of something.
+    fn say(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
+        let said = self.told(outcome.map_err(Into::into))?;
+        said.iter().for_each(|text| note(text));
+        Ok(())
+    }
+
+    /// What is kept to go back to, and of the beginnings of texts.
+    fn kept(&self) -> String {
+        let engine = self.session.engine();
+        let (states, beginnings) = (engine.state_stats(), engine.prefix_stats());
+        let held = |held: peregrine::runtime::Held| format!("{} ({:.1} MB)", held.states, held.bytes as f64 / 1e6);
+        format!(
+            "states kept: {} on the device, {} in memory, {} on disk, {} dropped\n\
+             beginnings kept: {} ({:.1} MB), found {} times and {} times not, {} tokens not read again",
+            held(states.device),
+            held(states.host),
+            held(states.disk),
+            states.dropped,
+            beginnings.states,
+            beginnings.bytes as f64 / 1e6,
+            beginnings.hits,
+            beginnings.misses,
+            beginnings.tokens_saved,
+        )
+    }
+
+    fn system(&self) -> Option<&str> {
+        self.session.messages().iter().find(|m| m.role == "system").map(|m| m.content.as_str())
+    }
+}
+
+/// Says that there is no such command, and which one may have been meant.
+fn unknown(command: &str) -> String {
+    let names = COMMANDS.iter().map(|(name, _)| *name);
+    let meant = nearest(command, names).map_or_else(String::new, |name| format!(", {name} is near"));
+    let command = printable(command);
+    format!("there is no {command}{meant}; /help shows the commands, and \"\"\" begins a message that begins with /")
+}
+
+/// Of some names the one that a word is most likely meant to be: what it begins, or a slip or two away.
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let near = names.map(|name| (if name.starts_with(&word) { 1 } else { slips(&word, name) }, name));
+    let most = if word.len() > 4 { 2 } else { 1 };
+    near.filter(|(slips, _)| *slips <= most).min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
+}
+
+/// Letters to add, take away, change or exchange with the next to make one word of another.
+fn slips(from: &str, to: &str) -> usize {
+    let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
+    let mut before: Vec<usize> = vec![];
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for i in 1..=from.len() {
+        let mut next = vec![i];
+        for j in 1..=to.len() {
+            let change = usize::from(from[i - 1] != to[j - 1]);
+            let mut least = (row[j] + 1).min(next[j - 1] + 1).min(row[j - 1] + change);
+            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            next.push(least);
+        }
+        before = std::mem::replace(&mut row, next);
+    }
+    row[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COMMANDS, HELP, nearest};
+
+    #[test]
+    fn a_slip_is_told_from_another_word() {
+        let near = |word| nearest(word, COMMANDS.iter().map(|(name, _)| *name));
+        for (word, meant) in [
+            ("/qiut", "/quit"),
+            ("/undo2", "/undo"),
+            ("/Stats", "/stats"),
+            ("/cont", "/continue"),
+            ("/swich", "/switch"),
+            ("/sytsem", "/system"),
+        ] {
+            assert_eq!(near(word), Some(meant), "{word}");
+        }
+        for word in ["/nonsense", "/usr/bin", "/xyz"] {
+            assert_eq!(near(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn help_fits_the_screen_and_names_every_command() {
+        assert!(HELP.lines().all(|line| line.len() < 80), "{HELP}");
+        for (name, _) in COMMANDS {
+            assert!(*name == "/help" || HELP.contains(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What Tab completes: commands, and what they take behind their names.
+
+use super::commands::{COMMANDS, Takes};
+use super::settings;
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::validate::Validator;
+use rustyline::{Context, Helper};
+use std::cell::Cell;
+
+/// The helper of the line editor.
+pub struct Words {
+    files: FilenameCompleter,
+    /// Names of conversations.
+    pub branches: Vec<String>,
+    /// Whether anything has stood in the line since this was asked last.
+    pub typed: Cell<bool>,
+}
+
+impl Words {
+    pub fn new() -> Self {
+        Words { files: FilenameCompleter::new(), branches: vec![], typed: Cell::new(false) }
+    }
+}
+
+impl Helper for Words {}
+impl Highlighter for Words {}
+impl Validator for Words {}
+
+impl Hinter for Words {
+    type Hint = String;
+
+    /// There are no hints, but this sees every change of the line.
+    fn hint(&self, line: &str, _at: usize, _context: &Context<'_>) -> Option<String> {
+        self.typed.set(self.typed.get() || !line.is_empty());
+        None
+    }
+}
+
+impl Completer for Words {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, at: usize, context: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let fitting = |from: usize, names: &mut dyn Iterator<Item = &str>| {
+            let begun = &line[from..at];
+            let pair = |name: &str| Pair { display: name.to_owned(), replacement: name.to_owned() };
+            Ok((from, names.filter(|name| name.starts_with(begun)).map(pair).collect()))
+        };
+        if !line.starts_with('/') {
+            return Ok((at, vec![]));
+        }
+        let Some((command, _)) = line[..at].split_once(' ') else {
+            return fitting(0, &mut COMMANDS.iter().map(|(name, _)| *name));
+        };
+        let from = command.len() + 1;
+        let takes = COMMANDS.iter().find(|(name, _)| *name == command).map(|(_, takes)| *takes);
+        match takes {
+            Some(Takes::File) => self.files.complete(line, at, context),
+            Some(Takes::Branch) => fitting(from, &mut self.branches.iter().map(String::as_str)),
+            Some(Takes::Setting) => fitting(from, &mut settings::NAMES.iter().copied()),
+            Some(Takes::OnOff) => fitting(from, &mut ["on", "off"].into_iter()),
+            Some(Takes::Nothing | Takes::Text) | None => Ok((at, vec![])),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Words;
+    use rustyline::completion::Completer;
+    use rustyline::history::MemHistory;
+
+    fn completed(words: &Words, line: &str) -> Vec<String> {
+        let history = MemHistory::new();
+        let (from, pairs) = words.complete(line, line.len(), &rustyline::Context::new(&history)).unwrap();
+        pairs.into_iter().map(|pair| format!("{}{}", &line[..from], pair.replacement)).collect()
+    }
+
+    #[test]
+    fn commands_conversations_settings_and_switches_are_completed() {
+        let mut words = Words::new();
+        words.branches = vec!["main".to_owned(), "maybe".to_owned(), "other".to_owned()];
+        assert_eq!(completed(&words, "/dev"), ["/device"]);
+        assert_eq!(completed(&words, "/st"), ["/stats"]);
+        assert_eq!(completed(&words, "/switch ma"), ["/switch main", "/switch maybe"]);
+        assert_eq!(completed(&words, "/set top"), ["/set top_k", "/set top_p"]);
+        assert_eq!(completed(&words, "/stats o"), ["/stats on", "/stats off"]);
+        assert_eq!(completed(&words, "/read Carg"), ["/read Cargo.lock", "/read Cargo.toml"]);
+        for nothing in ["/exit ", "tell me /dev", "", "/set temp 0"] {
+            assert_eq!(completed(&words, nothing), [""; 0], "{nothing:?}");
+        }
+    }
+}
