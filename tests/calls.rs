@@ -59,6 +59,7 @@ fn any_options(random: &mut Random) -> AnswerOptions {
     AnswerOptions {
         max_tokens: Some(random.below(5)),
         stop: [vec![], vec![String::new()], vec!["\u{fffd}".to_owned(), "a".to_owned()]][random.below(3)].clone(),
+        stop_ids: (0..random.below(3)).map(|_| random.below(400) as u32).collect(),
         logprobs: [None, None, Some(0), Some(3), Some(100_000)][random.below(5)],
     }
 }
@@ -155,7 +156,7 @@ fn call(engine: &Engine, session: &mut Option<Session>, shared: &Shared, random:
             engine.set_prefix_cache(PrefixBudget { bytes: random.below(3) as u64 * 100_000, reuse });
             Ok(())
         }
-        21 => engine.recover(&mut |_| {}),
+        21 => engine.recover(&mut |_| {}).map(|_| ()),
         22 => {
             let _ = (now.messages().len(), now.ids().map(<[u32]>::len), now.position(), engine.state_stats());
             let _ = (engine.counts(), engine.prefix_stats(), now.was_read_again(), now.sampling() == &Sampling::GREEDY);

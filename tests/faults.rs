@@ -4,6 +4,7 @@
 mod common;
 #[path = "common/kept.rs"]
 mod kept;
+mod program;
 
 use common::{fixture, gpu, no_gpu};
 use kept::{PLAIN, engine};
@@ -13,6 +14,8 @@ use peregrine::kernels::case::Random;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot, StateBudget};
 use peregrine::text::Message;
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -328,7 +331,7 @@ fn the_loss_of_the_device_loses_no_token_of_anybody() {
     if no_gpu("the_loss_of_the_device_loses_no_token_of_anybody") {
         return;
     }
-    let (met, errors) = side_by_side(rounds(8), 400, LOSS);
+    let (met, errors) = side_by_side(rounds(8), 200, LOSS);
     assert!(met.lock().unwrap().values().sum::<usize>() >= 8 && errors > 8, "{met:?} {errors}");
 }
 
@@ -369,4 +372,45 @@ fn memory_that_is_not_there_at_any_allocation_of_a_load_is_told_with_the_plan() 
     other.set_state_budget(StateBudget::default()).unwrap();
     session.generate(&[], &AnswerOptions::tokens(2)).unwrap().next_id().unwrap().unwrap();
     println!("reached: {allocations} allocations of a load refused in turn, 0 bytes left behind");
+}
+
+/// Runs the program with the device lost after so many submissions: what it prints, without spaces, and what it says.
+fn run_with_a_loss(arguments: &[&str], input: &str, after: Option<u64>) -> (String, String) {
+    let mut command = program::peregrine();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs(after.map(|after| ("PEREGRINE_LOSE_AFTER", after.to_string())));
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = program::stdout(&output);
+    (text.split_whitespace().collect(), program::stderr(&output))
+}
+
+#[test]
+fn a_chat_and_a_batch_go_on_by_themselves_after_the_loss_of_the_device() {
+    if no_gpu("a_chat_and_a_batch_go_on_by_themselves_after_the_loss_of_the_device") {
+        return;
+    }
+    let chat = "What is 3 plus 4?\nTell me a story about a fox.\n/undo\nTell me a story about a cat.\n";
+    let batch: String = (0..6)
+        .map(|i| {
+            let body = serde_json::json!({"prompt": format!("Once upon a time {i}"), "max_tokens": 20, "temperature": 1.0});
+            let line = serde_json::json!({"custom_id": i.to_string(), "url": "/v1/completions", "method": "POST", "body": body});
+            format!("{line}\n")
+        })
+        .collect();
+    let chat = (&["chat", "--temp", "0", "-n", "40"][..], chat.to_owned(), [30, 45, 60, 75]);
+    let batch = (&["batch", "--slots", "1", "-i", "-", "-o", "-"][..], batch, [70, 110, 150, 200]);
+    for (arguments, input, moments) in [chat, batch] {
+        let (expected, said) = run_with_a_loss(arguments, &input, None);
+        assert!(!said.contains("GPU was lost"), "{said}");
+        let mut losses = 0;
+        for after in moments {
+            let (got, said) = run_with_a_loss(arguments, &input, Some(after));
+            assert_eq!(got, expected, "{arguments:?} after {after} submissions");
+            losses += said.matches("the GPU was lost (a test took it away); opened").count();
+        }
+        assert!(losses >= 3, "{arguments:?}: only {losses} losses");
+        println!("reached: {} with {losses} losses, the text of one without", arguments[0]);
+    }
 }

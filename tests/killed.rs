@@ -7,9 +7,7 @@ mod program;
 use common::{fixture, gpu, no_gpu, shipped};
 use peregrine::format::WeightFormat;
 use peregrine::kernels::case::Random;
-use peregrine::runtime::{
-    Checkpoint, Engine, EngineOptions, Existing, ExportOptions, Sampling, Snapshot,
-};
+use peregrine::runtime::{Checkpoint, Engine, EngineOptions, Existing, ExportOptions, Sampling, Snapshot};
 use program::{of_other_test, other_test, peregrine};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -242,7 +240,8 @@ fn a_batch_killed_again_and_again_answers_each_request_once_as_if_it_had_not_bee
     let (input, whole) = (dir.path().join("in.jsonl"), dir.path().join("whole.jsonl"));
     let line = |i: usize| {
         let body = serde_json::json!({"prompt": format!("Once upon a time {i}"), "max_tokens": 40, "temperature": 1.0});
-        let request = serde_json::json!({"custom_id": i.to_string(), "method": "POST", "url": "/v1/completions", "body": body});
+        let request =
+            serde_json::json!({"custom_id": i.to_string(), "method": "POST", "url": "/v1/completions", "body": body});
         format!("{request}\n")
     };
     std::fs::write(&input, (0..60).map(line).collect::<String>()).unwrap();

@@ -25,8 +25,9 @@ use branches::Branches;
 use input::{Input, Typed};
 use interrupts::Interrupts;
 use last::LastChat;
+use peregrine::Error;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Session};
-use screen::{Figures, note, stream};
+use screen::{Figures, Told, note, stream};
 use std::time::Instant;
 
 /// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
@@ -51,6 +52,9 @@ pub struct Setup<'a> {
     /// Puts what was asked for over a chat that goes on, which brings settings of its own.
     pub over: &'a dyn Fn(&mut Session) -> anyhow::Result<()>,
 }
+
+/// Losses of the device in a row after which an answer is given up.
+const MOST_LOSSES: usize = 3;
 
 struct Repl<'a> {
     session: &'a mut Session,
@@ -183,18 +187,34 @@ impl Repl<'_> {
         if self.session.messages().iter().all(|message| message.role != "user") {
             return;
         }
-        match self.session.snapshot().and_then(|snapshot| last.save(&snapshot)) {
+        let save = || self.session.snapshot().and_then(|snapshot| last.save(&snapshot));
+        let saved = match save() {
+            Err(lost @ Error::DeviceLost { .. }) if self.reopen(&lost).is_ok() => save(),
+            saved => saved,
+        };
+        match saved {
             Ok(()) => note("the chat is kept: the next start offers to continue it"),
             Err(error) => note(&format!("the chat is not kept: {error}")),
         }
     }
 
-    /// Gives what came of something. What went wrong is said, and the conversation goes on; nothing works without the device.
+    /// Opens a lost device again.
+    fn reopen(&self, lost: &Error) -> anyhow::Result<()> {
+        let engine = self.session.engine();
+        if engine.recover(&mut |_| {})? {
+            note(&opened_again(lost, &engine.gpu().info().name));
+        }
+        Ok(())
+    }
+
+    /// Gives what came of something. What went wrong is said, and the conversation goes on; a lost device is opened again first.
     fn told<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
-        match outcome.map_err(|error| error.downcast::<peregrine::Error>()) {
+        match outcome.map_err(|error| error.downcast::<Error>()) {
             Ok(value) => Ok(Some(value)),
-            Err(Ok(lost @ peregrine::Error::DeviceLost { .. })) => Err(lost.into()),
             Err(Ok(error)) => {
+                if matches!(error, Error::DeviceLost { .. }) {
+                    self.reopen(&error)?;
+                }
                 note(&format!("error: {error}"));
                 Ok(None)
             }
@@ -202,28 +222,56 @@ impl Repl<'_> {
         }
     }
 
-    /// Streams an answer. What goes wrong with it is said, and the conversation goes on.
-    fn answer(
+    /// Streams an answer; gives when it began to come. Its tokens are taken off the limit.
+    fn stream(
         &mut self,
-        ask: impl for<'s> FnOnce(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
-    ) -> anyhow::Result<()> {
-        let (position, messages) = (self.session.position(), self.session.messages().len());
+        ask: &dyn for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
+        options: &mut AnswerOptions,
+    ) -> anyhow::Result<(Told, Instant)> {
         let cancel = self.session.cancel_handle();
-        let started = Instant::now();
         self.interrupts.answering(true);
-        let outcome = ask(self.session, &self.options).map_err(Into::into).and_then(|mut answer| {
+        let outcome = ask(self.session, options).map_err(Into::into).and_then(|mut answer| {
             // It may have been pressed before anything was under way.
             if self.interrupts.pressed() {
                 cancel.cancel();
             }
             let first = Instant::now();
-            let told = stream(&mut answer, screen::columns())?;
+            let told = stream(&mut answer, screen::columns());
+            options.max_tokens = options.max_tokens.map(|most| most.saturating_sub(answer.generation().tokens()));
+            let told = told?;
             if told.open || told.empty {
                 println!();
             }
             Ok((told, first))
         });
         self.interrupts.answering(false);
+        outcome
+    }
+
+    /// Streams an answer. What goes wrong with it is said, and the conversation goes on; where the device is lost, it is opened
+    /// again first.
+    fn answer(
+        &mut self,
+        ask: impl for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
+    ) -> anyhow::Result<()> {
+        let (position, before) = (self.session.position(), self.session.messages().to_vec());
+        let messages = before.len();
+        let started = Instant::now();
+        let mut options = self.options.clone();
+        let mut outcome = self.stream(&ask, &mut options);
+        for _ in 0..MOST_LOSSES {
+            let Some(lost @ Error::DeviceLost { .. }) = outcome.as_ref().err().and_then(|error| error.downcast_ref())
+            else {
+                break;
+            };
+            self.reopen(lost)?;
+            let begun = self.session.messages() != before;
+            outcome = if begun {
+                self.stream(&|session, options| session.resume(options), &mut options)
+            } else {
+                self.stream(&ask, &mut options)
+            };
+        }
         let Some((told, first)) = self.told(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
             note("the conversation was read again from its start: its earlier turns have changed, or were not kept");
@@ -244,6 +292,15 @@ impl Repl<'_> {
         }
         Ok(())
     }
+}
+
+/// That a lost device was opened again, in a line.
+pub fn opened_again(lost: &Error, adapter: &str) -> String {
+    let reason = match lost {
+        Error::DeviceLost { reason } => reason.as_str(),
+        _ => "",
+    };
+    format!("the GPU was lost ({reason}); opened {adapter} again and going on")
 }
 
 /// What a message begins with, short enough for a line.

@@ -45,6 +45,17 @@ impl Gpu {
         *self.injector() = Some(Arc::new(Mutex::new(inject)));
     }
 
+    /// Loses the device after so many submissions where `PEREGRINE_LOSE_AFTER` says so: a test of what programs do then.
+    pub(super) fn inject_from_env(&self) {
+        let count = std::env::var("PEREGRINE_LOSE_AFTER").ok().and_then(|count| count.parse::<u64>().ok());
+        let Some(mut left) = count else { return };
+        self.inject(move |site| {
+            let lost = site == Site::Submitted && left == 1;
+            left = left.saturating_sub(u64::from(site == Site::Submitted));
+            lost.then_some(Fault::Lost)
+        });
+    }
+
     fn injector(&self) -> MutexGuard<'_, Injector> {
         self.shared.injector.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -64,7 +75,7 @@ impl Gpu {
             None => return Ok(()),
             Some(Fault::Lost) => {
                 self.destroy();
-                let _ = self.poll(wgpu::PollType::Poll); // it is heard of then
+                self.hear();
                 Error::DeviceLost { reason: "a test took it away".to_owned() }
             }
             Some(Fault::OutOfMemory) => Error::OutOfMemory { what, bytes: 0 },
@@ -76,6 +87,9 @@ impl Gpu {
 
 #[cfg(not(debug_assertions))]
 impl Gpu {
+    #[inline(always)]
+    pub(super) fn inject_from_env(&self) {}
+
     #[inline(always)]
     pub(super) fn inherit_faults(&self, _other: &Gpu) {}
 

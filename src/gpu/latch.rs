@@ -7,6 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+/// How long a device that refused something may take to say that it is lost.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The first thing that went wrong behind our back: it is reported by every later call.
 #[derive(Default)]
 pub(super) struct Latch {
@@ -58,14 +61,18 @@ impl Gpu {
         let latch = &self.shared.latch;
         let refused = latch.refused.lock().unwrap_or_else(|e| e.into_inner()).clone();
         if refused.is_some() && latch.lost.get().is_none() {
-            // A lost device refuses everything, but says that it is lost only when it is polled.
-            let _ = self.poll(wgpu::PollType::Poll);
+            self.hear();
         }
         match (latch.lost.get(), refused) {
             (Some(reason), _) => Err(Error::DeviceLost { reason: reason.clone() }),
             (None, Some(refusal)) => Err(refusal.error()),
             (None, None) => Ok(()),
         }
+    }
+
+    /// A lost device refuses everything, but says that it is lost only when it is polled and has nothing to do any more.
+    pub(super) fn hear(&self) {
+        let _ = self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(PATIENCE) });
     }
 
     /// Polls until the submission is done.
@@ -81,7 +88,7 @@ impl Gpu {
     }
 
     /// Lets wgpu do what is due. It panics where the driver reports the loss of the device or that memory is used up.
-    pub(super) fn poll(&self, poll: wgpu::PollType) -> Result<()> {
+    fn poll(&self, poll: wgpu::PollType) -> Result<()> {
         let device = &self.shared.device;
         match catch_unwind(AssertUnwindSafe(|| device.poll(poll))) {
             Ok(Ok(_)) => Ok(()),

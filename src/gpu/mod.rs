@@ -190,7 +190,9 @@ impl Gpu {
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
             .map_err(|e| Error::Gpu { what: format!("opening {}", adapter.get_info().name), problem: e.to_string() })?;
-        Ok(Self::assemble(&adapter, (device, queue), (&switches, shaders), opened))
+        let gpu = Self::assemble(&adapter, (device, queue), (&switches, shaders), opened);
+        gpu.inject_from_env();
+        Ok(gpu)
     }
 
     /// Opens the adapter of this device once more, or the best that is left where it is gone: after [`Error::DeviceLost`].

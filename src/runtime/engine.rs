@@ -81,30 +81,32 @@ impl Engine {
     }
 
     /// Opens the device again after [`Error::DeviceLost`], or the best that is left where it is gone, and loads the model anew.
-    /// Does nothing where the device works. `progress` is called after each piece of the weights.
+    /// Does nothing where the device works, and gives whether it had to do something. `progress` is called after each piece of
+    /// the weights.
     ///
     /// Sessions go on where they were: each has its state made again when it is used next, from what it keeps on the host,
     /// bit for bit where the adapter is the same. An answer that was under way has ended with the error;
     /// [`Session::resume`] goes on with it. States kept on the device for [`Session::undo`] and the like are gone: their text
     /// is read again.
-    pub fn recover(&self, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    pub fn recover(&self, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
         self.recover_with(Gpu::reopen, progress)
     }
 
     /// [`Engine::recover`] on a device that the application has opened.
-    pub fn recover_on(&self, gpu: &Gpu, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    pub fn recover_on(&self, gpu: &Gpu, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
         self.recover_with(|_| Ok(gpu.clone()), progress)
     }
 
-    fn recover_with(&self, open: impl FnOnce(&Gpu) -> Result<Gpu>, progress: &mut dyn FnMut(Progress)) -> Result<()> {
+    fn recover_with(&self, open: impl FnOnce(&Gpu) -> Result<Gpu>, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
         let mut stepper = self.stepper();
         let lost = self.gpu();
-        if let Err(reason) = lost.check() {
+        // A device may be lost and nobody have heard of it yet.
+        if let Err(reason) = lost.check().and_then(|()| lost.flush()) {
             // Before another is opened: the driver may still count the memory.
             stepper.lose(&reason);
             self.states().lose();
         } else if stepper.has_device() {
-            return Ok(());
+            return Ok(false);
         }
         let gpu = open(&lost)?;
         let (checkpoint, options) = (&self.shared.checkpoint, self.shared.options);
@@ -113,7 +115,7 @@ impl Engine {
         *self.shared.origin.lock() = None;
         *self.shared.gpu.lock() = gpu;
         stepper.adopt(forward);
-        Ok(())
+        Ok(true)
     }
 
     /// What its steps have done so far.

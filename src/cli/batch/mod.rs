@@ -3,6 +3,7 @@
 mod journal;
 mod line;
 
+use super::chat::repl::opened_again;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
 use super::overwrite::ForceArgs;
@@ -51,8 +52,13 @@ struct Work<'a> {
     interrupt: Interrupt,
     tokens: AtomicU64,
     failed: AtomicU64,
+    /// Losses of the device since the last answer.
+    losses: AtomicU64,
     started: Instant,
 }
+
+/// Losses of the device in a row with which a batch goes on.
+const MOST_LOSSES: u64 = 3;
 
 /// The input as it is read.
 struct Lines {
@@ -89,6 +95,7 @@ impl Batch {
             interrupt: interrupt.clone(),
             tokens: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
             started: Instant::now(),
         };
         let outcomes: Vec<anyhow::Result<()>> = std::thread::scope(|scope| {
@@ -182,6 +189,7 @@ impl Work<'_> {
             // Nothing was said where it was cut off.
             let Some(Reply { line, tokens, failed }) = reply else { return Ok(()) };
             lock(&self.journal).write(&line)?;
+            self.losses.store(0, Ordering::Relaxed);
             let tokens = self.tokens.fetch_add(tokens, Ordering::Relaxed) + tokens;
             let failed = self.failed.fetch_add(u64::from(failed), Ordering::Relaxed) + u64::from(failed);
             let speed = tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
@@ -201,15 +209,34 @@ impl Work<'_> {
         if let Err(refusal) = request.fits(checkpoint) {
             return Ok(Some(line.refused(&Refused::Request(refusal))));
         }
-        let mut session = self.engine.session(Sampling::GREEDY)?;
-        self.interrupt.ends(worker, session.cancel_handle());
         let unsaid = Unsaid { max_tokens: Some(self.predict), seed: line.number as u64 };
-        match request.answer(&mut session, unsaid) {
-            _ if self.interrupt.hit() => Ok(None),
-            Ok(answered) => Ok(Some(line.done(request.endpoint(), &answered, checkpoint)?)),
-            Err(error) if ends_the_work(&error) => Err(error.into()),
-            Err(error) => Ok(Some(line.failed(&error))),
+        loop {
+            let answered = self.engine.session(Sampling::GREEDY).and_then(|mut session| {
+                self.interrupt.ends(worker, session.cancel_handle());
+                request.answer(&mut session, unsaid)
+            });
+            match answered {
+                _ if self.interrupt.hit() => return Ok(None),
+                Ok(answered) => return Ok(Some(line.done(request.endpoint(), &answered, checkpoint)?)),
+                // The same seed gives the same answer.
+                Err(error @ Error::DeviceLost { .. }) => self.recover(error)?,
+                Err(error) if ends_the_work(&error) => return Err(error.into()),
+                Err(error) => return Ok(Some(line.failed(&error))),
+            }
         }
+    }
+
+    /// Opens the device again after its loss, unless that does not help.
+    fn recover(&self, lost: Error) -> anyhow::Result<()> {
+        if self.losses.load(Ordering::Relaxed) >= MOST_LOSSES {
+            return Err(lost.into());
+        }
+        if self.engine.recover(&mut |_| {})? {
+            self.losses.fetch_add(1, Ordering::Relaxed);
+            let adapter = self.engine.gpu().info().name.clone();
+            self.bar.suspend(|| eprintln!("{}", opened_again(&lost, &adapter)));
+        }
+        Ok(())
     }
 
     /// The next request that has no answer yet.
