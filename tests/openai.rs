@@ -109,10 +109,14 @@ fn a_chat_goes_the_way_of_a_conversation() {
 #[test]
 fn a_template_that_looks_at_more_than_role_and_content_has_the_rest_refused_by_its_place() {
     let mut checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    let messages = json!([{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [{"id": "c1"}]}]);
+    let messages = json!([
+        {"role": "user", "content": "x", "name": "Ann"},
+        {"role": "assistant", "tool_calls": [{"id": "c1"}]},
+    ]);
     let request = Request::parse(Endpoint::Chat, &json!({ "messages": messages })).unwrap();
     assert_eq!(request.fits(&checkpoint), Ok(()));
-    let looks = "{% for m in messages %}{{ m.content }}{% if m.tool_calls %}call{% endif %}{% endfor %}";
+    // A name is a word, and no part of one.
+    let looks = "{% set ns = namespace() %}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}call{% endif %}{% endfor %}";
     checkpoint.set_template(peregrine::text::Template::new("looks", looks, "", "").unwrap());
     let refusal = request.fits(&checkpoint).unwrap_err();
     assert!(refusal.message.starts_with("messages[1].tool_calls is not supported: "), "{refusal}");

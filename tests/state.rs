@@ -92,11 +92,13 @@ fn long_prompts_come_in_pieces_and_give_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let file = saved_in(dir.path(), "prompt");
     let text = prose(6000);
-    std::fs::write(&file, &text).unwrap();
+    // One line end at the end of a file or of stdin is no part of the text.
+    let with_end = text.clone() + "\n";
+    std::fs::write(&file, &with_end).unwrap();
     let greedy = ["run", "-n", "20", "--temp", "0"];
     let whole = stdout(&run(&[&greedy[..], &["-p", &text]].concat()));
     assert_eq!(stdout(&run(&[&greedy[..], &["-f", &file, "--chunk", "48"]].concat())), whole);
-    assert_eq!(stdout(&piped(&[&greedy[..], &["--chunk", "100"]].concat(), text.as_bytes())), whole);
+    assert_eq!(stdout(&piped(&[&greedy[..], &["--chunk", "100"]].concat(), with_end.as_bytes())), whole);
     let broken = [text.as_bytes(), b"\xff", text.as_bytes()].concat();
     refused(&piped(&["run", "-n", "20"], &broken), 1, &["UTF-8", &format!("byte {}", text.len())]);
 }
@@ -150,7 +152,7 @@ fn states_that_cannot_be_gone_on_with_are_refused() {
     if no_gpu("states_that_cannot_be_gone_on_with_are_refused") {
         return;
     }
-    stdout(&run(&["run", "-p", "Once", "-n", "1", "--save-state", &state]));
+    stdout(&run(&["run", "-p", "Once", "-n", "1", "--save-state", &state, "--force"]));
     let good = std::fs::read(&state).unwrap();
     let falcon = fixture("falcon-tiny");
     refused(&load(&["-m", falcon.to_str().unwrap()]), 3, &["another model", "vocabulary is 2048 there"]);
@@ -212,7 +214,8 @@ fn an_interrupted_prompt_is_saved_and_goes_on_behind_it() {
     let bytes = rest.split("after ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("{rest}"));
     let bytes: usize = bytes.parse().unwrap();
     assert!((1..text.len()).contains(&bytes), "{rest}");
-    let went_on = piped(&["run", "--load-state", &state, "-p", "-", "-n", "20"], &text.as_bytes()[bytes..]);
+    let rest = text[bytes..].to_owned() + "\n";
+    let went_on = piped(&["run", "--load-state", &state, "-p", "-", "-n", "20"], rest.as_bytes());
     assert_eq!(stdout(&went_on), stdout(&run(&["run", "-p", &text, "-n", "20", "--temp", "0"])));
     drop(stdin);
 }

@@ -15,6 +15,7 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-fa", "--flash-attn"),
     ("-hf", "--hf-repo"),
     ("-hfr", "--hf-repo"),
+    ("-if", "--interactive-first"),
     ("-md", "--model-draft"),
     ("-mg", "--main-gpu"),
     ("-mmp", "--mmap"),
@@ -91,6 +92,7 @@ const ONE_DEVICE: &str = "the model lies on one device; --device chooses it";
 const ATTENTION: &str = "these models have no attention";
 const DOWNLOAD: &str =
     "nothing is downloaded here: fetch the checkpoint first (hf download REPO --local-dir DIR), then -m DIR";
+const CHAT: &str = "peregrine chat is for conversations";
 const SAMPLER: &str = "this way of sampling is not supported; there are temperature, top-k, top-p, min-p and penalties";
 const GRAMMAR: &str = "answers cannot be held to a grammar here";
 const OTHER_WEIGHTS: &str = "only one model's own weights are run";
@@ -125,8 +127,12 @@ const HABITS: &[Habit] = &[
     habit(&["no-display-prompt"], Nothing, Already),
     habit(&["no-perf"], Nothing, Already),
     habit(&["offline"], Nothing, Already),
+    habit(&["no-warmup"], Nothing, Already),
+    habit(&["warmup"], Nothing, Already),
     habit(&["simple-io"], Nothing, Already),
     habit(&["single-turn"], Nothing, Already),
+    habit(&["interactive"], Nothing, Refused(CHAT, &[])),
+    habit(&["interactive-first"], Nothing, Refused(CHAT, &[])),
     habit(&["hf-repo"], Value, Refused(DOWNLOAD, &[])),
     habit(&["model-url"], Value, Refused(DOWNLOAD, &[])),
     habit(
@@ -196,9 +202,11 @@ impl Habit {
 
     /// The values that it was given; one of no text where it takes none.
     fn given(&self, matches: &ArgMatches) -> Vec<String> {
+        // A command that has a flag of this name of its own has taken it.
+        let count = matches.try_get_one::<u8>(self.id()).ok().flatten().copied().unwrap_or(0);
         match self.takes {
-            Nothing => vec![String::new(); usize::from(matches.get_count(self.id()))],
-            _ => matches.get_many::<String>(self.id()).into_iter().flatten().cloned().collect(),
+            Nothing => vec![String::new(); usize::from(count)],
+            _ => matches.try_get_many::<String>(self.id()).ok().flatten().into_iter().flatten().cloned().collect(),
         }
     }
 }
@@ -225,7 +233,9 @@ impl FromArgMatches for Habits {
 
 impl Args for Habits {
     fn augment_args(command: Command) -> Command {
-        command.args(HABITS.iter().map(Habit::arg))
+        let own: Vec<String> = command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+        let others = HABITS.iter().filter(|habit| !own.iter().any(|own| own == habit.id()));
+        command.args(others.map(Habit::arg))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -260,6 +270,7 @@ mod tests {
             (&["-hf", "a/b"], "-hf: nothing is downloaded"),
             (&["--prompt-cache", "x"], "--save-state"),
             (&["--grammar", "root ::= x"], "--grammar: answers"),
+            (&["--interactive"], "peregrine chat"),
         ] {
             let error = parsed(typed).say().unwrap_err();
             assert!(error.to_string().contains(said), "{error}");

@@ -152,10 +152,8 @@ impl SamplingArgs {
             Some(n) => usize::try_from(n).ok(),
         };
         let stop = self.reverse_prompt.iter().map(|stop| self.escape.apply("-r", stop));
-        Ok((
-            sampling,
-            AnswerOptions { max_tokens, stop: stop.collect::<anyhow::Result<_>>()?, ..AnswerOptions::default() },
-        ))
+        let stop = stop.collect::<anyhow::Result<_>>()?;
+        Ok((sampling, AnswerOptions { max_tokens, stop, ..AnswerOptions::default() }))
     }
 }
 

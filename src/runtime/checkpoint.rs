@@ -164,9 +164,9 @@ impl Checkpoint {
         self.template.is_some()
     }
 
-    /// Whether a word, such as the name of a message's field, stands in the chat template.
-    pub fn template_mentions(&self, word: &str) -> bool {
-        self.template.as_ref().is_some_and(|template| template.mentions(word))
+    /// Whether a name, such as that of a message's field, stands in the chat template.
+    pub fn template_mentions(&self, name: &str) -> bool {
+        self.template.as_ref().is_some_and(|template| template.mentions(name))
     }
 
     /// Takes another chat template than the checkpoint's.

@@ -70,9 +70,9 @@ impl Template {
         Ok(template)
     }
 
-    /// Whether a word stands in it: one that does not is nothing that it looks at.
-    pub fn mentions(&self, word: &str) -> bool {
-        self.source.contains(word)
+    /// Whether a name stands in it, as a whole word: one that does not is nothing that it looks at.
+    pub fn mentions(&self, name: &str) -> bool {
+        self.source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
     }
 
     fn syntax(&self) -> Result<SyntaxConfig> {
