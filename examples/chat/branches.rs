@@ -20,6 +20,11 @@ impl Default for Branches {
 }
 
 impl Branches {
+    /// The names of those that are parked.
+    pub fn parked(&self) -> Vec<String> {
+        self.parked.keys().cloned().collect()
+    }
+
     /// The names of all of them.
     pub fn names(&self) -> Vec<String> {
         self.parked.keys().chain([&self.here]).cloned().collect()

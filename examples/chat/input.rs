@@ -2,10 +2,10 @@
 
 use super::last::state_folder;
 use super::words::Words;
-use rustyline::Editor;
 use rustyline::completion::unescape;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
+use rustyline::{Editor, ExternalPrinter};
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
@@ -24,6 +24,8 @@ pub enum Typed {
 /// The keyboard, or a pipe.
 pub struct Input {
     editor: Option<Editor<Words, FileHistory>>,
+    /// As long as there is a printer, the editor waits for signals as well, in whatever thread they arrive.
+    _printer: Option<Box<dyn ExternalPrinter>>,
     history: Option<PathBuf>,
 }
 
@@ -36,18 +38,18 @@ impl Input {
     /// The terminal with its history, or plain lines.
     pub fn new() -> anyhow::Result<Self> {
         if !Self::is_interactive() {
-            return Ok(Input { editor: None, history: None });
+            return Ok(Input { editor: None, _printer: None, history: None });
         }
         let mut editor = Editor::new()?;
         editor.set_helper(Some(Words::new()));
-        // With a printer the editor waits for signals as well, in whatever thread they arrive.
-        let _ = editor.create_external_printer();
+        let printer = editor.create_external_printer().ok();
+        let _printer = printer.map(|printer| Box::new(printer) as Box<dyn ExternalPrinter>);
         let history = history_file();
         if let Some(path) = &history {
             // The first time there is none.
             let _ = editor.load_history(path);
         }
-        Ok(Input { editor: Some(editor), history })
+        Ok(Input { editor: Some(editor), _printer, history })
     }
 
     /// Names of conversations to complete from now on.

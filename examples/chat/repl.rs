@@ -193,7 +193,13 @@ impl Repl<'_> {
             saved => saved,
         };
         match saved {
-            Ok(()) => note("the chat is kept: the next start offers to continue it"),
+            Ok(()) => {
+                note("the chat is kept: the next start offers to continue it");
+                let parked = self.branches.parked();
+                if !parked.is_empty() {
+                    note(&format!("not kept are the conversations beside it: {}", parked.join(", ")));
+                }
+            }
             Err(error) => note(&format!("the chat is not kept: {error}")),
         }
     }

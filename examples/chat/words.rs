@@ -51,7 +51,14 @@ impl Completer for Words {
             return Ok((at, vec![]));
         }
         let Some((command, _)) = line[..at].split_once(' ') else {
-            return fitting(0, &mut COMMANDS.iter().map(|(name, _)| *name));
+            let fitting = COMMANDS.iter().filter(|(name, _)| name.starts_with(&line[..at]));
+            // A space follows where more is to come.
+            let space = |takes: Takes| if takes == Takes::Nothing { "" } else { " " };
+            let pair = |(name, takes): &(&str, Takes)| Pair {
+                display: (*name).to_owned(),
+                replacement: format!("{name}{}", space(*takes)),
+            };
+            return Ok((0, fitting.map(pair).collect()));
         };
         let from = command.len() + 1;
         let takes = COMMANDS.iter().find(|(name, _)| *name == command).map(|(_, takes)| *takes);
@@ -82,7 +89,7 @@ mod tests {
         let mut words = Words::new();
         words.branches = vec!["main".to_owned(), "maybe".to_owned(), "other".to_owned()];
         assert_eq!(completed(&words, "/dev"), ["/device"]);
-        assert_eq!(completed(&words, "/st"), ["/stats"]);
+        assert_eq!(completed(&words, "/st"), ["/stats "]);
         assert_eq!(completed(&words, "/switch ma"), ["/switch main", "/switch maybe"]);
         assert_eq!(completed(&words, "/set top"), ["/set top_k", "/set top_p"]);
         assert_eq!(completed(&words, "/stats o"), ["/stats on", "/stats off"]);

@@ -150,7 +150,10 @@ impl Run {
             Ok(told) => told,
         };
         drop(answer);
-        told.why_empty().into_iter().for_each(note);
+        // Who keeps the state of a prompt alone wants no answer.
+        if self.save_state.is_none() || told.tokens > 0 {
+            told.why_empty().into_iter().for_each(note);
+        }
         let read = session.position().saturating_sub(before + told.tokens);
         if self.model.verbose || std::io::stderr().is_terminal() {
             Figures::of(read, told.tokens, (started, first)).into_iter().for_each(|figures| note(&figures.to_string()));
