@@ -3,7 +3,7 @@
 # Mesa's drivers complain on stderr where a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test test-coop drivers setup build check report fuzz
+.PHONY: chat test test-coop drivers setup build check deny report fuzz
 
 ## chat: chat with the small model that ships with the project
 chat: build
@@ -33,6 +33,10 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+## deny: licences, sources, versions and known holes of what the project depends on, by deny.toml; needs cargo-deny and the network
+deny:
+	cargo deny check
 
 ## build: target/release/peregrine
 build: setup

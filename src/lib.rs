@@ -50,6 +50,8 @@
 //! ([`runtime::Session::fork`]), and written to a file ([`runtime::Snapshot`]).
 
 #![warn(missing_docs)]
+// What a user, a file or a driver can cause is an error, not a panic.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::todo, clippy::unimplemented))]
 
 pub mod bench;
 pub mod error;
