@@ -1,7 +1,8 @@
 //! `peregrine chat`: the REPL of `examples/chat`, with the command line's settings.
 
-use super::model::{ModelArgs, TemplateArgs};
+use super::model::ModelArgs;
 use super::sampling::SamplingArgs;
+use super::template::TemplateArgs;
 use clap::Args;
 
 #[path = "../../examples/chat/repl.rs"]
@@ -24,6 +25,8 @@ impl Chat {
     pub fn run(self) -> anyhow::Result<()> {
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
+        checkpoint.tokenizer()?;
+        checkpoint.template()?;
         let (sampling, options) = self.sampling.resolve(&checkpoint)?;
         let engine = self.model.load(checkpoint)?;
         let mut session = engine.session(sampling)?;

@@ -2,9 +2,10 @@
 
 use super::interrupt::Interrupt;
 use super::is_broken_pipe;
-use super::model::{ModelArgs, TemplateArgs};
+use super::model::ModelArgs;
 use super::prompt::{Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
+use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::Error;
 use peregrine::output::WholeFile;
@@ -64,6 +65,9 @@ impl Run {
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
         checkpoint.tokenizer()?;
+        if self.conversation {
+            checkpoint.template()?;
+        }
         let (sampling, options) = match &snapshot {
             Some(snapshot) => self.sampling.resolve_over(&checkpoint, snapshot.sampling())?,
             None => self.sampling.resolve(&checkpoint)?,

@@ -377,7 +377,7 @@ impl Answered {
 impl Prompt {
     fn ids(&self, checkpoint: &Checkpoint) -> Result<Vec<u32>> {
         match self {
-            Prompt::Text(text) => checkpoint.tokenizer()?.encode(text, Specials::Parse),
+            Prompt::Text(text) => checkpoint.tokenizer()?.encode_text(text, Specials::Parse),
             Prompt::Ids(ids) => Ok(ids.clone()),
         }
     }
