@@ -15,6 +15,7 @@ mod run;
 mod sampling;
 mod selftest;
 mod shaders;
+mod template;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use peregrine::Error;
