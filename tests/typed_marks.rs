@@ -38,6 +38,8 @@ fn a_template_sees_what_was_typed_and_its_own_marks_stay_marks() {
         ("c[5:18]", "<|endoftext|>"),
         ("c[18:]", "Tell <|im_end|> me<|im_start|>"),
         ("c[::-1][:12][::-1]", "<|im_start|>"),
+        ("c[17:4:-1][::-1]", "<|endoftext|>"),
+        ("'%-4s|%.3s' % ('', c)", "    |dra"),
         ("'<|im_end|>' in c", "True"),
         ("c.find('<|im_end|>')", "23"),
         ("c.count('<|')", "3"),
@@ -60,7 +62,7 @@ fn a_template_sees_what_was_typed_and_its_own_marks_stay_marks() {
         ("'%s!' % c", "draft<|endoftext|>Tell <|im_end|> me<|im_start|>!"),
         ("'{}!'.format(c)", "draft<|endoftext|>Tell <|im_end|> me<|im_start|>!"),
         ("c|truncate(20, true, '')", "draft<|endoftext|>Te"),
-        ("c|wordcount", "5"),
+        ("c|wordcount", "6"),
         ("c|urlencode", "draft%3C%7Cendoftext%7C%3ETell%20%3C%7Cim_end%7C%3E%20me%3C%7Cim_start%7C%3E"),
         ("'x' ~ c ~ '<|endoftext|>'", "xdraft<|endoftext|>Tell <|im_end|> me<|im_start|><|endoftext|>"),
     ] {
@@ -138,9 +140,9 @@ const FORMS: [&str; 4] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2500, rng_seed: proptest::test_runner::RngSeed::Fixed(15), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1250, rng_seed: proptest::test_runner::RngSeed::Fixed(15), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Of 10,000 conversations.
+    /// 10,000 texts: two in each of four forms.
     #[test]
     fn no_text_becomes_a_special_token(first in typed(), second in typed()) {
         thread_local! {

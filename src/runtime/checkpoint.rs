@@ -93,6 +93,10 @@ impl Checkpoint {
             let Some(bytes) = read(file)? else { return Ok(Value::Null) };
             serde_json::from_slice(&bytes).map_err(|e| Error::BadJson { file: name(file), problem: e.to_string() })
         };
+        let label = match &origin {
+            Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
+            Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
+        };
         let config = Config::from_json(&name("config.json"), &json("config.json")?, &source)?;
         // Both are needed for text and for chats, and for nothing else.
         let settings = json("tokenizer_config.json").and_then(|config| {
@@ -101,7 +105,7 @@ impl Checkpoint {
         });
         let tokenizer = match (read("tokenizer.json")?, &settings) {
             (None, _) => Part::Missing(Error::IncompleteCheckpoint {
-                dir: name("").into(),
+                dir: label.clone().into(),
                 missing: "tokenizer.json".to_owned(),
             }),
             (Some(_), Err(error)) => Part::unusable(error),
@@ -119,10 +123,6 @@ impl Checkpoint {
             Err(error) => Chat { template: Part::unusable(error), tokens: serde_json::Map::new() },
         };
         let defaults = SamplingDefaults::from_generation_config(&generation);
-        let label = match &origin {
-            Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
-            Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
-        };
         let source = Arc::new(source);
         let mut checkpoint = Checkpoint { label, source, config, tokenizer, chat, eos, defaults, origin };
         checkpoint.end_turns();

@@ -14,6 +14,7 @@ mod number;
 mod operators;
 mod origin;
 mod printed;
+mod printf;
 mod program;
 mod search;
 mod size;
@@ -212,8 +213,11 @@ fn environment(tools: &Arc<Tools>, now: &jiff::Zoned) -> Environment<'static> {
             of.budget.spend(items.saturating_mul(value.as_str().map_or(0, str::len)))?;
         }
         if method == "format" {
-            let all = [std::slice::from_ref(value), arguments].concat();
-            operators::spend_growth(&of.budget, method, &all)?;
+            // Widths may be as large as the numbers in it.
+            let format = value.as_str().unwrap_or_default();
+            let numbers = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+            let widths = numbers.map(|digits| digits.parse().unwrap_or(usize::MAX));
+            of.budget.spend(widths.fold(0, usize::saturating_add))?;
         }
         methods::call(state, &of, (value, method), arguments)
     });
@@ -248,6 +252,9 @@ fn without_generation_marks(source: &str) -> String {
 fn from_json(json: &serde_json::Value, letters: Option<&Letters>) -> Value {
     let text = |text: &str| letters.map_or_else(|| text.to_owned(), |letters| letters.hide_text(text));
     use serde_json::Value as Json;
+    // A template asks for names as it spells them.
+    let is_name = |key: &str| key.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let key_of = |key: &str| if is_name(key) { key.to_owned() } else { text(key) };
     match json {
         Json::Null => Value::from(()),
         Json::Bool(b) => Value::from(*b),
@@ -258,7 +265,7 @@ fn from_json(json: &serde_json::Value, letters: Option<&Letters>) -> Value {
         },
         Json::String(s) => Value::from(text(s)),
         Json::Array(items) => Value::from(items.iter().map(|item| from_json(item, letters)).collect::<Vec<_>>()),
-        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, value)| (text(key), from_json(value, letters)))),
+        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, value)| (key_of(key), from_json(value, letters)))),
     }
 }
 

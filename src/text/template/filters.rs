@@ -7,9 +7,10 @@ use super::case::{Case, turned};
 use super::letters::Text;
 use super::methods::{Tools, filled, item_of, replaced};
 use super::printed::{repr, str};
+use super::printf::printf;
 use super::search::stripped;
 use super::{json, markup, number};
-use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ const FILTERS: &[(&str, &[&str], Filter)] = &[
     ("abs", &[], |_, _, value, _| number::abs(value)),
     ("attr", &["name"], |_, _, value, args| match value.kind() {
         // A map has items, not attributes.
-        ValueKind::Map if value.downcast_object_ref::<super::globals::Cycler>().is_none() => Ok(Value::UNDEFINED),
+        ValueKind::Map => Ok(Value::UNDEFINED),
         _ => value.get_item(&args.needed(0, "name")?),
     }),
     ("capitalize", &[], |_, tools, value, _| cased(tools, value, Case::Capital)),
@@ -28,6 +29,8 @@ const FILTERS: &[(&str, &[&str], Filter)] = &[
         let width = args.whole(0, "width")?.unwrap_or(80);
         filled(tools, &str(value, &tools.letters), (width, ' '), "center").map(Value::from)
     }),
+    ("default", &["default_value", "boolean"], |_, _, value, args| Ok(default(value, args))),
+    ("d", &["default_value", "boolean"], |_, _, value, args| Ok(default(value, args))),
     ("escape", &[], |_, tools, value, _| markup::escaped(tools, value)),
     ("e", &[], |_, tools, value, _| markup::escaped(tools, value)),
     ("forceescape", &[], |_, tools, value, _| markup::escaped(tools, value)),
@@ -136,24 +139,46 @@ pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>) {
         });
     }
     let engine = Arc::new(Environment::new());
-    for (name, arguments) in [("batch", ["linecount", "fill_with"]), ("slice", ["slices", "fill_with"])] {
+    for (name, arguments) in ENGINE {
         let (tools, engine) = (tools.clone(), engine.clone());
-        environment.add_filter(name, move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        environment.add_filter(*name, move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
             let values = values.into_values();
             let (value, rest) = values.split_first().ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
-            let args = Arguments::new(name, rest, &arguments)?;
-            let values = [value.clone(), args.needed(0, arguments[0])?, args.get(1, arguments[1]).unwrap_or_default()];
-            super::operators::spend_growth(&tools.budget, name, &values)?;
+            let args = Arguments::new(name, rest, arguments)?;
+            let given = arguments.iter().enumerate().filter_map(|(at, name)| Some((*name, args.get(at, name)?)));
+            let values = if let [count, fill] = *arguments
+                && matches!(*name, "batch" | "slice")
+            {
+                let count = args.whole(0, count)?.unwrap_or(0);
+                tools.budget.spend(usize::try_from(count).unwrap_or(0).saturating_mul(ITEM))?;
+                vec![value.clone(), Value::from(count), args.get(1, fill).unwrap_or_default()]
+            } else {
+                vec![value.clone(), given.collect::<Kwargs>().into()]
+            };
             engine.empty_state().apply_filter(name, &values)
         });
     }
     let tools = tools.clone();
     environment.add_filter("format", move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
         let values = values.into_values();
-        super::operators::spend_growth(&tools.budget, "format", &values)?;
-        engine.empty_state().apply_filter("format", &values)
+        let (format, rest) = values.split_first().ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
+        let format = str(format, &tools.letters);
+        let by_name = rest.last().filter(|last| last.is_kwargs());
+        let by_place = if by_name.is_some() { &rest[..rest.len() - 1] } else { rest };
+        printf(&tools, &format, by_place, by_name).map(Value::from)
     });
 }
+
+/// Filters of the engine whose arguments Jinja takes by place as well, or by other names.
+const ENGINE: &[(&str, &[&str])] = &[
+    ("batch", &["linecount", "fill_with"]),
+    ("slice", &["slices", "fill_with"]),
+    ("dictsort", &["case_sensitive", "by", "reverse"]),
+    ("max", &["case_sensitive", "attribute"]),
+    ("min", &["case_sensitive", "attribute"]),
+    ("sort", &["reverse", "case_sensitive", "attribute"]),
+    ("unique", &["case_sensitive", "attribute"]),
+];
 
 /// Refuses nothing in place of items.
 pub fn check_items(name: &str, value: Option<&Value>) -> Result<(), Error> {
@@ -171,6 +196,13 @@ pub fn items(value: &Value) -> Result<impl Iterator<Item = Value>, Error> {
         return Err(refused("none has no items"));
     }
     value.try_iter()
+}
+
+fn default(value: &Value, args: &Arguments) -> Value {
+    if value.is_undefined() || (args.flag(1, "boolean", false) && !value.is_true()) {
+        return args.get(0, "default_value").unwrap_or(Value::from(""));
+    }
+    value.clone()
 }
 
 fn length(value: &Value) -> Result<Value, Error> {

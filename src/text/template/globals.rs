@@ -1,7 +1,7 @@
 //! Functions and tests that templates may call beside what the engine has.
 
 use super::arguments::Arguments;
-use super::budget::refused;
+use super::budget::{Reach, refused};
 use super::methods::Tools;
 use minijinja::value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
@@ -18,6 +18,24 @@ pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>, now: &jiff::Zo
         // Two letters become up to thirty.
         of.budget.spend(format.len().saturating_mul(16))?;
         jiff::fmt::strtime::format(&format, &now).map_err(|e| refused(format!("strftime_now: {e}")))
+    });
+    let of = tools.clone();
+    environment.add_function("dict", move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        let mut pairs = Vec::new();
+        for value in values.into_values() {
+            of.budget.look(&value, Reach::Text)?;
+            for item in value.try_iter()? {
+                pairs.push(match value.kind() {
+                    ValueKind::Map => (item.clone(), value.get_item(&item)?),
+                    _ => (item.get_item(&Value::from(0))?, item.get_item(&Value::from(1))?),
+                });
+            }
+        }
+        of.budget.container(2 * pairs.len())?;
+        if pairs.iter().any(|(key, _)| matches!(key.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)) {
+            return Err(refused("a list or a map cannot be a key of a map"));
+        }
+        Ok(Value::from_pairs(pairs))
     });
     let of = tools.clone();
     environment.add_function("cycler", move |items: Rest<Value>| -> Result<Value, Error> {

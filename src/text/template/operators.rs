@@ -1,13 +1,13 @@
 //! What stands in for the engine's operators, filters and tests: each takes its cost from the budget, and does what Python does
 //! where the engine does otherwise.
 
-use super::budget::{Budget, FUEL, ITEM, Reach, refused};
+use super::budget::{FUEL, ITEM, Reach, refused};
 use super::filters::check_items;
 use super::methods::Tools;
 use super::printed::str;
+use super::printf::printf;
 use super::program::Names;
-use minijinja::formatting::{FormatStyle, format};
-use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
+use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ pub const OPERANDS: &str = "\u{fdd0}operands";
 pub const COMPARED: &str = "\u{fdd0}compared";
 pub const ORDERED: &str = "\u{fdd0}ordered";
 pub const WITHIN: &str = "\u{fdd0}within";
+pub const SLICED: &str = "\u{fdd0}sliced";
 pub const ITEM_OF: &str = "\u{fdd0}item";
 pub const MADE: &str = "\u{fdd0}made";
 pub const MAP: &str = "\u{fdd0}map";
@@ -127,7 +128,6 @@ pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>, (filters, test
             let arguments = arguments.into_values();
             arguments.iter().try_for_each(|value| of.budget.look(value, reach))?;
             check_items(&name, arguments.first())?;
-            spend_growth(&of.budget, &name, &arguments)?;
             state.apply_filter(&name, &arguments).map_err(|e| named(e, ErrorKind::UnknownFilter, &name))
         });
     }
@@ -224,6 +224,15 @@ fn add_checks(environment: &mut Environment<'_>, tools: &Arc<Tools>) {
         }
         Ok(())
     });
+    add(SLICED, |tools, operands| {
+        look(tools, operands)?;
+        // The engine goes backwards otherwise than Python: it gets what comes of that.
+        if operands[3].as_i64().is_some_and(|step| step < 0) {
+            operands[0] = backwards(tools, operands)?;
+            operands[1..].fill(Value::from(()));
+        }
+        Ok(())
+    });
     add(PRODUCT, |tools, operands| {
         let length = |value: &Value| value.as_str().map(str::len).or_else(|| value.len().map(|items| items * ITEM));
         for [list, times] in [[0, 1], [1, 0]] {
@@ -279,22 +288,33 @@ fn add_operators(environment: &mut Environment<'_>, tools: &Arc<Tools>) {
     environment.add_filter(REMAINDER, move |one: &Value, other: &Value| -> Result<Value, Error> {
         let Some(text) = one.as_str() else { return remainder(one, other) };
         of.budget.look(other, Reach::Text)?;
-        let values = match other.kind() {
-            ValueKind::Seq if other.is_tuple() => other.try_iter()?.collect(),
-            _ => vec![other.clone()],
-        };
-        let by_name = other.kind() == ValueKind::Map && text.contains("%(");
-        let values = if by_name { vec![Value::from(named_values(other)?)] } else { values };
-        let all = [std::slice::from_ref(one), &values].concat();
-        spend_growth(&of.budget, "format", &all)?;
-        format(FormatStyle::Printf, text, &values).map(Value::from)
+        let values: Vec<Value> = if other.is_tuple() { other.try_iter()?.collect() } else { vec![other.clone()] };
+        let map = Some(other).filter(|other| other.kind() == ValueKind::Map);
+        printf(&of, text, &values, map).map(Value::from)
     });
 }
 
-/// The items of a map as arguments by name.
-fn named_values(map: &Value) -> Result<minijinja::value::Kwargs, Error> {
-    let pairs = map.try_iter()?.map(|key| Ok((str(&key, &super::letters::Letters::default()), map.get_item(&key)?)));
-    Ok(pairs.collect::<Result<Vec<_>, Error>>()?.into_iter().collect())
+/// The items of a list, or the letters of a text, from the last to the first.
+fn backwards(tools: &Tools, operands: &[Value]) -> Result<Value, Error> {
+    let items: Vec<Value> = operands[0].try_iter()?.collect();
+    let count = items.len() as i64;
+    let place = |at: &Value, usual: i64| -> Result<i64, Error> {
+        if at.is_none() {
+            return Ok(usual);
+        }
+        let at = at.as_i64().ok_or_else(|| refused(format!("{} is no place to cut at", at.kind())))?;
+        Ok(if at < 0 { (at.saturating_add(count)).max(-1) } else { at.min(count - 1) })
+    };
+    let (first, end) = (place(&operands[1], count - 1)?, place(&operands[2], -1)?);
+    let step = usize::try_from(operands[3].as_i64().unwrap_or(-1).unsigned_abs()).unwrap_or(usize::MAX);
+    let taken = (end + 1..=first).rev().step_by(step).filter_map(|at| items.get(usize::try_from(at).ok()?).cloned());
+    let taken: Vec<Value> = taken.collect();
+    tools.budget.container(taken.len())?;
+    Ok(match operands[0].kind() {
+        ValueKind::String => Value::from(taken.iter().filter_map(Value::as_str).collect::<String>()),
+        _ if operands[0].is_tuple() => Value::from(Tuple::from(taken)),
+        _ => Value::from(taken),
+    })
 }
 
 /// What is left of a division whose result is rounded down.
@@ -318,26 +338,6 @@ fn remainder(one: &Value, other: &Value) -> Result<Value, Error> {
 
 fn is_float(value: &Value) -> bool {
     value.kind() == ValueKind::Number && !value.is_integer()
-}
-
-/// Takes what the engine's own filters make beyond what goes in.
-pub fn spend_growth(budget: &Budget, name: &str, arguments: &[Value]) -> Result<(), Error> {
-    let text = |at: usize| arguments.get(at).and_then(Value::as_str).unwrap_or_default();
-    let number = |at: usize, name: &str| {
-        let by_name = arguments.last().filter(|last| last.is_kwargs()).and_then(|last| last.get_attr(name).ok());
-        arguments.get(at).and_then(Value::as_usize).or(by_name.and_then(|value| value.as_usize()))
-    };
-    let bytes = match name {
-        "format" if text(0).contains('*') => return Err(refused("format: a width of * is not supported")),
-        "format" => {
-            let numbers = text(0).split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
-            numbers.map(|digits| digits.parse().unwrap_or(usize::MAX)).fold(0, usize::saturating_add)
-        }
-        "batch" => number(1, "linecount").unwrap_or(0).saturating_mul(ITEM),
-        "slice" => number(1, "slices").unwrap_or(0).saturating_mul(ITEM),
-        _ => 0,
-    };
-    budget.spend(bytes)
 }
 
 fn named(error: Error, unknown: ErrorKind, name: &str) -> Error {

@@ -4,7 +4,8 @@
 use super::budget::refused;
 use super::methods::Tools;
 use super::operators::{
-    self, COMPARED, CONCAT, EQUAL, ITEM_OF, LOOPED, MADE, MAP, OPERANDS, ORDERED, PRODUCT, REMAINDER, UNEQUAL, WITHIN,
+    self, COMPARED, CONCAT, EQUAL, ITEM_OF, LOOPED, MADE, MAP, OPERANDS, ORDERED, PRODUCT, REMAINDER, SLICED, UNEQUAL,
+    WITHIN,
 };
 use super::size;
 use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig};
@@ -57,7 +58,8 @@ fn names<'a, 's: 'a>(
     name: impl Fn(&'a Instruction<'s>) -> Option<&'a &'s str>,
 ) -> Names<'s> {
     let names: BTreeSet<&'s str> = all.flat_map(listed).filter_map(name).copied().collect();
-    names.into_iter().map(|name| (name, format!("\u{fdd0}{name}"))).collect()
+    // Another mark than that of the operators, one of which has a filter's name.
+    names.into_iter().map(|name| (name, format!("\u{fdd1}{name}"))).collect()
 }
 
 fn listed<'a, 's>(instructions: &'a Instructions<'s>) -> impl Iterator<Item = &'a Instruction<'s>> {
@@ -108,7 +110,7 @@ fn checked<'s>(
                 [I::ApplyFilter(LOOPED, Some(1), NOT_CACHED), instruction.clone()].into_iter().for_each(add)
             }
             I::GetItem => check(ITEM_OF, 2).into_iter().chain([I::GetItem]).for_each(add),
-            I::Slice => check(OPERANDS, 4).into_iter().chain([I::Slice]).for_each(add),
+            I::Slice => check(SLICED, 4).into_iter().chain([I::Slice]).for_each(add),
             I::BuildMap(pairs) => {
                 let operands = u16::try_from(2 * pairs).map_err(|_| refused("a map has too many entries"))?;
                 made(2 * pairs).into_iter().chain([I::ApplyFilter(MAP, Some(operands), NOT_CACHED)]).for_each(add);
