@@ -350,12 +350,17 @@ fn a_chat_template_can_be_given_and_is_said() {
     let with = |more: &[&str]| run(&[&question[..], more].concat());
     let chatml = with(&["--chat-template", "chatml"]);
     assert_eq!(answer(&chatml), "12 plus 2 is 14.");
-    assert!(stderr(&chatml).contains("chat template: ChatML"));
+    assert!(stderr(&chatml).contains("chat template: chatml"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{{ raise_exception('not like this') }}").unwrap();
     refused(&with(&["--chat-template-file", file.path().to_str().unwrap()]), 3, &["not like this"]);
     refused(&with(&["--chat-template", "{% if %}"]), 3, &["line 1"]);
     refused(&with(&["--chat-template-file", "/no/such"]), 1, &["/no/such"]);
+    // A name is a name, in any case, and never a text.
+    assert!(stderr(&with(&["--chat-template", "Zephyr"])).contains("chat template: zephyr"));
+    refused(&with(&["--chat-template", "zefyr"]), 2, &["zefyr", "chatml, falcon3", "zephyr"]);
+    refused(&with(&["--chat-template", "{{ bos_token }}"]), 3, &["prints nothing of what is said"]);
+    assert!(stdout(&run(&["run", "--help"])).contains("chatml, falcon3"));
 }
 
 #[test]

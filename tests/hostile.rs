@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 /// What rendering two messages by a template ends with.
 fn render(source: &str) -> Result<String, String> {
     let messages = [Message::new("user", "hello"), Message::new("assistant", "yes")];
-    let template = Template::new("t.json", source, "<s>", "</s>").map_err(|e| e.to_string())?;
-    let spans = template.render(&messages, true, &[]).map_err(|e| e.to_string())?;
+    let template = Template::new("t.json", source).map_err(|e| e.to_string())?;
+    let tokens = json!({"bos_token": "<s>", "eos_token": "</s>"});
+    let spans = template.render_with(&messages, true, &[], &tokens).map_err(|e| e.to_string())?;
     Ok(spans.into_iter().map(|span| span.text).collect())
 }
 
@@ -208,17 +209,17 @@ fn templates_may_do_what_templates_do() {
     let messages: Vec<Message> = (0..1000).map(|i| Message::new("user", format!("{i} ").repeat(200))).collect();
     let source = "{% set ns = namespace(text='') %}{% for m in messages %}{% if loop.index0 == messages|length - 1 %}last: {% endif %}\
                   {% set ns.text = ns.text ~ m.role ~ m.content|trim %}{% endfor %}{{ ns.text|length > 0 }}";
-    let template = Template::new("t.json", source, "", "").unwrap();
+    let template = Template::new("t.json", source).unwrap();
     assert_eq!(template.render(&messages[..300], true, &[]).unwrap()[0].text, "last: True");
     let plain = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}";
-    let template = Template::new("t.json", plain, "", "").unwrap();
+    let template = Template::new("t.json", plain).unwrap();
     assert!(template.render(&messages, true, &[]).unwrap()[0].text.len() > 600_000);
 }
 
 #[test]
 fn a_role_is_text_like_a_message() {
     let template =
-        Template::new("t.json", "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}", "", "").unwrap();
+        Template::new("t.json", "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}").unwrap();
     let specials = ["<|end|>".to_owned()];
     let spans = template.render(&[Message::new("a<|end|>b", "c<|end|>")], true, &specials).unwrap();
     let literal: Vec<&str> = spans.iter().filter(|span| span.literal).map(|span| span.text.as_str()).collect();
@@ -226,7 +227,7 @@ fn a_role_is_text_like_a_message() {
     let all: String = spans.iter().map(|span| span.text.as_str()).collect();
     assert_eq!(all, "<|a<|end|>b|>c<|end|>");
     // But for the words that templates compare it with.
-    let asking = Template::new("t.json", "{{ messages[0].role == 'user' }}", "", "").unwrap();
+    let asking = Template::new("t.json", "{{ messages[0].role == 'user' }}").unwrap();
     let spans = asking.render(&[Message::new("user", "")], true, &["user".to_owned()]).unwrap();
     assert_eq!(spans[0].text, "True");
 }

@@ -117,7 +117,7 @@ fn a_template_that_looks_at_more_than_role_and_content_has_the_rest_refused_by_i
     assert_eq!(request.fits(&checkpoint), Ok(()));
     // A name is a word, and no part of one.
     let looks = "{% set ns = namespace() %}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}call{% endif %}{% endfor %}";
-    checkpoint.set_template(peregrine::text::Template::new("looks", looks, "", "").unwrap());
+    checkpoint.set_template(peregrine::text::Template::new("looks", looks).unwrap());
     let refusal = request.fits(&checkpoint).unwrap_err();
     assert!(refusal.message.starts_with("messages[1].tool_calls is not supported: "), "{refusal}");
 }

@@ -273,7 +273,7 @@ fn a_template_that_rewrites_earlier_turns_makes_the_conversation_be_read_again()
     let source = "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}(earlier)\n{% else %}\
                   {{ m.content }}\n{% endif %}{% endfor %}";
     let mut checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    checkpoint.set_template(peregrine::text::Template::new("test", source, "", "").unwrap());
+    checkpoint.set_template(peregrine::text::Template::new("test", source).unwrap());
     let engine = Engine::load(&gpu(), checkpoint, EngineOptions::default(), &mut |_| {}).unwrap();
     let mut session = engine.session(Sampling::GREEDY).unwrap();
     let options = AnswerOptions::tokens(3);

@@ -114,7 +114,7 @@ fn templates_of_ten_families_render_as_jinja2_renders_them() {
     for name in ["chatml", "falcon", "llama3", "mistral", "zephyr", "gemma", "phi", "tools", "generation", "whitespace"]
     {
         let golden = json(fixture("templates").join(format!("{name}.json")));
-        let template = Template::new(name, golden["template"].as_str().unwrap(), "<s>", "</s>").unwrap();
+        let template = Template::new(name, golden["template"].as_str().unwrap()).unwrap();
         for (i, case) in golden["cases"].as_array().unwrap().iter().enumerate() {
             let messages: Vec<Message> = case["messages"]
                 .as_array()
@@ -123,7 +123,9 @@ fn templates_of_ten_families_render_as_jinja2_renders_them() {
                 .map(|m| Message::new(m["role"].as_str().unwrap(), m["content"].as_str().unwrap()))
                 .collect();
             let answer_next = case["add_generation_prompt"].as_bool().unwrap();
-            let spans = template.render_with(&messages, answer_next, &[], &case["variables"]);
+            let mut variables = serde_json::json!({"bos_token": "<s>", "eos_token": "</s>"});
+            variables.as_object_mut().unwrap().extend(case["variables"].as_object().cloned().unwrap_or_default());
+            let spans = template.render_with(&messages, answer_next, &[], &variables);
             match (&case["expected"], &case["error"]) {
                 (Value::String(expected), _) => {
                     let spans = spans.unwrap_or_else(|e| panic!("{name} {i}: {e}"));
@@ -144,7 +146,7 @@ fn templates_of_ten_families_render_as_jinja2_renders_them() {
 #[test]
 fn strftime_now_tells_the_year_and_refuses_nonsense() {
     let year = |format: &str| {
-        Template::new("t", &format!("{{{{ strftime_now('{format}') }}}}"), "", "").unwrap().render(&[], false, &[])
+        Template::new("t", &format!("{{{{ strftime_now('{format}') }}}}")).unwrap().render(&[], false, &[])
     };
     let text = year("%Y-%m-%d").unwrap()[0].text.clone();
     assert!(text.len() == 10 && text.starts_with("20"), "{text}");

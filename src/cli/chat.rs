@@ -1,7 +1,8 @@
 //! `peregrine chat`: the REPL of `examples/chat`, with the command line's settings.
 
-use super::model::{ModelArgs, TemplateArgs};
+use super::model::ModelArgs;
 use super::sampling::SamplingArgs;
+use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::runtime::{Session, Snapshot};
 use repl::{Last, Setup};
@@ -37,6 +38,8 @@ impl Chat {
         let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
+        checkpoint.tokenizer()?;
+        checkpoint.template()?;
         let (sampling, options) = self.sampling.resolve(&checkpoint)?;
         let engine = self.model.load(checkpoint)?;
         let mut session = engine.session(sampling)?;

@@ -137,7 +137,7 @@ impl Eval {
 
     fn encode(&self, checkpoint: &Checkpoint, text: &str) -> anyhow::Result<Vec<u32>> {
         let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
-        let mut ids = checkpoint.tokenizer()?.encode(text, specials)?;
+        let mut ids = checkpoint.tokenizer()?.encode_text(text, specials)?;
         ids.truncate(self.limit.unwrap_or(usize::MAX));
         if ids.len() < 2 {
             return Err(peregrine::Error::TextTooShort { tokens: ids.len() }.into());

@@ -49,6 +49,8 @@ impl Inspect {
                     "layers": config.layers, "hidden": config.hidden, "inner": config.inner, "state": config.state,
                     "dt_rank": config.dt_rank, "conv_kernel": config.conv_kernel, "vocab": config.vocab,
                     "tied": tensors.head.is_none(), "eos": checkpoint.eos(), "chat_template": checkpoint.has_template(),
+                    "chat_template_problem": checkpoint.template_problem().map(|problem| problem.to_string()),
+                    "tokenizer_problem": checkpoint.tokenizer().err().map(|problem| problem.to_string()),
                     "checkpoint_bytes": tensors.bytes(), "types": types, "device": device,
                     "memory": {
                         "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
@@ -82,8 +84,18 @@ impl Inspect {
         if !rare.is_empty() {
             writeln!(out, "  types        {}", rare.join("; "))?;
         }
-        let chat = if checkpoint.has_template() { "chats, by its template" } else { "continues text, has no template" };
-        writeln!(out, "text         {chat}; ends at ids {:?}", checkpoint.eos())?;
+        let text = match (checkpoint.tokenizer(), checkpoint.has_template()) {
+            (Err(_), _) => "takes ids alone",
+            (Ok(_), true) => "chats, by its template",
+            (Ok(_), false) => "continues text, has no template",
+        };
+        writeln!(out, "text         {text}; ends at ids {:?}", checkpoint.eos())?;
+        if let Err(error) = checkpoint.tokenizer() {
+            writeln!(out, "  tokenizer    cannot be used: {error}")?;
+        }
+        if let Some(problem) = checkpoint.template_problem() {
+            writeln!(out, "  template     cannot be used: {problem}")?;
+        }
         writeln!(out, "memory       {} on the device:", Bytes(plan.total()))?;
         writeln!(out, "  weights      {}", Bytes(plan.weights))?;
         if plan.embeddings == Embeddings::Host {

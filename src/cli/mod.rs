@@ -20,6 +20,7 @@ mod run;
 mod sampling;
 mod selftest;
 mod shaders;
+mod template;
 mod weights;
 
 use clap::{CommandFactory, Parser, Subcommand};

@@ -12,7 +12,7 @@ use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::kernels::variants::Math;
 use peregrine::model::{Embeddings, Forward, MemoryPlan, ModelTensors, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
-use peregrine::text::{CHATML, Template, Tokenizer};
+use peregrine::text::Tokenizer;
 use peregrine::{Error, Result};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -153,36 +153,6 @@ impl KernelArgs {
                 TuneChoice::Auto => Tune::Auto,
             },
         }
-    }
-}
-
-/// Which chat template.
-#[derive(Args)]
-pub struct TemplateArgs {
-    /// Chat template instead of the checkpoint's: `chatml`, or Jinja text
-    #[arg(long, value_name = "TEMPLATE", conflicts_with = "chat_template_file")]
-    chat_template: Option<String>,
-    /// A file with a chat template, in Jinja
-    #[arg(long, value_name = "FILE")]
-    chat_template_file: Option<PathBuf>,
-}
-
-impl TemplateArgs {
-    /// Puts the template in place of the checkpoint's, and says so.
-    pub fn apply(&self, checkpoint: &mut Checkpoint) -> Result<()> {
-        let (name, source) = match (&self.chat_template, &self.chat_template_file) {
-            (None, None) => return Ok(()),
-            (Some(text), _) if text == "chatml" => ("ChatML".to_owned(), CHATML.to_owned()),
-            (Some(text), _) => ("--chat-template".to_owned(), text.clone()),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path);
-                let fail = |source| Error::Io { doing: "read", path: path.clone(), source };
-                (path.display().to_string(), text.map_err(fail)?)
-            }
-        };
-        eprintln!("chat template: {name} instead of the checkpoint's");
-        checkpoint.set_template(Template::new(&name, &source, "", "")?);
-        Ok(())
     }
 }
 

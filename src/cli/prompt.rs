@@ -72,7 +72,12 @@ impl Prompt {
         interrupt: &Interrupt,
     ) -> anyhow::Result<ReadPrompt> {
         let engine = session.engine().clone();
-        let mut pieces = Pieces::new(engine.checkpoint().tokenizer()?, specials, &self.what, self.from);
+        let tokenizer = engine.checkpoint().tokenizer()?;
+        // What a text begins with does not belong into its middle.
+        let mut pieces = match session.position() {
+            0 => Pieces::of_text(tokenizer, specials, &self.what, self.from),
+            _ => Pieces::new(tokenizer, specials, &self.what, self.from),
+        };
         let mut bar = PromptBar { bar: None, total: self.bytes };
         let mut read = ReadPrompt { tokens: 0, bytes: 0, interrupted: false };
         loop {

@@ -3,10 +3,11 @@
 use super::chat::repl::screen::{self, Figures, note};
 use super::ending::of_model;
 use super::interrupt::Interrupt;
-use super::model::{ModelArgs, TemplateArgs};
+use super::model::ModelArgs;
 use super::overwrite::ForceArgs;
 use super::prompt::{Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
+use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::Error;
 use peregrine::output::WholeFile;
@@ -70,6 +71,9 @@ impl Run {
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
         checkpoint.tokenizer()?;
+        if self.conversation {
+            checkpoint.template()?;
+        }
         let (sampling, options) = match &snapshot {
             Some(snapshot) => self.sampling.resolve_over(&checkpoint, snapshot.sampling())?,
             None => self.sampling.resolve(&checkpoint)?,

@@ -54,7 +54,7 @@ impl Prompt {
 
     pub(super) fn ids(&self, checkpoint: &Checkpoint) -> Outcome<Vec<u32>> {
         match self {
-            Prompt::Text(text) => checkpoint.tokenizer()?.encode(text, Specials::Parse),
+            Prompt::Text(text) => checkpoint.tokenizer()?.encode_text(text, Specials::Parse),
             Prompt::Ids { ids, .. } => Ok(ids.clone()),
         }
     }

@@ -1,28 +1,30 @@
 //! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder, from a GGUF file or compiled in.
 
+mod chat;
 mod files;
 pub(super) mod gguf;
 mod near;
+mod part;
 
 use super::sampler::SamplingDefaults;
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::model::{Config, Family, ModelTensors, eos_ids};
-use crate::text::{Message, Span, Specials, Template, Tokenizer};
+use crate::text::{Template, Tokenizer, TokenizerSettings};
+use chat::Chat;
+pub(super) use chat::template_of;
+use part::Part;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// A model as it was published. Opening maps its files and reads the small ones; weights stay where they are.
 pub struct Checkpoint {
     label: String,
     source: Arc<TensorSource>,
     config: Config,
-    tokenizer: Option<Tokenizer>,
-    /// Why there is none, where a file says more than that it is missing.
-    no_tokenizer: Option<String>,
-    template: Option<Template>,
+    tokenizer: Part<Tokenizer>,
+    chat: Chat,
     eos: Vec<u32>,
     defaults: SamplingDefaults,
     origin: Origin,
@@ -39,6 +41,10 @@ pub(super) enum Origin {
     #[cfg_attr(not(feature = "embedded-model"), allow(dead_code, reason = "no model is compiled in"))]
     CompiledIn,
 }
+
+/// Tokens that end a turn in the forms of chats that are in use.
+const ENDS_OF_TURNS: &[&str] =
+    &["<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_turn|>", "<end_of_turn>", "<|end_of_text|>"];
 
 /// The small files of a checkpoint, by name.
 type Read<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
@@ -87,30 +93,38 @@ impl Checkpoint {
             let Some(bytes) = read(file)? else { return Ok(Value::Null) };
             serde_json::from_slice(&bytes).map_err(|e| Error::BadJson { file: name(file), problem: e.to_string() })
         };
+        let label = match &origin {
+            Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
+            Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
+        };
         let config = Config::from_json(&name("config.json"), &json("config.json")?, &source)?;
-        let tokenizer = match read("tokenizer.json")? {
-            Some(bytes) => Some(Tokenizer::from_json(&name("tokenizer.json"), &bytes)?),
-            None => None,
+        // Both are needed for text and for chats, and for nothing else.
+        let settings = json("tokenizer_config.json").and_then(|config| {
+            let map = json("special_tokens_map.json")?;
+            Ok((TokenizerSettings::new(config.clone(), map), config))
+        });
+        let tokenizer = match (read("tokenizer.json")?, &settings) {
+            (None, _) => Part::Missing(Error::IncompleteCheckpoint {
+                dir: label.clone().into(),
+                missing: "tokenizer.json".to_owned(),
+            }),
+            (Some(_), Err(error)) => Part::unusable(error),
+            (Some(bytes), Ok((settings, _))) => {
+                Part::of(Tokenizer::from_json_with(&name("tokenizer.json"), &bytes, settings))
+            }
         };
         let generation = json("generation_config.json")?;
         let mut eos = eos_ids(&generation);
         if eos.is_empty() {
             eos.clone_from(&config.eos);
         }
-        let own = read("chat_template.jinja")?.unwrap_or_default();
-        let template = template(
-            &json("tokenizer_config.json")?,
-            (&name("tokenizer_config.json"), &name("chat_template.jinja")),
-            &own,
-        )?;
-        let defaults = SamplingDefaults::from_generation_config(&generation);
-        let label = match &origin {
-            Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
-            Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
+        let chat = match &settings {
+            Ok((settings, config)) => Chat::of_folder(settings, config, read("chat_template.jinja")?.as_deref(), name),
+            Err(error) => Chat { template: Part::unusable(error), tokens: serde_json::Map::new() },
         };
+        let defaults = SamplingDefaults::from_generation_config(&generation);
         let source = Arc::new(source);
-        let mut checkpoint =
-            Checkpoint { label, source, config, tokenizer, no_tokenizer: None, template, eos, defaults, origin };
+        let mut checkpoint = Checkpoint { label, source, config, tokenizer, chat, eos, defaults, origin };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -145,40 +159,49 @@ impl Checkpoint {
 
     /// The tokenizer; an error that says why there is none, or names the missing file.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().ok_or_else(|| match &self.no_tokenizer {
-            Some(problem) => Error::Tokenizer { file: self.label.clone(), problem: problem.clone() },
-            None => {
-                Error::IncompleteCheckpoint { dir: self.label.clone().into(), missing: "tokenizer.json".to_owned() }
-            }
-        })
+        self.tokenizer.get()
     }
 
     /// Takes another tokenizer than the checkpoint's.
     pub fn set_tokenizer(&mut self, tokenizer: Tokenizer) {
-        self.tokenizer = Some(tokenizer);
+        self.tokenizer = Part::Ready(tokenizer);
         self.end_turns();
     }
 
-    /// Whether the checkpoint brings a chat template.
+    /// Whether the checkpoint has a chat template that can be used.
     pub fn has_template(&self) -> bool {
-        self.template.is_some()
+        self.template().is_ok()
     }
 
     /// Whether a name, such as that of a message's field, stands in the chat template.
     pub fn template_mentions(&self, name: &str) -> bool {
-        self.template.as_ref().is_some_and(|template| template.mentions(name))
+        self.template().is_ok_and(|template| template.mentions(name))
     }
 
-    /// Takes another chat template than the checkpoint's.
+    /// The chat template; an error that says why there is none.
+    pub fn template(&self) -> Result<&Template> {
+        self.chat.template.get()
+    }
+
+    /// Why the checkpoint's chat template cannot be used; none where it can, or where there is none.
+    pub fn template_problem(&self) -> Option<Error> {
+        match &self.chat.template {
+            Part::Unusable(_) => self.template().err(),
+            Part::Ready(_) | Part::Missing(_) => None,
+        }
+    }
+
+    /// Takes another chat template than the checkpoint's. What special tokens it may ask for by name the checkpoint says.
     pub fn set_template(&mut self, template: Template) {
-        self.template = Some(template);
+        self.chat.template = Part::Ready(template);
         self.end_turns();
     }
 
     /// The end of a turn ends an answer, whether or not the configs say so.
     fn end_turns(&mut self) {
-        if let (Some(tokenizer), Some(_)) = (&self.tokenizer, &self.template) {
-            self.eos.extend(tokenizer.id("<|im_end|>").filter(|id| tokenizer.is_special(*id)));
+        if let (Part::Ready(tokenizer), Part::Ready(_)) = (&self.tokenizer, &self.chat.template) {
+            let ids = ENDS_OF_TURNS.iter().filter_map(|token| tokenizer.id(token));
+            self.eos.extend(ids.filter(|id| tokenizer.is_special(*id)));
         }
         self.eos.sort_unstable();
         self.eos.dedup();
@@ -196,39 +219,8 @@ impl Checkpoint {
 
     /// Ids that the model has rows for but the tokenizer no token: they must never be chosen.
     pub fn ids_without_token(&self) -> Vec<u32> {
-        let Some(tokenizer) = &self.tokenizer else { return vec![] };
+        let Ok(tokenizer) = self.tokenizer() else { return vec![] };
         (0..u32::try_from(self.config.vocab).unwrap_or(u32::MAX)).filter(|id| tokenizer.bytes(*id).is_none()).collect()
-    }
-
-    /// A conversation in the model's own form, see [`Template::render`].
-    pub fn render(&self, messages: &[Message], answer_next: bool) -> Result<Vec<Span>> {
-        self.render_unless(&Arc::default(), messages, answer_next)
-    }
-
-    /// The same, but for somebody who cancels it.
-    pub(super) fn render_unless(
-        &self,
-        cancelled: &Arc<AtomicBool>,
-        messages: &[Message],
-        answer_next: bool,
-    ) -> Result<Vec<Span>> {
-        let template = self.template.as_ref().ok_or_else(|| Error::Template {
-            file: self.label.clone(),
-            problem: "tokenizer_config.json has no chat_template; this model continues text but does not chat"
-                .to_owned(),
-        })?;
-        let specials = self.tokenizer()?.special_texts();
-        template.render_unless(cancelled, (messages, answer_next), specials, &Value::Null)
-    }
-
-    /// The ids of a rendered conversation: its structure becomes special tokens, what people typed never does.
-    pub fn encode(&self, spans: &[Span]) -> Result<Vec<u32>> {
-        let tokenizer = self.tokenizer()?;
-        let mut ids = Vec::new();
-        for span in spans {
-            ids.extend(tokenizer.encode(&span.text, if span.literal { Specials::Literal } else { Specials::Parse })?);
-        }
-        Ok(ids)
     }
 }
 
@@ -249,37 +241,4 @@ pub(super) fn shipped(name: &str) -> Option<&'static [u8]> {
 #[cfg(not(feature = "embedded-model"))]
 pub(super) fn shipped(_: &str) -> Option<&'static [u8]> {
     None
-}
-
-/// A token of tokenizer_config.json: given by its text, or by an object with it.
-pub(super) fn token<'a>(config: &'a Value, key: &str) -> &'a str {
-    match config.get(key) {
-        Some(Value::String(text)) => text,
-        Some(object) => object.get("content").and_then(Value::as_str).unwrap_or_default(),
-        None => "",
-    }
-}
-
-/// The template in tokenizer_config.json.
-pub(super) fn template_of(config: &Value) -> Option<&str> {
-    match config.get("chat_template")? {
-        Value::String(source) => Some(source),
-        // Several by name: the one called "default".
-        Value::Array(named) => {
-            let is_default = |t: &&Value| t.get("name").and_then(Value::as_str) == Some("default");
-            named.iter().find(is_default)?.get("template")?.as_str()
-        }
-        _ => None,
-    }
-}
-
-/// The template of chat_template.jinja (`own`, empty if there is none), else of tokenizer_config.json.
-fn template(config: &Value, (file, own_file): (&str, &str), own: &[u8]) -> Result<Option<Template>> {
-    let (bos, eos) = (token(config, "bos_token"), token(config, "eos_token"));
-    if !own.is_empty() {
-        let problem = || Error::Template { file: own_file.to_owned(), problem: "it is not UTF-8 text".to_owned() };
-        let source = std::str::from_utf8(own).map_err(|_| problem())?;
-        return Template::new(own_file, source, bos, eos).map(Some);
-    }
-    template_of(config).map(|source| Template::new(file, source, bos, eos)).transpose()
 }

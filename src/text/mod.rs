@@ -2,6 +2,7 @@
 
 mod growth;
 mod pieces;
+mod settings;
 mod stop;
 mod stream;
 mod template;
@@ -9,9 +10,11 @@ mod tokenizer;
 mod vocabulary;
 
 pub use pieces::{Piece, Pieces};
+pub use settings::TokenizerSettings;
+pub(crate) use settings::spelled;
 pub use stop::StopStrings;
 pub use stream::TextStream;
-pub use template::{CHATML, Message, Span, Template};
+pub use template::{CHATML, Message, Span, Template, named_template, template_names};
 pub use tokenizer::{Specials, Tokenizer};
 pub use vocabulary::{Kind as TokenKind, Vocabulary};
 

@@ -32,6 +32,14 @@ pub struct Pieces<'a> {
     /// Whether all of it was read.
     at_end: bool,
     bytes_a_token: f64,
+    around: Around,
+}
+
+/// What stands before and behind the text as a whole, and was not given yet.
+#[derive(Default)]
+struct Around {
+    before: Vec<u32>,
+    after: Vec<u32>,
 }
 
 /// A piece of a text.
@@ -44,7 +52,14 @@ pub struct Piece {
 }
 
 impl<'a> Pieces<'a> {
-    /// The text that `from` gives; `what` is its name for messages.
+    /// The text that `from` gives, as [`Tokenizer::encode_text`] has it: with what its tokenizer puts before and behind each
+    /// text. `what` is its name for messages.
+    pub fn of_text(tokenizer: &'a Tokenizer, specials: Specials, what: &str, from: impl Read + 'a) -> Self {
+        let [before, after] = tokenizer.around().clone();
+        Pieces { around: Around { before, after }, ..Self::new(tokenizer, specials, what, from) }
+    }
+
+    /// The text that `from` gives, where it goes on from another; `what` is its name for messages.
     pub fn new(tokenizer: &'a Tokenizer, specials: Specials, what: &str, from: impl Read + 'a) -> Self {
         Pieces {
             tokenizer,
@@ -56,11 +71,26 @@ impl<'a> Pieces<'a> {
             given: 0,
             at_end: false,
             bytes_a_token: 4.0,
+            around: Around::default(),
         }
     }
 
     /// The next piece, of about `tokens` ids and not more where the text can be cut so; none at the end.
+    ///
+    /// What stands before and behind the whole text comes beyond `tokens`.
     pub fn next(&mut self, tokens: usize) -> Result<Option<Piece>> {
+        let piece = self.next_of_text(tokens)?;
+        let is_last = self.at_end && self.text.is_empty();
+        let before = std::mem::take(&mut self.around.before);
+        let after = if is_last { std::mem::take(&mut self.around.after) } else { vec![] };
+        match piece {
+            Some(Piece { ids, end }) => Ok(Some(Piece { ids: [before, ids, after].concat(), end })),
+            None if before.is_empty() && after.is_empty() => Ok(None),
+            None => Ok(Some(Piece { ids: [before, after].concat(), end: self.given })),
+        }
+    }
+
+    fn next_of_text(&mut self, tokens: usize) -> Result<Option<Piece>> {
         let tokens = tokens.max(1);
         let mut aim = ((tokens as f64 * self.bytes_a_token) as usize).clamp(1, LONGEST);
         self.fill(aim + OVERLAP)?;

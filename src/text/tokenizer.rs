@@ -1,10 +1,13 @@
 //! Text to ids and back, by a checkpoint's tokenizer.json. Byte-level BPE, as all models of the Mamba family have it.
 
 use super::growth::Growth;
+use super::settings::TokenizerSettings;
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
+use tokenizers::{Encoding, Token};
 
 /// What becomes of text that spells a special token, such as `<|im_end|>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +27,24 @@ pub struct Tokenizer {
     bytes: HashMap<u32, Vec<u8>>,
     special: HashSet<u32>,
     special_texts: Vec<String>,
+    /// What a text begins and ends with.
+    around: [Vec<u32>; 2],
+    /// Whether special tokens are looked for in texts that were normalized, where other spellings become them too.
+    normalizes_specials: bool,
 }
 
 impl Tokenizer {
     /// Reads a tokenizer.json; `file` is its name for messages.
     pub fn from_json(file: &str, json: &[u8]) -> Result<Self> {
+        Self::from_json_with(file, json, &TokenizerSettings::default())
+    }
+
+    /// Reads a tokenizer.json that other files say more of.
+    pub fn from_json_with(file: &str, json: &[u8], settings: &TokenizerSettings) -> Result<Self> {
         let bad = |problem: String| Error::Tokenizer { file: file.to_owned(), problem };
         // The tokenizers crate panics at some malformed files: their syntax and the parts that matter are looked at first,
         // and a panic that is left becomes an error.
-        let value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;
+        let mut value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;
         if value["model"]["type"].as_str().is_some_and(|kind| kind != "BPE") || value["decoder"]["type"] != "ByteLevel"
         {
             return Err(Error::Unsupported {
@@ -41,6 +53,8 @@ impl Tokenizer {
                 hint: "the Mamba family uses byte-level BPE".to_owned(),
             });
         }
+        let completed = settings.complete(&mut value).then(|| value.to_string());
+        let json = completed.as_ref().map_or(json, String::as_bytes);
         // The added tokens are normalized when they are read.
         let growth = Growth::of(&value);
         let added = value["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
@@ -52,6 +66,9 @@ impl Tokenizer {
         // A file may ask for texts to be cut off or filled up, to any length.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
+        let around = std::panic::catch_unwind(AssertUnwindSafe(|| around(&inner))).ok().flatten().ok_or_else(|| {
+            bad("its post_processor does more than to put tokens before and behind a text".to_owned())
+        })?;
         let byte_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let mut bytes = HashMap::new();
@@ -63,10 +80,24 @@ impl Tokenizer {
         for (id, token) in &added {
             bytes.insert(*id, token.content.clone().into_bytes());
         }
+        let normalizes_specials =
+            inner.get_normalizer().is_some() && added.values().any(|token| token.special && token.normalized);
         let specials = added.iter().filter(|(_, token)| token.special);
         let (special, special_texts) = specials.map(|(id, token)| (*id, token.content.clone())).unzip();
         let (file, inner) = (file.to_owned(), Mutex::new(inner));
-        Ok(Tokenizer { file, growth, inner, bytes, special, special_texts })
+        Ok(Tokenizer { file, growth, inner, bytes, special, special_texts, around, normalizes_specials })
+    }
+
+    /// The ids of a text with those that its tokenizer puts before and behind each text. For texts of their own; not for a part
+    /// of one, and not for a conversation, whose template writes such tokens itself.
+    pub fn encode_text(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
+        let [before, after] = &self.around;
+        Ok([before.as_slice(), &self.encode(text, specials)?, after].concat())
+    }
+
+    /// What the tokenizer puts before and behind each text, such as a token that begins it.
+    pub fn around(&self) -> &[Vec<u32>; 2] {
+        &self.around
     }
 
     /// The ids of a text. Nothing is prepended or appended.
@@ -79,6 +110,27 @@ impl Tokenizer {
         let encoding = inner.encode_fast(text, false);
         let encoding = encoding.map_err(|e| Error::Tokenizer { file: self.file.clone(), problem: e.to_string() })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The ids of a part of a conversation that a template wrote, or that spells no special token: as those of
+    /// [`Specials::Parse`], but that other spellings of special tokens stay text.
+    pub fn encode_written(&self, text: &str) -> Result<Vec<u32>> {
+        if !self.normalizes_specials {
+            return self.encode(text, Specials::Parse);
+        }
+        let mut ids = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let longest = |at: usize| {
+                let here = self.special_texts.iter().filter(|s| !s.is_empty() && rest[at..].starts_with(s.as_str()));
+                here.map(|special| at..at + special.len()).max_by_key(|mark| mark.end)
+            };
+            let mark = rest.char_indices().find_map(|(at, _)| longest(at)).unwrap_or(rest.len()..rest.len());
+            ids.extend(self.encode(&rest[..mark.start], Specials::Literal)?);
+            ids.extend(self.encode(&rest[mark.clone()], Specials::Parse)?);
+            rest = &rest[mark.end..];
+        }
+        Ok(ids)
     }
 
     /// The bytes that a token stands for; none for an id without a token. They need not be whole characters.
@@ -106,6 +158,17 @@ impl Tokenizer {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| self.bytes(*id).unwrap_or_default()).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// What the post-processor puts before and behind a text; none where it does anything else.
+fn around(inner: &tokenizers::Tokenizer) -> Option<[Vec<u32>; 2]> {
+    // No token: it stands for a text.
+    const TEXT: u32 = u32::MAX;
+    let text = Encoding::from_tokens(vec![Token::new(TEXT, "a".to_owned(), (0, 1))], 0);
+    let ids = inner.post_process(text, None, true).ok()?.get_ids().to_vec();
+    let at = ids.iter().position(|id| *id == TEXT)?;
+    let (before, after) = (&ids[..at], &ids[at + 1..]);
+    (!after.contains(&TEXT)).then(|| [before.to_vec(), after.to_vec()])
 }
 
 /// Refuses what could become much longer before it is cut: so many texts, of so many bytes together.

@@ -1,6 +1,7 @@
 //! A byte-level BPE as GGUF files have it, and as a tokenizer.json has it. A GGUF file only names how text is cut before the
 //! merges; what a name stands for is written down here.
 
+use super::settings::post_processor;
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 
@@ -15,6 +16,8 @@ pub struct Vocabulary {
     pub merges: Vec<String>,
     /// llama.cpp's name of how text is cut.
     pub pre: String,
+    /// The tokens that a text begins and ends with.
+    pub around: [Option<u32>; 2],
 }
 
 /// What a token is.
@@ -53,6 +56,36 @@ impl Kind {
     }
 }
 
+/// Other names of GPT-2's cut in llama.cpp.
+const GPT_2: &[&str] = &[
+    "gpt2",
+    "phi-2",
+    "jina-es",
+    "jina-de",
+    "jina-v1-en",
+    "jina-v2-es",
+    "jina-v2-de",
+    "jina-v2-code",
+    "roberta-bpe",
+    "modern-bert",
+    "gigachat",
+    "a.x-4.0",
+    "mellum",
+    "jais",
+    "trillion",
+    "granite-docling",
+];
+
+/// The name, of those in [`cuts`], that a name of llama.cpp's cuts as.
+fn known_as(pre: &str) -> &str {
+    match pre {
+        // What its converter writes for GPT-NeoX's tokenizer.
+        "mpt" => "olmo",
+        pre if GPT_2.contains(&pre) => "gpt-2",
+        pre => pre,
+    }
+}
+
 /// The ways of cutting text that are known, by llama.cpp's names, each with its normalizer and pre-tokenizer.
 /// The first that fits names a tokenizer.json.
 fn cuts() -> [(&'static str, Value, Value); 4] {
@@ -77,9 +110,10 @@ fn cuts() -> [(&'static str, Value, Value); 4] {
 impl Vocabulary {
     /// The same as a tokenizer.json. `file` is the name for messages.
     pub fn to_json(&self, file: &str) -> Result<Value> {
-        let cut = cuts().into_iter().find(|(name, ..)| *name == self.pre);
+        let cut = cuts().into_iter().find(|(name, ..)| *name == known_as(&self.pre));
         let Some((_, normalizer, pre_tokenizer)) = cut else {
-            let known = cuts().map(|(name, ..)| name).join(", ");
+            let known = cuts().map(|(name, ..)| name).into_iter().chain(["mpt"]).chain(GPT_2.iter().copied());
+            let known = known.collect::<Vec<_>>().join(", ");
             return Err(Error::Tokenizer {
                 file: file.to_owned(),
                 problem: format!(
@@ -107,7 +141,10 @@ impl Vocabulary {
             "added_tokens": added,
             "normalizer": normalizer,
             "pre_tokenizer": pre_tokenizer,
-            "post_processor": null,
+            "post_processor": post_processor(self.around.map(|id| {
+                let id = id?;
+                Some((self.tokens.get(id as usize)?.clone(), u64::from(id)))
+            })),
             "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
             "model": {
                 "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
@@ -117,7 +154,8 @@ impl Vocabulary {
         }))
     }
 
-    /// The same as a GGUF file has it, of a tokenizer.json and a model of so many rows. `file` is the name for messages.
+    /// The same as a GGUF file has it, of a tokenizer.json and a model of so many rows, but for what a text begins and ends with.
+    /// `file` is the name for messages.
     pub fn from_json(file: &str, json: &Value, rows: usize) -> Result<Self> {
         let bad = |problem: String| Error::Tokenizer { file: file.to_owned(), problem };
         let fits = |(_, normalizer, pre): &(&str, Value, Value)| {
@@ -154,7 +192,7 @@ impl Vocabulary {
             _ => None,
         });
         let merges = merges.collect::<Option<Vec<_>>>().ok_or_else(|| bad("a merge is no pair of texts".to_owned()))?;
-        Ok(Vocabulary { tokens, kinds, merges, pre })
+        Ok(Vocabulary { tokens, kinds, merges, pre, around: [None; 2] })
     }
 }
 
@@ -167,5 +205,34 @@ fn same(a: &Value, b: &Value) -> bool {
         }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         _ => a == b,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut_as(pre: &str) -> Result<Value> {
+        let tokens = ["a", "b"].map(str::to_owned).to_vec();
+        let vocabulary = Vocabulary {
+            tokens,
+            kinds: vec![Kind::Normal; 2],
+            merges: vec![],
+            pre: pre.to_owned(),
+            around: [None, Some(1)],
+        };
+        vocabulary.to_json("here.gguf")
+    }
+
+    #[test]
+    fn names_that_cut_alike_are_taken_and_others_refused() {
+        for (pre, known) in [("phi-2", "gpt-2"), ("roberta-bpe", "gpt-2"), ("gigachat", "gpt-2"), ("mpt", "olmo")] {
+            assert_eq!(cut_as(pre).unwrap(), cut_as(known).unwrap(), "{pre}");
+        }
+        assert!(GPT_2.iter().all(|pre| cut_as(pre).is_ok()));
+        for pre in ["llama-bpe", "qwen2", "dbrx", "smollm", "starcoder", ""] {
+            let error = cut_as(pre).unwrap_err().to_string();
+            assert!(error.contains(&format!("{pre:?}")) && error.contains("falcon, gpt-2, olmo"), "{error}");
+        }
     }
 }

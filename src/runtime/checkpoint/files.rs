@@ -3,6 +3,7 @@
 use super::{Checkpoint, Origin, gguf, shipped};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
+use crate::text::TokenizerSettings;
 use serde_json::{Map, Value, json};
 
 impl Checkpoint {
@@ -40,6 +41,14 @@ impl Checkpoint {
         serde_json::from_slice(&bytes).map(Some).map_err(bad)
     }
 
+    /// tokenizer.json with what the files beside it say; none where there is no such file, or no folder.
+    pub(in crate::runtime) fn tokenizer_json(&self) -> Result<Option<Value>> {
+        let Some(mut json) = self.small_json("tokenizer.json")? else { return Ok(None) };
+        let [config, map] = ["tokenizer_config.json", "special_tokens_map.json"].map(|name| self.small_json(name));
+        TokenizerSettings::new(config?.unwrap_or_default(), map?.unwrap_or_default()).complete(&mut json);
+        Ok(Some(json))
+    }
+
     /// tokenizer.json and tokenizer_config.json for what a GGUF file says; none where it has no tokenizer. One that is not
     /// understood is an error.
     pub(in crate::runtime) fn tokenizer_of_gguf(&self) -> Result<Option<(Value, Value)>> {
@@ -52,11 +61,14 @@ impl Checkpoint {
         let json = vocabulary.to_json(&self.label)?;
         let mut config = Map::new();
         config.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
-        for (key, name) in [("bos", "bos"), ("eos", "eos"), ("padding", "pad"), ("unknown", "unk")] {
+        for (key, name) in gguf::TOKENS {
             let id = metadata.id(&format!("tokenizer.ggml.{key}_token_id"))?;
             if let Some(token) = id.and_then(|id| vocabulary.tokens.get(id as usize)) {
-                config.insert(format!("{name}_token"), json!(token));
+                config.insert(name.to_owned(), json!(token));
             }
+        }
+        for (name, added) in [("add_bos_token", vocabulary.around[0]), ("add_eos_token", vocabulary.around[1])] {
+            config.insert(name.to_owned(), added.is_some().into());
         }
         if let Some(template) = metadata.text("tokenizer.chat_template")? {
             config.insert("chat_template".to_owned(), template.into());

@@ -1,5 +1,7 @@
 //! A checkpoint from a GGUF file: what its keys say of the tokenizer, the template and the ends of a text.
 
+use super::chat::{Chat, no_template};
+use super::part::Part;
 use super::{Checkpoint, Origin};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
@@ -9,14 +11,6 @@ use crate::runtime::SamplingDefaults;
 use crate::text::{Template, TokenKind, Tokenizer, Vocabulary};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// What a GGUF file has of text.
-pub(super) struct Text {
-    tokenizer: Option<Tokenizer>,
-    /// Why there is none.
-    problem: Option<String>,
-    template: Option<Template>,
-}
 
 impl Checkpoint {
     /// Opens a GGUF file, or a model of several by any of them.
@@ -28,38 +22,58 @@ impl Checkpoint {
     pub(super) fn from_gguf(source: TensorSource, origin: Origin) -> Result<Self> {
         let metadata = source.metadata().expect("a GGUF source has metadata");
         let config = Config::from_gguf(metadata, &source)?;
-        let Text { tokenizer, problem, template } = Text::of(metadata, config.vocab)?;
+        let tokenizer = tokenizer(metadata, config.vocab)?;
+        let chat = chat(metadata)?;
         let (label, eos) = (metadata.file().to_owned(), config.eos.clone());
         let (source, defaults) = (source.into(), SamplingDefaults::default());
-        let mut checkpoint =
-            Checkpoint { label, source, config, tokenizer, no_tokenizer: problem, template, eos, defaults, origin };
+        let mut checkpoint = Checkpoint { label, source, config, tokenizer, chat, eos, defaults, origin };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
 }
 
-impl Text {
-    fn of(metadata: &Metadata, rows: usize) -> Result<Self> {
-        let file = metadata.file();
-        let (tokenizer, problem) = match vocabulary(metadata, rows)? {
-            Ok(vocabulary) => match vocabulary.to_json(file) {
-                Ok(json) => (Some(Tokenizer::from_json(file, json.to_string().as_bytes())?), None),
-                // Logits need no tokenizer: who does hears why there is none.
-                Err(Error::Tokenizer { problem, .. }) => (None, Some(problem)),
-                Err(other) => return Err(other),
-            },
-            Err(problem) => (None, Some(problem)),
-        };
-        let spelled = |key: &str| -> Result<String> {
-            let Some(id) = metadata.id(key)? else { return Ok(String::new()) };
-            let tokens = metadata.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
-            Ok(tokens.get(id as usize).cloned().unwrap_or_default())
-        };
-        let [bos, eos] = [spelled("tokenizer.ggml.bos_token_id")?, spelled("tokenizer.ggml.eos_token_id")?];
-        let template = metadata.text("tokenizer.chat_template")?;
-        let template = template.map(|source| Template::new(file, source, &bos, &eos)).transpose()?;
-        Ok(Text { tokenizer, problem, template })
+/// Names of special tokens: GGUF's, and those that templates know.
+pub(super) const TOKENS: [(&str, &str); 8] = [
+    ("bos", "bos_token"),
+    ("eos", "eos_token"),
+    ("padding", "pad_token"),
+    ("unknown", "unk_token"),
+    // As GGUF spells it.
+    ("seperator", "sep_token"),
+    ("cls", "cls_token"),
+    ("mask", "mask_token"),
+    ("eot", "eot_token"),
+];
+
+fn tokenizer(metadata: &Metadata, rows: usize) -> Result<Part<Tokenizer>> {
+    let file = metadata.file();
+    let read = match vocabulary(metadata, rows)? {
+        Ok(vocabulary) => vocabulary.to_json(file),
+        Err(problem) => Err(Error::Tokenizer { file: file.to_owned(), problem }),
+    };
+    Ok(Part::of(read.and_then(|json| Tokenizer::from_json(file, json.to_string().as_bytes()))))
+}
+
+fn chat(metadata: &Metadata) -> Result<Chat> {
+    let file = metadata.file();
+    let texts = metadata.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
+    let mut tokens = serde_json::Map::new();
+    for (key, name) in TOKENS {
+        let id = metadata.id(&format!("tokenizer.ggml.{key}_token_id"))?;
+        if let Some(text) = id.and_then(|id| texts.get(id as usize)) {
+            tokens.insert(name.to_owned(), text.as_str().into());
+        }
     }
+    let template = match metadata.text("tokenizer.chat_template")? {
+        Some(source) => Part::of(Template::new(file, source)),
+        None => {
+            let named: Vec<&str> =
+                metadata.texts("tokenizer.chat_templates")?.unwrap_or_default().iter().map(String::as_str).collect();
+            let problem = no_template(&named, "tokenizer.chat_template");
+            Part::Missing(Error::Template { file: file.to_owned(), problem })
+        }
+    };
+    Ok(Chat { template, tokens })
 }
 
 /// The tokenizer that the keys describe; or why there is none that can be used.
@@ -90,11 +104,17 @@ pub(in crate::runtime) fn vocabulary(metadata: &Metadata, rows: usize) -> Result
         }
         Some(numbers) => return Err(bad(format!("it has {} tokens and {} token types", tokens.len(), numbers.len()))),
     };
+    let added = |name: &str| -> Result<Option<u32>> {
+        let adds = metadata.flag(&format!("tokenizer.ggml.add_{name}_token"))?.unwrap_or(false);
+        let id = if adds { metadata.id(&format!("tokenizer.ggml.{name}_token_id"))? } else { None };
+        Ok(id.filter(|id| (*id as usize) < tokens.len()))
+    };
     Ok(Ok(Vocabulary {
         tokens: tokens.to_vec(),
         kinds,
         merges: metadata.texts("tokenizer.ggml.merges")?.unwrap_or_default().to_vec(),
         pre: metadata.text("tokenizer.ggml.pre")?.unwrap_or("default").to_owned(),
+        around: [added("bos")?, added("eos")?],
     }))
 }
 

@@ -6,8 +6,8 @@ use crate::format::WeightFormat;
 use crate::format::gguf::{Array, Header, Metadata, Outline, TensorType, Value};
 use crate::model::{AForm, Family, LayerPart, MIXER_RMS_EPS, Naming, Part, Progress, Recipe};
 use crate::runtime::Checkpoint;
-use crate::runtime::checkpoint::{Origin, template_of, token};
-use crate::text::Vocabulary;
+use crate::runtime::checkpoint::{Origin, template_of};
+use crate::text::{Tokenizer, Vocabulary, spelled};
 use serde_json::Value as Json;
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -88,16 +88,17 @@ impl Checkpoint {
         keys.set("mamba.ssm.time_step_rank", size(config.dt_rank));
         keys.set("mamba.attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps));
         keys.set("mamba.ssm.dt_b_c_rms", Value::Bool(matches!(config.family, Family::FalconMamba { .. })));
-        let Some(json) = self.small_json("tokenizer.json")? else {
+        let Some(json) = self.tokenizer_json()? else {
             keys.set("mamba.vocab_size", size(config.vocab));
             keys.set("tokenizer.ggml.model", text("no_vocab"));
             return Ok(keys);
         };
         let file = format!("{}: tokenizer.json", self.label());
-        let Vocabulary { tokens, kinds, merges, pre } = Vocabulary::from_json(&file, &json, config.vocab)?;
+        let Vocabulary { tokens, kinds, merges, pre, .. } = Vocabulary::from_json(&file, &json, config.vocab)?;
         keys.set("tokenizer.ggml.model", text("gpt2"));
         keys.set("tokenizer.ggml.pre", text(&pre));
         self.ids(&tokens, &mut keys)?;
+        self.added_around(Tokenizer::from_json(&file, json.to_string().as_bytes())?.around(), &mut keys)?;
         let kinds: Vec<i32> = kinds.into_iter().map(|kind| kind.number()).collect();
         keys.set("tokenizer.ggml.tokens", Value::Array(Array::Strings(tokens)));
         keys.set("tokenizer.ggml.token_type", Value::Array(Array::of_i32(&kinds)));
@@ -120,14 +121,14 @@ impl Checkpoint {
             Some(id) => id.as_u64(),
             None => None,
         };
-        for (key, name, spelled) in [
+        for (key, name, spelled_in) in [
             ("bos_token_id", "bos", "bos_token"),
             ("eos_token_id", "eos", "eos_token"),
             ("pad_token_id", "padding", "pad_token"),
             ("unk_token_id", "unknown", "unk_token"),
         ] {
-            let spelled = Some(token(&said, spelled)).filter(|text| !text.is_empty());
-            let by_spelling = || spelled.and_then(|text| tokens.iter().position(|t| t == text)).map(|id| id as u64);
+            let token = said.get(spelled_in).and_then(spelled).filter(|text| !text.is_empty());
+            let by_spelling = || token.and_then(|text| tokens.iter().position(|t| t == text)).map(|id| id as u64);
             let id = first(&config, key).or_else(|| first(&generation, key)).or_else(by_spelling);
             if let Some(id) = id.and_then(|id| u32::try_from(id).ok()).filter(|id| (*id as usize) < tokens.len()) {
                 keys.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
@@ -138,7 +139,25 @@ impl Checkpoint {
         if let Some(id) = self.eos().iter().find(|id| Some(**id) != eos) {
             keys.set("tokenizer.ggml.eot_token_id", Value::U32(*id));
         }
-        keys.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
+        Ok(())
+    }
+
+    /// The tokens that a text begins and ends with. A GGUF file can name one of each.
+    fn added_around(&self, around: &[Vec<u32>; 2], keys: &mut Metadata) -> Result<()> {
+        for (ids, name) in around.iter().zip(["bos", "eos"]) {
+            keys.set(&format!("tokenizer.ggml.add_{name}_token"), Value::Bool(!ids.is_empty()));
+            match ids.as_slice() {
+                [] => {}
+                [id] => keys.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(*id)),
+                many => {
+                    return Err(Error::Unsupported {
+                        file: format!("{}: tokenizer.json", self.label()),
+                        what: format!("putting {} tokens before or behind each text in a GGUF file", many.len()),
+                        hint: "it can name one; write a folder instead".to_owned(),
+                    });
+                }
+            }
+        }
         Ok(())
     }
 

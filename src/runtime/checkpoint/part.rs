@@ -1,0 +1,51 @@
+//! A part of a checkpoint that only some of its uses need: what is wrong with it is said to who needs it.
+
+use crate::error::{Error, Result};
+
+/// The part, or why it is not there.
+pub(super) enum Part<T> {
+    Ready(T),
+    Missing(Error),
+    Unusable(Error),
+}
+
+impl<T> Part<T> {
+    /// What came of reading it.
+    pub fn of(read: Result<T>) -> Self {
+        read.map_or_else(|error| Part::unusable(&error), Part::Ready)
+    }
+
+    /// One that is there, and cannot be used.
+    pub fn unusable(error: &Error) -> Self {
+        Part::Unusable(again(error))
+    }
+
+    /// The part; each time the same error.
+    pub fn get(&self) -> Result<&T> {
+        match self {
+            Part::Ready(part) => Ok(part),
+            Part::Missing(error) | Part::Unusable(error) => Err(again(error)),
+        }
+    }
+}
+
+/// An error that says the same.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Template { file, problem } => Error::Template { file: file.clone(), problem: problem.clone() },
+        Error::IncompleteCheckpoint { dir, missing } => {
+            Error::IncompleteCheckpoint { dir: dir.clone(), missing: missing.clone() }
+        }
+        Error::Unsupported { file, what, hint } => {
+            Error::Unsupported { file: file.clone(), what: what.clone(), hint: hint.clone() }
+        }
+        Error::Tokenizer { file, problem } => Error::Tokenizer { file: file.clone(), problem: problem.clone() },
+        Error::BadJson { file, problem } => Error::BadJson { file: file.clone(), problem: problem.clone() },
+        other => {
+            // What else comes of small files names the file first.
+            let said = other.to_string();
+            let (file, problem) = said.split_once(": ").unwrap_or(("", &said));
+            Error::BadJson { file: file.to_owned(), problem: problem.to_owned() }
+        }
+    }
+}

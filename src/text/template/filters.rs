@@ -1,0 +1,310 @@
+//! Filters of Jinja that the engine lacks, or has otherwise. Each takes what it makes beyond its arguments from the budget; the
+//! arguments themselves were looked at before.
+
+use super::arguments::{Arguments, kind};
+use super::budget::{ITEM, refused};
+use super::case::{Case, turned};
+use super::letters::Text;
+use super::methods::{Tools, filled, item_of, replaced};
+use super::printed::{repr, str};
+use super::printf::printf;
+use super::search::stripped;
+use super::{json, markup, number};
+use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+use std::sync::Arc;
+
+type Filter = fn(&mut State, &Tools, &Value, &Arguments) -> Result<Value, Error>;
+
+/// Each filter with the names of its arguments.
+const FILTERS: &[(&str, &[&str], Filter)] = &[
+    ("abs", &[], |_, _, value, _| number::abs(value)),
+    ("attr", &["name"], |_, _, value, args| match value.kind() {
+        // A map has items, not attributes.
+        ValueKind::Map => Ok(Value::UNDEFINED),
+        _ => value.get_item(&args.needed(0, "name")?),
+    }),
+    ("capitalize", &[], |_, tools, value, _| cased(tools, value, Case::Capital)),
+    ("center", &["width"], |_, tools, value, args| {
+        let width = args.whole(0, "width")?.unwrap_or(80);
+        filled(tools, &str(value, &tools.letters), (width, ' '), "center").map(Value::from)
+    }),
+    ("default", &["default_value", "boolean"], |_, _, value, args| Ok(default(value, args))),
+    ("d", &["default_value", "boolean"], |_, _, value, args| Ok(default(value, args))),
+    ("escape", &[], |_, tools, value, _| markup::escaped(tools, value)),
+    ("e", &[], |_, tools, value, _| markup::escaped(tools, value)),
+    ("forceescape", &[], |_, tools, value, _| markup::escaped(tools, value)),
+    ("filesizeformat", &["binary"], |_, _, value, args| {
+        let size = f64::try_from(value.clone()).map_err(|_| refused(format!("filesizeformat: {}", kind(value))))?;
+        Ok(Value::from(minijinja_contrib::filters::filesizeformat(size, Some(args.flag(0, "binary", false)))))
+    }),
+    ("float", &["default"], |_, tools, value, args| {
+        Ok(number::float(&tools.letters.plain_value(value))
+            .map_or_else(|| args.get(0, "default").unwrap_or(Value::from(0.0)), Value::from))
+    }),
+    ("indent", &["width", "first", "blank"], |_, tools, value, args| indented(tools, value, args)),
+    ("int", &["default", "base"], |_, tools, value, args| {
+        let base = args.whole(1, "base")?.unwrap_or(10);
+        let default = args.get(0, "default").unwrap_or(Value::from(0));
+        Ok(number::int(&tools.letters.plain_value(value), base).unwrap_or(default))
+    }),
+    ("join", &["d", "attribute"], |_, tools, value, args| {
+        let between = args.get(0, "d").map(|d| str(&d, &tools.letters)).unwrap_or_default();
+        let attribute = args.some(1, "attribute");
+        let mut parts = Vec::new();
+        for item in items(value)? {
+            let item = match &attribute {
+                Some(name) => at_path(tools, &item, name)?,
+                None => item,
+            };
+            parts.push(str(&item, &tools.letters));
+        }
+        tools.budget.spend(parts.len().saturating_mul(between.len() + ITEM))?;
+        Ok(Value::from(parts.join(&between)))
+    }),
+    ("length", &[], |_, _, value, _| length(value)),
+    ("count", &[], |_, _, value, _| length(value)),
+    ("lower", &[], |_, tools, value, _| cased(tools, value, Case::Lower)),
+    ("upper", &[], |_, tools, value, _| cased(tools, value, Case::Upper)),
+    ("title", &[], |_, tools, value, _| cased(tools, value, Case::Words)),
+    ("pprint", &["verbose"], |_, tools, value, _| Ok(Value::from(repr(value, &tools.letters)))),
+    ("replace", &["old", "new", "count"], |_, tools, value, args| {
+        let [text, old, new] =
+            [value.clone(), args.needed(0, "old")?, args.needed(1, "new")?].map(|value| str(&value, &tools.letters));
+        replaced(tools, &text, (&old, &new), args.whole(2, "count")?).map(Value::from)
+    }),
+    ("round", &["precision", "method"], |_, _, value, args| {
+        let method = args.text(1, "method")?;
+        number::round(value, args.whole(0, "precision")?.unwrap_or(0), method.as_ref().and_then(Value::as_str))
+    }),
+    ("string", &[], |_, tools, value, _| {
+        Ok(if value.kind() == ValueKind::String { value.clone() } else { Value::from(str(value, &tools.letters)) })
+    }),
+    ("striptags", &[], |_, tools, value, _| markup::without_tags(tools, &str(value, &tools.letters)).map(Value::from)),
+    ("tojson", &["ensure_ascii", "indent", "separators", "sort_keys"], |_, tools, value, args| {
+        json::to_json(value, args, tools).map(Value::from)
+    }),
+    ("trim", &["chars"], |_, tools, value, args| {
+        let text = str(value, &tools.letters);
+        let chars = args.text(0, "chars")?.map(|chars| tools.letters.plain_value(&chars));
+        let of = Text::new(&text, &tools.letters);
+        Ok(Value::from(of.cut(stripped(&of.plain, chars.as_ref().and_then(Value::as_str), [true, true]))))
+    }),
+    ("truncate", &["length", "killwords", "end", "leeway"], |_, tools, value, args| truncated(tools, value, args)),
+    ("urlencode", &[], |_, tools, value, _| markup::url_encoded(tools, value)),
+    ("wordcount", &[], |_, tools, value, _| {
+        let text = str(value, &tools.letters);
+        let text = tools.letters.plain_text(&text);
+        let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        Ok(Value::from(words.filter(|word| !word.is_empty()).count()))
+    }),
+    ("wordwrap", &["width", "break_long_words", "wrapstring", "break_on_hyphens"], |_, tools, value, args| {
+        wrapped(tools, value, args)
+    }),
+    ("xmlattr", &["autospace"], |_, tools, value, args| {
+        markup::attributes(tools, value, args.flag(0, "autospace", true))
+    }),
+];
+
+/// Filters of the engine that go over the items of a value: nothing is no list of none.
+const OVER_ITEMS: &[&str] = &[
+    "batch",
+    "dictsort",
+    "first",
+    "groupby",
+    "last",
+    "list",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "reverse",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "sum",
+    "unique",
+];
+
+/// Adds them all.
+pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>) {
+    for (name, arguments, filter) in FILTERS {
+        let tools = tools.clone();
+        environment.add_filter(*name, move |state: &mut State, values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+            let values = values.into_values();
+            let (value, rest) = values.split_first().ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
+            filter(state, &tools, value, &Arguments::new(name, rest, arguments)?)
+        });
+    }
+    let engine = Arc::new(Environment::new());
+    for (name, arguments) in ENGINE {
+        let (tools, engine) = (tools.clone(), engine.clone());
+        environment.add_filter(*name, move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+            let values = values.into_values();
+            let (value, rest) = values.split_first().ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
+            let args = Arguments::new(name, rest, arguments)?;
+            let given = arguments.iter().enumerate().filter_map(|(at, name)| Some((*name, args.get(at, name)?)));
+            let values = if let [count, fill] = *arguments
+                && matches!(*name, "batch" | "slice")
+            {
+                let count = args.whole(0, count)?.unwrap_or(0);
+                tools.budget.spend(usize::try_from(count).unwrap_or(0).saturating_mul(ITEM))?;
+                vec![value.clone(), Value::from(count), args.get(1, fill).unwrap_or_default()]
+            } else {
+                vec![value.clone(), given.collect::<Kwargs>().into()]
+            };
+            engine.empty_state().apply_filter(name, &values)
+        });
+    }
+    let tools = tools.clone();
+    environment.add_filter("format", move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        let values = values.into_values();
+        let (format, rest) = values.split_first().ok_or_else(|| Error::from(ErrorKind::MissingArgument))?;
+        let format = str(format, &tools.letters);
+        let by_name = rest.last().filter(|last| last.is_kwargs());
+        let by_place = if by_name.is_some() { &rest[..rest.len() - 1] } else { rest };
+        printf(&tools, &format, by_place, by_name).map(Value::from)
+    });
+}
+
+/// Filters of the engine whose arguments Jinja takes by place as well, or by other names.
+const ENGINE: &[(&str, &[&str])] = &[
+    ("batch", &["linecount", "fill_with"]),
+    ("slice", &["slices", "fill_with"]),
+    ("dictsort", &["case_sensitive", "by", "reverse"]),
+    ("max", &["case_sensitive", "attribute"]),
+    ("min", &["case_sensitive", "attribute"]),
+    ("sort", &["reverse", "case_sensitive", "attribute"]),
+    ("unique", &["case_sensitive", "attribute"]),
+];
+
+/// Refuses nothing in place of items.
+pub fn check_items(name: &str, value: Option<&Value>) -> Result<(), Error> {
+    match value {
+        Some(value) if value.is_none() && OVER_ITEMS.contains(&name) => {
+            Err(refused(format!("{name}: none has no items")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The items of a value, where it can have some.
+pub fn items(value: &Value) -> Result<impl Iterator<Item = Value>, Error> {
+    if value.is_none() {
+        return Err(refused("none has no items"));
+    }
+    value.try_iter()
+}
+
+fn default(value: &Value, args: &Arguments) -> Value {
+    if value.is_undefined() || (args.flag(1, "boolean", false) && !value.is_true()) {
+        return args.get(0, "default_value").unwrap_or(Value::from(""));
+    }
+    value.clone()
+}
+
+fn length(value: &Value) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Ok(Value::from(0));
+    }
+    let length = value.len().filter(|_| !value.is_none());
+    length.map(Value::from).ok_or_else(|| refused(format!("{} has no length", kind(value))))
+}
+
+fn cased(tools: &Tools, value: &Value, case: Case) -> Result<Value, Error> {
+    Ok(Value::from(turned(&str(value, &tools.letters), case, &tools.letters)))
+}
+
+fn indented(tools: &Tools, value: &Value, args: &Arguments) -> Result<Value, Error> {
+    let by = match args.some(0, "width") {
+        Some(by) if by.kind() == ValueKind::String => by.as_str().unwrap_or_default().to_owned(),
+        _ => {
+            let width = usize::try_from(args.whole(0, "width")?.unwrap_or(4)).unwrap_or(0);
+            tools.budget.spend(width)?;
+            " ".repeat(width)
+        }
+    };
+    let (first, blank) = (args.flag(1, "first", false), args.flag(2, "blank", false));
+    let text = str(value, &tools.letters);
+    tools.budget.spend((text.matches('\n').count() + 1).saturating_mul(by.len() + 1))?;
+    let mut out = String::new();
+    for (i, line) in text.split('\n').enumerate() {
+        if i > 0 {
+            out.push('\n');
+        }
+        if (i > 0 || first) && (blank || i == 0 || !line.is_empty()) {
+            out += &by;
+        }
+        out += line;
+    }
+    Ok(Value::from(out))
+}
+
+fn truncated(tools: &Tools, value: &Value, args: &Arguments) -> Result<Value, Error> {
+    let size = |at, name, usual: i64| {
+        let number = args.whole(at, name)?.unwrap_or(usual);
+        usize::try_from(number).map_err(|_| refused(format!("truncate: {name} is {number}")))
+    };
+    let (length, leeway) = (size(0, "length", 255)?, size(3, "leeway", 5)?);
+    let end = args.get(2, "end").map_or_else(|| "...".to_owned(), |end| str(&end, &tools.letters));
+    let Some(kept) = length.checked_sub(end.chars().count()) else {
+        return Err(refused(format!("truncate: {length} characters have no room for {end:?}")));
+    };
+    let text = str(value, &tools.letters);
+    if text.chars().count() <= length.saturating_add(leeway) {
+        return Ok(Value::from(text));
+    }
+    let head: String = text.chars().take(kept).collect();
+    let head = match args.flag(1, "killwords", false) {
+        true => head.as_str(),
+        false => head.rsplit_once(' ').map_or(head.as_str(), |(head, _)| head),
+    };
+    Ok(Value::from(head.to_owned() + &end))
+}
+
+/// As Python's textwrap does it, but for words with hyphens, which stay whole.
+fn wrapped(tools: &Tools, value: &Value, args: &Arguments) -> Result<Value, Error> {
+    let width = usize::try_from(args.whole(0, "width")?.unwrap_or(79)).unwrap_or(0).max(1);
+    let breaks = args.flag(1, "break_long_words", true);
+    let between = args.text(2, "wrapstring")?;
+    let between = between.as_ref().and_then(Value::as_str).unwrap_or("\n");
+    let text = str(value, &tools.letters);
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let before = lines.len();
+        let (mut now, mut columns) = (String::new(), 0);
+        for part in line.split_inclusive(' ') {
+            let mut word = part.trim_end();
+            let space = part.len() - word.len();
+            let mut length = word.chars().count();
+            if columns > 0 && columns + length > width {
+                lines.push(std::mem::take(&mut now).trim_end().to_owned());
+                columns = 0;
+            }
+            while breaks && length > width {
+                let at = word.char_indices().nth(width).map_or(word.len(), |(at, _)| at);
+                lines.push(word[..at].to_owned());
+                (word, length) = (&word[at..], length - width);
+            }
+            now += word;
+            now.extend(std::iter::repeat_n(' ', space));
+            columns += length + space;
+        }
+        if !now.trim_end().is_empty() || lines.len() == before {
+            lines.push(now.trim_end().to_owned());
+        }
+    }
+    tools.budget.spend(lines.len().saturating_mul(between.len() + ITEM))?;
+    Ok(Value::from(lines.join(between)))
+}
+
+/// What a path such as `a.b` leads to.
+pub fn at_path(tools: &Tools, value: &Value, path: &Value) -> Result<Value, Error> {
+    let Some(text) = path.as_str() else { return item_of(tools, value, path) };
+    text.split('.').try_fold(value.clone(), |value, part| match part.parse::<usize>() {
+        Ok(at) => value.get_item(&Value::from(at)),
+        Err(_) => value.get_item(&Value::from(part)),
+    })
+}

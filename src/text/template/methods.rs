@@ -1,0 +1,290 @@
+//! Methods that Python's texts, lists and maps have, as far as templates may call them.
+
+use super::arguments::{Arguments, kind};
+use super::budget::{Budget, ITEM, refused};
+use super::case::{self, Case};
+use super::letters::{Letters, Text};
+use super::search::{cut_at, cut_at_space, found, lines, range_of, stripped};
+use minijinja::formatting::{FormatStyle, format};
+use minijinja::value::{Tuple, ValueKind};
+use minijinja::{Error, ErrorKind, State, Value};
+
+/// What methods need beside their arguments.
+pub struct Tools {
+    pub budget: std::sync::Arc<Budget>,
+    pub letters: std::sync::Arc<Letters>,
+}
+
+/// Calls a method that a value itself does not have. The arguments were looked at.
+pub fn call(state: &mut State, tools: &Tools, (value, name): (&Value, &str), args: &[Value]) -> Result<Value, Error> {
+    match value.kind() {
+        ValueKind::String => text(tools, value.as_str().unwrap_or_default(), name, args),
+        ValueKind::Map if name == "copy" => {
+            tools.budget.container(2 * value.len().unwrap_or(0))?;
+            let pairs = value.try_iter()?.map(|key| Ok((key.clone(), value.get_item(&key)?)));
+            Ok(Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?))
+        }
+        ValueKind::Map if name == "get" => {
+            let args = Arguments::new("get", args, &["", ""])?;
+            let found = item_of(tools, value, &args.needed(0, "")?)?;
+            Ok(if found.is_undefined() { args.get(1, "").unwrap_or(Value::from(())) } else { found })
+        }
+        ValueKind::Seq | ValueKind::Iterable => list(tools, value, name, args),
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+/// What a map or a list has under a key; where it has nothing under its stand-ins, what it has under the plain key.
+pub fn item_of(tools: &Tools, value: &Value, key: &Value) -> Result<Value, Error> {
+    let found = value.get_item(key)?;
+    if found.is_undefined() && key.kind() == ValueKind::String {
+        return value.get_item(&tools.letters.plain_value(key));
+    }
+    Ok(found)
+}
+
+fn list(tools: &Tools, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let plain = |value: &Value| tools.letters.plain_value(value);
+    match name {
+        "count" | "index" => {
+            let wanted = plain(&Arguments::new(name, args, &[""])?.needed(0, "")?);
+            let mut items = value.try_iter()?;
+            if name == "count" {
+                return Ok(Value::from(items.filter(|item| plain(item) == wanted).count()));
+            }
+            let at = items.position(|item| plain(&item) == wanted);
+            at.map(Value::from).ok_or_else(|| refused("index: the list has no such item"))
+        }
+        "copy" => {
+            tools.budget.container(value.len().unwrap_or(0))?;
+            Ok(Value::from(value.try_iter()?.collect::<Vec<_>>()))
+        }
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+/// A method of a text.
+fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let letters = &tools.letters;
+    let arguments = |names: &[&str]| Arguments::new(name, args, names);
+    let of = Text::new(shown, letters);
+    let plain = &*of.plain;
+    let is = |yes: bool| {
+        arguments(&[])?;
+        Ok(Value::from(yes))
+    };
+    let all = |test: fn(char) -> bool| is(!plain.is_empty() && plain.chars().all(test));
+    let cased = |to: Case| {
+        arguments(&[])?;
+        Ok(Value::from(case::turned(shown, to, letters)))
+    };
+    match name {
+        "upper" => cased(Case::Upper),
+        "lower" | "casefold" => cased(if name == "lower" { Case::Lower } else { Case::Folded }),
+        "capitalize" => cased(Case::Capital),
+        "title" => cased(Case::Title),
+        "swapcase" => cased(Case::Swapped),
+        "islower" => is(case::is_all(plain, char::is_lowercase, char::is_uppercase)),
+        "isupper" => is(case::is_all(plain, char::is_uppercase, char::is_lowercase)),
+        "istitle" => is(case::is_title(plain)),
+        "isspace" => all(char::is_whitespace),
+        "isdecimal" => all(|c| c.is_numeric() && case::is_decimal(c)),
+        "isdigit" => all(|c| case::is_decimal(c) || case::is_raised_digit(c)),
+        "isnumeric" => all(char::is_numeric),
+        "isalnum" => all(char::is_alphanumeric),
+        "isalpha" => all(char::is_alphabetic),
+        "isascii" => is(plain.is_ascii()),
+        "isprintable" => is(plain.chars().all(super::printed::is_printable)),
+        "isidentifier" => {
+            let word = |c: char| c.is_alphanumeric() || c == '_';
+            is(plain.starts_with(|c: char| c.is_alphabetic() || c == '_') && plain.chars().all(word))
+        }
+        "strip" | "lstrip" | "rstrip" => {
+            let chars = arguments(&[""])?.text(0, "")?.map(|chars| letters.plain_value(&chars));
+            let chars = chars.as_ref().and_then(Value::as_str);
+            Ok(Value::from(of.cut(stripped(plain, chars, [name != "rstrip", name != "lstrip"]))))
+        }
+        "split" | "rsplit" => {
+            let args = arguments(&["sep", "maxsplit"])?;
+            let most = args.whole(1, "maxsplit")?.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+            let parts = match args.text(0, "sep")?.map(|by| letters.plain_value(&by)) {
+                None => cut_at_space(plain, most, name == "rsplit"),
+                Some(by) => match by.as_str().unwrap_or_default() {
+                    "" => return Err(refused(format!("{name}: the separator is empty"))),
+                    by => cut_at(plain, by, most, name == "rsplit"),
+                },
+            };
+            texts(tools, parts.into_iter().map(|part| of.cut(part)))
+        }
+        "splitlines" => {
+            let keep = arguments(&["keepends"])?.flag(0, "keepends", false);
+            texts(tools, lines(plain, keep).into_iter().map(|part| of.cut(part)))
+        }
+        "partition" | "rpartition" => {
+            let by = arguments(&[""])?.needed(0, "")?;
+            let by = letters.plain_value(&by);
+            let by = by
+                .as_str()
+                .filter(|by| !by.is_empty())
+                .ok_or_else(|| refused("partition: by an empty text, or none"))?;
+            let at = if name == "partition" { plain.find(by) } else { plain.rfind(by) };
+            let parts = match at {
+                Some(at) => [of.cut(0..at), of.cut(at..at + by.len()), of.cut(at + by.len()..plain.len())],
+                None if name == "partition" => [shown, "", ""],
+                None => ["", "", shown],
+            };
+            Ok(Value::from(Tuple::from(parts.map(Value::from))))
+        }
+        "startswith" | "endswith" => {
+            let args = arguments(&["", "", ""])?;
+            let range = range_of(plain, args.whole(1, "")?, args.whole(2, "")?);
+            let fits = |part: &Value| {
+                let part = letters.plain_value(part);
+                let part =
+                    part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+                let here = range.as_ref().map(|range| &plain[range.clone()]);
+                Ok(here.is_some_and(
+                    |here| if name == "startswith" { here.starts_with(part) } else { here.ends_with(part) },
+                ))
+            };
+            let parts = args.needed(0, "")?;
+            if !parts.is_tuple() {
+                return fits(&parts).map(Value::from);
+            }
+            for part in parts.try_iter()? {
+                if fits(&part)? {
+                    return Ok(Value::from(true));
+                }
+            }
+            Ok(Value::from(false))
+        }
+        "find" | "rfind" | "index" | "rindex" | "count" => {
+            let args = arguments(&["", "", ""])?;
+            let part = letters.plain_value(&args.needed(0, "")?);
+            let part = part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+            let Some(range) = range_of(plain, args.whole(1, "")?, args.whole(2, "")?) else {
+                return if name.ends_with("index") {
+                    Err(refused("index: there is no such part"))
+                } else {
+                    Ok(Value::from(if name == "count" { 0 } else { -1 }))
+                };
+            };
+            if name == "count" {
+                return Ok(Value::from(plain[range].matches(part).count()));
+            }
+            match found(plain, part, range, name.starts_with('r')) {
+                Some(at) => Ok(Value::from(plain[..at].chars().count())),
+                None if name.ends_with("index") => Err(refused(format!("{name}: there is no {part:?} in the text"))),
+                None => Ok(Value::from(-1)),
+            }
+        }
+        "replace" => {
+            let args = arguments(&["", "", "count"])?;
+            let (old, new) = (args.needed(0, "")?, args.needed(1, "")?);
+            let (Some(old), Some(new)) = (old.as_str(), new.as_str()) else {
+                return Err(refused("replace: a text is replaced by another"));
+            };
+            replaced(tools, shown, (old, new), args.whole(2, "count")?).map(Value::from)
+        }
+        "removeprefix" | "removesuffix" => {
+            let part = letters.plain_value(&arguments(&[""])?.needed(0, "")?);
+            let part = part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+            let rest = if name == "removeprefix" {
+                plain.strip_prefix(part).map(|rest| plain.len() - rest.len()..plain.len())
+            } else {
+                plain.strip_suffix(part).map(|rest| 0..rest.len())
+            };
+            Ok(Value::from(rest.map_or(shown, |rest| of.cut(rest))))
+        }
+        "ljust" | "rjust" | "center" => {
+            let args = arguments(&["", ""])?;
+            let width = args.whole(0, "")?.ok_or_else(|| refused(format!("{name} needs a width")))?;
+            let fill = args.text(1, "")?;
+            let mut fill = fill.as_ref().and_then(Value::as_str).unwrap_or(" ").chars();
+            let (Some(fill), None) = (fill.next(), fill.next()) else {
+                return Err(refused(format!("{name}: it is filled up with one character")));
+            };
+            filled(tools, shown, (width, fill), name).map(Value::from)
+        }
+        "zfill" => {
+            let width = arguments(&[""])?.whole(0, "")?.ok_or_else(|| refused("zfill needs a width"))?;
+            let sign = plain.len() - plain.strip_prefix(['+', '-']).unwrap_or(plain).len();
+            let (sign, digits) = (of.cut(0..sign), of.cut(sign..plain.len()));
+            Ok(Value::from(sign.to_owned() + &filled(tools, digits, (width - sign.len() as i64, '0'), "rjust")?))
+        }
+        "join" => {
+            let items = arguments(&[""])?.needed(0, "")?;
+            let items = items.try_iter()?.collect::<Vec<_>>();
+            match items.iter().find(|item| item.kind() != ValueKind::String) {
+                Some(other) => Err(refused(format!("join: {} among the texts", kind(other)))),
+                None => Ok(Value::from(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(shown))),
+            }
+        }
+        "format" => format(FormatStyle::StrFormat, shown, args).map(Value::from),
+        "encode" => {
+            arguments(&["encoding", "errors"])?;
+            Ok(Value::from_bytes(shown.as_bytes().to_vec()))
+        }
+        "expandtabs" => {
+            let width = arguments(&["tabsize"])?.whole(0, "tabsize")?.unwrap_or(8);
+            expanded(tools, shown, usize::try_from(width).unwrap_or(0)).map(Value::from)
+        }
+        _ => Err(Error::from(ErrorKind::UnknownMethod)),
+    }
+}
+
+/// A list of texts.
+fn texts<'a>(tools: &Tools, parts: impl ExactSizeIterator<Item = &'a str>) -> Result<Value, Error> {
+    tools.budget.container(parts.len())?;
+    Ok(Value::from(parts.map(Value::from).collect::<Vec<_>>()))
+}
+
+/// A text with another in place of a part, so often at most.
+pub fn replaced(tools: &Tools, shown: &str, (old, new): (&str, &str), times: Option<i64>) -> Result<String, Error> {
+    let (of, old) = (Text::new(shown, &tools.letters), tools.letters.plain_text(old));
+    let times = times.and_then(|times| usize::try_from(times).ok()).unwrap_or(usize::MAX);
+    let places: Vec<usize> = of.plain.match_indices(&*old).map(|(at, _)| at).take(times).collect();
+    tools.budget.spend(shown.len().saturating_add(places.len().saturating_mul(new.len())))?;
+    let (mut text, mut done) = (String::new(), 0);
+    for at in places {
+        text += of.cut(done..at);
+        text += new;
+        done = at + old.len();
+    }
+    Ok(text + of.cut(done..of.plain.len()))
+}
+
+/// A text filled up to so many characters.
+pub fn filled(tools: &Tools, text: &str, (width, fill): (i64, char), side: &str) -> Result<String, Error> {
+    let (length, width) = (text.chars().count(), usize::try_from(width).unwrap_or(0));
+    let missing = width.saturating_sub(length);
+    let left = match side {
+        "ljust" => 0,
+        "rjust" => missing,
+        // Python's way to halve an odd number.
+        _ => missing / 2 + (missing & width & 1),
+    };
+    tools.budget.spend(missing.saturating_mul(fill.len_utf8()).saturating_add(text.len()))?;
+    let fill = |count| std::iter::repeat_n(fill, count);
+    Ok(fill(left).chain(text.chars()).chain(fill(missing - left)).collect())
+}
+
+fn expanded(tools: &Tools, text: &str, width: usize) -> Result<String, Error> {
+    tools.budget.spend(text.matches('\t').count().saturating_mul(width.max(ITEM)))?;
+    let (mut out, mut column) = (String::new(), 0);
+    for c in text.chars() {
+        match c {
+            '\t' if width > 0 => {
+                let spaces = width - column % width;
+                out.extend(std::iter::repeat_n(' ', spaces));
+                column += spaces;
+            }
+            '\t' => {}
+            _ => {
+                column = if matches!(c, '\n' | '\r') { 0 } else { column + 1 };
+                out.push(c);
+            }
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,109 @@
+//! Which marks of a rendered conversation its template wrote, and which somebody typed.
+
+use super::Span;
+use super::letters::Letters;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// The spans of a rendering. `with_stand_ins` is the same rendering with stand-ins for the letters of messages, where it could be
+/// made.
+///
+/// A special token's spelling with any letter of a message in it is literal. Where the second rendering is not the same as the
+/// first, it cannot be told, and all are.
+pub fn spans(rendered: &str, with_stand_ins: Option<&str>, letters: &Letters, specials: &[String]) -> Vec<Span> {
+    let typed =
+        with_stand_ins.filter(|other| rendered.chars().eq(other.chars().map(|c| letters.plain(c)))).map(|other| {
+            let typed = other.chars().map(|c| letters.behind(c).is_some());
+            let places = rendered.char_indices().zip(typed).filter(|(_, typed)| *typed);
+            places.map(|((at, _), _)| at).collect::<Vec<usize>>()
+        });
+    // The first letter that was typed from the beginning of a mark on.
+    let is_typed = |mark: &Range<usize>| match &typed {
+        Some(typed) => typed.get(typed.partition_point(|at| *at < mark.start)).is_some_and(|at| *at < mark.end),
+        None => true,
+    };
+    cut(rendered, marks(rendered, specials).into_iter().filter(is_typed))
+}
+
+/// Whether a special token is spelled anywhere.
+pub fn has_marks(rendered: &str, specials: &[String]) -> bool {
+    specials.iter().any(|special| !special.is_empty() && rendered.contains(special.as_str()))
+}
+
+/// A rendering without any.
+pub fn unmarked(rendered: String) -> Vec<Span> {
+    if rendered.is_empty() { vec![] } else { vec![Span { text: rendered, literal: false }] }
+}
+
+/// Wherever a special token is spelled, by the place.
+fn marks(text: &str, specials: &[String]) -> Vec<Range<usize>> {
+    let mut by_first: HashMap<char, Vec<&str>> = HashMap::new();
+    for special in specials {
+        if let Some(first) = special.chars().next() {
+            by_first.entry(first).or_default().push(special);
+        }
+    }
+    let mut found = Vec::new();
+    for (at, c) in text.char_indices() {
+        let here = by_first.get(&c).into_iter().flatten().filter(|special| text[at..].starts_with(**special));
+        found.extend(here.map(|special| at..at + special.len()));
+    }
+    found
+}
+
+/// A text with these parts, which are sorted by their beginning and may overlap, as literal spans.
+fn cut(text: &str, literal: impl Iterator<Item = Range<usize>>) -> Vec<Span> {
+    let mut joined: Vec<Range<usize>> = Vec::new();
+    for part in literal {
+        match joined.last_mut() {
+            Some(last) if part.start < last.end => last.end = last.end.max(part.end),
+            _ => joined.push(part),
+        }
+    }
+    let mut spans = Vec::new();
+    let mut done = 0;
+    for part in joined {
+        spans.push(Span { text: text[done..part.start].to_owned(), literal: false });
+        spans.push(Span { text: text[part.clone()].to_owned(), literal: true });
+        done = part.end;
+    }
+    spans.push(Span { text: text[done..].to_owned(), literal: false });
+    spans.retain(|span| !span.text.is_empty());
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn literal(rendered: &str, typed: &[&str], specials: &[&str]) -> Vec<String> {
+        let specials: Vec<String> = specials.iter().map(|special| (*special).to_owned()).collect();
+        let letters = Letters::of(&specials, [rendered].into_iter()).unwrap();
+        let mut other = rendered.to_owned();
+        for part in typed {
+            other = other.replacen(part, &letters.hide_text(part), 1);
+        }
+        let spans = spans(rendered, Some(&other), &letters, &specials);
+        assert_eq!(spans.iter().map(|span| span.text.as_str()).collect::<String>(), rendered);
+        spans.into_iter().filter(|span| span.literal).map(|span| span.text).collect()
+    }
+
+    #[test]
+    fn a_mark_with_any_letter_that_was_typed_is_literal() {
+        assert_eq!(literal("<s>a<s>b", &["a<s>b"], &["<s>"]), ["<s>"]);
+        assert_eq!(literal("<s>x", &["x"], &["<s>"]), Vec::<String>::new());
+        assert_eq!(literal("<|role|>", &["role"], &["<|role|>"]), ["<|role|>"]);
+        assert_eq!(literal("ab<s", &["b<"], &["<s", "b<s"]), ["b<s"]);
+        assert_eq!(literal("<s><s>", &["<s>"], &["<s>"]), ["<s>"]);
+    }
+
+    #[test]
+    fn where_nothing_can_be_told_every_mark_is_literal() {
+        let letters = Letters::default();
+        let of = |other| spans("a<s>b", other, &letters, &["<s>".to_owned()]);
+        for other in [None, Some("a<s>c")] {
+            assert!(of(other).iter().any(|span| span.literal && span.text == "<s>"));
+        }
+        assert!(!of(Some("a<s>b")).iter().any(|span| span.literal));
+    }
+}

@@ -1,0 +1,76 @@
+//! Tokenizers as transformers calls them: the ids of odd texts, with tokenizer.json and the files beside it changed as
+//! checkpoints have them.
+
+mod common;
+
+use peregrine::text::{Pieces, Specials, Tokenizer, TokenizerSettings};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| u32::try_from(v.as_u64().unwrap()).unwrap()).collect()
+}
+
+/// A file of a folder with these fields in place of its own.
+fn changed(folder: &Path, file: &str, fields: &Value) -> Value {
+    let mut json = read(&folder.join(file));
+    json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    json
+}
+
+fn tokenizer(folder: &Path, tokenizer: &Value, config: &Value) -> Tokenizer {
+    let settings = TokenizerSettings::new(changed(folder, "tokenizer_config.json", config), Value::Null);
+    let json = changed(folder, "tokenizer.json", tokenizer);
+    Tokenizer::from_json_with("tokenizer.json", json.to_string().as_bytes(), &settings).unwrap()
+}
+
+#[test]
+fn odd_texts_have_the_ids_that_transformers_has() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = read(&root.join("tests/fixtures/tokenizers/expected.json"));
+    let texts: Vec<&str> = golden["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    assert!(texts.len() >= 100);
+    let mut compared = 0;
+    for case in golden["cases"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let tokenizer = tokenizer(&root.join(case["folder"].as_str().unwrap()), &case["tokenizer"], &case["config"]);
+        for (text, expected) in texts.iter().zip(case["ids"].as_array().unwrap()) {
+            let expected = ids(expected);
+            assert_eq!(tokenizer.encode_text(text, Specials::Parse).unwrap(), expected, "{name}: {text:?}");
+            // By pieces the same, and what stands around the text once.
+            let mut pieces = Pieces::of_text(&tokenizer, Specials::Parse, "text", text.as_bytes());
+            let mut all = vec![];
+            while let Some(piece) = pieces.next(4).unwrap() {
+                all.extend(piece.ids);
+            }
+            assert_eq!(all, expected, "{name}: {text:?} by pieces");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 1500, "{compared}");
+}
+
+#[test]
+fn what_stands_around_a_text_is_not_in_its_parts() {
+    let folder = common::fixture("mamba-tiny");
+    let flags = json!({"tokenizer_class": "GPTNeoXTokenizer", "add_bos_token": true, "add_eos_token": true});
+    let tokenizer = tokenizer(&folder, &json!({}), &flags);
+    assert_eq!(tokenizer.around(), &[vec![0], vec![0]]);
+    let inner = tokenizer.encode("Hi there", Specials::Literal).unwrap();
+    assert_eq!(tokenizer.encode_text("Hi there", Specials::Literal).unwrap(), [&[0], &inner[..], &[0]].concat());
+    assert!(!inner.contains(&0));
+}
+
+#[test]
+fn a_post_processor_that_does_more_is_refused() {
+    let mut json = read(&common::fixture("mamba-tiny").join("tokenizer.json"));
+    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+    json["post_processor"] =
+        json!({"type": "TemplateProcessing", "single": [text, text], "pair": [text, text], "special_tokens": {}});
+    let error = Tokenizer::from_json("here.json", json.to_string().as_bytes()).err().unwrap().to_string();
+    assert!(error.contains("here.json") && error.contains("post_processor"), "{error}");
+}
