@@ -59,7 +59,6 @@ fn any_options(random: &mut Random) -> AnswerOptions {
     AnswerOptions {
         max_tokens: Some(random.below(5)),
         stop: [vec![], vec![String::new()], vec!["\u{fffd}".to_owned(), "a".to_owned()]][random.below(3)].clone(),
-        stop_ids: (0..random.below(3)).map(|_| random.below(400) as u32).collect(),
         logprobs: [None, None, Some(0), Some(3), Some(100_000)][random.below(5)],
     }
 }

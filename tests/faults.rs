@@ -408,7 +408,7 @@ fn a_chat_and_a_batch_go_on_by_themselves_after_the_loss_of_the_device() {
         for after in moments {
             let (got, said) = run_with_a_loss(arguments, &input, Some(after));
             assert_eq!(got, expected, "{arguments:?} after {after} submissions");
-            losses += said.matches("the GPU was lost (a test took it away); opened").count();
+            losses += said.matches("the GPU was lost (").count();
         }
         assert!(losses >= 3, "{arguments:?}: only {losses} losses");
         println!("reached: {} with {losses} losses, the text of one without", arguments[0]);

@@ -137,28 +137,8 @@ fn settings_of_other_servers_are_followed() {
     let text = texts(&plain)[0].to_owned();
     assert_eq!((plain.completion_tokens, plain.choices[0].finish), (24, Finish::Length));
     assert_eq!(greedy(json!({"n_predict": 2.0})).completion_tokens, 2);
-    assert_ne!(texts(&greedy(json!({"repetition_penalty": 1.8})))[0], text);
-    assert_eq!(greedy(json!({"repetition_penalty": 1.8})), greedy(json!({"repeat_penalty": 1.8, "repeat_last_n": -1})));
-    // A token that ends the answer, here the fifth of it.
-    let tokenizer = engine.checkpoint().tokenizer().unwrap();
-    let fifth = {
-        let ids = tokenizer.encode(PROMPT, Specials::Parse).unwrap();
-        let mut session = engine.session(Sampling::GREEDY).unwrap();
-        let mut generation = session.generate(&ids, &AnswerOptions::tokens(5)).unwrap();
-        while generation.next_id().unwrap().is_some() {}
-        *generation.ids().last().unwrap()
-    };
-    let cut = greedy(json!({"stop_token_ids": [fifth]}));
-    assert_eq!((cut.completion_tokens, cut.choices[0].finish), (4, Finish::Eos));
-    assert!(text.starts_with(texts(&cut)[0]));
-    // What ends a conversation does not where nothing may end it.
+    assert_ne!(texts(&greedy(json!({"repeat_penalty": 1.8, "repeat_last_n": -1})))[0], text);
     let question = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
-    let asked = |ignore: bool| {
-        let body = json!({"messages": question, "temperature": 0, "ignore_eos": ignore, "max_tokens": 24});
-        answer(&engine, Endpoint::Chat, &body).choices.remove(0)
-    };
-    assert_eq!((asked(false).text.as_str(), asked(false).finish), ("12 plus 2 is 14.", Finish::Eos));
-    assert_eq!(asked(true).finish, Finish::Length);
     // No limit: until the model ends.
     let body = json!({"messages": question, "temperature": 0, "max_tokens": -1});
     assert_eq!(answer(&engine, Endpoint::Chat, &body).choices[0].finish, Finish::Eos);
@@ -254,7 +234,6 @@ fn what_the_model_does_not_have_is_refused_by_its_place() {
     let far = checkpoint.config().vocab;
     for (body, said) in [
         (json!({"prompt": [[1], [2, far]]}), format!("prompt[1][1] is {far}")),
-        (json!({"prompt": "x", "stop_token_ids": [1, far]}), format!("stop_token_ids[1] is {far}")),
         (json!({"prompt": "x", "logit_bias": {far.to_string(): 1}}), format!("logit_bias[\"{far}\"]")),
     ] {
         let refusal = Request::parse(Endpoint::Completions, &body).unwrap().fits(&checkpoint).unwrap_err();

@@ -1,6 +1,6 @@
 //! The fields of an object of a request: each is read by name, and what nobody has read is refused.
 
-use super::idle::{HARMLESS, asks, is_known};
+use super::idle::{HARMLESS, asks, is_known, refusal_of};
 use super::refusal::{Place, Refusal};
 use serde_json::{Map, Value};
 
@@ -18,11 +18,6 @@ impl<'a> Fields<'a> {
 
     pub(super) fn place(&self, name: &str) -> Place {
         self.place.field(name)
-    }
-
-    /// Whether a field has a value.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// A field's value; none where it is missing or null.
@@ -71,7 +66,7 @@ impl<'a> Fields<'a> {
             }
             if is_known(name) {
                 if asks(name, value) {
-                    return Err(self.place(name).refuse("is not supported"));
+                    return Err(self.place(name).refuse(refusal_of(name)));
                 }
                 continue;
             }

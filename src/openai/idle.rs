@@ -74,6 +74,7 @@ const UNFOLLOWED: &[(&str, &[Idle])] = &[
     ("guided_grammar", &[Empty]),
     ("guided_json", &[Empty]),
     ("guided_regex", &[Empty]),
+    ("ignore_eos", &[False]),
     ("include_stop_str_in_output", &[False]),
     ("json_schema", &[Empty]),
     ("length_penalty", &[Number(1.0)]),
@@ -87,11 +88,13 @@ const UNFOLLOWED: &[(&str, &[Idle])] = &[
     ("penalize_nl", &[False]),
     ("prompt_logprobs", &[]),
     ("reasoning_effort", &[Word("none")]),
+    ("repetition_penalty", &[Number(1.0)]),
     ("response_format", &[Empty, PlainText]),
     ("return_token_ids", &[False]),
     ("return_tokens", &[False]),
     ("samplers", &[]),
     ("skip_special_tokens", &[True]),
+    ("stop_token_ids", &[Empty]),
     ("structured_outputs", &[Empty]),
     ("suffix", &[Empty]),
     ("t_max_predict_ms", &[Number(0.0), Number(-1.0)]),
@@ -107,6 +110,21 @@ const UNFOLLOWED: &[(&str, &[Idle])] = &[
     ("web_search_options", &[]),
     ("xtc_probability", &[Number(0.0)]),
 ];
+
+/// What serves instead of a field that nothing here follows.
+const INSTEAD: &[(&str, &str)] = &[
+    ("ignore_eos", "ban the tokens that end an answer by logit_bias"),
+    ("repetition_penalty", "give repeat_penalty, with repeat_last_n for how far it looks back"),
+    ("stop_token_ids", "give texts in stop"),
+];
+
+/// What is said about a field that nothing here follows.
+pub(super) fn refusal_of(name: &str) -> String {
+    match INSTEAD.iter().find(|(known, _)| *known == name) {
+        Some((_, instead)) => format!("is not supported: {instead}"),
+        None => "is not supported".to_owned(),
+    }
+}
 
 /// Whether others follow this field and nothing here does.
 pub(super) fn is_known(name: &str) -> bool {
@@ -152,6 +170,9 @@ mod tests {
     fn what_asks_for_nothing_is_told_from_what_asks() {
         for (name, nothing, something) in [
             ("mirostat", json!(0), json!(2)),
+            ("repetition_penalty", json!(1.0), json!(1.8)),
+            ("ignore_eos", json!(false), json!(true)),
+            ("stop_token_ids", json!([]), json!([8])),
             ("typical_p", json!(1.0), json!(0.2)),
             ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
             ("tools", json!([]), json!([1])),
@@ -168,5 +189,6 @@ mod tests {
     #[test]
     fn no_field_is_on_both_lists() {
         assert!(HARMLESS.iter().all(|name| !is_known(name)));
+        assert!(INSTEAD.iter().all(|(name, _)| is_known(name)));
     }
 }

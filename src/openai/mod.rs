@@ -5,8 +5,7 @@
 //! [`Request::answer`] has a session answer it; [`Answered::body`] and [`failure_body`] are what goes back.
 //!
 //! The endpoints are `/v1/chat/completions` and `/v1/completions`. Beside OpenAI's fields those of llama.cpp's server and
-//! of vLLM are followed where sampling here has the same: `top_k`, `min_p`, `repeat_penalty` or `repetition_penalty`,
-//! `repeat_last_n`, `n_predict`, `ignore_eos`, `stop_token_ids`. Null is as if a field were not there, whole numbers may be
+//! of vLLM are followed where sampling here has the same: `top_k`, `min_p`, `repeat_penalty`, `repeat_last_n`, `n_predict`. Null is as if a field were not there, whole numbers may be
 //! written `8.0`, and -1 means what it means on the command line: no limit of tokens, all of `top_k`, no seed of one's own.
 //!
 //! Of `n` answers to one prompt the prompt is read once; answer `i` of them, from 0 on, has the seed of the request plus `i`.

@@ -1,7 +1,7 @@
 //! The body of a request, read as a whole.
 
 use super::chat::Chat;
-use super::completions::{self, Prompt, of_this_model};
+use super::completions::{self, Prompt};
 use super::fields::Fields;
 use super::logprobs;
 use super::refusal::{Place, Refusal};
@@ -92,10 +92,6 @@ impl Request {
             What::Chat(chat) => chat.fits(checkpoint)?,
             What::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
         }
-        if let Some(at) = self.limits.stop_ids.iter().position(|id| *id as usize >= vocab) {
-            let place = Place::root().field("stop_token_ids").item(at);
-            return Err(place.must_be(&self.limits.stop_ids[at].into(), &of_this_model(vocab)));
-        }
         self.settings.fits(vocab)
     }
 
@@ -119,7 +115,6 @@ impl Request {
         AnswerOptions {
             max_tokens: self.limits.max_tokens.unwrap_or(checkpoint.defaults().max_tokens.or(max_tokens)),
             stop: self.limits.stop.clone(),
-            stop_ids: self.limits.stop_ids.clone(),
             logprobs: self.logprobs,
         }
     }

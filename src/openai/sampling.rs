@@ -16,7 +16,6 @@ pub(super) struct Settings {
     frequency_penalty: Option<f32>,
     repeat_last_n: Option<usize>,
     logit_bias: Vec<Bias>,
-    ignore_eos: bool,
 }
 
 #[derive(Debug, PartialEq)]
@@ -30,32 +29,25 @@ impl Settings {
     pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
         let top_k = fields.read("top_k", "a whole number, or -1 for all", count_or_all)?;
         let last_n = fields.read("repeat_last_n", "a whole number, or -1 for as many as can be", count_or_all)?;
-        let repeat = ["repeat_penalty", "repetition_penalty"];
         let settings = Settings {
             defaults: SamplingDefaults {
                 temperature: fields.read("temperature", "a number", number)?,
                 top_k: top_k.map(|k| k.map_or(0, |k| u32::try_from(k).unwrap_or(u32::MAX))),
                 top_p: fields.read("top_p", "a number", number)?,
                 min_p: fields.read("min_p", "a number", number)?,
-                repeat_penalty: fields.read_any(&repeat, "a number", number)?,
+                repeat_penalty: fields.read("repeat_penalty", "a number", number)?,
                 max_tokens: None,
             },
             seed: fields.read("seed", "a whole number, or -1 for none of its own", seed)?.flatten(),
             presence_penalty: fields.read("presence_penalty", "a number", number)?,
             frequency_penalty: fields.read("frequency_penalty", "a number", number)?,
-            repeat_last_n: match last_n {
-                Some(n) => Some(n.unwrap_or(Sampling::MOST_RECENT)),
-                // Under vLLM's name, which is transformers' too, it looks at all tokens.
-                None => fields.has(repeat[1]).then_some(Sampling::MOST_RECENT),
-            },
+            repeat_last_n: last_n.map(|n| n.unwrap_or(Sampling::MOST_RECENT)),
             logit_bias: read_biases(fields)?,
-            ignore_eos: fields.read("ignore_eos", "true or false", Value::as_bool)?.unwrap_or(false),
         };
         // What the model has no say in.
         let plain = Sampling { logit_bias: vec![], ..settings.over(&SamplingDefaults::default(), 0) };
         match plain.rules(usize::MAX) {
             Err(Error::BadSetting { name, value, problem }) => {
-                let name = repeat.into_iter().find(|other| name == repeat[0] && fields.has(other)).unwrap_or(name);
                 Err(Place::root().field(name).refuse(format_args!("is {value}: {problem}")))
             }
             _ => Ok(settings),
@@ -72,12 +64,7 @@ impl Settings {
 
     /// The request's settings over the model's over llama.cpp's.
     pub(super) fn sampling(&self, checkpoint: &Checkpoint, seed: u64) -> Sampling {
-        let mut sampling = self.over(checkpoint.defaults(), seed);
-        if self.ignore_eos {
-            sampling.logit_bias.retain(|(id, _)| !checkpoint.eos().contains(id));
-            sampling.logit_bias.extend(checkpoint.eos().iter().map(|id| (*id, f32::NEG_INFINITY)));
-        }
-        sampling
+        self.over(checkpoint.defaults(), seed)
     }
 
     fn over(&self, model: &SamplingDefaults, seed: u64) -> Sampling {
@@ -140,7 +127,6 @@ pub(super) struct Limits {
     /// `None` where the request does not say, `Some(None)` for no limit.
     pub(super) max_tokens: Option<Option<usize>>,
     pub(super) stop: Vec<String>,
-    pub(super) stop_ids: Vec<u32>,
 }
 
 impl Limits {
@@ -153,13 +139,8 @@ impl Limits {
             Some(Value::Array(list)) => items(list, &place, "a text", |stop| stop.as_str().map(str::to_owned))?,
             Some(other) => return Err(place.must_be(other, "a text or a list of texts")),
         };
-        let place = fields.place("stop_token_ids");
-        let stop_ids = match fields.read("stop_token_ids", "a list of token ids", Value::as_array)? {
-            Some(list) => items(list, &place, "a token id", id)?,
-            None => vec![],
-        };
         let what = "a whole number, or -1 for no limit";
-        Ok(Limits { max_tokens: fields.read_any(&names, what, count_or_all)?, stop, stop_ids })
+        Ok(Limits { max_tokens: fields.read_any(&names, what, count_or_all)?, stop })
     }
 }
 
@@ -193,11 +174,9 @@ mod tests {
             assert_eq!(sampling(all.clone()).top_k, 0, "{all}");
         }
         assert_eq!(sampling(json!({"repeat_last_n": -1})).repeat_last_n, 4096);
-        for (body, last_n) in [
-            (json!({"repetition_penalty": 1.5}), 4096),
-            (json!({"repeat_penalty": 1.5}), 64),
-            (json!({"repetition_penalty": 1.5, "repeat_last_n": 8}), 8),
-        ] {
+        for (body, last_n) in
+            [(json!({"repeat_penalty": 1.5}), 64), (json!({"repeat_penalty": 1.5, "repeat_last_n": 8}), 8)]
+        {
             let sampling = sampling(body);
             assert_eq!((sampling.repeat_penalty, sampling.repeat_last_n), (1.5, last_n));
         }
@@ -216,8 +195,7 @@ mod tests {
             (json!({"temperature": "hot"}), "temperature is \"hot\": it must be a number"),
             (json!({"temperature": -1}), "temperature is -1: it must be 0"),
             (json!({"top_p": 7}), "top_p is 7: it must be from 0 to 1"),
-            (json!({"repetition_penalty": 0}), "repetition_penalty is 0: it must be above 0"),
-            (json!({"repetition_penalty": 1.5, "repeat_penalty": 1.6}), "repetition_penalty and repeat_penalty say"),
+            (json!({"repeat_penalty": 0}), "repeat_penalty is 0: it must be above 0"),
             (json!({"top_k": -2}), "top_k is -2"),
             (json!({"top_k": 1.5}), "top_k is 1.5"),
             (json!({"seed": 0.5}), "seed is 0.5"),
@@ -225,7 +203,6 @@ mod tests {
             (json!({"logit_bias": {"12": "x"}}), "logit_bias[\"12\"] is \"x\""),
             (json!({"logit_bias": [[12, 1], [13]]}), "logit_bias[1] is no pair"),
             (json!({"logit_bias": [[12, 1], ["a", 1]]}), "logit_bias[1][0] is \"a\""),
-            (json!({"ignore_eos": 1}), "ignore_eos is 1: it must be true or false"),
         ] {
             let refusal = settings(body).unwrap_err();
             assert!(refusal.message.starts_with(said), "{refusal}");
@@ -247,13 +224,11 @@ mod tests {
         ] {
             assert_eq!(limits(body).unwrap().max_tokens, expected);
         }
-        assert_eq!(limits(json!({"stop": ["a", "b"], "stop_token_ids": [8.0]})).unwrap().stop_ids, [8]);
         for (body, said) in [
             (json!({"max_tokens": -2}), "max_tokens is -2"),
             (json!({"max_tokens": 1, "n_predict": 2}), "n_predict and max_tokens say"),
             (json!({"stop": ["a", "b", 7]}), "stop[2] is 7"),
             (json!({"stop": {"a": 1}}), "stop is an object"),
-            (json!({"stop_token_ids": [1, "b"]}), "stop_token_ids[1] is \"b\""),
         ] {
             let refusal = limits(body).unwrap_err();
             assert!(refusal.message.starts_with(said), "{refusal}");

@@ -14,8 +14,6 @@ pub struct AnswerOptions {
     pub max_tokens: Option<usize>,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
-    /// Tokens that end the answer, beside those of the model; they are not part of it.
-    pub stop_ids: Vec<u32>,
     /// With how many of the most probable tokens to give each token's log-probability; costs speed.
     pub logprobs: Option<usize>,
 }
@@ -55,8 +53,6 @@ pub struct Logprobs {
 pub struct Generation<'a> {
     pub(super) session: &'a mut Session,
     max_tokens: Option<usize>,
-    /// Tokens that end it, beside those of the model.
-    stop_ids: Vec<u32>,
     /// Log-probabilities to give, if any.
     top: Option<usize>,
     /// Tokens given out.
@@ -86,7 +82,6 @@ impl<'a> Generation<'a> {
         Generation {
             session,
             max_tokens: options.max_tokens,
-            stop_ids: options.stop_ids.clone(),
             top: options.logprobs,
             tokens: 0,
             ids: vec![],
@@ -120,7 +115,7 @@ impl<'a> Generation<'a> {
         let next = self.session.engine.next(self.session.slot);
         let token = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
         let id = token.id;
-        if self.session.engine.checkpoint().eos().contains(&id) || self.stop_ids.contains(&id) {
+        if self.session.engine.checkpoint().eos().contains(&id) {
             return self.end(Finish::Eos);
         }
         self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));

@@ -160,14 +160,16 @@ impl Session {
         self.cancelled = self.cancel.begin();
     }
 
-    /// Forgets everything: the state is as before the first token.
+    /// Forgets everything: the state is as before the first token. An error is the device's; everything is forgotten all the
+    /// same.
     pub fn clear(&mut self) -> Result<()> {
         self.messages.clear();
-        self.forget()
+        self.forget();
+        self.schedule().map(|_| ())
     }
 
     /// Forgets what was consumed, but not the conversation: it will be read again.
-    pub(super) fn forget(&mut self) -> Result<()> {
+    pub(super) fn forget(&mut self) {
         self.past = Past::default();
         self.fed.clear();
         self.consumed.clear();
@@ -176,7 +178,6 @@ impl Session {
         (self.position, self.ended) = (0, false);
         self.backup = Backup::default();
         self.doubt();
-        self.schedule().map(|_| ())
     }
 
     /// Feeds tokens, whether or not another session has read the same.
@@ -320,7 +321,7 @@ impl Session {
             Some(_) => checkpoint.encode(&after(&spans, self.fed.len()))?,
             None => {
                 let ids = checkpoint.encode(&spans)?;
-                self.forget()?;
+                self.forget();
                 ids
             }
         };

@@ -98,7 +98,7 @@ impl Session {
                 self.fed.clone_from(&mark.fed);
                 self.ids.clone_from(&mark.ids);
             }
-            Err(Error::StateNotKept { .. }) if !mark.messages.is_empty() => self.lose()?,
+            Err(Error::StateNotKept { .. }) if !mark.messages.is_empty() => self.lose(),
             Err(error) => return Err(error),
         }
         self.messages.clone_from(&mark.messages);
@@ -158,7 +158,10 @@ impl Session {
     /// Brings the state to where there were so many messages and all of them had been read; the messages stay.
     fn go_back(&mut self, messages: usize) -> Result<()> {
         let found = self.past.moments.iter().rposition(|moment| moment.messages == messages);
-        let Some(at) = found else { return self.lose() };
+        let Some(at) = found else {
+            self.lose();
+            return Ok(());
+        };
         let moment = self.past.moments[at].clone();
         match self.put_back(&moment) {
             Ok(()) => {
@@ -170,16 +173,18 @@ impl Session {
                 }
                 Ok(())
             }
-            Err(Error::StateNotKept { .. }) => self.lose(),
+            Err(Error::StateNotKept { .. }) => {
+                self.lose();
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }
 
     /// The state is not kept any more: the conversation will be read again.
-    fn lose(&mut self) -> Result<()> {
-        let forgotten = self.forget();
+    fn lose(&mut self) {
+        self.forget();
         self.past.lost = true;
-        forgotten
     }
 
     fn put_back(&mut self, moment: &Moment) -> Result<()> {
