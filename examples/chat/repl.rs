@@ -27,6 +27,7 @@ use interrupts::Interrupts;
 use last::LastChat;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Session};
 use screen::{Figures, note, stream};
+use std::io::Write;
 use std::time::Instant;
 
 /// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
@@ -225,7 +226,7 @@ impl Repl<'_> {
             let first = Instant::now();
             let told = stream(&mut answer, screen::columns())?;
             if told.open || told.empty {
-                println!();
+                writeln!(std::io::stdout())?;
             }
             Ok((told, first))
         });
