@@ -107,6 +107,7 @@ impl Repl<'_> {
         let mut pressed = false;
         loop {
             input.complete_branches(self.branches.names());
+            self.interrupts.forget();
             let typed = match first.take() {
                 Some(typed) => typed,
                 None => input.read()?,
@@ -114,7 +115,6 @@ impl Repl<'_> {
             if self.interrupts.leaving() {
                 return Ok(());
             }
-            self.interrupts.forget();
             pressed = match typed {
                 Typed::End => return Ok(()),
                 Typed::Interrupted { empty: true } if pressed => return Ok(()),
@@ -123,7 +123,7 @@ impl Repl<'_> {
                     true
                 }
                 Typed::Interrupted { empty: false } => false,
-                Typed::Line(line) if line.trim().is_empty() => false,
+                Typed::Line(text) | Typed::Quoted(text) if text.trim().is_empty() => false,
                 Typed::Line(line) if line.trim().starts_with('/') => {
                     if self.command(line.trim())? == Next::Leave {
                         return Ok(());
@@ -147,11 +147,13 @@ impl Repl<'_> {
         if asks && (!self.interactive || self.session.position() > 0) {
             return Ok(None);
         }
-        let Some(snapshot) = self.told(last.open().map_err(Into::into))?.flatten() else {
-            if !asks {
+        let snapshot = match self.told(last.open().map_err(Into::into))? {
+            Some(Some(snapshot)) => snapshot,
+            Some(None) if !asks => {
                 note("there is no chat with this model to continue");
+                return Ok(None);
             }
-            return Ok(None);
+            _ => return Ok(None),
         };
         if asks {
             let answer = input.ask(&last.question(&snapshot))?;
