@@ -21,7 +21,7 @@ struct Shared {
 struct State {
     /// Whether an answer is under way.
     answering: bool,
-    /// When Ctrl-C was pressed since the last line was typed.
+    /// When Ctrl-C was pressed since the last line.
     pressed: Option<Instant>,
     leaving: Option<Why>,
 }
@@ -83,7 +83,7 @@ impl Interrupts {
         }
     }
 
-    /// A line was typed: what was pressed before it is past.
+    /// A line is about to be typed: what was pressed before it is past.
     pub fn forget(&self) {
         self.state().pressed = None;
     }

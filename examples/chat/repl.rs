@@ -28,6 +28,7 @@ use last::LastChat;
 use peregrine::Error;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Session};
 use screen::{Figures, Told, note, stream};
+use std::io::Write;
 use std::time::Instant;
 
 /// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
@@ -110,6 +111,7 @@ impl Repl<'_> {
         let mut pressed = false;
         loop {
             input.complete_branches(self.branches.names());
+            self.interrupts.forget();
             let typed = match first.take() {
                 Some(typed) => typed,
                 None => input.read()?,
@@ -117,7 +119,6 @@ impl Repl<'_> {
             if self.interrupts.leaving() {
                 return Ok(());
             }
-            self.interrupts.forget();
             pressed = match typed {
                 Typed::End => return Ok(()),
                 Typed::Interrupted { empty: true } if pressed => return Ok(()),
@@ -126,7 +127,7 @@ impl Repl<'_> {
                     true
                 }
                 Typed::Interrupted { empty: false } => false,
-                Typed::Line(line) if line.trim().is_empty() => false,
+                Typed::Line(text) | Typed::Quoted(text) if text.trim().is_empty() => false,
                 Typed::Line(line) if line.trim().starts_with('/') => {
                     if self.command(line.trim())? == Next::Leave {
                         return Ok(());
@@ -150,11 +151,13 @@ impl Repl<'_> {
         if asks && (!self.interactive || self.session.position() > 0) {
             return Ok(None);
         }
-        let Some(snapshot) = self.told(last.open().map_err(Into::into))?.flatten() else {
-            if !asks {
+        let snapshot = match self.told(last.open().map_err(Into::into))? {
+            Some(Some(snapshot)) => snapshot,
+            Some(None) if !asks => {
                 note("there is no chat with this model to continue");
+                return Ok(None);
             }
-            return Ok(None);
+            _ => return Ok(None),
         };
         if asks {
             let answer = input.ask(&last.question(&snapshot))?;
@@ -246,7 +249,7 @@ impl Repl<'_> {
             options.max_tokens = options.max_tokens.map(|most| most.saturating_sub(answer.generation().tokens()));
             let told = told?;
             if told.open || told.empty {
-                println!();
+                writeln!(std::io::stdout())?;
             }
             Ok((told, first))
         });
