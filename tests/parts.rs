@@ -52,7 +52,7 @@ fn a_broken_template_stops_chats_alone() {
         assert_eq!(said(render(&checkpoint)), problem);
         checkpoint.tokenizer().unwrap().encode("Once", Specials::Literal).unwrap();
         let options = ExportOptions { weights: WeightFormat::Q8_0, existing: Existing::Refuse };
-        checkpoint.export(&dir.path().join("new.gguf"), options, &mut |_| {}).unwrap();
+        checkpoint.export(dir.path().join("new.gguf"), options, &mut |_| {}).unwrap();
         // Another takes its place.
         checkpoint.set_template(Template::new("t", CHATML).unwrap());
         assert!(checkpoint.template_problem().is_none());
@@ -80,9 +80,9 @@ fn an_unknown_tokenizer_stops_text_alone() {
         assert_eq!(said(render(&checkpoint)), problem);
         assert!(checkpoint.ids_without_token().is_empty());
         let options = ExportOptions { weights: WeightFormat::Q8_0, existing: Existing::Refuse };
-        checkpoint.export(&dir.path().join("new"), options, &mut |_| {}).unwrap();
+        checkpoint.export(dir.path().join("new"), options, &mut |_| {}).unwrap();
         // A file would have to name it.
-        let refused = checkpoint.export(&dir.path().join("new.gguf"), options, &mut |_| {});
+        let refused = checkpoint.export(dir.path().join("new.gguf"), options, &mut |_| {});
         assert!(said(refused).contains("tokenizer"));
     }
     let dir = tempfile::tempdir().unwrap();

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 /// Which chat template.
 #[derive(Args)]
 pub struct TemplateArgs {
-    /// Chat template instead of the checkpoint's: a name, or Jinja text
     #[arg(
         long, value_name = "NAME|TEXT", conflicts_with = "chat_template_file", value_parser = named_or_text,
         help = format!("Chat template instead of the checkpoint's: Jinja text, or a name: {}", names())

@@ -49,7 +49,10 @@ impl TokenizerSettings {
             self.id_of("bos_token", tokenizer).filter(|_| flag("add_bos_token")),
             self.id_of("eos_token", tokenizer).filter(|_| flag("add_eos_token")),
         ]);
-        let replaced = self.goes_by_flags() && tokenizer.is_object() && tokenizer["post_processor"] != template;
+        // One of the byte-level kind is for offsets, and adds nothing.
+        let now = &tokenizer["post_processor"];
+        let is_same = *now == template || (template.is_null() && now["type"] == "ByteLevel");
+        let replaced = self.goes_by_flags() && tokenizer.is_object() && !is_same;
         if replaced {
             tokenizer["post_processor"] = template;
         }

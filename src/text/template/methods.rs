@@ -210,7 +210,9 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
             let width = arguments(&[""])?.whole(0, "")?.ok_or_else(|| refused("zfill needs a width"))?;
             let sign = plain.len() - plain.strip_prefix(['+', '-']).unwrap_or(plain).len();
             let (sign, digits) = (of.cut(0..sign), of.cut(sign..plain.len()));
-            Ok(Value::from(sign.to_owned() + &filled(tools, digits, (width - sign.len() as i64, '0'), "rjust")?))
+            Ok(Value::from(
+                sign.to_owned() + &filled(tools, digits, (width.saturating_sub(sign.len() as i64), '0'), "rjust")?,
+            ))
         }
         "join" => {
             let items = arguments(&[""])?.needed(0, "")?;

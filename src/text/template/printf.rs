@@ -10,6 +10,9 @@ use minijinja::{Error, Value};
 use std::iter::Peekable;
 use std::str::Chars;
 
+/// Digits behind the point: no number has more, and the standard library takes no more than 65,535.
+const MOST_DIGITS: usize = 2000;
+
 /// What stands between `%` and the letter of a conversion.
 #[derive(Default)]
 struct Spec {
@@ -135,7 +138,7 @@ impl Spec {
 
     fn float(&self, conversion: char, value: &Value, out: &mut String) -> Result<(), Error> {
         let number = number::float(value).ok_or_else(|| refused("format: it is no number"))?;
-        let precision = self.precision.unwrap_or(6).min(usize::from(u16::MAX));
+        let precision = self.precision.unwrap_or(6).min(MOST_DIGITS);
         let size = number.abs();
         let scientific = |precision: usize| {
             let text = format!("{size:.precision$e}");
