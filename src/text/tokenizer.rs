@@ -2,6 +2,7 @@
 
 use super::growth::Growth;
 use crate::error::{Error, Result};
+use crate::input;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
@@ -30,6 +31,7 @@ impl Tokenizer {
     /// Reads a tokenizer.json; `file` is its name for messages.
     pub fn from_json(file: &str, json: &[u8]) -> Result<Self> {
         let bad = |problem: String| Error::Tokenizer { file: file.to_owned(), problem };
+        let json = input::text(file, json)?.as_bytes();
         // The tokenizers crate panics at some malformed files: their syntax and the parts that matter are looked at first,
         // and a panic that is left becomes an error.
         let value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;

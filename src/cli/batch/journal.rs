@@ -29,7 +29,7 @@ impl Journal {
     /// answers is refused, and so is the one that the requests come from, whatever its name.
     pub fn open(path: &Path, input: &Path) -> Result<Self> {
         let refuse = |problem: String| Error::BadOutput { path: path.to_owned(), problem };
-        let fail = |source| Error::Io { doing: "write", path: path.to_owned(), source };
+        let fail = |problem| Error::Io { doing: "write", path: path.to_owned(), problem };
         let (answered, refused) = Default::default();
         let mut journal =
             Journal { path: path.to_owned(), file: None, whole: 0, open_end: false, answered, refused, lines: 0 };
@@ -64,7 +64,7 @@ impl Journal {
     fn read(&mut self, file: &File) -> Result<()> {
         let mut reader = BufReader::new(file);
         let mut text = Vec::new();
-        let fail = |source| Error::Io { doing: "read", path: self.path.clone(), source };
+        let fail = |problem| Error::Io { doing: "read", path: self.path.clone(), problem };
         while reader.read_until(b'\n', &mut text).map_err(fail)? > 0 {
             let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
             let is_answer = answer.get("response").is_some();
@@ -90,7 +90,7 @@ impl Journal {
 
     /// Makes the file where there is none, and takes away a last line that was cut off, as a killed program leaves it.
     pub fn start(&mut self) -> Result<()> {
-        let fail = |source| Error::Io { doing: "write", path: self.path.clone(), source };
+        let fail = |problem| Error::Io { doing: "write", path: self.path.clone(), problem };
         let mut file = match self.file.take() {
             Some(file) => file,
             None => {
@@ -127,7 +127,11 @@ impl Journal {
         self.lines += 1;
         let line = format!("{answer}\n");
         let file = self.file.as_mut().expect("answers are written after the start");
-        file.write_all(line.as_bytes()).map_err(|source| Error::Io { doing: "write", path: self.path.clone(), source })
+        file.write_all(line.as_bytes()).map_err(|problem| Error::Io {
+            doing: "write",
+            path: self.path.clone(),
+            problem,
+        })
     }
 }
 
