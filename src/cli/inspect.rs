@@ -3,6 +3,7 @@
 use super::model::{ModelArgs, rare};
 use clap::Args;
 use peregrine::model::{Bytes, Embeddings, Family, MemoryPlan, ModelTensors, Room};
+use peregrine::runtime::Checkpoint;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -50,6 +51,10 @@ impl Inspect {
                     "dt_rank": config.dt_rank, "conv_kernel": config.conv_kernel, "vocab": config.vocab,
                     "tied": tensors.head.is_none(), "eos": checkpoint.eos(), "chat_template": checkpoint.has_template(),
                     "checkpoint_bytes": tensors.bytes(), "types": types, "device": device,
+                    "unused": {
+                        "tensors": tensors.unused.iter().map(|tensor| json!({ "name": tensor.name, "why": tensor.why })).collect::<Vec<_>>(),
+                        "keys": checkpoint.unused_keys().known, "unknown_keys": checkpoint.unused_keys().unknown,
+                    },
                     "memory": {
                         "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
                         "total": plan.total(), "host_staging": plan.staging, "largest_matrix": plan.largest_matrix,
@@ -82,6 +87,9 @@ impl Inspect {
         if !rare.is_empty() {
             writeln!(out, "  types        {}", rare.join("; "))?;
         }
+        for line in unused(&checkpoint, &tensors) {
+            writeln!(out, "unused       {line}")?;
+        }
         let chat = if checkpoint.has_template() { "chats, by its template" } else { "continues text, has no template" };
         writeln!(out, "text         {chat}; ends at ids {:?}", checkpoint.eos())?;
         writeln!(out, "memory       {} on the device:", Bytes(plan.total()))?;
@@ -106,6 +114,18 @@ impl Inspect {
         }
         Ok(())
     }
+}
+
+/// What the files have that nothing is computed with.
+fn unused(checkpoint: &Checkpoint, tensors: &ModelTensors<'_>) -> Vec<String> {
+    let keys = checkpoint.unused_keys();
+    let of_tensors = tensors.unused.iter().map(|tensor| format!("tensor {}: {}", tensor.name, tensor.why));
+    let list = |what: &str, keys: &[String]| (!keys.is_empty()).then(|| format!("{what} {}", keys.join(", ")));
+    let of_keys = [
+        list("keys that change nothing here:", &keys.known),
+        list("keys that are not known here, and not followed:", &keys.unknown),
+    ];
+    of_tensors.chain(of_keys.into_iter().flatten()).collect()
 }
 
 fn fits(shards: u64, plan: &MemoryPlan, room: Option<Room>) -> String {

@@ -6,7 +6,7 @@ use super::recipe::{Recipe, Role};
 use super::scratch::Layout;
 use super::state::VERSIONS;
 use super::table::Embeddings;
-use super::weights::ModelTensors;
+use super::tensors::ModelTensors;
 use crate::error::Error;
 use crate::format::WeightFormat;
 use crate::gpu::{FreeMemory, Gpu, staging_bytes};
