@@ -1,14 +1,17 @@
 //! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder, from a GGUF file or compiled in.
 
+pub(super) mod defaults;
 mod files;
 pub(super) mod gguf;
 mod near;
 
-use super::sampler::SamplingDefaults;
+use super::sampler::{Sampling, SamplingDefaults};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
-use crate::model::{Config, Family, ModelTensors, eos_ids};
+use crate::input;
+use crate::model::{Config, Family, ModelTensors, UnusedKeys, eos_ids};
 use crate::text::{Message, Span, Specials, Template, Tokenizer};
+use defaults::Defaults;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,12 +22,13 @@ pub struct Checkpoint {
     label: String,
     source: Arc<TensorSource>,
     config: Config,
+    unused_keys: UnusedKeys,
     tokenizer: Option<Tokenizer>,
     /// Why there is none, where a file says more than that it is missing.
     no_tokenizer: Option<String>,
     template: Option<Template>,
     eos: Vec<u32>,
-    defaults: SamplingDefaults,
+    defaults: Defaults,
     origin: Origin,
 }
 
@@ -53,7 +57,7 @@ impl Checkpoint {
             return Self::open_gguf(dir);
         }
         if !dir.is_dir() {
-            return Err(Error::ModelNotFound { path: dir.to_owned(), near: near::to(dir) });
+            return Err(near::not_a_model(dir));
         }
         if let Some(file) = gguf::only_one_in(dir)? {
             return Self::open_gguf(&file);
@@ -63,10 +67,17 @@ impl Checkpoint {
             match std::fs::read(&path) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::io("read", &path, e)),
+                Err(e) => Err(Error::unreadable(&path, e)),
             }
         };
         if read("config.json")?.is_none() {
+            if dir.join("adapter_config.json").exists() {
+                return Err(Error::Unsupported {
+                    file: dir.display().to_string(),
+                    what: "an adapter (LoRA) without its model".to_owned(),
+                    hint: "merge it into the model first, with merge_and_unload of PEFT".to_owned(),
+                });
+            }
             return Err(Error::IncompleteCheckpoint { dir: dir.to_owned(), missing: "config.json".to_owned() });
         }
         let name = |file: &str| dir.join(file).display().to_string();
@@ -85,9 +96,11 @@ impl Checkpoint {
     fn assemble(name: &dyn Fn(&str) -> String, source: TensorSource, read: Read<'_>, origin: Origin) -> Result<Self> {
         let json = |file: &str| -> Result<Value> {
             let Some(bytes) = read(file)? else { return Ok(Value::Null) };
-            serde_json::from_slice(&bytes).map_err(|e| Error::BadJson { file: name(file), problem: e.to_string() })
+            input::json(&name(file), &bytes)
         };
-        let config = Config::from_json(&name("config.json"), &json("config.json")?, &source)?;
+        let said = json("config.json")?;
+        let config = Config::from_json(&name("config.json"), &said, &source)?;
+        let unused_keys = UnusedKeys::of_json(&said);
         let tokenizer = match read("tokenizer.json")? {
             Some(bytes) => Some(Tokenizer::from_json(&name("tokenizer.json"), &bytes)?),
             None => None,
@@ -103,14 +116,24 @@ impl Checkpoint {
             (&name("tokenizer_config.json"), &name("chat_template.jinja")),
             &own,
         )?;
-        let defaults = SamplingDefaults::from_generation_config(&generation);
+        let defaults = Defaults::of_json(name("generation_config.json"), &generation);
         let label = match &origin {
             Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
             Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
         };
         let source = Arc::new(source);
-        let mut checkpoint =
-            Checkpoint { label, source, config, tokenizer, no_tokenizer: None, template, eos, defaults, origin };
+        let mut checkpoint = Checkpoint {
+            label,
+            source,
+            config,
+            unused_keys,
+            tokenizer,
+            no_tokenizer: None,
+            template,
+            eos,
+            defaults,
+            origin,
+        };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -184,9 +207,21 @@ impl Checkpoint {
         &self.eos
     }
 
-    /// What generation_config.json says about sampling.
+    /// What generation_config.json, or a GGUF file, says about sampling; see [`Checkpoint::sampling`].
     pub fn defaults(&self) -> &SamplingDefaults {
-        &self.defaults
+        &self.defaults.values
+    }
+
+    /// Values that somebody asks for, over the checkpoint's, over llama.cpp's. A value of the checkpoint that cannot be and that
+    /// nothing stands over is an error that names its file.
+    pub fn sampling(&self, asked: &SamplingDefaults, seed: u64) -> Result<Sampling> {
+        self.defaults.check(asked)?;
+        Ok(asked.over(&self.defaults.values, seed))
+    }
+
+    /// Keys of config.json, or of a GGUF file, that nothing is computed with.
+    pub fn unused_keys(&self) -> &UnusedKeys {
+        &self.unused_keys
     }
 
     /// Ids that the model has rows for but the tokenizer no token: they must never be chosen.
@@ -272,8 +307,7 @@ pub(super) fn template_of(config: &Value) -> Option<&str> {
 fn template(config: &Value, (file, own_file): (&str, &str), own: &[u8]) -> Result<Option<Template>> {
     let (bos, eos) = (token(config, "bos_token"), token(config, "eos_token"));
     if !own.is_empty() {
-        let problem = || Error::Template { file: own_file.to_owned(), problem: "it is not UTF-8 text".to_owned() };
-        let source = std::str::from_utf8(own).map_err(|_| problem())?;
+        let source = input::text(own_file, own)?;
         return Template::new(own_file, source, bos, eos).map(Some);
     }
     template_of(config).map(|source| Template::new(file, source, bos, eos)).transpose()

@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use journal::Journal;
 use peregrine::Error;
-use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, StateBudget};
+use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, SamplingDefaults, StateBudget};
 use request::{Line, Reply};
 use std::collections::HashSet;
 use std::io::{BufRead, Seek};
@@ -64,6 +64,7 @@ impl Batch {
         let answered = journal.len();
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
+        checkpoint.sampling(&SamplingDefaults::default(), 0)?;
         let engine = self.model.load_slots(checkpoint, self.slots)?;
         // Requests often begin with the same instructions. What has no room on the device is read anew, which takes less than
         // moving it.
@@ -123,7 +124,7 @@ impl Batch {
         if self.input.as_os_str() == "-" {
             return Ok((Box::new(std::io::BufReader::new(std::io::stdin())), None));
         }
-        let fail = |source| Error::Io { doing: "read", path: self.input.clone(), source };
+        let fail = |problem| Error::Io { doing: "read", path: self.input.clone(), problem };
         let mut file = std::fs::File::open(&self.input).map_err(fail)?;
         let mut reader = std::io::BufReader::new(&file);
         let (mut lines, mut line) = (0, Vec::new());
@@ -199,7 +200,7 @@ impl Work<'_> {
                 return Ok(None);
             }
             let mut text = Vec::new();
-            let fail = |source| Error::Io { doing: "read", path: "the requests".into(), source };
+            let fail = |problem| Error::Io { doing: "read", path: "the requests".into(), problem };
             if lines.input.read_until(b'\n', &mut text).map_err(fail)? == 0 {
                 return Ok(None);
             }

@@ -171,6 +171,7 @@ impl Bench {
             })?;
             name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
+            checkpoint.sampling(&self.choice.asked(), 0)?;
             defaults = *checkpoint.defaults();
         }
         bar.finish();
@@ -203,9 +204,8 @@ fn named_or_read(shape: &str) -> anyhow::Result<Shape> {
     let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
     let file = path.display().to_string();
     let text = std::fs::read(&path).with_context(|| format!("cannot read {file}"))?;
-    let json: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|e| peregrine::Error::BadJson { file: file.clone(), problem: e.to_string() })?;
-    let tied = json["tie_word_embeddings"].as_bool().unwrap_or(true);
+    let json = peregrine::input::json(&file, &text)?;
     let config = Config::from_json(&file, &json, &peregrine::format::TensorSource::empty(&file))?;
+    let tied = config.tied;
     Ok(Shape { name: file, config, tied })
 }

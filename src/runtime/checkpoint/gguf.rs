@@ -1,11 +1,11 @@
 //! A checkpoint from a GGUF file: what its keys say of the tokenizer, the template and the ends of a text.
 
+use super::defaults::Defaults;
 use super::{Checkpoint, Origin};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::format::gguf::Metadata;
-use crate::model::Config;
-use crate::runtime::SamplingDefaults;
+use crate::model::{Config, UnusedKeys};
 use crate::text::{Template, TokenKind, Tokenizer, Vocabulary};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,9 +30,20 @@ impl Checkpoint {
         let config = Config::from_gguf(metadata, &source)?;
         let Text { tokenizer, problem, template } = Text::of(metadata, config.vocab)?;
         let (label, eos) = (metadata.file().to_owned(), config.eos.clone());
-        let (source, defaults) = (source.into(), SamplingDefaults::default());
-        let mut checkpoint =
-            Checkpoint { label, source, config, tokenizer, no_tokenizer: problem, template, eos, defaults, origin };
+        let (unused_keys, defaults) = (UnusedKeys::of_gguf(metadata), Defaults::of_gguf(metadata));
+        let source = source.into();
+        let mut checkpoint = Checkpoint {
+            label,
+            source,
+            config,
+            unused_keys,
+            tokenizer,
+            no_tokenizer: problem,
+            template,
+            eos,
+            defaults,
+            origin,
+        };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -111,7 +122,7 @@ pub(in crate::runtime) fn is_called_gguf(path: &Path) -> bool {
 
 /// The one GGUF model of a folder that has no .safetensors file; none where it has no GGUF file at all.
 pub(super) fn only_one_in(dir: &Path) -> Result<Option<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
+    let entries = std::fs::read_dir(dir).map_err(|e| Error::unreadable(dir, e))?;
     let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     if names.iter().any(|path| path.extension().is_some_and(|end| end == "safetensors")) {
         return Ok(None);
