@@ -28,8 +28,8 @@ const VERSION: &str = if env!("PEREGRINE_COMMIT").is_empty() {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("PEREGRINE_COMMIT"), ")")
 };
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model is missing, damaged or not supported, or the \
-                          state is damaged or of another model, 4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model, or a saved state, is missing, unreadable, \
+                          damaged, not supported or of another model, 4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
 
 /// Runs Falcon Mamba and its relatives on any GPU.
 #[derive(Parser)]
@@ -74,6 +74,7 @@ const SPELLINGS: &[(&str, &str)] =
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    quiet_drivers();
     let arguments = std::env::args_os().map(|argument| {
         let spelling = SPELLINGS.iter().find(|(short, _)| argument == *short);
         spelling.map_or(argument, |(_, long)| (*long).into())
@@ -105,6 +106,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Keeps lines that begin with "error" from those who have no desktop, in a container or by ssh: Mesa's drivers ask libwayland
+/// for a display, which complains where `XDG_RUNTIME_DIR` is no folder. Nothing is shown here, so there need be no display.
+fn quiet_drivers() {
+    #[cfg(all(unix, not(target_vendor = "apple")))]
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !std::path::Path::new(&dir).is_absolute()) {
+        // SAFETY: this is the first thing that the program does: no other thread reads the environment meanwhile.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", "/nonexistent") };
+    }
+}
+
 /// Whoever read our output has seen enough.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
@@ -119,7 +130,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         Some(
             Error::ModelNotFound { .. }
             | Error::IncompleteCheckpoint { .. }
+            | Error::MissingPart { .. }
             | Error::PickleOnly { .. }
+            | Error::Unreadable { .. }
+            | Error::WrongKind { .. }
             | Error::BadJson { .. }
             | Error::BadConfig { .. }
             | Error::Unsupported { .. }
@@ -127,6 +141,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::BadGguf { .. }
             | Error::UnsafeShard { .. }
             | Error::MissingTensor { .. }
+            | Error::UnusedTensor { .. }
+            | Error::BadQuantization { .. }
             | Error::WrongShape { .. }
             | Error::WrongDtype { .. }
             | Error::Tokenizer { .. }

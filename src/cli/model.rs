@@ -54,11 +54,15 @@ impl CheckpointArgs {
             Some(path) => Checkpoint::open(path)?,
             None => Checkpoint::embedded()?,
         };
+        let unknown = &checkpoint.unused_keys().unknown;
+        if !unknown.is_empty() {
+            eprintln!("{}: keys that are not known here, and not followed: {}", checkpoint.label(), unknown.join(", "));
+        }
         if let Some(eps) = self.mixer_rms_eps {
             checkpoint.set_mixer_rms_eps(eps)?;
         }
         if let Some(path) = &self.tokenizer {
-            let json = std::fs::read(path).map_err(|source| Error::Io { doing: "read", path: path.clone(), source })?;
+            let json = std::fs::read(path).map_err(|problem| Error::Unreadable { path: path.clone(), problem })?;
             checkpoint.set_tokenizer(Tokenizer::from_json(&path.display().to_string(), &json)?);
         }
         Ok(checkpoint)
@@ -183,7 +187,7 @@ impl TemplateArgs {
             (Some(text), _) => ("--chat-template".to_owned(), text.clone()),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(path);
-                let fail = |source| Error::Io { doing: "read", path: path.clone(), source };
+                let fail = |problem| Error::Io { doing: "read", path: path.clone(), problem };
                 (path.display().to_string(), text.map_err(fail)?)
             }
         };
@@ -196,7 +200,7 @@ impl TemplateArgs {
 /// Which device.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Adapter, by index or by a part of its name; see `peregrine devices`
+    /// Adapter, by index or by a part of its name, such as 4090; see `peregrine devices`
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }
