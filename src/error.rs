@@ -10,14 +10,32 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {problem}", path.display())]
     Io {
         /// What was tried: "read", "write", "map".
         doing: &'static str,
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        problem: std::io::Error,
+    },
+    /// A file of a model, or a saved state, is there and could not be read; or a state is not there.
+    #[error("cannot read {}: {problem}", path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        problem: std::io::Error,
+    },
+    /// A file is of another kind than the one that was expected, such as a Git LFS pointer or a web page.
+    #[error("{file} is {found}; {advice}")]
+    WrongKind {
+        /// The file.
+        file: String,
+        /// What it is.
+        found: String,
+        /// What to do about it.
+        advice: String,
     },
     /// There is nothing at the path given for a model.
     #[error(
@@ -37,6 +55,16 @@ pub enum Error {
         dir: PathBuf,
         /// The file that is missing.
         missing: String,
+    },
+    /// A model is in several files, and one of them is missing.
+    #[error("{} has no {missing}: the model is in {parts} parts, and all must be there; download this one", dir.display())]
+    MissingPart {
+        /// The folder of the parts.
+        dir: PathBuf,
+        /// The file that is missing.
+        missing: String,
+        /// How many parts there are.
+        parts: u64,
     },
     /// The folder has only a pickled checkpoint, which is code and is not run.
     #[error(
@@ -111,15 +139,29 @@ pub enum Error {
         shard: String,
     },
     /// The config needs a tensor that no file holds.
-    #[error("{file}: tensor {tensor} is missing; is config.json of another model?")]
+    #[error("{file}: tensor {tensor} is missing; {hint}")]
     MissingTensor {
         /// The tensor.
         tensor: String,
         /// Where it was looked for.
         file: String,
+        /// What may be the reason.
+        hint: String,
+    },
+    /// The files hold tensors that no part of the model reads: what they are for would be left out.
+    #[error("{file}: no part of this model reads tensor {tensor}{}; {hint}", and_more(*more))]
+    UnusedTensor {
+        /// The first of them.
+        tensor: String,
+        /// Its file.
+        file: String,
+        /// How many there are besides.
+        more: usize,
+        /// What they are, as far as their names tell, and what to do.
+        hint: String,
     },
     /// A tensor has another shape than the config says.
-    #[error("{tensor}: {file} has {found:?}, the config needs {wanted:?}; is config.json of another model?")]
+    #[error("{tensor}: {file} has {found:?}, {said_by} needs {wanted:?}; {}", of_another(said_by))]
     WrongShape {
         /// The tensor.
         tensor: String,
@@ -127,8 +169,10 @@ pub enum Error {
         file: String,
         /// The shape in the file.
         found: Vec<usize>,
-        /// The shape that config.json asks for.
+        /// The shape that the config asks for.
         wanted: Vec<usize>,
+        /// What the config is: "config.json", or "its metadata" for a GGUF file.
+        said_by: &'static str,
     },
     /// A tensor's type is none that peregrine reads.
     #[error(
@@ -170,12 +214,10 @@ pub enum Error {
         problem: String,
     },
     /// No adapter can run compute shaders.
-    #[error(
-        "no GPU adapter found: install a Vulkan driver (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1){detail}"
-    )]
+    #[error("no GPU adapter found: {why}")]
     NoAdapter {
-        /// Which adapters were seen and why they do not do; may be empty.
-        detail: String,
+        /// Why not, and what to do about it.
+        why: String,
     },
     /// The adapter asked for is not there.
     #[error("no device {wanted:?}; there are: {}", have.join(", "))]
@@ -235,6 +277,16 @@ pub enum Error {
         /// How long was waited.
         seconds: u64,
     },
+    /// A kernel needs more workgroups in one dimension than the adapter runs.
+    #[error("{what}: it takes {groups} workgroups, the adapter runs at most {limit} at a time; use another adapter")]
+    TooManyGroups {
+        /// The dispatch.
+        what: String,
+        /// Its workgroups.
+        groups: u32,
+        /// The adapter's limit.
+        limit: u32,
+    },
     /// One row of a tensor is larger than the adapter can bind.
     #[error("{what}: one row takes {bytes} bytes, the adapter binds at most {limit} at a time; use another adapter")]
     RowTooLarge {
@@ -256,12 +308,12 @@ pub enum Error {
         vocab: usize,
     },
     /// The folder that `PEREGRINE_SHADERS` names, or a shader in it, cannot be read.
-    #[error("PEREGRINE_SHADERS: cannot read {}: {source}", path.display())]
+    #[error("PEREGRINE_SHADERS: cannot read {}: {problem}", path.display())]
     BadShaders {
         /// The folder or the file.
         path: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        problem: std::io::Error,
     },
     /// Nothing was given to run.
     #[error("no tokens to run: the prompt is empty")]
@@ -384,7 +436,23 @@ impl Error {
     }
 
     /// An [`Error::Io`] for `path`.
-    pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Error::Io { doing, path: path.as_ref().to_owned(), source }
+    pub(crate) fn io(doing: &'static str, path: impl AsRef<Path>, problem: std::io::Error) -> Self {
+        Error::Io { doing, path: path.as_ref().to_owned(), problem }
     }
+
+    /// An [`Error::Unreadable`] for `path`.
+    pub(crate) fn unreadable(path: impl AsRef<Path>, problem: std::io::Error) -> Self {
+        Error::Unreadable { path: path.as_ref().to_owned(), problem }
+    }
+}
+
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    }
+}
+
+fn of_another(said_by: &str) -> &'static str {
+    if said_by == "config.json" { "is config.json of another model?" } else { "the file is damaged: download it again" }
 }

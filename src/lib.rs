@@ -25,6 +25,7 @@
 //! | layer | what it does |
 //! |---|---|
 //! | [`error`] | one [`Error`] for all, a variant for each thing that a caller can act on |
+//! | [`input`] | files of a kind that was not expected, JSON as Python writes it |
 //! | [`output`] | files that are there whole or not at all |
 //! | [`text`], [`format`](mod@format) | pure CPU: ids, whole characters, chat templates; tensors of checkpoints |
 //! | [`gpu`] | the only place that names wgpu: device, buffers, kernels linked from WGSL, recorded plans |
@@ -58,6 +59,7 @@ pub mod error;
 pub mod eval;
 pub mod format;
 pub mod gpu;
+pub mod input;
 pub mod kernels;
 pub mod model;
 pub mod openai;

@@ -2,8 +2,9 @@
 
 mod common;
 
+use peregrine::Error;
 use peregrine::format::{Tensor, WeightFormat};
-use peregrine::gpu::{Gpu, Plan, Switches, Usage};
+use peregrine::gpu::{Cost, Count, Gpu, Plan, Switches, Usage};
 use peregrine::kernels::case::{Plant, Random, Reached};
 use peregrine::kernels::linear::Linear;
 use peregrine::kernels::matmul::{self, Outcome};
@@ -285,4 +286,18 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
     let unlike = matvec::Form { lanes: 128, rows: 4, team_rows: 4, square_rows: 4, wide: true, ..own };
     let [one, other] = [own, unlike].map(|form| products.of(Product::Matvec(form), &[0]));
     assert_ne!(one, other);
+}
+
+#[test]
+fn more_workgroups_than_the_adapter_runs_are_counted_as_what_they_are() {
+    if common::no_gpu("more_workgroups_than_the_adapter_runs_are_counted_as_what_they_are") {
+        return;
+    }
+    let gpu = common::gpu();
+    let limit = gpu.caps().max_groups;
+    let (defs, _) = kernels::all(gpu.caps()).swap_remove(0);
+    let grid = [Count::Fixed(1), Count::Fixed(limit + 1)];
+    let error = Plan::new(&gpu, "plan").dispatch(&defs[0], "too many", &[], grid, Cost::default()).unwrap_err();
+    assert!(matches!(error, Error::TooManyGroups { groups, limit: most, .. } if groups == limit + 1 && most == limit));
+    assert!(error.to_string().contains("workgroups") && !error.to_string().contains("bytes"), "{error}");
 }

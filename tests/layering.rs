@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 /// What each folder or file directly under `src/` may name of the crate.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &["error"]),
+    ("input", &["input", "error"]),
     ("output", &["output", "error"]),
-    ("text", &["text", "error"]),
-    ("format", &["format", "error"]),
+    ("text", &["text", "input", "error"]),
+    ("format", &["format", "input", "error"]),
     ("gpu", &["gpu", "output", "error"]),
     ("kernels", &["kernels", "gpu", "format", "error"]),
-    ("model", &["model", "kernels", "gpu", "format", "error"]),
-    ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "output", "error"]),
+    ("model", &["model", "kernels", "gpu", "format", "input", "error"]),
+    ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "input", "output", "error"]),
     ("openai", &["openai", "runtime", "text", "error"]),
     ("eval", &["eval", "runtime", "model", "text", "error"]),
     ("bench", &["bench", "model", "kernels", "gpu", "error"]),
@@ -51,10 +52,30 @@ fn names_of_the_crate(text: &str) -> Vec<String> {
     for piece in text.split("crate::").skip(1) {
         match piece.strip_prefix('{') {
             None => names.push(word(piece)),
-            Some(list) => names.extend(list.split('}').next().unwrap().split(',').map(|item| word(item.trim()))),
+            Some(list) => names.extend(items(list).into_iter().map(|item| word(item.trim()))),
         }
     }
     names
+}
+
+/// The items of a list in braces, which is open at the beginning: braces within belong to an item.
+fn items(list: &str) -> Vec<String> {
+    let (mut items, mut depth) = (vec![String::new()], 1);
+    for c in list.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => items.push(String::new()),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+        if depth > 1 || c != ',' {
+            items.last_mut().unwrap().push(c);
+        }
+    }
+    items
 }
 
 fn violations(sources: &[(String, String, String)]) -> Vec<String> {
@@ -90,10 +111,16 @@ fn a_layer_that_looked_up_would_be_noticed() {
         file("gpu", "use crate::kernels::Row;"),
         file("text", "use crate::{error::Error, gpu::Gpu};"),
         file("model", "fn f(device: wgpu::Device) {}"),
+        // Behind braces within braces, over several lines.
+        file("text", "use crate::{\n    error::{Error, Result},\n    input::{self, json::{a, b}},\n    kernels,\n};"),
     ];
-    assert_eq!(violations(&bad).len(), 3);
-    let good =
-        [file("runtime", "use crate::model::Config; // wgpu"), file("gpu", "use crate::error::Error; wgpu::Device")];
+    let found = violations(&bad);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(found[3], "text/x.rs uses kernels");
+    let good = [
+        file("runtime", "use crate::model::{Config, kernels}; // wgpu"),
+        file("gpu", "use crate::{error::{Error, bench}}; wgpu::Device"),
+    ];
     assert!(violations(&good).is_empty());
 }
 

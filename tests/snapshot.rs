@@ -241,8 +241,8 @@ fn what_is_refused_changes_nothing() {
         std::fs::write(&file, &good[..at]).unwrap();
         assert!(Snapshot::open(&file).unwrap_err().to_string().contains("cut off"), "{at}");
     }
-    assert!(matches!(Snapshot::open(dir.path()), Err(Error::Io { .. })));
-    assert!(matches!(Snapshot::open(dir.path().join("nowhere")), Err(Error::Io { .. })));
+    assert!(matches!(Snapshot::open(dir.path()), Err(Error::Unreadable { .. })));
+    assert!(matches!(Snapshot::open(dir.path().join("nowhere")), Err(Error::Unreadable { .. })));
     #[cfg(unix)]
     assert!(matches!(Snapshot::open("/dev/zero"), Err(Error::NotAState { .. })));
     let model = dir.path().join("model/model.safetensors");

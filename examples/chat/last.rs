@@ -23,7 +23,7 @@ impl LastChat {
     /// Puts a chat in its place. The old one stays until the new one is whole.
     pub fn save(&self, snapshot: &Snapshot) -> peregrine::Result<()> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
-        make_private(folder).map_err(|source| Error::Io { doing: "make", path: folder.to_owned(), source })?;
+        make_private(folder).map_err(|problem| Error::Io { doing: "make", path: folder.to_owned(), problem })?;
         snapshot.save(&self.0)
     }
 

@@ -9,7 +9,7 @@ use repl::{Last, Setup};
 fn main() -> anyhow::Result<()> {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat");
     let checkpoint = Checkpoint::open(std::env::args().nth(1).as_deref().unwrap_or(shipped))?;
-    let sampling = SamplingDefaults::default().over(checkpoint.defaults(), 42);
+    let sampling = checkpoint.sampling(&SamplingDefaults::default(), 42)?;
     let options = AnswerOptions { max_tokens: checkpoint.defaults().max_tokens, ..Default::default() };
 
     let gpu = Gpu::open(&AdapterChoice::Best)?;

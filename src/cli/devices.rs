@@ -3,7 +3,7 @@
 use super::model::DeviceArgs;
 use clap::Args;
 use peregrine::format::WeightFormat;
-use peregrine::gpu::{SWITCHES, adapters};
+use peregrine::gpu::{SWITCHES, VARIABLES, adapters};
 use peregrine::kernels::matmul;
 use peregrine::kernels::matvec::Matrix;
 use peregrine::kernels::variants::{Math, Sizes, Variants};
@@ -77,7 +77,7 @@ impl Devices {
             }
         }
         writeln!(out, "\nswitches, from the environment")?;
-        for (name, meaning) in SWITCHES {
+        for (name, meaning) in SWITCHES.iter().chain(VARIABLES) {
             let value = std::env::var(name).map_or_else(|_| String::new(), |value| format!(" (now {value})"));
             writeln!(out, "  {name:<24} {meaning}{value}")?;
         }

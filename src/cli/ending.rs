@@ -3,8 +3,8 @@
 use super::selftest;
 use peregrine::Error;
 
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model or a saved state is missing, damaged or \
-                              not supported, 4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
+pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model, or a saved state, is missing, unreadable, \
+                              damaged, not supported or of another model, 4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
 
 /// An error whose exit code does not follow from its kind.
 #[derive(Debug)]
@@ -23,14 +23,6 @@ impl std::fmt::Display for Coded {
 /// What was typed is wrong.
 pub fn usage(said: impl Into<String>) -> anyhow::Error {
     Coded { code: 2, said: said.into() }.into()
-}
-
-/// What went wrong with a model or a saved state: one that cannot be read is as good as missing.
-pub fn of_model(error: Error) -> anyhow::Error {
-    match error {
-        Error::Io { .. } => Coded { code: 3, said: error.to_string() }.into(),
-        error => error.into(),
-    }
 }
 
 /// An error with its causes; what one has said already is not said again.
@@ -63,7 +55,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(
             Error::ModelNotFound { .. }
             | Error::IncompleteCheckpoint { .. }
+            | Error::MissingPart { .. }
             | Error::PickleOnly { .. }
+            | Error::Unreadable { .. }
+            | Error::WrongKind { .. }
             | Error::BadJson { .. }
             | Error::BadConfig { .. }
             | Error::Unsupported { .. }
@@ -72,6 +67,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::BadQuantization { .. }
             | Error::UnsafeShard { .. }
             | Error::MissingTensor { .. }
+            | Error::UnusedTensor { .. }
             | Error::WrongShape { .. }
             | Error::WrongDtype { .. }
             | Error::Tokenizer { .. }
@@ -104,7 +100,7 @@ mod tests {
     #[test]
     fn the_systems_words_are_said_once() {
         let source = || IoError::new(ErrorKind::NotFound, "No such file");
-        let error = anyhow::Error::from(Error::Io { doing: "read", path: "x".into(), source: source() });
+        let error = anyhow::Error::from(Error::Io { doing: "read", path: "x".into(), problem: source() });
         assert_eq!(said(&error), "cannot read x: No such file");
         let error = Err::<(), _>(source()).context("cannot read y").unwrap_err();
         assert_eq!(said(&error), "cannot read y: No such file");
@@ -114,10 +110,10 @@ mod tests {
 
     #[test]
     fn codes_tell_what_was_typed_from_what_is_there() {
-        let io = || Error::Io { doing: "read", path: "x".into(), source: ErrorKind::NotFound.into() };
+        let io = || Error::Io { doing: "read", path: "x".into(), problem: ErrorKind::NotFound.into() };
         assert_eq!(exit_code(&usage("no")), 2);
         assert_eq!(exit_code(&io().into()), 1);
-        assert_eq!(exit_code(&of_model(io())), 3);
-        assert_eq!(exit_code(&of_model(Error::Cancelled)), 130);
+        assert_eq!(exit_code(&Error::Unreadable { path: "x".into(), problem: ErrorKind::NotFound.into() }.into()), 3);
+        assert_eq!(exit_code(&Error::Cancelled.into()), 130);
     }
 }

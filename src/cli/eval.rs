@@ -1,6 +1,5 @@
 //! `peregrine eval`: how well a model predicts a text or answers questions, and what another format of its weights changes.
 
-use super::ending::of_model;
 use super::interrupt::leave_nothing;
 use super::model::{ModelArgs, load_forward};
 use anyhow::Context;
@@ -152,7 +151,7 @@ impl Eval {
         checkpoint: &Checkpoint,
         options: ForwardOptions,
     ) -> anyhow::Result<Option<Against>> {
-        let other = self.against.as_deref().map(Checkpoint::open).transpose().map_err(of_model)?;
+        let other = self.against.as_deref().map(Checkpoint::open).transpose()?;
         let reference = match &other {
             Some(other) => other,
             None if options.weights != Recipe::AsStored || options.math != Math::Exact => checkpoint,

@@ -3,6 +3,7 @@
 use super::model::{ModelArgs, rare};
 use clap::Args;
 use peregrine::model::{Bytes, Embeddings, Family, MemoryPlan, ModelTensors, Room};
+use peregrine::runtime::Checkpoint;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -52,6 +53,10 @@ impl Inspect {
                     "chat_template_problem": checkpoint.template_problem().map(|problem| problem.to_string()),
                     "tokenizer_problem": checkpoint.tokenizer().err().map(|problem| problem.to_string()),
                     "checkpoint_bytes": tensors.bytes(), "types": types, "device": device,
+                    "unused": {
+                        "tensors": tensors.unused.iter().map(|tensor| json!({ "name": tensor.name, "why": tensor.why })).collect::<Vec<_>>(),
+                        "keys": checkpoint.unused_keys().known, "unknown_keys": checkpoint.unused_keys().unknown,
+                    },
                     "memory": {
                         "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
                         "total": plan.total(), "host_staging": plan.staging, "largest_matrix": plan.largest_matrix,
@@ -83,6 +88,9 @@ impl Inspect {
         let rare = rare(&tensors);
         if !rare.is_empty() {
             writeln!(out, "  types        {}", rare.join("; "))?;
+        }
+        for line in unused(&checkpoint, &tensors) {
+            writeln!(out, "unused       {line}")?;
         }
         let text = match (checkpoint.tokenizer(), checkpoint.has_template()) {
             (Err(_), _) => "takes ids alone",
@@ -118,6 +126,18 @@ impl Inspect {
         }
         Ok(())
     }
+}
+
+/// What the files have that nothing is computed with.
+fn unused(checkpoint: &Checkpoint, tensors: &ModelTensors<'_>) -> Vec<String> {
+    let keys = checkpoint.unused_keys();
+    let of_tensors = tensors.unused.iter().map(|tensor| format!("tensor {}: {}", tensor.name, tensor.why));
+    let list = |what: &str, keys: &[String]| (!keys.is_empty()).then(|| format!("{what} {}", keys.join(", ")));
+    let of_keys = [
+        list("keys that change nothing here:", &keys.known),
+        list("keys that are not known here, and not followed:", &keys.unknown),
+    ];
+    of_tensors.chain(of_keys.into_iter().flatten()).collect()
 }
 
 fn fits(shards: u64, plan: &MemoryPlan, room: Option<Room>) -> String {

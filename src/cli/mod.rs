@@ -78,6 +78,7 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    quiet_drivers();
     let outcome = match Cli::parse_from(habits::spelled(std::env::args_os())).command {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
@@ -103,6 +104,16 @@ pub fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "error: {}", said(&error));
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// Keeps lines that begin with "error" from those who have no desktop, in a container or by ssh: Mesa's drivers ask libwayland
+/// for a display, which complains where `XDG_RUNTIME_DIR` is no folder. Nothing is shown here, so there need be no display.
+fn quiet_drivers() {
+    #[cfg(all(unix, not(target_vendor = "apple")))]
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !std::path::Path::new(&dir).is_absolute()) {
+        // SAFETY: this is the first thing that the program does: no other thread reads the environment meanwhile.
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", "/nonexistent") };
     }
 }
 

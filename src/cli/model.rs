@@ -1,7 +1,6 @@
 //! Opening the device and the model that the command line names.
 
 use super::bytes::bytes;
-use super::ending::of_model;
 use super::habits::Habits;
 use super::shaders::say_shaders;
 use super::weights::NamedFormat;
@@ -56,7 +55,7 @@ pub struct CheckpointArgs {
 impl CheckpointArgs {
     /// Opens the checkpoint: its small files are read and its weights mapped.
     pub fn open(&self) -> anyhow::Result<Checkpoint> {
-        self.opened().map_err(of_model)
+        Ok(self.opened()?)
     }
 
     fn opened(&self) -> Result<Checkpoint> {
@@ -64,11 +63,15 @@ impl CheckpointArgs {
             Some(path) => Checkpoint::open(path)?,
             None => Checkpoint::embedded()?,
         };
+        let unknown = &checkpoint.unused_keys().unknown;
+        if !unknown.is_empty() {
+            eprintln!("{}: keys that are not known here, and not followed: {}", checkpoint.label(), unknown.join(", "));
+        }
         if let Some(eps) = self.mixer_rms_eps {
             checkpoint.set_mixer_rms_eps(eps)?;
         }
         if let Some(path) = &self.tokenizer {
-            let json = std::fs::read(path).map_err(|source| Error::Io { doing: "read", path: path.clone(), source })?;
+            let json = std::fs::read(path).map_err(|problem| Error::Unreadable { path: path.clone(), problem })?;
             checkpoint.set_tokenizer(Tokenizer::from_json(&path.display().to_string(), &json)?);
         }
         Ok(checkpoint)
@@ -159,7 +162,7 @@ impl KernelArgs {
 /// Which device.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Adapter, by index or by a part of its name; see `peregrine devices`
+    /// Adapter, by index or by a part of its name, such as 4090; see `peregrine devices`
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }

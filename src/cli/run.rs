@@ -1,7 +1,6 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
 use super::chat::repl::screen::{self, Figures, note};
-use super::ending::of_model;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
 use super::overwrite::ForceArgs;
@@ -62,7 +61,7 @@ impl Run {
     pub fn run(self) -> anyhow::Result<()> {
         let interrupt = Interrupt::default();
         let prompt = self.prompt(&interrupt)?;
-        let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose().map_err(of_model)?;
+        let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
         if let Some(path) = &self.save_state {
             // Before any work: a file that cannot be written.
             self.force.allows_to_go_on(path, self.load_state.as_deref())?;

@@ -40,15 +40,19 @@ impl ChoiceArgs {
 
     /// The command line's values over the model's over llama.cpp's.
     pub fn over(&self, model: &SamplingDefaults) -> Sampling {
-        let asked = SamplingDefaults {
+        self.last_n_over(self.asked().over(model, 0))
+    }
+
+    /// The values of the command line that a model may have others of.
+    pub fn asked(&self) -> SamplingDefaults {
+        SamplingDefaults {
             temperature: self.temp,
             top_k: self.top_k(),
             top_p: self.top_p,
             min_p: self.min_p,
             repeat_penalty: self.repeat_penalty,
             max_tokens: None,
-        };
-        self.last_n_over(asked.over(model, 0))
+        }
     }
 
     /// The command line's values over those of a conversation that goes on.
@@ -113,6 +117,8 @@ impl SamplingArgs {
     /// The command line's values over the model's over llama.cpp's; says the seed where one is drawn.
     pub fn resolve(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Sampling, AnswerOptions)> {
         let seed = self.seed.unwrap_or(-1);
+        // Here, where it is known what the model's own values are needed for.
+        checkpoint.sampling(&SamplingDefaults { max_tokens: self.predict.map(|_| 0), ..self.choice.asked() }, 0)?;
         self.over(checkpoint, self.choice.over(checkpoint.defaults()), Some(seed))
     }
 

@@ -41,7 +41,7 @@ impl TemplateArgs {
             (Some(named), _) => named.clone(),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(path);
-                let fail = |source| Error::Io { doing: "read", path: path.clone(), source };
+                let fail = |problem| Error::Io { doing: "read", path: path.clone(), problem };
                 (path.display().to_string(), text.map_err(fail)?)
             }
         };

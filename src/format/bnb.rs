@@ -42,6 +42,23 @@ pub(super) fn find<'a>(name: &str, stored: Stored<'a>, lookup: Lookup<'_, 'a>) -
     if stored.dtype == Dtype::I8 { parts.int8().map(Some) } else { Ok(None) }
 }
 
+/// Ends of the names of what lies below a weight of 4 bits, and of what lies beside one of 8.
+const BELOW: [&str; 6] = [
+    ".absmax",
+    ".quant_map",
+    ".nested_absmax",
+    ".nested_quant_map",
+    ".quant_state.bitsandbytes__nf4",
+    ".quant_state.bitsandbytes__fp4",
+];
+const BESIDE: [&str; 2] = [".SCB", ".weight_format"];
+
+/// The weight that a tensor of this name says something about.
+pub(super) fn weight_of(name: &str) -> Option<String> {
+    let below = BELOW.iter().find_map(|end| name.strip_suffix(end)).map(str::to_owned);
+    below.or_else(|| Some(format!("{}.weight", BESIDE.iter().find_map(|end| name.strip_suffix(end))?)))
+}
+
 /// A quantized tensor and those beside it that say what its codes mean.
 struct Parts<'s, 'a> {
     name: &'s str,

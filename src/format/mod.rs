@@ -6,6 +6,7 @@ mod ggml;
 pub mod gguf;
 mod pack;
 mod safetensors;
+mod shards;
 mod source;
 mod tensor;
 mod weight;

@@ -43,7 +43,7 @@ impl Bytes {
     /// Maps a file.
     pub(super) fn map(path: &Path, file: &File) -> Result<Self> {
         // SAFETY: the map is only read. Somebody who truncates the file meanwhile kills the process, as with every map.
-        let map = unsafe { memmap2::Mmap::map(file) }.map_err(|e| Error::io("map", path, e))?;
+        let map = unsafe { memmap2::Mmap::map(file) }.map_err(|e| Error::unreadable(path, e))?;
         Ok(Bytes::Map(map))
     }
 }
@@ -94,6 +94,12 @@ impl TensorSource {
     /// A tensor of this name. Gives the one that had the name before.
     pub(super) fn add_tensor(&mut self, name: String, place: Place) -> Option<Place> {
         self.tensors.insert(name, place)
+    }
+
+    /// Whether there is a tensor of this name whose bytes or whose shape are others.
+    pub(super) fn has_another(&self, name: &str, place: &Place) -> bool {
+        let bytes = |place: &Place| &self.files[place.file].bytes[place.range.clone()];
+        self.tensors.get(name).is_some_and(|own| own.shape != place.shape || bytes(own) != bytes(place))
     }
 
     pub(super) fn set_metadata(&mut self, metadata: Metadata) {
@@ -158,12 +164,55 @@ impl TensorSource {
 
     /// The tensor of this name and these dimensions.
     pub fn get(&self, name: &str, dims: &[usize]) -> Result<Tensor<'_>> {
-        let place = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| Error::MissingTensor { tensor: name.to_owned(), file: self.label.clone() })?;
+        let tensor = self.find(name)?;
+        if tensor.shape == dims {
+            return Ok(tensor);
+        }
+        Err(Error::WrongShape {
+            tensor: tensor.name,
+            file: tensor.file.to_owned(),
+            found: tensor.shape,
+            wanted: dims.to_vec(),
+            said_by: if self.metadata.is_some() { "its metadata" } else { "config.json" },
+        })
+    }
+
+    /// The weight that a tensor of this name belongs to, where bitsandbytes keeps a weight in several.
+    pub fn belongs_to(name: &str) -> Option<String> {
+        bnb::weight_of(name)
+    }
+
+    /// The file that a tensor lies in.
+    pub fn file_of(&self, name: &str) -> Option<&str> {
+        self.tensors.get(name).map(|place| self.files[place.file].label.as_str())
+    }
+
+    /// Where the tensors lie, for messages: the only file, or the folder.
+    pub fn label(&self) -> &str {
+        match &self.files[..] {
+            [only] => &only.label,
+            _ => &self.label,
+        }
+    }
+
+    /// Whether a tensor has no values at all.
+    pub fn is_empty(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|place| place.shape.contains(&0))
+    }
+
+    fn find(&self, name: &str) -> Result<Tensor<'_>> {
+        let missing = || Error::MissingTensor {
+            tensor: name.to_owned(),
+            file: self.label().to_owned(),
+            hint: if self.metadata.is_some() {
+                "the file is of another model, or damaged: download it again".to_owned()
+            } else {
+                "is config.json of another model?".to_owned()
+            },
+        };
+        let place = self.tensors.get(name).ok_or_else(missing)?;
         if let Some(quantized) = self.quantized(name)? {
-            return quantized.shaped(dims);
+            return Ok(quantized);
         }
         let file = &self.files[place.file];
         let unread = |found: String| Error::WrongDtype { tensor: name.to_owned(), file: file.label.clone(), found };
@@ -176,13 +225,12 @@ impl TensorSource {
             Kind::Rare(block) => Encoding::Rare(*block),
             Kind::Unread(name) => return Err(unread(name.clone())),
         };
-        let tensor = Tensor {
+        Ok(Tensor {
             name: name.to_owned(),
             file: &file.label,
             encoding,
             shape: place.shape.clone(),
             bytes: &file.bytes[place.range.clone()],
-        };
-        tensor.shaped(dims)
+        })
     }
 }

@@ -3,7 +3,6 @@
 use super::WeightFormat;
 use super::bnb::Bnb4;
 use super::ggml::RareBlock;
-use crate::error::{Error, Result};
 use std::ops::Range;
 
 /// A tensor of a checkpoint: its bytes as they lie in the file, little endian, row major.
@@ -151,19 +150,6 @@ impl<'a> Tensor<'a> {
         let [from, to] =
             [rows.start, rows.end].map(|row| (self.bytes.len() as u128 * row as u128 / all as u128) as usize);
         vec![&self.bytes[from..to]]
-    }
-
-    /// Checks the dimensions.
-    pub fn shaped(self, wanted: &[usize]) -> Result<Self> {
-        if self.shape == wanted {
-            return Ok(self);
-        }
-        Err(Error::WrongShape {
-            tensor: self.name,
-            file: self.file.to_owned(),
-            found: self.shape,
-            wanted: wanted.to_vec(),
-        })
     }
 }
 

@@ -56,7 +56,7 @@ impl std::fmt::Debug for ShaderFolder {
 }
 
 fn collect(dir: &Path, prefix: &str, texts: &mut BTreeMap<String, String>) -> Result<()> {
-    let bad = |path: &Path, source: std::io::Error| Error::BadShaders { path: path.to_owned(), source };
+    let bad = |path: &Path, problem: std::io::Error| Error::BadShaders { path: path.to_owned(), problem };
     for entry in std::fs::read_dir(dir).map_err(|e| bad(dir, e))? {
         let path = entry.map_err(|e| bad(dir, e))?.path();
         let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".wgsl"));

@@ -168,6 +168,29 @@ impl Linked {
         let found = self.map.iter().rev().find(|(_, first)| *first <= line);
         found.map_or(("constants", line), |(file, first)| (file, line - first + 1))
     }
+
+    /// A compiler's message about the module, with the files and their lines instead of the module's lines: where it says
+    /// `wgsl:LINE:COLUMN`, and before each line that it quotes.
+    pub fn located(&self, message: &str) -> String {
+        let lines = message.lines().map(|line| {
+            let number = line.trim_start();
+            let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+            if let (Ok(quoted), true) = (number[..digits].parse(), number[digits..].starts_with(" │")) {
+                let own = self.locate(quoted).1.to_string();
+                return format!("{own:>0$}{1}", line.len() - number.len() + digits, &number[digits..]);
+            }
+            let Some((before, place)) = line.split_once("wgsl:") else { return line.to_owned() };
+            let digits = place.bytes().take_while(u8::is_ascii_digit).count();
+            match place[..digits].parse() {
+                Ok(number) => {
+                    let (file, own) = self.locate(number);
+                    format!("{before}{file}:{own}{}", &place[digits..])
+                }
+                Err(_) => line.to_owned(),
+            }
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// Puts a kernel's module together: the extensions it enables, its constants, then its parts in order, each from the folder of
@@ -274,4 +297,23 @@ pub(super) fn build(
         cache,
     });
     Kernel { pipeline, layouts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compilers_message_names_the_file_and_its_line() {
+        let linked = Linked { wgsl: String::new(), map: vec![("lib/a.wgsl", 4), ("b.wgsl", 10)] };
+        let message = "Shader 'x' parsing error: expected `;`\n   ┌─ wgsl:12:5\n   │\n11 │ fn f() {\n12 │   let x = ;\n   │           ^\n";
+        let located = linked.located(message);
+        assert!(located.contains("┌─ b.wgsl:3:5"), "{located}");
+        assert!(located.contains("\n 2 │ fn f() {\n 3 │   let x = ;\n"), "{located}");
+        assert!(linked.located("at wgsl:4:1 and on").contains("at lib/a.wgsl:1:1 and on"));
+        assert!(linked.located("at wgsl:2:1").contains("at constants:2:1"));
+        for plain in ["12 things", "wgsl: bad", "a │ b", ""] {
+            assert_eq!(linked.located(plain), plain);
+        }
+    }
 }

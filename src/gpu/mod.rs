@@ -1,5 +1,6 @@
 //! The device: the only layer that names wgpu.
 
+mod adapters;
 mod budget;
 mod buffer;
 mod cache;
@@ -15,6 +16,7 @@ mod profile;
 mod run;
 mod upload;
 
+pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters};
 pub use budget::LONGEST_SUBMISSION;
 pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
@@ -39,109 +41,6 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-
-/// Which adapter to open.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum AdapterChoice {
-    /// `PEREGRINE_ADAPTER` if set, else the first of [`adapters`]: a real GPU before a CPU.
-    #[default]
-    Best,
-    /// An index into [`adapters`].
-    Index(usize),
-    /// A part of the adapter's name, in any case; the first that matches.
-    Name(String),
-}
-
-impl AdapterChoice {
-    /// An index if `text` is a number, else a name.
-    pub fn parse(text: &str) -> Self {
-        text.parse().map_or_else(|_| AdapterChoice::Name(text.to_owned()), AdapterChoice::Index)
-    }
-}
-
-/// An adapter as the system lists it.
-#[derive(Debug, Clone)]
-pub struct AdapterInfo {
-    /// Name of the device.
-    pub name: String,
-    /// "Vulkan", "Metal", "Dx12" or "Gl".
-    pub backend: String,
-    /// "discrete GPU", "integrated GPU", "virtual GPU", "CPU" or "other".
-    pub kind: &'static str,
-    /// Driver name and version.
-    pub driver: String,
-    /// The adapter is a CPU.
-    pub cpu: bool,
-    /// Why it cannot be used, if so.
-    pub unfit: Option<String>,
-}
-
-impl AdapterInfo {
-    fn of(adapter: &wgpu::Adapter) -> Self {
-        let info = adapter.get_info();
-        AdapterInfo {
-            kind: match info.device_type {
-                wgpu::DeviceType::DiscreteGpu => "discrete GPU",
-                wgpu::DeviceType::IntegratedGpu => "integrated GPU",
-                wgpu::DeviceType::VirtualGpu => "virtual GPU",
-                wgpu::DeviceType::Cpu => "CPU",
-                wgpu::DeviceType::Other => "other",
-            },
-            cpu: info.device_type == wgpu::DeviceType::Cpu,
-            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-            backend: format!("{:?}", info.backend),
-            unfit: caps::unfit(&adapter.limits()),
-            name: info.name,
-        }
-    }
-}
-
-impl std::fmt::Display for AdapterInfo {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({}, {}, {})", self.name, self.backend, self.kind, self.driver)
-    }
-}
-
-/// The process's instances, native interfaces before GL: drivers do not love being loaded twice. GL is only looked at where
-/// there is nothing else, or where `WGPU_BACKEND` asks for it; it shows the same devices once more.
-fn instance(gl: bool) -> &'static wgpu::Instance {
-    static INSTANCES: [OnceLock<wgpu::Instance>; 2] = [OnceLock::new(), OnceLock::new()];
-    INSTANCES[usize::from(gl)].get_or_init(|| {
-        let native = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
-        let asked = wgpu::Backends::from_env();
-        wgpu::Instance::new(wgpu::InstanceDescriptor {
-            backends: asked.unwrap_or(if gl { wgpu::Backends::GL } else { native }),
-            flags: wgpu::InstanceFlags::empty().with_env(),
-            ..wgpu::InstanceDescriptor::new_without_display_handle()
-        })
-    })
-}
-
-/// Adapters that will do before others, GPUs before CPUs, native interfaces before GL; the system's order otherwise.
-fn sorted_adapters() -> Vec<wgpu::Adapter> {
-    let listed = |gl| pollster::block_on(instance(gl).enumerate_adapters(wgpu::Backends::all()));
-    let mut adapters = listed(false);
-    if adapters.is_empty() {
-        adapters = listed(true);
-    }
-    adapters.sort_by_key(|adapter| {
-        let info = adapter.get_info();
-        let kind = match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        };
-        (caps::unfit(&adapter.limits()).is_some(), kind, info.backend == wgpu::Backend::Gl)
-    });
-    adapters
-}
-
-/// The adapters of this machine; their place in the list is their index.
-pub fn adapters() -> Vec<AdapterInfo> {
-    sorted_adapters().iter().map(AdapterInfo::of).collect()
-}
 
 /// An open device. After a device loss every call returns [`Error::DeviceLost`]; nothing panics and nothing returns zeros.
 /// Cheap to clone; all clones are the same device.
@@ -177,7 +76,7 @@ impl Gpu {
     /// [`Gpu::open`] with switches of the caller's instead of the environment's.
     pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
         let shaders = shaders(&switches)?;
-        let adapter = pick(choice, &switches)?;
+        let adapter = adapters::pick(choice, &switches)?;
         let opened = Some((choice.clone(), switches.clone()));
         let wanted = caps::wanted_features(adapter.features(), &switches);
         let descriptor = wgpu::DeviceDescriptor {
@@ -219,7 +118,7 @@ impl Gpu {
     /// its features and limits are taken as they are.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         if let Some(why) = caps::unfit(&device.limits()) {
-            return Err(Error::NoAdapter { detail: format!("; the device given does not do: {why}") });
+            return Err(Error::NoAdapter { why: format!("the device given does not do, as {why}") });
         }
         let switches = Switches::from_env()?;
         let shaders = shaders(&switches)?;
@@ -283,9 +182,11 @@ impl Gpu {
             return Ok(kernel.clone());
         }
         let cache = self.shared.cache.get().and_then(Cache::pipelines);
-        let kernel = Arc::new(
-            self.scoped(def.name, || kernel::build(&self.shared.device, def, &linked, self.caps().checked, cache))?,
-        );
+        let build = || kernel::build(&self.shared.device, def, &linked, self.caps().checked, cache);
+        let kernel = Arc::new(self.scoped(def.name, build).map_err(|error| match error {
+            Error::Gpu { what, problem } => Error::Gpu { what, problem: linked.located(&problem) },
+            other => other,
+        })?);
         kernels.insert(key, kernel.clone());
         Ok(kernel)
     }
@@ -323,34 +224,4 @@ impl Gpu {
 fn shaders(switches: &Switches) -> Result<Option<Arc<ShaderFolder>>> {
     let read = |dir: &std::path::PathBuf| ShaderFolder::read(dir, READS_SHADERS).map(Arc::new);
     switches.shaders.as_ref().map(read).transpose()
-}
-
-fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::Adapter> {
-    let adapters = sorted_adapters();
-    let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
-    let choice = match (choice, &switches.adapter) {
-        (AdapterChoice::Best, Some(text)) => &AdapterChoice::parse(text),
-        _ => choice,
-    };
-    let unknown = |wanted: String| Error::UnknownDevice {
-        wanted,
-        have: infos.iter().enumerate().map(|(i, info)| format!("{i}: {}", info.name)).collect(),
-    };
-    if infos.is_empty() {
-        return Err(Error::NoAdapter { detail: String::new() });
-    }
-    let index = match choice {
-        AdapterChoice::Best => 0,
-        AdapterChoice::Index(index) if *index < infos.len() => *index,
-        AdapterChoice::Index(index) => return Err(unknown(index.to_string())),
-        AdapterChoice::Name(name) => {
-            let wanted = name.to_lowercase();
-            let found = infos.iter().position(|info| info.name.to_lowercase().contains(&wanted));
-            found.ok_or_else(|| unknown(name.clone()))?
-        }
-    };
-    if let Some(why) = &infos[index].unfit {
-        return Err(Error::NoAdapter { detail: format!("; {} does not do: {why}", infos[index].name) });
-    }
-    Ok(adapters.into_iter().nth(index).expect("the index was found in this list"))
 }

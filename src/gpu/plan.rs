@@ -245,7 +245,7 @@ impl Plan {
         let most = self.gpu.caps().max_groups;
         let mut counts = variants.iter().flat_map(|variant| variant.choice.grid);
         if let Some(Count::Fixed(n)) = counts.find(|count| matches!(count, Count::Fixed(n) if *n > most)) {
-            return Err(Error::RowTooLarge { what: label, bytes: u64::from(n), limit: u64::from(most) });
+            return Err(Error::TooManyGroups { what: label, groups: n, limit: most });
         }
         let names: Vec<&str> = def.bindings.iter().chain(&def.weights).map(|b| b.name).collect();
         assert_eq!(names.len(), bound.len(), "{label}: {} binds {names:?}", def.name);

@@ -1,10 +1,10 @@
 //! The shape of a model, from the keys of a GGUF file. llama.cpp has one architecture for both families: "mamba".
 
-use super::config::{Config, Family, LARGEST};
+use super::config::{Config, Family, LARGEST, UnusedKeys};
 use super::names::{LayerPart, Naming, Part};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
-use crate::format::gguf::Metadata;
+use crate::format::gguf::{Metadata, Value};
 
 /// Epsilon of the norms on dt, B and C: a key of our own, since there is no other. llama.cpp takes that of the other norms.
 pub const MIXER_RMS_EPS: &str = "peregrine.mixer_rms_eps";
@@ -22,7 +22,12 @@ impl Config {
         let naming = Naming::Gguf;
         let embedding = Part::Embedding.name(naming);
         let vocab = source.shape(&embedding).and_then(|shape| shape.first().copied());
-        let missing = || Error::MissingTensor { tensor: embedding.clone(), file: metadata.file().to_owned() };
+        keys.check()?;
+        let missing = || Error::MissingTensor {
+            tensor: embedding.clone(),
+            file: metadata.file().to_owned(),
+            hint: "the file holds no whole model".to_owned(),
+        };
         let norms = metadata.flag("mamba.ssm.dt_b_c_rms")?.unwrap_or(false);
         let mut eos = Vec::new();
         for key in ["eos", "eot", "eom"] {
@@ -43,6 +48,8 @@ impl Config {
             layers: keys.size("mamba.block_count")?,
             norm_eps: keys.eps("mamba.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
             conv_bias: source.has(&Part::Layer(0, LayerPart::ConvBias).name(naming)),
+            // No key says it: a head that is not there is the embedding.
+            tied: !source.has(&Part::Head.name(naming)),
             eos,
         };
         if config.vocab > LARGEST {
@@ -53,11 +60,73 @@ impl Config {
     }
 }
 
+/// Keys of the architecture that are followed, and those that say nothing of how it is computed.
+const FOLLOWED: [&str; 8] = [
+    "embedding_length",
+    "block_count",
+    "ssm.conv_kernel",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
+    "ssm.dt_b_c_rms",
+    "attention.layer_norm_rms_epsilon",
+];
+const OF_NO_USE: [&str; 2] = ["context_length", "vocab_size"];
+
+impl UnusedKeys {
+    /// Of a GGUF file. Keys that are not about the architecture, the text or the sampling only describe the file.
+    pub fn of_gguf(metadata: &Metadata) -> Self {
+        let mut unused = UnusedKeys::default();
+        for (key, _) in metadata.entries() {
+            let used =
+                ["tokenizer.", "split.", "peregrine.", "general.sampling."].iter().any(|known| key.starts_with(known));
+            if used || ["general.architecture", "general.type", "general.alignment"].contains(&key.as_str()) {
+                continue;
+            }
+            match key.strip_prefix("mamba.") {
+                Some(of_model) if FOLLOWED.contains(&of_model) || OF_OTHERS.contains(&of_model) => {}
+                Some(of_model) if !OF_NO_USE.contains(&of_model) => unused.unknown.push(key.clone()),
+                _ => unused.known.push(key.clone()),
+            }
+        }
+        unused
+    }
+}
+
 struct Keys<'a> {
     metadata: &'a Metadata,
 }
 
+/// Keys of what other models have, and this architecture has none of: it must be 0 or empty where it is said.
+const OF_OTHERS: [&str; 10] = [
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "expert_count",
+    "expert_used_count",
+    "ssm.group_count",
+    "logit_scale",
+    "embedding_scale",
+    "residual_scale",
+    "final_logit_softcapping",
+];
+
 impl Keys<'_> {
+    /// Refuses what the keys ask for and is not done.
+    fn check(&self) -> Result<()> {
+        let kind = self.metadata.text("general.type")?;
+        if let Some(other) = kind.filter(|kind| *kind != "model") {
+            return Err(self.unsupported(format!("a GGUF file of the type {other:?}"), "give that of the model itself"));
+        }
+        for key in OF_OTHERS.map(|key| format!("mamba.{key}")) {
+            let neutral = |value: &Value| value.is_zero() || (key.ends_with("_scale") && *value == Value::F32(1.0));
+            if self.metadata.get(&key).is_some_and(|value| !neutral(value)) {
+                return Err(self.unsupported(key, "no Mamba that is supported has such a part"));
+            }
+        }
+        Ok(())
+    }
+
     fn bad(&self, problem: String) -> Error {
         Error::BadConfig { file: self.metadata.file().to_owned(), problem }
     }

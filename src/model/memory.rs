@@ -7,7 +7,7 @@ use super::scratch::Layout;
 use super::shape::Shape;
 use super::state::VERSIONS;
 use super::table::Embeddings;
-use super::weights::ModelTensors;
+use super::tensors::ModelTensors;
 use crate::error::Error;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{FreeMemory, Gpu, staging_bytes};

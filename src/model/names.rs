@@ -13,7 +13,7 @@ pub enum Naming {
 }
 
 /// A tensor of a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     /// The table of embeddings.
     Embedding,
@@ -26,7 +26,7 @@ pub enum Part {
 }
 
 /// A tensor of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LayerPart {
     /// The norm before the mixer.
     Norm,
@@ -93,6 +93,29 @@ impl Part {
 }
 
 impl LayerPart {
+    const ALL: [LayerPart; 10] = [
+        LayerPart::Norm,
+        LayerPart::InProj,
+        LayerPart::ConvWeight,
+        LayerPart::ConvBias,
+        LayerPart::XProj,
+        LayerPart::DtProj,
+        LayerPart::DtBias,
+        LayerPart::A,
+        LayerPart::Skip,
+        LayerPart::OutProj,
+    ];
+
+    /// The part that transformers calls so, within a layer.
+    pub(super) fn of_transformers(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.names()[0] == name)
+    }
+
+    /// The part that llama.cpp calls so, within a layer.
+    pub(super) fn of_gguf(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.names()[1] == name)
+    }
+
     fn names(self) -> [&'static str; 2] {
         match self {
             LayerPart::Norm => ["norm.weight", "attn_norm.weight"],

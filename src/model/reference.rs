@@ -1,7 +1,7 @@
 //! The same model from the CPU twins, in f64: slow, obvious, and the definition of right.
 
 use super::config::{Config, Family};
-use super::weights::ModelTensors;
+use super::tensors::ModelTensors;
 use crate::error::{Error, Result};
 use crate::kernels::dbc_norm::Layout;
 use crate::kernels::{conv, dbc_norm, embed, product, rms_norm, scan, softplus};

@@ -40,6 +40,7 @@ impl Shape {
             layers,
             norm_eps: 1e-5,
             conv_bias: true,
+            tied: !falcon,
             eos: vec![],
         };
         Some(Shape { name: name.to_owned(), config, tied: !falcon })

@@ -1,18 +1,21 @@
 //! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder, from a GGUF file or compiled in.
 
 mod chat;
+pub(super) mod defaults;
 mod files;
 pub(super) mod gguf;
 mod near;
 mod part;
 
-use super::sampler::SamplingDefaults;
+use super::sampler::{Sampling, SamplingDefaults};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
-use crate::model::{Config, Family, ModelTensors, eos_ids};
+use crate::input;
+use crate::model::{Config, Family, ModelTensors, UnusedKeys, eos_ids};
 use crate::text::{Template, Tokenizer, TokenizerSettings};
 use chat::Chat;
 pub(super) use chat::template_of;
+use defaults::Defaults;
 use part::Part;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -23,10 +26,11 @@ pub struct Checkpoint {
     label: String,
     source: Arc<TensorSource>,
     config: Config,
+    unused_keys: UnusedKeys,
     tokenizer: Part<Tokenizer>,
     chat: Chat,
     eos: Vec<u32>,
-    defaults: SamplingDefaults,
+    defaults: Defaults,
     origin: Origin,
 }
 
@@ -59,7 +63,7 @@ impl Checkpoint {
             return Self::open_gguf(dir);
         }
         if !dir.is_dir() {
-            return Err(Error::ModelNotFound { path: dir.to_owned(), near: near::to(dir) });
+            return Err(near::not_a_model(dir));
         }
         if let Some(file) = gguf::only_one_in(dir)? {
             return Self::open_gguf(&file);
@@ -69,10 +73,17 @@ impl Checkpoint {
             match std::fs::read(&path) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::io("read", &path, e)),
+                Err(e) => Err(Error::unreadable(&path, e)),
             }
         };
         if read("config.json")?.is_none() {
+            if dir.join("adapter_config.json").exists() {
+                return Err(Error::Unsupported {
+                    file: dir.display().to_string(),
+                    what: "an adapter (LoRA) without its model".to_owned(),
+                    hint: "merge it into the model first, with merge_and_unload of PEFT".to_owned(),
+                });
+            }
             return Err(Error::IncompleteCheckpoint { dir: dir.to_owned(), missing: "config.json".to_owned() });
         }
         let name = |file: &str| dir.join(file).display().to_string();
@@ -91,13 +102,15 @@ impl Checkpoint {
     fn assemble(name: &dyn Fn(&str) -> String, source: TensorSource, read: Read<'_>, origin: Origin) -> Result<Self> {
         let json = |file: &str| -> Result<Value> {
             let Some(bytes) = read(file)? else { return Ok(Value::Null) };
-            serde_json::from_slice(&bytes).map_err(|e| Error::BadJson { file: name(file), problem: e.to_string() })
+            input::json(&name(file), &bytes)
         };
         let label = match &origin {
             Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
             Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
         };
-        let config = Config::from_json(&name("config.json"), &json("config.json")?, &source)?;
+        let said = json("config.json")?;
+        let config = Config::from_json(&name("config.json"), &said, &source)?;
+        let unused_keys = UnusedKeys::of_json(&said);
         // Both are needed for text and for chats, and for nothing else.
         let settings = json("tokenizer_config.json").and_then(|config| {
             let map = json("special_tokens_map.json")?;
@@ -122,9 +135,9 @@ impl Checkpoint {
             Ok((settings, config)) => Chat::of_folder(settings, config, read("chat_template.jinja")?.as_deref(), name),
             Err(error) => Chat { template: Part::unusable(error), tokens: serde_json::Map::new() },
         };
-        let defaults = SamplingDefaults::from_generation_config(&generation);
+        let defaults = Defaults::of_json(name("generation_config.json"), &generation);
         let source = Arc::new(source);
-        let mut checkpoint = Checkpoint { label, source, config, tokenizer, chat, eos, defaults, origin };
+        let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -212,9 +225,21 @@ impl Checkpoint {
         &self.eos
     }
 
-    /// What generation_config.json says about sampling.
+    /// What generation_config.json, or a GGUF file, says about sampling; see [`Checkpoint::sampling`].
     pub fn defaults(&self) -> &SamplingDefaults {
-        &self.defaults
+        &self.defaults.values
+    }
+
+    /// Values that somebody asks for, over the checkpoint's, over llama.cpp's. A value of the checkpoint that cannot be and that
+    /// nothing stands over is an error that names its file.
+    pub fn sampling(&self, asked: &SamplingDefaults, seed: u64) -> Result<Sampling> {
+        self.defaults.check(asked)?;
+        Ok(asked.over(&self.defaults.values, seed))
+    }
+
+    /// Keys of config.json, or of a GGUF file, that nothing is computed with.
+    pub fn unused_keys(&self) -> &UnusedKeys {
+        &self.unused_keys
     }
 
     /// Ids that the model has rows for but the tokenizer no token: they must never be chosen.

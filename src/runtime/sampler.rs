@@ -2,7 +2,6 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::select::{Rules, WINDOW};
-use serde_json::Value;
 
 /// How the next token is chosen: biases, then penalties, then top-k, top-p and min-p on the probabilities, then the
 /// temperature, then one draw that depends on seed and position alone.
@@ -110,21 +109,6 @@ pub struct SamplingDefaults {
 }
 
 impl SamplingDefaults {
-    /// What a generation_config.json says. `do_sample: false` is greedy.
-    pub fn from_generation_config(json: &Value) -> Self {
-        let number = |key: &str| json.get(key).and_then(Value::as_f64).map(|v| v as f32);
-        let whole = |key: &str| json.get(key).and_then(Value::as_u64);
-        let greedy = json.get("do_sample").and_then(Value::as_bool) == Some(false);
-        SamplingDefaults {
-            temperature: if greedy { Some(0.0) } else { number("temperature") },
-            top_k: whole("top_k").and_then(|k| u32::try_from(k).ok()),
-            top_p: number("top_p"),
-            min_p: number("min_p"),
-            repeat_penalty: number("repetition_penalty"),
-            max_tokens: whole("max_new_tokens").and_then(|n| usize::try_from(n).ok()),
-        }
-    }
-
     /// These values, then those of `below`, then llama.cpp's: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
     pub fn over(&self, below: &SamplingDefaults, seed: u64) -> Sampling {
         // Somebody who sets how to sample wants sampling, even of a model that is greedy by default.
@@ -148,11 +132,11 @@ mod tests {
 
     #[test]
     fn the_command_line_goes_over_the_model_goes_over_the_defaults() {
-        let model = SamplingDefaults::from_generation_config(&serde_json::json!({"top_k": 7, "temperature": 0.3}));
+        let model = SamplingDefaults { top_k: Some(7), temperature: Some(0.3), ..Default::default() };
         let asked = SamplingDefaults { top_p: Some(0.5), ..Default::default() };
         let s = asked.over(&model, 9);
         assert_eq!((s.temperature, s.top_k, s.top_p, s.min_p, s.seed), (0.3, 7, 0.5, 0.05, 9));
-        let greedy = SamplingDefaults::from_generation_config(&serde_json::json!({"do_sample": false}));
+        let greedy = SamplingDefaults { temperature: Some(0.0), ..Default::default() };
         assert_eq!(SamplingDefaults::default().over(&greedy, 0).temperature, 0.0);
         assert_eq!(asked.over(&greedy, 0).temperature, 0.8);
     }

@@ -3,6 +3,7 @@
 use super::growth::Growth;
 use super::settings::TokenizerSettings;
 use crate::error::{Error, Result};
+use crate::input;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -42,6 +43,7 @@ impl Tokenizer {
     /// Reads a tokenizer.json that other files say more of.
     pub fn from_json_with(file: &str, json: &[u8], settings: &TokenizerSettings) -> Result<Self> {
         let bad = |problem: String| Error::Tokenizer { file: file.to_owned(), problem };
+        let json = input::text(file, json)?.as_bytes();
         // The tokenizers crate panics at some malformed files: their syntax and the parts that matter are looked at first,
         // and a panic that is left becomes an error.
         let mut value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;

@@ -295,6 +295,7 @@ pub fn made_up_shape(hidden: usize, layers: usize, vocab: usize) -> peregrine::m
         layers,
         norm_eps: 1e-5,
         conv_bias: true,
+        tied: false,
         eos: vec![],
     };
     peregrine::model::Shape { name: "made up".to_owned(), config, tied: false }

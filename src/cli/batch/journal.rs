@@ -45,7 +45,7 @@ impl Journal {
     /// stdout, which knows of no earlier answers.
     pub fn open(path: &Path, input: &Path, there: There) -> Result<Self> {
         let refuse = |problem: String| Error::BadOutput { path: path.to_owned(), problem };
-        let fail = |source| Error::Io { doing: "write", path: path.to_owned(), source };
+        let fail = |problem| Error::Io { doing: "write", path: path.to_owned(), problem };
         let (answered, refused) = Default::default();
         let mut journal =
             Journal { path: path.to_owned(), to: None, whole: 0, open_end: false, answered, refused, lines: 0 };
@@ -86,7 +86,7 @@ impl Journal {
     fn read(&mut self, file: &File) -> Result<()> {
         let mut reader = BufReader::new(file);
         let mut text = Vec::new();
-        let fail = |source| Error::Io { doing: "read", path: self.path.clone(), source };
+        let fail = |problem| Error::Io { doing: "read", path: self.path.clone(), problem };
         while reader.read_until(b'\n', &mut text).map_err(fail)? > 0 {
             let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
             let is_answer = answer.get("response").is_some();
@@ -112,7 +112,7 @@ impl Journal {
 
     /// Makes the file where there is none, and takes away a last line that was cut off, as a killed program leaves it.
     pub fn start(&mut self) -> Result<()> {
-        let fail = |source| Error::Io { doing: "write", path: self.path.clone(), source };
+        let fail = |problem| Error::Io { doing: "write", path: self.path.clone(), problem };
         let mut file = match self.to.take() {
             Some(Output::Stdout) => {
                 self.to = Some(Output::Stdout);
@@ -154,7 +154,7 @@ impl Journal {
         let line = format!("{answer}\n");
         match self.to.as_mut().expect("answers are written after the start") {
             Output::File(file) => {
-                let fail = |source| Error::Io { doing: "write", path: self.path.clone(), source };
+                let fail = |problem| Error::Io { doing: "write", path: self.path.clone(), problem };
                 file.write_all(line.as_bytes()).map_err(fail)?;
             }
             Output::Stdout => {

@@ -13,7 +13,7 @@ use journal::{Journal, There};
 use line::{Line, Refused, Reply};
 use peregrine::Error;
 use peregrine::openai::{Request, Unsaid};
-use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, StateBudget};
+use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, SamplingDefaults, StateBudget};
 use std::collections::HashSet;
 use std::io::{BufRead, Seek};
 use std::path::PathBuf;
@@ -75,6 +75,7 @@ impl Batch {
         let answered = journal.len();
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
+        checkpoint.sampling(&SamplingDefaults::default(), 0)?;
         let engine = self.model.load_slots(checkpoint, self.slots)?;
         // Requests often begin with the same instructions. What has no room on the device is read anew, which takes less than
         // moving it.
@@ -137,7 +138,7 @@ impl Batch {
         if self.input.as_os_str() == "-" {
             return Ok((Box::new(std::io::BufReader::new(std::io::stdin())), None));
         }
-        let fail = |source| Error::Io { doing: "read", path: self.input.clone(), source };
+        let fail = |problem| Error::Io { doing: "read", path: self.input.clone(), problem };
         let mut file = std::fs::File::open(&self.input).map_err(fail)?;
         let mut reader = std::io::BufReader::new(&file);
         let (mut lines, mut line) = (0, Vec::new());
@@ -247,7 +248,7 @@ impl Work<'_> {
                 return Ok(None);
             }
             let mut text = Vec::new();
-            let fail = |source| Error::Io { doing: "read", path: "the requests".into(), source };
+            let fail = |problem| Error::Io { doing: "read", path: "the requests".into(), problem };
             if lines.input.read_until(b'\n', &mut text).map_err(fail)? == 0 {
                 return Ok(None);
             }

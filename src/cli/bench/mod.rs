@@ -2,7 +2,7 @@
 
 mod picture;
 
-use super::ending::{of_model, usage};
+use super::ending::usage;
 use super::habits::Habits;
 use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
 use super::overwrite::ForceArgs;
@@ -178,8 +178,7 @@ impl Bench {
             weights = Weights::made_up(&gpu, &shape, format, &mut |progress| bar.show(progress))?;
             (name, tied, config) = (shape.name, shape.tied, shape.config);
         } else {
-            let checkpoint =
-                self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open).map_err(of_model)?;
+            let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
             say_plan(&gpu, &checkpoint, layout, false)?;
@@ -189,6 +188,7 @@ impl Bench {
             })?;
             name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
+            checkpoint.sampling(&self.choice.asked(), 0)?;
             defaults = *checkpoint.defaults();
         }
         bar.finish();
@@ -221,11 +221,9 @@ fn named_or_read(shape: &str) -> anyhow::Result<Shape> {
     }
     let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
     let file = path.display().to_string();
-    let fail = |source| of_model(peregrine::Error::Io { doing: "read", path: path.clone(), source });
-    let text = std::fs::read(&path).map_err(fail)?;
-    let json: serde_json::Value = serde_json::from_slice(&text)
-        .map_err(|e| peregrine::Error::BadJson { file: file.clone(), problem: e.to_string() })?;
-    let tied = json["tie_word_embeddings"].as_bool().unwrap_or(true);
+    let text = std::fs::read(&path).map_err(|problem| peregrine::Error::Unreadable { path: path.clone(), problem })?;
+    let json = peregrine::input::json(&file, &text)?;
     let config = Config::from_json(&file, &json, &peregrine::format::TensorSource::empty(&file))?;
+    let tied = config.tied;
     Ok(Shape { name: file, config, tied })
 }

@@ -6,14 +6,19 @@ use super::{ALIGNMENT, ALIGNMENT_KEY, MAGIC};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::format::source::{Bytes, Kind, Place};
+use crate::input::{FileKind, not_of_kind};
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Arrays in arrays, at most.
 const DEPTH: usize = 8;
 /// Dimensions of a tensor, at most.
 const DIMENSIONS: u32 = 4;
+/// What to do about a file whose end is missing.
+const CUT: &str =
+    "Download it again, or, if it is one of several pieces that were cut without regard to GGUF, join them with cat";
 /// Largest alignment: nobody asks for more than a page or two.
 const LARGEST_ALIGNMENT: u64 = 1 << 20;
 
@@ -50,7 +55,7 @@ impl TensorSource {
                 Split::bad(&metadata, format!("it is part {} of {count}, but is not called {name}", number + 1))
             })?;
             for (i, part) in parts.iter().enumerate().filter(|(i, _)| *i as u64 != number) {
-                let said = add(&mut source, &part.display().to_string(), map(part)?)?;
+                let said = add(&mut source, &part.display().to_string(), map_part(part, count)?)?;
                 let of = Split::of(&said)?;
                 if (of.number, of.count) != (i as u64, count) {
                     let found = format!("it says that it is part {} of {}", of.number + 1, of.count);
@@ -72,8 +77,20 @@ impl TensorSource {
 }
 
 fn map(path: &Path) -> Result<Bytes> {
-    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let file = File::open(path).map_err(|e| Error::unreadable(path, e))?;
     Bytes::map(path, &file)
+}
+
+/// Maps one of the parts of a model.
+fn map_part(path: &Path, parts: u64) -> Result<Bytes> {
+    map(path).map_err(|error| match error {
+        Error::Unreadable { path, problem } if problem.kind() == ErrorKind::NotFound => Error::MissingPart {
+            dir: path.parent().unwrap_or(Path::new("")).to_owned(),
+            missing: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            parts,
+        },
+        other => other,
+    })
 }
 
 /// What a file says of the parts that its model was cut into.
@@ -197,7 +214,8 @@ impl<'a> Reader<'a> {
 fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata> {
     let mut reader = Reader { file: label, bytes: &bytes, at: 0 };
     if !is_gguf(&bytes) {
-        return Err(reader.bad("it does not begin with GGUF"));
+        let other = not_of_kind(FileKind::Gguf, label, &bytes);
+        return Err(other.unwrap_or_else(|| reader.bad("it does not begin with GGUF")));
     }
     reader.at = MAGIC.len();
     let version = reader.u32("the version")?;
@@ -235,7 +253,7 @@ fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata>
         place.range = range.filter(|range| range.end <= bytes.len()).ok_or_else(|| {
             let whole = bytes.len();
             reader.bad(format!(
-                "{name} takes {len} bytes from {offset} on, past the end of the file at {whole}; was it cut off?"
+                "{name} takes {len} bytes from {offset} on, past the end of the file at {whole}; was it cut off? {CUT}"
             ))
         })?;
     }

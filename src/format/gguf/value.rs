@@ -123,8 +123,22 @@ impl Value {
         }
     }
 
+    /// Whether it is nothing, as 0, false, an empty text, or a list of nothing else.
+    pub fn is_zero(&self) -> bool {
+        match self {
+            Value::F32(v) => *v == 0.0,
+            Value::F64(v) => *v == 0.0,
+            Value::Bool(b) => !b,
+            Value::String(text) => text.is_empty(),
+            Value::Array(Array::Strings(items)) => items.is_empty(),
+            Value::Array(Array::Numbers { bytes, .. }) => bytes.iter().all(|byte| *byte == 0),
+            Value::Array(Array::Arrays(items)) => items.iter().all(Array::is_empty),
+            number => number.whole() == Some(0),
+        }
+    }
+
     /// In a few words, for messages.
-    fn described(&self) -> String {
+    pub fn described(&self) -> String {
         match self {
             Value::String(text) => format!("{:?}", text.chars().take(40).collect::<String>()),
             Value::Array(array) => format!("an array of {}", array.len()),

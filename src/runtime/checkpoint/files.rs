@@ -3,6 +3,7 @@
 use super::{Checkpoint, Origin, gguf, shipped};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
+use crate::input;
 use crate::text::TokenizerSettings;
 use serde_json::{Map, Value, json};
 
@@ -25,7 +26,7 @@ impl Checkpoint {
                 match std::fs::read(&path) {
                     Ok(bytes) => Ok(Some(bytes)),
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(e) => Err(Error::io("read", &path, e)),
+                    Err(e) => Err(Error::unreadable(&path, e)),
                 }
             }
             Origin::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
@@ -36,9 +37,7 @@ impl Checkpoint {
     /// [`Checkpoint::small_file`], parsed.
     pub(in crate::runtime) fn small_json(&self, name: &str) -> Result<Option<Value>> {
         let Some(bytes) = self.small_file(name)? else { return Ok(None) };
-        let bad =
-            |e: serde_json::Error| Error::BadJson { file: format!("{}: {name}", self.label), problem: e.to_string() };
-        serde_json::from_slice(&bytes).map(Some).map_err(bad)
+        input::json(&format!("{}: {name}", self.label), &bytes).map(Some)
     }
 
     /// tokenizer.json with what the files beside it say; none where there is no such file, or no folder.

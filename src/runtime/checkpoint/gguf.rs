@@ -1,13 +1,13 @@
 //! A checkpoint from a GGUF file: what its keys say of the tokenizer, the template and the ends of a text.
 
 use super::chat::{Chat, no_template};
+use super::defaults::Defaults;
 use super::part::Part;
 use super::{Checkpoint, Origin};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::format::gguf::Metadata;
-use crate::model::Config;
-use crate::runtime::SamplingDefaults;
+use crate::model::{Config, UnusedKeys};
 use crate::text::{Template, TokenKind, Tokenizer, Vocabulary};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,9 @@ impl Checkpoint {
         let tokenizer = tokenizer(metadata, config.vocab)?;
         let chat = chat(metadata)?;
         let (label, eos) = (metadata.file().to_owned(), config.eos.clone());
-        let (source, defaults) = (source.into(), SamplingDefaults::default());
-        let mut checkpoint = Checkpoint { label, source, config, tokenizer, chat, eos, defaults, origin };
+        let (unused_keys, defaults) = (UnusedKeys::of_gguf(metadata), Defaults::of_gguf(metadata));
+        let source = source.into();
+        let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -131,7 +132,7 @@ pub(in crate::runtime) fn is_called_gguf(path: &Path) -> bool {
 
 /// The one GGUF model of a folder that has no .safetensors file; none where it has no GGUF file at all.
 pub(super) fn only_one_in(dir: &Path) -> Result<Option<PathBuf>> {
-    let entries = std::fs::read_dir(dir).map_err(|e| Error::io("read", dir, e))?;
+    let entries = std::fs::read_dir(dir).map_err(|e| Error::unreadable(dir, e))?;
     let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     if names.iter().any(|path| path.extension().is_some_and(|end| end == "safetensors")) {
         return Ok(None);

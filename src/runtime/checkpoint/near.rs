@@ -1,9 +1,44 @@
-//! What somebody may have meant who names a model that is not there.
+//! What somebody may have meant who names a model that is not there, or a file that is none.
 
+use crate::error::Error;
+use crate::input::FileKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Letters that may be wrong.
 const WRONG: usize = 2;
+
+/// Why there is no model at a path that is neither a folder nor a GGUF file.
+pub(super) fn not_a_model(path: &Path) -> Error {
+    let not_found = |near| Error::ModelNotFound { path: path.to_owned(), near };
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_file() => {}
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Error::unreadable(path, e);
+        }
+        _ => return not_found(to(path)),
+    }
+    let mut first = vec![];
+    let file = std::fs::File::open(path);
+    if let Err(e) = file.and_then(|file| file.take(1024).read_to_end(&mut first)) {
+        return Error::unreadable(path, e);
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match FileKind::of(&first) {
+        // A file of a folder that is a model.
+        _ if folder.join("config.json").is_file() && (name.ends_with(".json") || name.ends_with(".safetensors")) => {
+            not_found(Some(folder.to_owned()))
+        }
+        Some(kind) => kind.refused(&path.display().to_string()),
+        None if name.contains(".gguf") => Error::WrongKind {
+            file: path.display().to_string(),
+            found: "a piece of a GGUF file, by its name".to_owned(),
+            advice: "join all pieces in their order, with cat, into one file that ends in .gguf".to_owned(),
+        },
+        None => not_found(to(path)),
+    }
+}
 
 /// The folder or GGUF file beside `path` whose name is nearest to it: the same without its ending, or a letter or two away.
 pub(super) fn to(path: &Path) -> Option<PathBuf> {

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::{WeightFormat, safetensors_head, said_of_blocks};
 use crate::model::{AForm, Config, Family, Naming, Progress, Recipe, Role};
 use crate::runtime::Checkpoint;
-use crate::runtime::checkpoint::Origin;
+use crate::runtime::checkpoint::{Origin, defaults};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -133,7 +133,9 @@ impl Checkpoint {
             }
             return Ok(());
         };
-        write("generation_config.json", &pretty(&json!({ "eos_token_id": self.eos() })))?;
+        let mut generation = defaults::to_json(self.defaults());
+        generation.insert("eos_token_id".to_owned(), json!(self.eos()));
+        write("generation_config.json", &pretty(&generation.into()))?;
         if let Some((tokenizer, tokenizer_config)) = self.tokenizer_of_gguf()? {
             write("tokenizer.json", tokenizer.to_string().as_bytes())?;
             write("tokenizer_config.json", &pretty(&tokenizer_config))?;
@@ -159,6 +161,12 @@ impl Checkpoint {
             config["torch_dtype"] = dtype.into();
         }
         let fields = config.as_object_mut().expect("a config that was read is an object");
+        // A head with the bytes of the embedding is not written twice.
+        if !self.config().tied && self.tensors()?.head.is_none() {
+            for key in ["tie_word_embeddings", "tie_embeddings"] {
+                fields.entry(key).and_modify(|tied| *tied = true.into());
+            }
+        }
         fields.shift_remove("quantization_config");
         let bits = match weights {
             WeightFormat::Nf4 | WeightFormat::Fp4 => json!({

@@ -6,7 +6,7 @@ use crate::format::WeightFormat;
 use crate::format::gguf::{Array, Header, Metadata, Outline, TensorType, Value};
 use crate::model::{AForm, Family, LayerPart, MIXER_RMS_EPS, Naming, Part, Progress, Recipe};
 use crate::runtime::Checkpoint;
-use crate::runtime::checkpoint::{Origin, template_of};
+use crate::runtime::checkpoint::{Origin, defaults, template_of};
 use crate::text::{Tokenizer, Vocabulary, spelled};
 use serde_json::Value as Json;
 use std::fs::File;
@@ -62,6 +62,7 @@ impl Checkpoint {
         if let Family::FalconMamba { mixer_rms_eps } = self.config().family {
             keys.set(MIXER_RMS_EPS, Value::F32(mixer_rms_eps));
         }
+        defaults::to_gguf(self.defaults(), &mut keys);
         keys.set("general.file_type", Value::U32(file_type(weights)));
         keys.set("general.quantization_version", Value::U32(2));
         Ok(keys)

@@ -91,7 +91,7 @@ impl Snapshot {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let label = path.display().to_string();
-        let fail = |source| Error::io("read", path, source);
+        let fail = |problem| Error::unreadable(path, problem);
         let mut file = std::fs::File::open(path).map_err(fail)?;
         let about = file.metadata().map_err(fail)?;
         // Neither a device without end nor another kind of file is read into memory.

@@ -42,8 +42,8 @@ impl Identity {
         stored.sort_unstable();
         stored.dedup();
         let mut identity = Identity {
-            // What ends a text is a choice of whoever publishes a copy.
-            config: Config { eos: vec![], ..checkpoint.config().clone() },
+            // What ends a text, and whether a tied head is stored twice, is a choice of whoever publishes a copy.
+            config: Config { eos: vec![], tied: false, ..checkpoint.config().clone() },
             vocabulary: vocabulary(checkpoint),
             vectors: vec![],
             matrices: vec![],

@@ -64,8 +64,20 @@ fn sampling_entry(sampling: &Sampling) -> Value {
 }
 
 fn model_entry(identity: &Identity) -> Value {
-    let Config { family: _, vocab, hidden, inner, state, dt_rank, conv_kernel, layers, norm_eps, conv_bias, eos: _ } =
-        identity.config;
+    let Config {
+        family: _,
+        vocab,
+        hidden,
+        inner,
+        state,
+        dt_rank,
+        conv_kernel,
+        layers,
+        norm_eps,
+        conv_bias,
+        tied: _,
+        eos: _,
+    } = identity.config;
     let (family, mixer_rms_eps) = match identity.config.family {
         Family::Mamba => ("mamba", None),
         Family::FalconMamba { mixer_rms_eps } => ("falcon_mamba", Some(mixer_rms_eps)),
@@ -198,6 +210,7 @@ impl Entries<'_> {
             layers: size("layers")?,
             norm_eps: eps("norm_eps")?,
             conv_bias: get("conv_bias")?.as_bool().ok_or("conv_bias is neither true nor false")?,
+            tied: false,
             eos: vec![],
         };
         Ok(Identity {

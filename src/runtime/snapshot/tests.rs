@@ -22,6 +22,7 @@ fn config() -> Config {
         layers: 2,
         norm_eps: 1e-5,
         conv_bias: true,
+        tied: false,
         eos: vec![],
     }
 }
