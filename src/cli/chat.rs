@@ -35,6 +35,8 @@ pub struct Chat {
 
 impl Chat {
     pub fn run(self) -> anyhow::Result<()> {
+        let escaped = |text: &String| self.sampling.escape.apply("--system-prompt", text);
+        let system = self.system_prompt.as_ref().map(escaped).transpose()?;
         let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
@@ -46,7 +48,7 @@ impl Chat {
         let over = |session: &mut Session| {
             let was = session.sampling().clone();
             session.set_sampling(self.sampling.resolve_over(session.engine().checkpoint(), &was)?.0)?;
-            self.begin(session);
+            begin(session, system.as_deref());
             Ok(())
         };
         match &snapshot {
@@ -54,7 +56,7 @@ impl Chat {
                 session.restore(snapshot)?.iter().for_each(|warning| eprintln!("{warning}"));
                 over(&mut session)?;
             }
-            None => self.begin(&mut session),
+            None => begin(&mut session, system.as_deref()),
         }
         let last = match () {
             () if self.no_autosave => Last::Ignore,
@@ -63,13 +65,13 @@ impl Chat {
         };
         repl::run(&mut session, &Setup { options, last, over: &over })
     }
+}
 
-    /// Sets the system prompt that was given.
-    fn begin(&self, session: &mut Session) {
-        if let Some(system) = &self.system_prompt
-            && !session.messages().iter().any(|message| message.role == "system" && message.content == *system)
-        {
-            session.system(system);
-        }
+/// Sets the system prompt that was given, where the conversation does not begin with it.
+fn begin(session: &mut Session, system: Option<&str>) {
+    if let Some(system) = system
+        && !session.messages().iter().any(|message| message.role == "system" && message.content == system)
+    {
+        session.system(system);
     }
 }

@@ -54,11 +54,7 @@ pub struct CheckpointArgs {
 
 impl CheckpointArgs {
     /// Opens the checkpoint: its small files are read and its weights mapped.
-    pub fn open(&self) -> anyhow::Result<Checkpoint> {
-        Ok(self.opened()?)
-    }
-
-    fn opened(&self) -> Result<Checkpoint> {
+    pub fn open(&self) -> Result<Checkpoint> {
         let mut checkpoint = match &self.model {
             Some(path) => Checkpoint::open(path)?,
             None => Checkpoint::embedded()?,
@@ -206,7 +202,7 @@ impl ModelArgs {
     pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
         self.habits.say()?;
         self.kernels.say();
-        self.checkpoint.open()
+        Ok(self.checkpoint.open()?)
     }
 
     /// How an engine for one conversation is laid out.
