@@ -43,8 +43,8 @@ build: setup
 	@[ -e target/release/peregrine ] || echo "build: compiles some 200 crates, about 5 minutes on 2 cores, once"
 	@cargo build --release --quiet
 
-## fuzz: readers of files against anything (FUZZ=gguf, safetensors or state, RUNS=1000000); needs cargo-fuzz and a nightly compiler
-FUZZ ?= gguf safetensors state
+## fuzz: readers of files against anything (FUZZ=one of fuzz/corpus, RUNS=1000000); needs cargo-fuzz and a nightly compiler
+FUZZ ?= config generation gguf index request safetensors state template tokenizer
 RUNS ?= 1000000
 # Files of 64 KiB at most that may not take 512 MB: whoever believes a length in a file is found out.
 fuzz:

@@ -6,7 +6,7 @@ mod program;
 use common::{fixture, no_gpu, shipped};
 use peregrine::Error;
 use peregrine::format::WeightFormat;
-use peregrine::runtime::{Checkpoint, Existing, ExportOptions};
+use peregrine::runtime::{Checkpoint, Existing, ExportOptions, SamplingDefaults};
 use peregrine::text::{CHATML, Message, Specials, Template};
 use program::{refused, run, stderr, stdout};
 use serde_json::{Value, json};
@@ -39,6 +39,18 @@ const HELLO: &[&str] = &["user"];
 
 fn render(checkpoint: &Checkpoint) -> peregrine::Result<()> {
     checkpoint.render(&[Message::new(HELLO[0], "hello")], true).map(drop)
+}
+
+#[test]
+fn a_broken_generation_config_stops_sampling_alone() {
+    let dir = changed(&shipped("tiny-chat"), "config.json", json!({}));
+    std::fs::write(dir.path().join("generation_config.json"), "{\"temperature\": ").unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let problem = said(checkpoint.sampling(&SamplingDefaults::default(), 0));
+    assert!(problem.contains("generation_config.json"), "{problem}");
+    assert_eq!(checkpoint.eos(), Checkpoint::open(shipped("tiny-chat")).unwrap().eos());
+    render(&checkpoint).unwrap();
+    checkpoint.tensors().unwrap();
 }
 
 #[test]

@@ -126,8 +126,11 @@ impl Checkpoint {
                 Part::of(Tokenizer::from_json_with(&name("tokenizer.json"), &bytes, settings))
             }
         };
-        let generation = json("generation_config.json")?;
-        let mut eos = eos_ids(&generation);
+        let file = name("generation_config.json");
+        let (mut eos, defaults) = match json("generation_config.json") {
+            Ok(generation) => (eos_ids(&generation), Defaults::of_json(file, &generation)),
+            Err(error) => (vec![], Defaults::unreadable(file, error)),
+        };
         if eos.is_empty() {
             eos.clone_from(&config.eos);
         }
@@ -135,7 +138,6 @@ impl Checkpoint {
             Ok((settings, config)) => Chat::of_folder(settings, config, read("chat_template.jinja")?.as_deref(), name),
             Err(error) => Chat { template: Part::unusable(error), tokens: serde_json::Map::new() },
         };
-        let defaults = Defaults::of_json(name("generation_config.json"), &generation);
         let source = Arc::new(source);
         let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
         checkpoint.end_turns();

@@ -1,6 +1,7 @@
 //! What a checkpoint says about sampling: its generation_config.json, or the keys `general.sampling.*` of a GGUF file, as
 //! llama.cpp has them.
 
+use super::part::again;
 use crate::error::{Error, Result};
 use crate::format::gguf::{self, Metadata};
 use crate::input::shown;
@@ -15,6 +16,8 @@ pub(in crate::runtime) struct Defaults {
     pub(super) values: SamplingDefaults,
     file: String,
     wrong: Vec<(Setting, String)>,
+    /// Why the file says nothing.
+    unreadable: Option<Error>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +41,11 @@ const KEYS: [(Setting, &str, &str); 6] = [
 ];
 
 impl Defaults {
+    /// Of a file that cannot be read: whoever needs what it says is told why.
+    pub(super) fn unreadable(file: String, error: Error) -> Self {
+        Defaults { values: SamplingDefaults::default(), file, wrong: vec![], unreadable: Some(error) }
+    }
+
     /// Of generation_config.json. `do_sample: false` is greedy.
     pub(super) fn of_json(file: String, json: &Value) -> Self {
         let greedy = json.get("do_sample").and_then(Value::as_bool) == Some(false);
@@ -53,7 +61,7 @@ impl Defaults {
     }
 
     fn read(file: String, said: impl Fn(Setting, &'static str, &'static str) -> Option<(&'static str, Value)>) -> Self {
-        let mut defaults = Defaults { values: SamplingDefaults::default(), file, wrong: vec![] };
+        let mut defaults = Defaults { values: SamplingDefaults::default(), file, wrong: vec![], unreadable: None };
         for (setting, of_json, of_gguf) in KEYS {
             let Some((key, value)) = said(setting, of_json, of_gguf).filter(|(_, value)| !value.is_null()) else {
                 continue;
@@ -96,6 +104,9 @@ impl Defaults {
 
     /// Fails where a value is needed that cannot be, as nothing that is asked for stands over it.
     pub(super) fn check(&self, asked: &SamplingDefaults) -> Result<()> {
+        if let Some(error) = &self.unreadable {
+            return Err(again(error));
+        }
         let is_asked = |setting| match setting {
             Setting::Temperature => asked.temperature.is_some(),
             Setting::TopK => asked.top_k.is_some(),

@@ -30,7 +30,7 @@ impl<T> Part<T> {
 }
 
 /// An error that says the same.
-fn again(error: &Error) -> Error {
+pub(super) fn again(error: &Error) -> Error {
     match error {
         Error::Template { file, problem } => Error::Template { file: file.clone(), problem: problem.clone() },
         Error::IncompleteCheckpoint { dir, missing } => {
