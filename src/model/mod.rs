@@ -1,6 +1,7 @@
 //! Models from kernels: the one place that knows the order of the layers.
 
 mod config;
+mod feed;
 mod forward;
 mod gguf;
 mod layers;

@@ -1,0 +1,128 @@
+//! Reading a text: chunks of tokens into a slot, and the logits after them.
+
+use super::forward::{Forward, Logits};
+use super::slots::Slot;
+use super::state::VERSIONS;
+use crate::error::{Error, Result};
+use crate::kernels::{Batch, Row, size};
+
+/// Chunks that are handed to the device before the first of them is done: enough to keep it busy, and few enough that a
+/// prompt of any length takes the same memory and can be stopped.
+const CHUNKS_UNDER_WAY: usize = 2;
+
+impl Forward {
+    /// Tokens that the next prefill step should take, at most: fewer than [`Forward::chunk`] on a device that would be busy with
+    /// a single kernel for too long. The bits are the same; where they depend on the chunk, in several segments, it is that.
+    pub fn chunk_in_time(&self) -> usize {
+        if self.segments > 1 { self.chunk } else { self.prefill.body.rows_in_time(self.chunk) }
+    }
+
+    /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns once at most
+    /// two chunks are under way. After an error the slot is as before: its state is in a version that the chunk does not write.
+    pub fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        let before = self.slots[slot];
+        self.submit_chunk(slot, ids).inspect_err(|_| self.take_back_chunk(slot, before))
+    }
+
+    /// [`Forward::feed`], then the logits after the chunk: [`Forward::end_feed`]. After an error the slot is as before.
+    pub fn feed_to_end(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        let before = self.slots[slot];
+        let fed = self.submit_chunk(slot, ids).and_then(|()| self.end_feed(slot));
+        fed.inspect_err(|_| self.take_back_chunk(slot, before))
+    }
+
+    fn take_back_chunk(&mut self, slot: usize, before: Slot) {
+        self.slots[slot] = before;
+        self.moved(slot);
+        self.fed = None;
+    }
+
+    fn submit_chunk(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        self.stage(slot, ids)?;
+        self.under_way.push_back(self.prefill.body.run(ids.len())?);
+        while self.under_way.len() > CHUNKS_UNDER_WAY {
+            let oldest = self.under_way.pop_front().expect("there are several");
+            oldest.wait(&self.gpu)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn stage(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        self.check_ids(ids)?;
+        assert!(ids.len() <= self.chunk, "a chunk is at most {} tokens", self.chunk);
+        let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+        self.gpu.write(&self.prefill.rows, 0, &rows)?;
+        self.give(&self.prefill.given, ids)?;
+        let now = &mut self.slots[slot];
+        let version = |v: u32| v % size(VERSIONS);
+        let batch = Batch {
+            rows: size(ids.len()),
+            slot: size(slot),
+            read_version: version(now.version),
+            write_version: version(now.version + 1),
+            ..Default::default()
+        };
+        now.version = now.version.wrapping_add(1);
+        now.position += ids.len() as u64;
+        self.fed = Some((slot, ids.len()));
+        self.moved(slot);
+        self.gpu.write(&self.prefill.batch, 0, &[batch])
+    }
+
+    /// Feeds any number of tokens in chunks; `fed` is told after each chunk and may stop by an error.
+    pub fn prefill(&mut self, slot: usize, ids: &[u32], mut fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
+        self.check_ids(ids)?;
+        let mut left = ids;
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(self.chunk_in_time().min(left.len()));
+            left = rest;
+            self.feed(slot, piece)?;
+            fed(piece.len())?;
+        }
+        Ok(())
+    }
+
+    /// Runs the head on rows `first..first + count` of the last chunk.
+    fn run_head(&self, slot: usize, first: usize, count: usize) -> Result<()> {
+        let entry = size(self.slots.len());
+        let batch = Batch { rows: size(count), first: size(first), slot: size(slot), entry, ..Default::default() };
+        self.gpu.write(&self.prefill.head_batch, 0, &[batch])?;
+        self.prefill.head.run(count)?;
+        Ok(())
+    }
+
+    /// Feeds tokens and hands their logits to `see`, some `[rows, V]` at a time, in order.
+    pub async fn prefill_logits(
+        &mut self,
+        slot: usize,
+        ids: &[u32],
+        which: Logits,
+        mut see: impl FnMut(&[f32]) -> Result<()>,
+    ) -> Result<()> {
+        self.check_ids(ids)?;
+        let mut left = ids;
+        while !left.is_empty() {
+            let (piece, rest) = left.split_at(self.chunk_in_time().min(left.len()));
+            left = rest;
+            self.feed(slot, piece)?;
+            let first = match which {
+                Logits::All => 0,
+                Logits::Last if left.is_empty() => piece.len() - 1,
+                Logits::Last => continue,
+            };
+            for at in (first..piece.len()).step_by(self.prefill.head_rows) {
+                let count = self.prefill.head_rows.min(piece.len() - at);
+                self.run_head(slot, at, count)?;
+                see(&self.prefill.logits.read(&self.gpu, count, 0..self.config.vocab).await?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the logits after the last chunk, which must have been this slot's: what is chosen from, and saved.
+    pub fn end_feed(&mut self, slot: usize) -> Result<()> {
+        let Some((_, rows)) = self.fed.take_if(|(fed, _)| *fed == slot) else { return Err(Error::NoTokens) };
+        self.run_head(slot, rows - 1, 1)?;
+        self.state.keep_logits(slot, self.slots[slot].version as usize, &self.prefill.logits)
+    }
+}
