@@ -333,6 +333,16 @@ fn mutate(good: &[u8], reach: usize, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+/// Opens it with what only texts and chats need.
+fn with_all_parts(dir: &Path) -> Result<(), Error> {
+    let checkpoint = Checkpoint::open(dir)?;
+    if dir.join("tokenizer.json").exists() {
+        checkpoint.tokenizer()?;
+    }
+    checkpoint.template_problem().map_or(Ok(()), Err)?;
+    checkpoint.tensors().map(|_| ())
+}
+
 #[test]
 fn mutated_files_never_panic() {
     let random = &mut Random::new(20_261_122);
@@ -359,7 +369,7 @@ fn mutated_files_never_panic() {
         let (mut opened, mut refused) = (0, 0);
         for _ in 0..times {
             fs::write(&path, mutate(good, reach, random)).unwrap();
-            match open(dir.path()) {
+            match with_all_parts(dir.path()) {
                 Ok(()) => opened += 1,
                 Err(_) => refused += 1,
             }

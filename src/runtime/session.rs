@@ -184,9 +184,10 @@ impl Session {
     pub(super) fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
         let outcome = self.engine.feed(self.schedule()?, self.slot, ids, &self.cancelled);
         let now = self.schedule_of_answer().map(|stepper| stepper.position(self.slot));
-        let consumed = now.ok().and_then(|now| now.checked_sub(self.position));
-        let Some(consumed) = consumed.and_then(|count| ids.get(..usize::try_from(count).ok()?)) else {
-            // The device was lost, and another thread has opened it again.
+        let count = now.ok().and_then(|now| usize::try_from(now.checked_sub(self.position)?).ok());
+        let consumed = count.and_then(|count| ids.get(..count));
+        let Some(consumed) = consumed.filter(|consumed| outcome.is_err() || consumed.len() == ids.len()) else {
+            // The device was lost, and another thread has heard of it first.
             self.doubt();
             return outcome.and(Err(Error::DeviceLost { reason: "while the prompt was read".to_owned() }));
         };

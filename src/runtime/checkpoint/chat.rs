@@ -83,9 +83,10 @@ impl Checkpoint {
         messages: &[Message],
         answer_next: bool,
     ) -> Result<Vec<Span>> {
+        let template = self.template()?;
         let specials = self.tokenizer()?.special_texts();
         let tokens = Value::Object(self.chat.tokens.clone());
-        self.template()?.render_unless(cancelled, (messages, answer_next), specials, &tokens)
+        template.render_unless(cancelled, (messages, answer_next), specials, &tokens)
     }
 
     /// The ids of a rendered conversation: its structure becomes special tokens, what people typed never does.

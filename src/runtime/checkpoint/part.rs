@@ -39,6 +39,10 @@ pub(super) fn again(error: &Error) -> Error {
         Error::Unsupported { file, what, hint } => {
             Error::Unsupported { file: file.clone(), what: what.clone(), hint: hint.clone() }
         }
+        Error::WrongKind { file, found, advice } => {
+            Error::WrongKind { file: file.clone(), found: found.clone(), advice: advice.clone() }
+        }
+        Error::NotText { what, at } => Error::NotText { what: what.clone(), at: *at },
         Error::Tokenizer { file, problem } => Error::Tokenizer { file: file.clone(), problem: problem.clone() },
         Error::BadJson { file, problem } => Error::BadJson { file: file.clone(), problem: problem.clone() },
         other => {

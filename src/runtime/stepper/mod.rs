@@ -61,7 +61,7 @@ struct Seat {
 pub(super) struct Stepper {
     /// `None`: the device was lost and there is no other yet.
     forward: Option<Forward>,
-    /// Counts the devices, from 1 on: what a slot held is gone with its device.
+    /// Counts the devices and their losses, from 1 on: what a slot held is gone with its device.
     epoch: u64,
     free: Vec<usize>,
     seats: Vec<Seat>,
@@ -88,7 +88,7 @@ impl Stepper {
         self.counts
     }
 
-    /// Which device this is, counted from 1.
+    /// Tells one device from the others, and from none after a loss.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -96,6 +96,7 @@ impl Stepper {
     /// Gives up the model and its device, which was lost: all that slots were doing fails with that.
     pub(super) fn lose(&mut self, reason: &Error) {
         self.forward = None;
+        self.epoch += 1;
         self.under_way.clear();
         self.reading.clear();
         for seat in &mut self.seats {
@@ -114,7 +115,6 @@ impl Stepper {
     /// Takes the model on its new device.
     pub(super) fn adopt(&mut self, forward: Forward) {
         self.forward = Some(forward);
-        self.epoch += 1;
     }
 
     fn forward(&mut self) -> Result<&mut Forward> {
