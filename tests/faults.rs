@@ -232,13 +232,16 @@ impl Talk<'_> {
                 let snapshot = Snapshot::from_bytes("a snapshot", &snapshot.to_bytes().unwrap()).unwrap();
                 self.insist(|session| session.restore(&snapshot).map(|_| ()));
             }
-            Event::Fork => match self.session.fork() {
-                Ok(other) => self.session = other,
-                Err(Error::NoFreeSlot { .. }) => {}
-                Err(error) => {
-                    self.after(&error);
-                    self.happen(&Event::Fork);
+            Event::Fork => loop {
+                match self.session.fork() {
+                    Ok(other) => self.session = other,
+                    Err(Error::NoFreeSlot { .. }) => {}
+                    Err(error) => {
+                        self.after(&error);
+                        continue;
+                    }
                 }
+                break;
             },
         }
         self.outcome.positions.push(self.session.position());

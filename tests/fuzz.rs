@@ -79,7 +79,7 @@ fn panics(target: fn(&[u8]), corpus: &[Vec<u8>], runs: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn no_target_panics_with_its_corpus_or_files_near_to_it() {
-    let runs = std::env::var("PEREGRINE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(600);
+    let runs = std::env::var("PEREGRINE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(4000);
     for (name, target) in targets::ALL {
         let started = std::time::Instant::now();
         let corpus = corpus(name);

@@ -121,7 +121,7 @@ fn a_run_in_several_submissions_is_timed_from_its_first_to_its_last() {
         plan
     };
     // The best of a few: others may be using the machine.
-    let best = |of: &dyn Fn() -> f64| (0..5).map(|_| of()).fold(f64::INFINITY, f64::min);
+    let best = |of: &dyn Fn() -> f64| (0..9).map(|_| of()).fold(f64::INFINITY, f64::min);
     let span = |plan: &Plan| {
         let mut clock = Clock::new(&gpu, 1).unwrap().unwrap();
         let to = gpu.readback::<u32>("words", 1).unwrap();
