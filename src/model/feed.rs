@@ -17,6 +17,13 @@ impl Forward {
         if self.segments > 1 { self.chunk } else { self.prefill.body.rows_in_time(self.chunk) }
     }
 
+    /// Takes the next chunk off what is left of a text; `None` at its end.
+    pub fn next_chunk<'a>(&self, left: &mut &'a [u32]) -> Option<&'a [u32]> {
+        let (chunk, rest) = left.split_at(self.chunk_in_time().min(left.len()));
+        *left = rest;
+        (!chunk.is_empty()).then_some(chunk)
+    }
+
     /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns once at most
     /// two chunks are under way. After an error the slot is as before: its state is in a version that the chunk does not write.
     pub fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
@@ -73,9 +80,7 @@ impl Forward {
     pub fn prefill(&mut self, slot: usize, ids: &[u32], mut fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
         self.check_ids(ids)?;
         let mut left = ids;
-        while !left.is_empty() {
-            let (piece, rest) = left.split_at(self.chunk_in_time().min(left.len()));
-            left = rest;
+        while let Some(piece) = self.next_chunk(&mut left) {
             self.feed(slot, piece)?;
             fed(piece.len())?;
         }
@@ -101,9 +106,7 @@ impl Forward {
     ) -> Result<()> {
         self.check_ids(ids)?;
         let mut left = ids;
-        while !left.is_empty() {
-            let (piece, rest) = left.split_at(self.chunk_in_time().min(left.len()));
-            left = rest;
+        while let Some(piece) = self.next_chunk(&mut left) {
             self.feed(slot, piece)?;
             let first = match which {
                 Logits::All => 0,

@@ -107,7 +107,7 @@ impl Request {
     /// Where the request has no seed of its own it is `seed`.
     pub fn sampling(&self, checkpoint: &Checkpoint, seed: u64, index: usize) -> Sampling {
         let seed = self.settings.seed.unwrap_or(seed);
-        self.settings.sampling(checkpoint, seed.wrapping_add(index as u64))
+        self.settings.over(checkpoint.defaults(), seed.wrapping_add(index as u64))
     }
 
     /// When an answer ends: where neither request nor model say, after `max_tokens`.

@@ -4,7 +4,7 @@ use super::completions::of_this_model;
 use super::fields::{Fields, count, count_or_all, id, items, number, whole};
 use super::refusal::{Place, Refusal};
 use crate::error::Error;
-use crate::runtime::{Checkpoint, Sampling, SamplingDefaults};
+use crate::runtime::{Sampling, SamplingDefaults};
 use serde_json::Value;
 
 /// The settings of a request, each of which may be missing.
@@ -63,11 +63,7 @@ impl Settings {
     }
 
     /// The request's settings over the model's over llama.cpp's.
-    pub(super) fn sampling(&self, checkpoint: &Checkpoint, seed: u64) -> Sampling {
-        self.over(checkpoint.defaults(), seed)
-    }
-
-    fn over(&self, model: &SamplingDefaults, seed: u64) -> Sampling {
+    pub(super) fn over(&self, model: &SamplingDefaults, seed: u64) -> Sampling {
         let below = self.defaults.over(model, seed);
         Sampling {
             presence_penalty: self.presence_penalty.unwrap_or(below.presence_penalty),

@@ -9,8 +9,9 @@ use std::sync::{Arc, Weak};
 /// each, so that after a loss no conversation waits for more than these.
 const MOST_EFFORT: usize = 2048;
 
-/// Tokens that are read in the time of one step.
-const READ_A_STEP: usize = 16;
+/// Tokens that are read in the time of one step, at least. So many that a state is read back seldom, and so few that the ids since
+/// then take little memory: 64 KiB.
+const READ_A_STEP: usize = 8;
 
 /// A state on the host and what was consumed since: together the state of the slot, bit for bit where the adapter is the same.
 #[derive(Clone, Default)]
@@ -30,58 +31,61 @@ pub(super) struct WeakBackup {
     since: Since,
 }
 
-/// Tokens as they were consumed, in order.
+/// Tokens in the order in which they were consumed: runs of those that were consumed alike.
 #[derive(Clone, Default)]
-struct Since {
-    parts: Vec<Part>,
-    tokens: usize,
-}
+struct Since(Vec<(How, Vec<u32>)>);
 
 /// A step does not have the bits of a chunk.
-#[derive(Clone)]
-enum Part {
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
     /// In chunks.
-    Read(Vec<u32>),
+    Read,
     /// Step by step.
-    Chosen(Vec<u32>),
+    Chosen,
 }
 
 impl Since {
+    fn push(&mut self, how: How, ids: &[u32]) {
+        match self.0.last_mut() {
+            Some((last, before)) if *last == how => before.extend(ids),
+            _ if ids.is_empty() => {}
+            _ => self.0.push((how, ids.to_vec())),
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.0.iter().map(|(_, ids)| ids.len()).sum()
+    }
+
     fn effort(&self) -> usize {
-        self.parts
-            .iter()
-            .map(|part| match part {
-                Part::Read(ids) => ids.len() / READ_A_STEP,
-                Part::Chosen(ids) => ids.len(),
-            })
-            .sum()
+        let effort = |(how, ids): &(How, Vec<u32>)| match how {
+            How::Read => ids.len() / READ_A_STEP,
+            How::Chosen => ids.len(),
+        };
+        self.0.iter().map(effort).sum()
     }
 }
 
 impl Backup {
-    /// A state read back when its slot had consumed `position` tokens.
-    pub(super) fn of(state: SlotState, position: u64) -> Self {
+    /// The state that a slot had when it had consumed `position` tokens, now or a step ago, read back.
+    pub(super) fn of(stepper: &mut Stepper, slot: usize, position: u64) -> Result<Self> {
+        let state = stepper.read_state(slot, position)?;
+        Ok(Self::at(state, position))
+    }
+
+    /// A state of when `position` tokens had been consumed.
+    pub(super) fn at(state: SlotState, position: u64) -> Self {
         Backup { state: Some(Arc::new(state)), from: position, since: Since::default() }
     }
 
     /// Tokens were read in chunks.
     pub(super) fn read(&mut self, ids: &[u32]) {
-        self.since.tokens += ids.len();
-        match self.since.parts.last_mut() {
-            Some(Part::Read(before)) => before.extend(ids),
-            _ if ids.is_empty() => {}
-            _ => self.since.parts.push(Part::Read(ids.to_vec())),
-        }
+        self.since.push(How::Read, ids);
     }
 
     /// Tokens were consumed step by step.
     pub(super) fn chose(&mut self, ids: &[u32]) {
-        self.since.tokens += ids.len();
-        match self.since.parts.last_mut() {
-            Some(Part::Chosen(before)) => before.extend(ids),
-            _ if ids.is_empty() => {}
-            _ => self.since.parts.push(Part::Chosen(ids.to_vec())),
-        }
+        self.since.push(How::Chosen, ids);
     }
 
     /// Whether there is so much to consume again, these steps included, that the state is to be read back.
@@ -91,19 +95,19 @@ impl Backup {
 
     /// Makes a slot hold the state, which is to be that of `position` tokens.
     pub(super) fn put_into(&self, stepper: &mut Stepper, slot: usize, position: u64) -> Result<()> {
-        let known = self.from + self.since.tokens as u64;
+        let known = self.from + self.since.tokens() as u64;
         if known != position {
             let why = format!("the slot failed, and of {position} tokens {known} are known");
             return Err(Error::StateNotKept { why });
         }
-        stepper.reset(slot)?;
-        if let Some(state) = &self.state {
-            stepper.at_rest()?.write_state(slot, self.from, state)?;
+        match &self.state {
+            Some(state) => stepper.write_state(slot, self.from, state)?,
+            None => stepper.reset(slot)?,
         }
-        for part in &self.since.parts {
-            match part {
-                Part::Read(ids) => read(stepper.at_rest()?, slot, ids)?,
-                Part::Chosen(ids) => ids.iter().try_for_each(|id| stepper.consume(slot, *id))?,
+        for (how, ids) in &self.since.0 {
+            match how {
+                How::Read => read(stepper.at_rest()?, slot, ids)?,
+                How::Chosen => ids.iter().try_for_each(|id| stepper.consume(slot, *id))?,
             }
         }
         Ok(())
@@ -116,9 +120,7 @@ impl Backup {
 
 fn read(forward: &mut Forward, slot: usize, ids: &[u32]) -> Result<()> {
     let mut left = ids;
-    while !left.is_empty() {
-        let (chunk, rest) = left.split_at(forward.chunk_in_time().min(left.len()));
-        left = rest;
+    while let Some(chunk) = forward.next_chunk(&mut left) {
         forward.feed_to_end(slot, chunk)?;
     }
     Ok(())

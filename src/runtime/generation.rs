@@ -135,9 +135,10 @@ impl<'a> Generation<'a> {
         let consumed = self.tokens - 1;
         let session = &mut *self.session;
         let position = session.position + consumed as u64;
-        let state = session.schedule_of_answer().and_then(|mut stepper| stepper.read_state(session.slot, position));
-        match state {
-            Ok(state) => session.backup = Backup::of(state, position),
+        let read =
+            session.schedule_of_answer().and_then(|mut stepper| Backup::of(&mut stepper, session.slot, position));
+        match read {
+            Ok(backup) => session.backup = backup,
             Err(_) => session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..self.ids.len() - 1]),
         }
         self.backed = consumed;

@@ -128,15 +128,10 @@ impl Session {
     /// Makes the state that the slot holds the backup's, where much has been consumed since the one that it has.
     fn back_up(&mut self) -> Result<()> {
         if self.backup.is_due(0) {
-            self.backup = self.read_back()?;
+            let backup = Backup::of(&mut *self.schedule()?, self.slot, self.position)?;
+            self.backup = backup;
         }
         Ok(())
-    }
-
-    /// A backup of the slot's state.
-    pub(super) fn read_back(&self) -> Result<Backup> {
-        let state = self.schedule()?.read_state(self.slot, self.position)?;
-        Ok(Backup::of(state, self.position))
     }
 
     /// How many tokens penalties look at.

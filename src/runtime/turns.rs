@@ -198,7 +198,7 @@ impl Session {
         };
         let backup = kept.and_then(|()| match moment.backup.upgrade() {
             Some(backup) => Ok(backup),
-            None => Ok(Backup::of(stepper.read_state(self.slot, moment.position)?, moment.position)),
+            None => Backup::of(&mut stepper, self.slot, moment.position),
         });
         drop(stepper);
         self.backup = backup.inspect_err(|_| self.doubt())?;

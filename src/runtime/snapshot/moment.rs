@@ -54,7 +54,7 @@ impl Session {
         let set = written.and_then(|()| self.engine.set_sampling(&mut stepper, self.slot, &snapshot.sampling));
         drop(stepper);
         set.inspect_err(|_| self.doubt())?;
-        self.backup = Backup::of(snapshot.state.clone(), snapshot.position);
+        self.backup = Backup::at(snapshot.state.clone(), snapshot.position);
         self.past = Past::default();
         self.position = snapshot.position;
         self.ids.clone_from(&snapshot.ids);
