@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{TINY, fixture, shipped};
+use common::{TINY, fixture, mamba, shipped};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
-use peregrine::model::Family;
+use peregrine::model::{Architecture, Family, Mamba};
 use peregrine::runtime::Checkpoint;
 use serde_json::{Value, json};
 use std::fs;
@@ -69,14 +69,15 @@ fn the_traps_of_published_configs_are_known() {
     let config = |dir: &Path| Checkpoint::open(dir).unwrap().config().clone();
     // expand 16 beside intermediate_size 128, no mixer_rms_eps.
     let falcon = config(&fixture("falcon-tiny"));
-    assert_eq!((falcon.inner, falcon.family), (128, Family::FalconMamba { mixer_rms_eps: 1e-6 }));
-    assert_eq!(config(&fixture("falcon-tiny-bf16")).family, Family::FalconMamba { mixer_rms_eps: 1e-5 });
+    let sizes = mamba(&falcon);
+    assert_eq!((sizes.inner, sizes.family), (128, Family::FalconMamba { mixer_rms_eps: 1e-6 }));
+    assert_eq!(mamba(&config(&fixture("falcon-tiny-bf16"))).family, Family::FalconMamba { mixer_rms_eps: 1e-5 });
     // intermediate_size absent: the weights know. time_step_rank "auto" is ceil(hidden / 16), here 1, which they deny.
     let absent = with_config(|c| {
         c.as_object_mut().unwrap().remove("intermediate_size");
         c["expand"] = json!(16);
     });
-    assert_eq!(config(absent.path()).inner, TINY.inner);
+    assert_eq!(mamba(&config(absent.path())).inner, TINY.inner);
     let auto = with_config(|c| c["time_step_rank"] = json!("auto"));
     assert!(matches!(failure(auto.path()), Error::WrongShape { .. }));
     // A Falcon Mamba that calls itself mamba.
@@ -84,7 +85,7 @@ fn the_traps_of_published_configs_are_known() {
         c["model_type"] = json!("mamba");
         c["architectures"] = json!(["FalconMambaForCausalLM"]);
     });
-    assert!(matches!(config(named.path()).family, Family::FalconMamba { .. }));
+    assert!(matches!(mamba(&config(named.path())).family, Family::FalconMamba { .. }));
     // Keys that are null are absent; stale d_model beside hidden_size is ignored.
     let nulls = with_config(|c| {
         c["mixer_rms_eps"] = Value::Null;
@@ -94,22 +95,24 @@ fn the_traps_of_published_configs_are_known() {
     assert_eq!(config(nulls.path()).hidden, TINY.hidden);
     // The published shapes have the published numbers of parameters.
     let falcon_7b = peregrine::model::Config {
+        architecture: Architecture::Mamba(Mamba { inner: 8192, state: 16, dt_rank: 256, ..sizes }),
         vocab: 65024,
         hidden: 4096,
-        inner: 8192,
-        state: 16,
-        dt_rank: 256,
         layers: 64,
         ..falcon
     };
     assert_eq!(falcon_7b.parameters(false), 7_272_665_088);
     let mamba_130m = peregrine::model::Config {
+        architecture: Architecture::Mamba(Mamba {
+            family: Family::Mamba,
+            inner: 1536,
+            state: 16,
+            dt_rank: 48,
+            ..sizes
+        }),
         vocab: 50280,
         hidden: 768,
-        inner: 1536,
-        dt_rank: 48,
         layers: 24,
-        family: Family::Mamba,
         ..falcon_7b
     };
     assert_eq!(mamba_130m.parameters(true), 129_135_360);

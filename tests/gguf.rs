@@ -4,7 +4,7 @@ mod common;
 #[path = "common/craft.rs"]
 mod craft;
 
-use common::{Expected, TINY, close, fixture, gpu, greedy, logits, no_gpu};
+use common::{Expected, TINY, close, fixture, gpu, greedy, logits, mamba, no_gpu};
 use craft::{ARRAY, BOOL, Craft, F32, STRING, U32, array, string};
 use peregrine::Error;
 use peregrine::format::TensorSource;
@@ -43,14 +43,15 @@ fn shapes_and_text_come_from_the_keys() {
         let checkpoint = open(name);
         let config = checkpoint.config();
         let wide = name.starts_with("wide");
-        assert_eq!(config.family, Family::FalconMamba { mixer_rms_eps: 1e-6 }, "{name}");
+        assert_eq!(mamba(config).family, Family::FalconMamba { mixer_rms_eps: 1e-6 }, "{name}");
         let (vocab, hidden, inner, dt_rank, layers) = if wide { (272, 256, 512, 256, 1) } else { (301, 64, 128, 8, 3) };
         assert_eq!(
-            (config.vocab, config.hidden, config.inner, config.dt_rank, config.layers),
+            (config.vocab, config.hidden, mamba(config).inner, mamba(config).dt_rank, config.layers),
             (vocab, hidden, inner, dt_rank, layers),
             "{name}"
         );
-        assert_eq!((config.state, config.conv_kernel, config.norm_eps, config.conv_bias), (16, 4, 1e-5, true));
+        let sizes = mamba(config);
+        assert_eq!((sizes.state, sizes.conv_kernel, config.norm_eps, sizes.conv_bias), (16, 4, 1e-5, true));
         let tensors = checkpoint.tensors().unwrap();
         assert!(tensors.head.is_some(), "{name}");
         let matrices: Vec<String> = tensors.matrices().map(|tensor| tensor.stored_as()).collect();
@@ -188,7 +189,7 @@ fn opened(bytes: &[u8]) -> Result<Config, Error> {
     let source = Arc::new(TensorSource::from_bytes("made.gguf", bytes.to_vec())?);
     let config = Config::from_gguf(source.metadata().expect("it is a GGUF file"), &source)?;
     let tensors = ModelTensors::find(&config, &source)?;
-    for (_, tensor) in tensors.parts() {
+    for (_, tensor) in tensors.all() {
         let mut values = vec![0.0; tensor.columns()];
         tensor.decode_rows(0..1, &mut values);
         tensor.encode_rows(0..1, tensor.held_as(), &mut vec![0; tensor.held_as().row_bytes(tensor.columns())]);
@@ -214,11 +215,11 @@ fn a_made_file_is_the_model_that_it_is_made_from() {
     let mut craft = Craft::of(common::Shape { tied: true, ..TINY });
     craft.version = 2;
     craft.set("peregrine.mixer_rms_eps", F32, 1e-3f32.to_le_bytes().to_vec());
-    assert_eq!(opened(&craft.bytes()).unwrap().family, Family::FalconMamba { mixer_rms_eps: 1e-3 });
+    assert_eq!(mamba(&opened(&craft.bytes()).unwrap()).family, Family::FalconMamba { mixer_rms_eps: 1e-3 });
     craft.set("mamba.ssm.dt_b_c_rms", BOOL, vec![0]);
-    assert_eq!(opened(&craft.bytes()).unwrap().family, Family::Mamba);
+    assert_eq!(mamba(&opened(&craft.bytes()).unwrap()).family, Family::Mamba);
     craft.keys.retain(|(key, ..)| key != "mamba.ssm.dt_b_c_rms");
-    assert_eq!(opened(&craft.bytes()).unwrap().family, Family::Mamba);
+    assert_eq!(mamba(&opened(&craft.bytes()).unwrap()).family, Family::Mamba);
     // Another alignment.
     let mut craft = Craft::of(TINY);
     craft.set("general.alignment", U32, 8u32.to_le_bytes().to_vec());

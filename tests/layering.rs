@@ -124,6 +124,33 @@ fn a_layer_that_looked_up_would_be_noticed() {
     assert!(violations(&good).is_empty());
 }
 
+/// Files outside an architecture's folder that branch on its families. Unit tests in files of their own may name them.
+fn branches_on_a_family(sources: &[(String, String, String)]) -> Vec<String> {
+    let outside = |file: &str| !file.starts_with("model/mamba/") && !file.ends_with("/tests.rs");
+    let names = |text: &str| ["Family::", "FalconMamba"].iter().any(|name| text.contains(name));
+    sources.iter().filter(|(file, _, text)| outside(file) && names(text)).map(|(file, ..)| file.clone()).collect()
+}
+
+#[test]
+fn only_its_own_folder_branches_on_the_family_of_a_mamba() {
+    let sources = sources();
+    assert!(sources.iter().any(|(file, ..)| file == "model/mamba/mod.rs"));
+    assert_eq!(branches_on_a_family(&sources), Vec::<String>::new());
+}
+
+#[test]
+fn a_branch_on_the_family_would_be_noticed() {
+    let file = |path: &str, text: &str| (path.to_owned(), String::new(), text.to_owned());
+    let text = "match family { Family::Mamba => 1, _ => 2 }";
+    let files = [
+        file("model/mamba/json.rs", text),
+        file("runtime/snapshot/tests.rs", text),
+        file("model/forward.rs", text),
+        file("cli/inspect.rs", "matches!(config.family, F::FalconMamba { .. })"),
+    ];
+    assert_eq!(branches_on_a_family(&files), ["model/forward.rs", "cli/inspect.rs"]);
+}
+
 #[test]
 fn every_layer_of_the_table_exists_and_none_is_missing() {
     let mut layers: Vec<String> = sources().into_iter().map(|(_, layer, _)| layer).collect();

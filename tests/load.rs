@@ -6,7 +6,7 @@ mod sparse;
 use common::{gpu, no_gpu};
 use peregrine::Error;
 use peregrine::gpu::{Buf, Gpu, UPLOAD_PIECE, Uploads, Usage};
-use peregrine::model::{Progress, Recipe, Weights};
+use peregrine::model::{Progress, WeightOptions, Weights};
 use peregrine::runtime::Checkpoint;
 use sparse::made_up;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,7 +74,7 @@ fn load_as_a_child() {
             held.extend(tensors.matrices().map(|tensor| tensor.bytes.to_vec()));
         }
         let started = Instant::now();
-        let weights = Weights::load(&gpu, &tensors, Recipe::AsStored, &mut |Progress { done, .. }| {
+        let weights = Weights::load(&gpu, &tensors, WeightOptions::default(), &mut |Progress { done, .. }| {
             arrived.store(done, Ordering::Release)
         });
         let seconds = started.elapsed().as_secs_f64();

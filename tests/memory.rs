@@ -88,7 +88,7 @@ fn a_load_takes_what_the_plan_says() {
                 let plan = plan(&gpu, &checkpoint, options);
                 let before = gpu.allocated_bytes();
                 let tensors = checkpoint.tensors().unwrap();
-                let loaded = Weights::load(&gpu, &tensors, weights, &mut |_| {}).unwrap();
+                let loaded = Weights::load(&gpu, &tensors, options.weight_options(), &mut |_| {}).unwrap();
                 assert_eq!(gpu.allocated_bytes() - before, plan.weights, "{options:?}: weights");
                 drop(loaded);
                 let forward = load(&gpu, &checkpoint, options).unwrap();
@@ -173,7 +173,7 @@ fn converting_weights_holds_no_more_than_staging() {
     for format in formats {
         let options = ForwardOptions { weights: Recipe::To(format), ..Default::default() };
         let plan = plan(&gpu, &checkpoint, options);
-        let load = || Weights::load(&gpu, &tensors, options.weights, &mut |_| {}).unwrap();
+        let load = || Weights::load(&gpu, &tensors, options.weight_options(), &mut |_| {}).unwrap();
         let (weights, most) = peak(load);
         drop(weights);
         // Half of the staging is memory of the driver's.

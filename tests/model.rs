@@ -7,7 +7,7 @@ use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
 use peregrine::kernels::variants::Math;
 use peregrine::model::reference::Reference;
-use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, StateTensor, WeightOptions, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn load(gpu: &Gpu, dir: &Path, options: ForwardOptions) -> Forward {
 }
 
 fn forward(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> Forward {
-    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
+    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), WeightOptions::default(), &mut |_| {}).unwrap();
     Forward::new(gpu, checkpoint.config(), Arc::new(weights), options).unwrap()
 }
 
@@ -52,11 +52,15 @@ fn decoded(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
 /// Both states of slot 0 in the layout of transformers: `[D, K - 1]` and `[D, N]` a layer.
 fn states(forward: &Forward) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let state = block_on(forward.state().read(0, forward.version(0))).unwrap();
-    let transposed = |layers: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
-        let d = forward.config().inner;
-        layers.iter().map(|v| (0..d).flat_map(|c| v.iter().skip(c).step_by(d).copied()).collect()).collect()
+    let transposed = |name: &str| -> Vec<Vec<f32>> {
+        let layers = state.tensors().filter(|(tensor, _)| tensor.name == name);
+        let channels_first = |(tensor, v): (&StateTensor, &[f32])| {
+            let d = tensor.shape[1];
+            (0..d).flat_map(|c| v.iter().skip(c).step_by(d).copied()).collect()
+        };
+        layers.map(channels_first).collect()
     };
-    (transposed(state.conv), transposed(state.ssm))
+    (transposed("conv"), transposed("ssm"))
 }
 
 struct Worst {

@@ -9,8 +9,8 @@ use common::{Expected, TINY, fixture, shipped};
 use craft::Craft;
 use peregrine::Error;
 use peregrine::format::{Encoding, WeightFormat};
+use peregrine::model::TensorId;
 use peregrine::model::reference::Reference;
-use peregrine::model::{Family, Part};
 use peregrine::runtime::{Checkpoint, Existing, ExportOptions};
 use peregrine::text::Specials;
 use program::{refused, run, stderr, stdout};
@@ -58,7 +58,7 @@ fn names(dir: &Path) -> Vec<String> {
 fn holds_what_encoding_gives(old: &Checkpoint, new: &Checkpoint, format: WeightFormat) {
     let (old, new) = (old.tensors().unwrap(), new.tensors().unwrap());
     let (mut quantized, mut matrices) = (0, 0);
-    for ((part, before), (same, after)) in old.parts().zip(new.parts()) {
+    for ((part, before), (same, after)) in old.all().zip(new.all()) {
         assert_eq!(part, same);
         if part.role(false).is_none() {
             continue;
@@ -145,7 +145,10 @@ fn plain_conversions_give_the_same_logits() {
         for (what, new) in [("file", &file), ("folder", &folder), ("again", &again)] {
             let off = most_off(&before, &logits(new, &ids));
             assert!(off < 5e-5, "{name} {what}: {off:e}");
-            assert_eq!((new.config().family, new.config().vocab), (old.config().family, old.config().vocab));
+            assert_eq!(
+                (new.config().architecture, new.config().vocab),
+                (old.config().architecture, old.config().vocab)
+            );
             assert_eq!(new.tensors().unwrap().head.is_some(), old.tensors().unwrap().head.is_some());
             assert_eq!((new.eos(), new.has_template()), (old.eos(), old.has_template()), "{name} {what}");
             assert_eq!(new.ids_without_token(), old.ids_without_token(), "{name} {what}");
@@ -187,8 +190,8 @@ fn folders_hold_codes_of_bitsandbytes_as_it_lays_them_out() {
         let out = dir.path().join(format.name());
         let new = export(shipped("tiny-chat"), format, &out);
         let tensors = new.tensors().unwrap();
-        for (part, tensor) in tensors.parts() {
-            let inner = matches!(part, Part::Layer(..)) && part.role(false).is_some();
+        for (id, tensor) in tensors.all() {
+            let inner = matches!(id, TensorId::Layer(..)) && id.role(false).is_some();
             match &tensor.encoding {
                 Encoding::Bnb4(_) => assert!(inner && format != WeightFormat::Int8, "{}", tensor.name),
                 Encoding::Int8(_) => assert!(inner && format == WeightFormat::Int8, "{}", tensor.name),
@@ -201,7 +204,7 @@ fn folders_hold_codes_of_bitsandbytes_as_it_lays_them_out() {
         let old = Checkpoint::open(shipped("tiny-chat")).unwrap();
         let old = old.tensors().unwrap();
         for ((_, before), (part, after)) in
-            old.parts().zip(tensors.parts()).filter(|(_, (part, _))| part.role(false).is_some())
+            old.all().zip(tensors.all()).filter(|(_, (part, _))| part.role(false).is_some())
         {
             let (before, after) = (before.to_f32(), after.to_f32());
             let largest = before.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -249,7 +252,7 @@ fn the_command_writes_and_says_what_it_wrote() {
     // An epsilon that is known better is written down.
     let eps = run(&["quantize", "-m", model, "-w", "f32", "-o", out, "--force", "--mixer-rms-eps", "1e-4"]);
     assert!(eps.status.success(), "{}", stderr(&eps));
-    assert_eq!(Checkpoint::open(out).unwrap().config().family, Family::FalconMamba { mixer_rms_eps: 1e-4 });
+    assert_eq!(Checkpoint::open(out).unwrap().config().architecture.inner_norm_eps(), Some(1e-4));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use peregrine::format::{Encoding, Tensor, WeightFormat};
 use peregrine::gpu::{Gpu, Plan, Usage};
 use peregrine::kernels::linear::Linear;
 use peregrine::kernels::{Activation, Row, embed};
-use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, WeightOptions, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
 use std::path::PathBuf;
@@ -78,7 +78,8 @@ fn logits_and_greedy_tokens_of_quantized_files_equal_the_golden_ones() {
     let gpu = gpu();
     for (model, expected) in checkpoints() {
         let (checkpoint, expected) = (Checkpoint::open(&model).unwrap(), Expected::read(&expected));
-        let weights = Weights::load(&gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
+        let weights =
+            Weights::load(&gpu, &checkpoint.tensors().unwrap(), WeightOptions::default(), &mut |_| {}).unwrap();
         let mut forward =
             Forward::new(&gpu, checkpoint.config(), Arc::new(weights), ForwardOptions::default()).unwrap();
         let name = model.file_name().unwrap().to_string_lossy().into_owned();

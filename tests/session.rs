@@ -4,7 +4,7 @@ mod common;
 
 use common::{fixture, gpu, no_gpu, shipped};
 use peregrine::gpu::Gpu;
-use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, WeightOptions, Weights};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, Session};
 use peregrine::text::Specials;
 use peregrine::{Error, Result};
@@ -64,7 +64,7 @@ fn greedy_continuations_equal_the_reference_file() {
 /// Feeds and decodes by hand, each step on its own: what every other way must equal.
 fn by_hand(gpu: &Gpu, prompt: &[u32], take: usize, then: &[u32], more: usize) -> (Vec<u32>, Vec<u32>) {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
+    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), WeightOptions::default(), &mut |_| {}).unwrap();
     let mut forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), ForwardOptions::default()).unwrap();
     let mut part = |ids: &[u32], count: usize| {
         forward.prefill(0, ids, |_| Ok(())).unwrap();

@@ -2,7 +2,7 @@
 
 use super::model::{ModelArgs, rare};
 use clap::Args;
-use peregrine::model::{Bytes, Embeddings, Family, MemoryPlan, ModelTensors, Room};
+use peregrine::model::{Bytes, Embeddings, MemoryPlan, ModelTensors, Room};
 use peregrine::runtime::Checkpoint;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -42,42 +42,41 @@ impl Inspect {
                 json!({ "weights": format.name(), "weight_bytes": plan.weights, "total": plan.total(), "fits": fits })
             });
             let device = gpu.as_ref().ok().map(|gpu| gpu.info().to_string());
-            writeln!(
-                out,
-                "{:#}",
-                json!({
-                    "model": checkpoint.label(), "family": family(config.family), "parameters": parameters,
-                    "layers": config.layers, "hidden": config.hidden, "inner": config.inner, "state": config.state,
-                    "dt_rank": config.dt_rank, "conv_kernel": config.conv_kernel, "vocab": config.vocab,
-                    "tied": tensors.head.is_none(), "eos": checkpoint.eos(), "chat_template": checkpoint.has_template(),
-                    "chat_template_problem": checkpoint.template_problem().map(|problem| problem.to_string()),
-                    "tokenizer_problem": checkpoint.tokenizer().err().map(|problem| problem.to_string()),
-                    "checkpoint_bytes": tensors.bytes(), "types": types, "device": device,
-                    "unused": {
-                        "tensors": tensors.unused.iter().map(|tensor| json!({ "name": tensor.name, "why": tensor.why })).collect::<Vec<_>>(),
-                        "keys": checkpoint.unused_keys().known, "unknown_keys": checkpoint.unused_keys().unknown,
-                    },
-                    "memory": {
-                        "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
-                        "total": plan.total(), "host_staging": plan.staging, "largest_matrix": plan.largest_matrix,
-                        "most_shards": shards, "embeddings_on_host": plan.embeddings == Embeddings::Host, "room": room.map(Room::bytes), "fits": room.map(|room| room.holds(&plan)),
-                        "formats": each.collect::<Vec<_>>(),
-                    },
-                })
-            )?;
+            let mut report = json!({
+                "model": checkpoint.label(), "family": config.architecture.display_name(), "parameters": parameters,
+                "layers": config.layers, "hidden": config.hidden, "vocab": config.vocab,
+                "tied": tensors.head.is_none(), "eos": checkpoint.eos(), "chat_template": checkpoint.has_template(),
+                "chat_template_problem": checkpoint.template_problem().map(|problem| problem.to_string()),
+                "tokenizer_problem": checkpoint.tokenizer().err().map(|problem| problem.to_string()),
+                "checkpoint_bytes": tensors.bytes(), "types": types, "device": device,
+                "unused": {
+                    "tensors": tensors.unused.iter().map(|tensor| json!({ "name": tensor.name, "why": tensor.why })).collect::<Vec<_>>(),
+                    "keys": checkpoint.unused_keys().known, "unknown_keys": checkpoint.unused_keys().unknown,
+                },
+                "memory": {
+                    "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
+                    "total": plan.total(), "host_staging": plan.staging, "largest_matrix": plan.largest_matrix,
+                    "most_shards": shards, "embeddings_on_host": plan.embeddings == Embeddings::Host, "room": room.map(Room::bytes), "fits": room.map(|room| room.holds(&plan)),
+                    "formats": each.collect::<Vec<_>>(),
+                },
+            });
+            for (name, size) in config.architecture.dimensions() {
+                report[name] = size.into();
+            }
+            writeln!(out, "{report:#}")?;
             return Ok(());
         }
         writeln!(out, "model        {}", checkpoint.label())?;
+        let dimensions = config.architecture.dimensions();
+        let dimensions: Vec<String> =
+            dimensions.map(|(name, size)| format!("{} {size}", name.replace('_', " "))).collect();
         writeln!(
             out,
-            "family       {}: {} layers, hidden {}, inner {}, state {}, dt rank {}, conv {}, {} tokens, head {}",
-            family(config.family),
+            "family       {}: {} layers, hidden {}, {}, {} tokens, head {}",
+            config.architecture.display_name(),
             config.layers,
             config.hidden,
-            config.inner,
-            config.state,
-            config.dt_rank,
-            config.conv_kernel,
+            dimensions.join(", "),
             config.vocab,
             if tensors.head.is_none() { "tied" } else { "of its own" }
         )?;
@@ -148,13 +147,6 @@ fn fits(shards: u64, plan: &MemoryPlan, room: Option<Room>) -> String {
         None => {
             format!("{cut}; the driver does not tell how much of its memory is free, {} must be", Bytes(plan.total()))
         }
-    }
-}
-
-fn family(family: Family) -> &'static str {
-    match family {
-        Family::Mamba => "Mamba",
-        Family::FalconMamba { .. } => "Falcon Mamba",
     }
 }
 

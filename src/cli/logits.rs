@@ -48,12 +48,10 @@ impl Logits {
         let gpu = self.model.device.open(self.model.verbose)?;
         let mut forward = load_forward(&gpu, &checkpoint, self.model.options(), self.model.verbose)?;
 
-        let (before, d) = (config.conv_kernel - 1, config.inner);
         let mut tensors = vec![("logits".to_owned(), [ids.len(), config.vocab])];
         if self.states {
-            for i in 0..config.layers {
-                tensors.push((format!("conv_state.{i}"), [d, before]));
-                tensors.push((format!("ssm_state.{i}"), [d, config.state]));
+            for model::StateTensor { layer, name, shape: [rows, channels], .. } in config.state_layout().tensors() {
+                tensors.push((format!("{name}_state.{layer}"), [*channels, *rows]));
             }
         }
         file.write(&header(&tensors))?;
@@ -61,9 +59,8 @@ impl Logits {
         pollster::block_on(forward.prefill_logits(0, &ids, model::Logits::All, rows))?;
         if self.states {
             let state = pollster::block_on(forward.state().read(0, forward.version(0)))?;
-            for (conv, ssm) in state.conv.iter().zip(&state.ssm) {
-                file.write(bytemuck::cast_slice(&channels_first(conv, d)))?;
-                file.write(bytemuck::cast_slice(&channels_first(ssm, d)))?;
+            for (tensor, values) in state.tensors() {
+                file.write(bytemuck::cast_slice(&channels_first(values, tensor.shape[1])))?;
             }
         }
         file.commit()?;

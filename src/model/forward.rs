@@ -1,9 +1,9 @@
 //! The model on the device: runs the plans of prefill and decode.
 
+use super::capacity::Capacity;
 use super::config::Config;
-use super::layers::{Builder, Decode, Prefill};
 use super::options::{AUTOMATIC, ForwardOptions};
-use super::scratch::{Layout, Scratch};
+use super::plans::{Decode, Prefill, Recorder};
 use super::slots::{Slot, UNKNOWN};
 use super::state::{RUN_AHEAD, StateBank, VERSIONS};
 use super::tune;
@@ -11,7 +11,6 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Copy, Gpu, Pending, Stages, Submitted, Usage};
 use crate::kernels::embed::GivenRows;
-use crate::kernels::scan;
 use crate::kernels::select::{ALL_BANNED, Form, NOT_FINITE, Rules, Tallies, WINDOW};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, Row, size};
@@ -74,7 +73,7 @@ impl Forward {
     pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
         let mut options = options;
         if options.segments == AUTOMATIC {
-            options.segments = scan::segments_for(gpu.caps(), config.inner, config.state, options.chunk);
+            options.segments = config.architecture.segments(gpu.caps(), options.chunk);
         }
         options.check()?;
         let variants = tune::variants(gpu, config, &weights, options)?;
@@ -90,7 +89,7 @@ impl Forward {
         variants: Variants,
     ) -> Result<Self> {
         let limit = gpu.caps().span_limit();
-        let row = Scratch::widest_row(config);
+        let row = config.widest_row();
         if row > limit {
             return Err(Error::RowTooLarge { what: "an activation".to_owned(), bytes: row, limit });
         }
@@ -107,14 +106,14 @@ impl Forward {
                 return Err(Error::RowTooLarge { what: format!("{what}, of all slots"), bytes, limit: limit_of_slots });
             }
         }
-        let layout = Layout::of(config, options, limit);
-        let state = StateBank::new(gpu, config, options.slots)?;
+        let capacity = Capacity::of(config, options, limit);
+        let state = StateBank::new(gpu, config.state_layout(), options.slots)?;
         let table = gpu.buffer("row table", options.slots + 1, Usage::Storage)?;
         let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
         let tallies = Tallies::new(gpu, Form::of(config.vocab), options.slots, config.vocab)?;
-        let build = Builder {
+        let recorder = Recorder {
             gpu,
             variants: &variants,
             config,
@@ -126,8 +125,8 @@ impl Forward {
             recent: &recent,
             tallies: &tallies,
         };
-        let prefill = build.prefill(layout)?;
-        let decode = build.decode(options.slots)?;
+        let prefill = recorder.prefill(capacity)?;
+        let decode = recorder.decode(options.slots)?;
         Ok(Forward {
             gpu: gpu.clone(),
             config: config.clone(),
@@ -140,8 +139,8 @@ impl Forward {
             stages: vec![Stages::NONE; options.slots],
             bias,
             recent,
-            chunk: layout.chunk,
-            segments: layout.segments,
+            chunk: capacity.chunk,
+            segments: capacity.segments,
             fed: None,
             under_way: VecDeque::new(),
             prefill,

@@ -24,7 +24,7 @@ impl Forward {
     ) -> Result<Self> {
         let plan = MemoryPlan::checked(gpu, config, tensors, options)?;
         let mut load = || {
-            let weights = Weights::load_with(gpu, tensors, (options.weights, options.embeddings), progress)?;
+            let weights = Weights::load(gpu, tensors, options.weight_options(), progress)?;
             Forward::new(gpu, config, Arc::new(weights), options)
         };
         load().map_err(|error| {

@@ -1,12 +1,12 @@
 //! What a model takes of the device's memory, said before anything is uploaded, and whether that is there.
 
+use super::capacity::Capacity;
 use super::config::Config;
+use super::embeddings::Embeddings;
 use super::options::ForwardOptions;
 use super::recipe::{Recipe, Role};
-use super::scratch::Layout;
 use super::shape::Shape;
 use super::state::VERSIONS;
-use super::table::Embeddings;
 use super::tensors::ModelTensors;
 use crate::error::Error;
 use crate::format::{Tensor, WeightFormat};
@@ -72,25 +72,18 @@ impl Matrices {
             rows: tensor.rows(),
             columns: tensor.columns(),
         };
-        Matrices { all: tensors.roles().map(matrix).collect(), embeddings: tensors.place(wanted) }
+        Matrices { all: tensors.roles().map(matrix).collect(), embeddings: tensors.embeddings(wanted) }
     }
 
     /// Of a shape's made-up weights.
     pub(super) fn of_shape(shape: &Shape) -> Self {
-        let Config { vocab, hidden, inner, state, dt_rank, layers, .. } = shape.config;
-        let matrix = |(role, rows, columns)| Matrix { role, stored: WeightFormat::F32, rows, columns };
-        let layer = [
-            (Role::InProj, 2 * inner, hidden),
-            (Role::XProj, dt_rank + 2 * state, inner),
-            (Role::DtProj, inner, dt_rank),
-            (Role::OutProj, hidden, inner),
-        ];
-        let ends = match shape.tied {
-            true => vec![(Role::TiedEmbedding, vocab, hidden)],
-            false => vec![(Role::Embedding, vocab, hidden), (Role::Head, vocab, hidden)],
-        };
-        let all = ends.into_iter().chain((0..layers).flat_map(|_| layer)).map(matrix).collect();
-        Matrices { all, embeddings: Embeddings::Device }
+        let Config { architecture, vocab, hidden, layers, .. } = &shape.config;
+        let matrix = |role, [rows, columns]: [usize; 2]| Matrix { role, stored: WeightFormat::F32, rows, columns };
+        let layer = architecture.layer_matrices(*hidden);
+        let of_layers = (0..*layers).flat_map(|_| layer.clone().map(|shape| matrix(Role::Projection, shape)));
+        let ends: &[Role] = if shape.tied { &[Role::TiedEmbedding] } else { &[Role::Embedding, Role::Head] };
+        let ends = ends.iter().map(|role| matrix(*role, [*vocab, *hidden]));
+        Matrices { all: ends.chain(of_layers).collect(), embeddings: Embeddings::Device }
     }
 }
 
@@ -102,7 +95,8 @@ impl MemoryPlan {
 
     /// The same of matrices.
     pub(super) fn of_matrices(config: &Config, matrices: &Matrices, options: ForwardOptions, span_limit: u64) -> Self {
-        let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
+        let Config { architecture, hidden, layers, .. } = config;
+        let hidden = *hidden;
         let (mut weights, mut largest_matrix, mut largest_row) = (0, 0, 0);
         let embeddings = matrices.embeddings;
         let on_device = |role| role != Role::Embedding || embeddings == Embeddings::Device;
@@ -114,25 +108,23 @@ impl MemoryPlan {
             largest_matrix = bytes.max(largest_matrix);
             largest_row = row.max(largest_row);
         }
-        // Norms and dt bias, then taps with bias, and A with the skip.
-        let vector = |len: usize| floats(len.next_multiple_of(ROW_ALIGN));
-        let packed = |rows: usize| floats(rows * inner).next_multiple_of(16);
-        let vectors = (vector(hidden) + vector(inner) + packed(conv_kernel + 1) + packed(state + 1)) * layers;
-        // Matrices go up by some rows at a time, the rest as a whole.
-        let largest_piece = largest_row.max(packed(state.max(conv_kernel) + 1));
-        let layout = Layout::of(config, options, span_limit);
+        let final_norm = floats(hidden.next_multiple_of(ROW_ALIGN));
+        let vectors = architecture.vector_bytes(hidden) * layers + final_norm;
+        // Matrices are uploaded by rows, vectors as a whole.
+        let largest_piece = largest_row.max(architecture.largest_vector());
+        let capacity = Capacity::of(config, options, span_limit);
         let table = matrices.all.iter().find(|matrix| matrix.role == Role::Embedding);
         let given = match (embeddings, table) {
             (Embeddings::Host, Some(table)) => {
                 let format = options.weights.format(Role::Embedding, table.stored, hidden);
-                GivenRows::bytes(format, layout.chunk + layout.slots, hidden) as u64
+                GivenRows::bytes(format, capacity.chunk + capacity.slots, hidden) as u64
             }
             _ => 0,
         };
         MemoryPlan {
-            weights: weights + (vectors + vector(hidden)) as u64,
-            state_per_slot: (floats((conv_kernel - 1 + state) * inner) * VERSIONS * layers) as u64,
-            activations: layout.bytes(config) + given,
+            weights: weights + vectors as u64,
+            state_per_slot: config.state_layout().recurrent_bytes() * VERSIONS as u64,
+            activations: capacity.bytes(config) + given,
             staging: staging_bytes(largest_piece) as u64,
             slots: options.slots as u64,
             largest_matrix,

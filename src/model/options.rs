@@ -1,8 +1,9 @@
 //! How a model is laid out on the device.
 
+use super::embeddings::Embeddings;
 use super::recipe::Recipe;
-use super::table::Embeddings;
 use super::tune::Tune;
+use super::weights::WeightOptions;
 use crate::error::{Error, Result};
 use crate::kernels::variants::Math;
 
@@ -51,7 +52,12 @@ impl Default for ForwardOptions {
 }
 
 impl ForwardOptions {
-    /// That its numbers are in their range.
+    /// The options of loading weights.
+    pub fn weight_options(&self) -> WeightOptions {
+        WeightOptions { recipe: self.weights, embeddings: self.embeddings }
+    }
+
+    /// Checks that its numbers are in range.
     pub fn check(&self) -> Result<()> {
         let segments = if self.segments == AUTOMATIC { 1 } else { self.segments };
         for (name, value) in [("slots", self.slots), ("chunk", self.chunk), ("segments", segments)] {

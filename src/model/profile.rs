@@ -1,5 +1,6 @@
 //! What steps take: counted from the plans, and timed on the device.
 
+use super::architecture::Tuned;
 use super::forward::Forward;
 use crate::error::Result;
 use crate::gpu::{Clock, Plan, Stages, Timed, Totals};
@@ -84,7 +85,7 @@ impl Forward {
         let is = |linear: &Linear| linear.matrix() == *matrix;
         let mut labels = Vec::new();
         for (i, layer) in self.weights().layers.iter().enumerate() {
-            let of_layer = [("in_proj", &layer.in_proj), ("x_proj", &layer.x_proj), ("out_proj", &layer.out_proj)];
+            let of_layer = layer.step_matrices();
             labels.extend(of_layer.into_iter().filter(|(_, m)| is(m)).map(|(name, _)| format!("layer.{i}.{name}")));
         }
         labels.extend(is(&self.weights().head).then(|| "logits".to_owned()));
@@ -92,15 +93,15 @@ impl Forward {
     }
 
     /// Seconds that a kernel of a decode step takes, on average over its dispatches and in a row.
-    pub(super) async fn seconds_of_step(&self, wanted: &str) -> Result<f64> {
-        self.decode.plan.seconds_in_a_row_of(1, |label| purpose(label) == wanted).await
+    pub(super) async fn seconds_of_step(&self, wanted: Tuned) -> Result<f64> {
+        self.decode.plan.seconds_in_a_row_of(1, |label| wanted.has(purpose(label))).await
     }
 
     /// Seconds that some kernels take in the first layers of a full chunk, on average over their dispatches and in a row.
-    pub(super) async fn seconds_of_chunk(&mut self, layers: usize, wanted: impl Fn(&str) -> bool) -> Result<f64> {
+    pub(super) async fn seconds_of_chunk(&mut self, layers: usize, wanted: Tuned) -> Result<f64> {
         let ids = vec![0; self.chunk()];
         self.stage(0, &ids)?;
         let among = |label: &str| (0..layers).any(|i| label.starts_with(&format!("layer.{i}.")));
-        self.prefill.body.seconds_in_a_row_of(ids.len(), |label| among(label) && wanted(purpose(label))).await
+        self.prefill.body.seconds_in_a_row_of(ids.len(), |label| among(label) && wanted.has(purpose(label))).await
     }
 }

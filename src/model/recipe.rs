@@ -11,14 +11,8 @@ pub enum Role {
     TiedEmbedding,
     /// The head.
     Head,
-    /// in_proj of a layer.
-    InProj,
-    /// x_proj of a layer.
-    XProj,
-    /// dt_proj of a layer.
-    DtProj,
-    /// out_proj of a layer.
-    OutProj,
+    /// A projection of a layer.
+    Projection,
 }
 
 /// Which format each matrix gets.
@@ -75,7 +69,7 @@ mod tests {
 
     #[test]
     fn rows_that_are_no_whole_blocks_get_what_fits() {
-        let format = |format, stored, columns| Recipe::To(format).format(Role::InProj, stored, columns);
+        let format = |format, stored, columns| Recipe::To(format).format(Role::Projection, stored, columns);
         assert_eq!(format(Q4K, Bf16, 4096), Q4K);
         assert_eq!(format(Q4K, Bf16, 160), Q8_0);
         assert_eq!(format(Q6K, Bf16, 48), Bf16);

@@ -140,7 +140,7 @@ impl Forward {
 
     /// Bytes of a [`Saved`], or of a [`SlotState`].
     pub fn state_bytes(&self) -> u64 {
-        self.state.saved_bytes()
+        self.state.layout().bytes()
     }
 
     /// Memory for [`Forward::save`].

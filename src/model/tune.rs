@@ -1,12 +1,13 @@
 //! The choice of kernel forms by measuring them: on this adapter, for this model, once.
 
+use super::architecture::Tuned;
 use super::config::Config;
 use super::forward::Forward;
 use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Gpu, link, write_whole};
-use crate::kernels::variants::{Sizes, Variants};
+use crate::kernels::variants::Variants;
 use crate::kernels::{self, matmul, matvec, scan, ssm_step};
 use pollster::block_on;
 use serde_json::{Value, json};
@@ -37,12 +38,7 @@ pub(super) fn variants(
     weights: &Arc<Weights>,
     options: ForwardOptions,
 ) -> Result<Variants> {
-    let sizes = Sizes {
-        matrices: weights.step_matrices(),
-        by_groups: weights.cut_by_groups(),
-        channels: config.inner,
-        states: config.state,
-    };
+    let sizes = config.architecture.kernel_sizes(weights);
     let table = || Variants::tried(gpu, options.math, &sizes);
     match options.tune {
         Tune::Off => Ok(Variants::portable(&sizes, options.math)),
@@ -141,7 +137,7 @@ impl Tuner<'_> {
         let times = forms.iter().map(|step| {
             let mut forward = self.forward(Variants { step: *step, ..start.clone() })?;
             forward.heat()?;
-            block_on(forward.seconds_of_step("ssm_step"))
+            block_on(forward.seconds_of_step(Tuned::StepScan))
         });
         let times = times.collect::<Result<Vec<_>>>()?;
         best.step = self.fastest("step", &forms, &times);
@@ -156,7 +152,7 @@ impl Tuner<'_> {
         let forms = with_first(start.matmul, forms);
         let times = forms.iter().map(|matmul| {
             let mut forward = self.forward(Variants { matmul: *matmul, ..start.clone() })?;
-            block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.ends_with("_proj")))
+            block_on(forward.seconds_of_chunk(LAYERS, Tuned::ChunkProducts))
         });
         let times = times.collect::<Result<Vec<_>>>()?;
         best.matmul = self.fastest("matmul", &forms, &times);
@@ -164,7 +160,7 @@ impl Tuner<'_> {
         let times = scans.iter().map(|scan| {
             let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
             forward.heat()?;
-            block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.contains("scan")))
+            block_on(forward.seconds_of_chunk(LAYERS, Tuned::ChunkScan))
         });
         let times = times.collect::<Result<Vec<_>>>()?;
         best.scan = self.fastest("scan", &scans, &times);

@@ -11,7 +11,7 @@ use super::sampler::{Sampling, SamplingDefaults};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::input;
-use crate::model::{Config, Family, ModelTensors, UnusedKeys, eos_ids};
+use crate::model::{Config, ModelTensors, UnusedKeys, eos_ids};
 use crate::text::{Template, Tokenizer, TokenizerSettings};
 use chat::Chat;
 pub(super) use chat::template_of;
@@ -110,7 +110,7 @@ impl Checkpoint {
         };
         let said = json("config.json")?;
         let config = Config::from_json(&name("config.json"), &said, &source)?;
-        let unused_keys = UnusedKeys::of_json(&said);
+        let unused_keys = UnusedKeys::of_json(&config.architecture, &said);
         // Both are needed for text and for chats, and for nothing else.
         let settings = json("tokenizer_config.json").and_then(|config| {
             let map = json("special_tokens_map.json")?;
@@ -165,11 +165,10 @@ impl Checkpoint {
         if !(0.0..1.0).contains(&eps) {
             return Err(bad("it must be a small number from 0 on"));
         }
-        match &mut self.config.family {
-            Family::FalconMamba { mixer_rms_eps } => *mixer_rms_eps = eps,
-            Family::Mamba => return Err(bad("this model is plain Mamba, which has no norms in its mixer")),
+        match self.config.architecture.set_inner_norm_eps(eps) {
+            true => Ok(()),
+            false => Err(bad("this model has no norms in its mixer")),
         }
-        Ok(())
     }
 
     /// The tokenizer; an error that says why there is none, or names the missing file.

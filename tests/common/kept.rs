@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use crate::common::fixture;
+use crate::common::{fixture, mamba};
 use peregrine::gpu::Gpu;
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions, StateBudget};
 use peregrine::text::Template;
@@ -20,7 +20,8 @@ pub fn engine(gpu: &Gpu, slots: usize, template: &str) -> Engine {
 /// Bytes of a state: convolutions, h and logits.
 pub fn state_bytes(engine: &Engine) -> u64 {
     let config = engine.checkpoint().config();
-    let of_layer = (config.conv_kernel - 1 + config.state) * config.inner;
+    let mamba = mamba(config);
+    let of_layer = (mamba.conv_kernel - 1 + mamba.state) * mamba.inner;
     ((config.layers * of_layer + config.vocab) * size_of::<f32>()) as u64
 }
 

@@ -3,7 +3,7 @@
 
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu, Switches};
-use peregrine::model::{Forward, Logits};
+use peregrine::model::{Architecture, Family, Forward, Logits, Mamba};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -282,19 +282,27 @@ impl Shape {
     }
 }
 
+/// The sizes of a Mamba's config.
+pub fn mamba(config: &peregrine::model::Config) -> Mamba {
+    let Architecture::Mamba(mamba) = config.architecture;
+    mamba
+}
+
 /// A shape of no published model.
 pub fn made_up_shape(hidden: usize, layers: usize, vocab: usize) -> peregrine::model::Shape {
     let config = peregrine::model::Config {
-        family: peregrine::model::Family::FalconMamba { mixer_rms_eps: 1e-6 },
+        architecture: Architecture::Mamba(Mamba {
+            family: Family::FalconMamba { mixer_rms_eps: 1e-6 },
+            inner: 2 * hidden,
+            state: 16,
+            dt_rank: hidden.div_ceil(16),
+            conv_kernel: 4,
+            conv_bias: true,
+        }),
         vocab,
         hidden,
-        inner: 2 * hidden,
-        state: 16,
-        dt_rank: hidden.div_ceil(16),
-        conv_kernel: 4,
         layers,
         norm_eps: 1e-5,
-        conv_bias: true,
         tied: false,
         eos: vec![],
     };

@@ -183,9 +183,7 @@ impl Bench {
             let tensors = checkpoint.tensors()?;
             say_plan(&gpu, &checkpoint, layout, false)?;
             MemoryPlan::checked(&gpu, checkpoint.config(), &tensors, layout)?;
-            weights = Weights::load_with(&gpu, &tensors, (layout.weights, layout.embeddings), &mut |progress| {
-                bar.show(progress)
-            })?;
+            weights = Weights::load(&gpu, &tensors, layout.weight_options(), &mut |progress| bar.show(progress))?;
             name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
             checkpoint.sampling(&self.choice.asked(), 0)?;

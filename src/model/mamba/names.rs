@@ -1,20 +1,11 @@
-//! What the tensors of a model are called: by transformers and mamba_ssm, and in GGUF files.
+//! Names of a Mamba's tensors: those of transformers and mamba_ssm, and those of GGUF files.
 
-use super::recipe::Role;
-use crate::format::TensorSource;
+use crate::model::naming::Naming;
+use crate::model::recipe::Role;
 
-/// Who named the tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
-    /// Transformers. mamba_ssm differs from it in the name of the embedding alone.
-    Transformers,
-    /// llama.cpp.
-    Gguf,
-}
-
-/// A tensor of a model.
+/// Identifies a tensor of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Part {
+pub enum TensorId {
     /// The table of embeddings.
     Embedding,
     /// The norm before the head.
@@ -22,12 +13,12 @@ pub enum Part {
     /// The head.
     Head,
     /// A tensor of a layer.
-    Layer(usize, LayerPart),
+    Layer(usize, LayerTensorId),
 }
 
-/// A tensor of a layer.
+/// Identifies a tensor of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LayerPart {
+pub enum LayerTensorId {
     /// The norm before the mixer.
     Norm,
     /// in_proj.
@@ -50,22 +41,15 @@ pub enum LayerPart {
     OutProj,
 }
 
-impl Naming {
-    /// Who named the tensors of a source.
-    pub fn of(source: &TensorSource) -> Self {
-        if source.metadata().is_some() { Naming::Gguf } else { Naming::Transformers }
-    }
-}
-
-impl Part {
-    /// Its name.
+impl TensorId {
+    /// Its usual name.
     pub fn name(self, naming: Naming) -> String {
         let [transformers, gguf] = match self {
-            Part::Embedding => ["backbone.embeddings.weight", "token_embd.weight"],
-            Part::FinalNorm => ["backbone.norm_f.weight", "output_norm.weight"],
-            Part::Head => ["lm_head.weight", "output.weight"],
-            Part::Layer(i, part) => {
-                let [transformers, gguf] = part.names();
+            TensorId::Embedding => ["backbone.embeddings.weight", "token_embd.weight"],
+            TensorId::FinalNorm => ["backbone.norm_f.weight", "output_norm.weight"],
+            TensorId::Head => ["lm_head.weight", "output.weight"],
+            TensorId::Layer(i, id) => {
+                let [transformers, gguf] = id.names();
                 return match naming {
                     Naming::Transformers => format!("backbone.layers.{i}.{transformers}"),
                     Naming::Gguf => format!("blk.{i}.{gguf}"),
@@ -76,58 +60,60 @@ impl Part {
         name.to_owned()
     }
 
-    /// What it is for, where it is a matrix that may be quantized. A table of embeddings is the head as well where that is
-    /// `tied`.
+    /// The role of a matrix that may be quantized; `None` for other tensors. With `tied`, the table of embeddings is also the
+    /// head.
     pub fn role(self, tied: bool) -> Option<Role> {
         match self {
-            Part::Embedding if tied => Some(Role::TiedEmbedding),
-            Part::Embedding => Some(Role::Embedding),
-            Part::Head => Some(Role::Head),
-            Part::Layer(_, LayerPart::InProj) => Some(Role::InProj),
-            Part::Layer(_, LayerPart::XProj) => Some(Role::XProj),
-            Part::Layer(_, LayerPart::DtProj) => Some(Role::DtProj),
-            Part::Layer(_, LayerPart::OutProj) => Some(Role::OutProj),
-            Part::FinalNorm | Part::Layer(..) => None,
+            TensorId::Embedding if tied => Some(Role::TiedEmbedding),
+            TensorId::Embedding => Some(Role::Embedding),
+            TensorId::Head => Some(Role::Head),
+            TensorId::Layer(_, id) => id.is_projection().then_some(Role::Projection),
+            TensorId::FinalNorm => None,
         }
     }
 }
 
-impl LayerPart {
-    const ALL: [LayerPart; 10] = [
-        LayerPart::Norm,
-        LayerPart::InProj,
-        LayerPart::ConvWeight,
-        LayerPart::ConvBias,
-        LayerPart::XProj,
-        LayerPart::DtProj,
-        LayerPart::DtBias,
-        LayerPart::A,
-        LayerPart::Skip,
-        LayerPart::OutProj,
+impl LayerTensorId {
+    const ALL: [LayerTensorId; 10] = [
+        LayerTensorId::Norm,
+        LayerTensorId::InProj,
+        LayerTensorId::ConvWeight,
+        LayerTensorId::ConvBias,
+        LayerTensorId::XProj,
+        LayerTensorId::DtProj,
+        LayerTensorId::DtBias,
+        LayerTensorId::A,
+        LayerTensorId::Skip,
+        LayerTensorId::OutProj,
     ];
 
-    /// The part that transformers calls so, within a layer.
-    pub(super) fn of_transformers(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|part| part.names()[0] == name)
+    fn is_projection(self) -> bool {
+        use LayerTensorId::{DtProj, InProj, OutProj, XProj};
+        matches!(self, InProj | XProj | DtProj | OutProj)
     }
 
-    /// The part that llama.cpp calls so, within a layer.
+    /// The tensor of this name within a layer, as transformers names it.
+    pub(super) fn of_transformers(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|id| id.names()[0] == name)
+    }
+
+    /// The tensor of this name within a layer, as llama.cpp names it.
     pub(super) fn of_gguf(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|part| part.names()[1] == name)
+        Self::ALL.into_iter().find(|id| id.names()[1] == name)
     }
 
     fn names(self) -> [&'static str; 2] {
         match self {
-            LayerPart::Norm => ["norm.weight", "attn_norm.weight"],
-            LayerPart::InProj => ["mixer.in_proj.weight", "ssm_in.weight"],
-            LayerPart::ConvWeight => ["mixer.conv1d.weight", "ssm_conv1d.weight"],
-            LayerPart::ConvBias => ["mixer.conv1d.bias", "ssm_conv1d.bias"],
-            LayerPart::XProj => ["mixer.x_proj.weight", "ssm_x.weight"],
-            LayerPart::DtProj => ["mixer.dt_proj.weight", "ssm_dt.weight"],
-            LayerPart::DtBias => ["mixer.dt_proj.bias", "ssm_dt.bias"],
-            LayerPart::A => ["mixer.A_log", "ssm_a"],
-            LayerPart::Skip => ["mixer.D", "ssm_d"],
-            LayerPart::OutProj => ["mixer.out_proj.weight", "ssm_out.weight"],
+            LayerTensorId::Norm => ["norm.weight", "attn_norm.weight"],
+            LayerTensorId::InProj => ["mixer.in_proj.weight", "ssm_in.weight"],
+            LayerTensorId::ConvWeight => ["mixer.conv1d.weight", "ssm_conv1d.weight"],
+            LayerTensorId::ConvBias => ["mixer.conv1d.bias", "ssm_conv1d.bias"],
+            LayerTensorId::XProj => ["mixer.x_proj.weight", "ssm_x.weight"],
+            LayerTensorId::DtProj => ["mixer.dt_proj.weight", "ssm_dt.weight"],
+            LayerTensorId::DtBias => ["mixer.dt_proj.bias", "ssm_dt.bias"],
+            LayerTensorId::A => ["mixer.A_log", "ssm_a"],
+            LayerTensorId::Skip => ["mixer.D", "ssm_d"],
+            LayerTensorId::OutProj => ["mixer.out_proj.weight", "ssm_out.weight"],
         }
     }
 }

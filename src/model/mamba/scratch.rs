@@ -1,25 +1,22 @@
-//! Activations: what a step needs of memory beside weights and state.
+//! Activations of a Mamba: what its steps need of memory beside weights and state.
 
-use super::config::Config;
-use super::options::{AUTOMATIC, ForwardOptions};
-use super::state::VERSIONS;
+use super::{Mamba, sizes};
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
 use crate::kernels::product::gate_first;
 use crate::kernels::scan::MOST_SEGMENTS;
-use crate::kernels::select::{Form, Rules, Tallies, WINDOW};
-use crate::kernels::{Activation, ROW_ALIGN, Row, dbc_norm};
+use crate::kernels::{Activation, ROW_ALIGN, dbc_norm};
+use crate::model::capacity::Capacity;
+use crate::model::config::Config;
+use crate::model::options::AUTOMATIC;
 
-/// Bytes of logits that prefill makes at a time.
-const LOGITS_BYTES: usize = 32 << 20;
-
-/// Activations of a decode step of at most so many rows.
-pub(super) struct StepScratch {
+/// Activations of a decode step of at most `rows` rows.
+pub(super) struct DecodeScratch {
     /// The residual stream; each layer reads one and writes the other.
     pub(super) x: [Activation; 2],
     /// The stream times the weights of the next norm.
     pub(super) normed: Activation,
-    /// Its squares, summed up in parts.
+    /// Partial sums of the stream's squares.
     pub(super) squares: Buf<f32>,
     /// After the convolution, and the gate; both after SiLU.
     pub(super) xg: Activation,
@@ -27,35 +24,36 @@ pub(super) struct StepScratch {
     pub(super) gated: Activation,
 }
 
-impl StepScratch {
-    /// With sums of squares in so many parts.
+impl DecodeScratch {
+    /// With `parts` partial sums of squares a row.
     pub(super) fn new(gpu: &Gpu, config: &Config, rows: usize, parts: usize) -> Result<Self> {
+        let mamba = sizes(config);
         let new = |label, width| Activation::new(gpu, label, rows, width);
-        Ok(StepScratch {
+        Ok(DecodeScratch {
             x: [new("step x even", config.hidden)?, new("step x odd", config.hidden)?],
             normed: new("step normed", config.hidden)?,
             squares: gpu.buffer("step squares", rows * parts.next_multiple_of(4), Usage::Storage)?,
-            xg: new("step xg", 2 * gate_first(config.inner))?,
-            projected: new("step projected", config.dt_rank + 2 * config.state)?,
-            gated: new("step gated", config.inner)?,
+            xg: new("step xg", 2 * gate_first(mamba.inner))?,
+            projected: new("step projected", mamba.x_proj_rows())?,
+            gated: new("step gated", mamba.inner)?,
         })
     }
 
-    /// Bytes of a row of all of them.
-    fn row_bytes(config: &Config) -> usize {
-        let (h, d) = (config.hidden, config.inner);
-        // The squares are a part for a row, four rows or somewhere between.
-        bytes(&[h, h, h, 2 * gate_first(d), config.dt_rank + 2 * config.state, d]) + h * size_of::<f32>()
+    /// Bytes of one row of all of them.
+    fn row_bytes(mamba: &Mamba, hidden: usize) -> usize {
+        let (h, d) = (hidden, mamba.inner);
+        // There is a partial sum of squares for each to each fourth row of out_proj.
+        bytes(&[h, h, h, 2 * gate_first(d), mamba.x_proj_rows(), d]) + h * size_of::<f32>()
     }
 }
 
-/// Bytes of rows of these widths.
+/// Bytes of one row of each of these widths.
 fn bytes(widths: &[usize]) -> usize {
     widths.iter().map(|width| width.next_multiple_of(ROW_ALIGN)).sum::<usize>() * size_of::<f32>()
 }
 
-/// Activations of a chunk of at most so many tokens.
-pub(super) struct Scratch {
+/// Activations of a chunk of at most `rows` tokens.
+pub(in crate::model) struct PrefillScratch {
     /// The residual stream; each layer reads one and writes the other.
     pub(super) x: [Activation; 2],
     pub(super) normed: Activation,
@@ -67,70 +65,51 @@ pub(super) struct Scratch {
     pub(super) gated: Activation,
 }
 
-impl Scratch {
+impl PrefillScratch {
     pub(super) fn new(gpu: &Gpu, config: &Config, rows: usize) -> Result<Self> {
+        let mamba = sizes(config);
         let new = |label, width| Activation::new(gpu, label, rows, width);
-        Ok(Scratch {
+        Ok(PrefillScratch {
             x: [new("x even", config.hidden)?, new("x odd", config.hidden)?],
             normed: new("normed", config.hidden)?,
-            xz: new("xz", 2 * config.inner)?,
-            conv: new("conv", config.inner)?,
-            projected: new("projected", config.dt_rank + 2 * config.state)?,
-            dbc: new("dbc", layout(config).width())?,
-            dt: new("dt", config.inner)?,
-            gated: new("gated", config.inner)?,
+            xz: new("xz", 2 * mamba.inner)?,
+            conv: new("conv", mamba.inner)?,
+            projected: new("projected", mamba.x_proj_rows())?,
+            dbc: new("dbc", mamba.dbc_layout().width())?,
+            dt: new("dt", mamba.inner)?,
+            gated: new("gated", mamba.inner)?,
         })
     }
 
-    /// Bytes of a row of all of them.
-    fn row_bytes(config: &Config) -> usize {
-        let (h, d) = (config.hidden, config.inner);
-        bytes(&[h, h, h, 2 * d, d, config.dt_rank + 2 * config.state, layout(config).width(), d, d])
+    /// Where the residual stream is after the last layer.
+    pub(in crate::model) fn last_x(&self, layers: usize) -> &Activation {
+        &self.x[layers % 2]
     }
 
-    /// Bytes of a row of the widest.
-    pub(super) fn widest_row(config: &Config) -> u64 {
-        let widest = (2 * config.inner).max(config.hidden).max(config.dt_rank + 2 * config.state);
+    /// Bytes of one row of all of them.
+    fn row_bytes(mamba: &Mamba, hidden: usize) -> usize {
+        let (h, d) = (hidden, mamba.inner);
+        bytes(&[h, h, h, 2 * d, d, mamba.x_proj_rows(), mamba.dbc_layout().width(), d, d])
+    }
+}
+
+impl Mamba {
+    pub(super) fn dbc_layout(&self) -> dbc_norm::Layout {
+        dbc_norm::Layout { dt_rank: self.dt_rank, state: self.state }
+    }
+
+    /// Bytes of a row of the widest activation.
+    pub(in crate::model) fn widest_row(&self, hidden: usize) -> u64 {
+        let widest = (2 * self.inner).max(hidden).max(self.x_proj_rows());
         (widest.next_multiple_of(ROW_ALIGN) * size_of::<f32>()) as u64
     }
-}
 
-pub(super) fn layout(config: &Config) -> dbc_norm::Layout {
-    dbc_norm::Layout { dt_rank: config.dt_rank, state: config.state }
-}
-
-/// Rows of everything that is not weight or state.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
-    pub(super) slots: usize,
-    /// Tokens of a chunk.
-    pub(super) chunk: usize,
-    /// Rows of logits that prefill makes at a time.
-    pub(super) head_rows: usize,
-    pub(super) segments: usize,
-}
-
-impl Layout {
-    /// What the options ask for, as far as the adapter binds it at a time.
-    pub(super) fn of(config: &Config, options: ForwardOptions, span_limit: u64) -> Self {
-        let limit = usize::try_from(span_limit).unwrap_or(usize::MAX);
-        let most = limit / usize::try_from(Scratch::widest_row(config)).unwrap_or(usize::MAX);
-        let chunk = options.chunk.min(most.max(1));
-        let head_rows = LOGITS_BYTES.min(limit) / (config.vocab * size_of::<f32>());
-        Layout { slots: options.slots, chunk, head_rows: chunk.min(head_rows.max(1)), segments: options.segments }
-    }
-
-    /// Bytes that it takes, but for the parameters of dispatches.
-    pub(super) fn bytes(&self, config: &Config) -> u64 {
-        let Layout { slots, chunk, head_rows, segments } = *self;
-        let word = size_of::<f32>();
-        let scratch = chunk * Scratch::row_bytes(config) + slots * StepScratch::row_bytes(config);
-        let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
+    /// Bytes of all activations of the layers, for so many rows.
+    pub(in crate::model) fn activation_bytes(&self, hidden: usize, capacity: &Capacity) -> usize {
+        let Capacity { slots, chunk, segments, .. } = *capacity;
+        let scratch = chunk * PrefillScratch::row_bytes(self, hidden) + slots * DecodeScratch::row_bytes(self, hidden);
         let segments = if segments == AUTOMATIC { MOST_SEGMENTS } else { segments };
-        let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
-        let tallies = Tallies::words(Form::of(config.vocab), config.vocab);
-        let words = config.vocab * (VERSIONS + 2) + WINDOW + tallies;
-        let of_slot = words * word + size_of::<Rules>() + size_of::<Row>();
-        (scratch + head + carried + slots * of_slot + chunk * size_of::<Row>()) as u64
+        let carried = if segments > 1 { segments.min(chunk) * self.inner * (self.state + 1) } else { 0 };
+        scratch + carried * size_of::<f32>()
     }
 }

@@ -1,37 +1,61 @@
-//! Under which names a checkpoint has a model's tensors: those who train, wrap and save models put words before and into the
+//! The names that a checkpoint gives to a Mamba's tensors. Training code, wrappers and converters add prefixes and words to the
 //! names of the same weights.
 
-use super::names::{LayerPart, Naming, Part};
+use super::names::{LayerTensorId, TensorId};
+use super::sizes;
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
+use crate::model::config::Config;
+use crate::model::naming::Naming;
 use std::collections::HashMap;
 
-/// Words that wrappers of PyTorch put into names, anywhere.
+/// Words that PyTorch's wrappers insert anywhere in a name.
 const WRAPPERS: [&str; 5] =
     ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module"];
 
-/// A model's tensors by the names that they have in a checkpoint.
+/// Beginnings of words in names of tensors that a Mamba does not have, with what to say of them.
+const OTHER_PARTS: [(&[&str], &str); 4] = [
+    (&["mlp", "norm2", "ffn", "feed_forward", "moe"], "an MLP beside the mixers is not supported"),
+    (&["attn_q", "attn_k", "attn_v", "attn_out", "self_attn", "mha"], "attention layers are not supported"),
+    (
+        &[
+            "dt_layernorm",
+            "b_layernorm",
+            "c_layernorm",
+            "dt_norm",
+            "b_norm",
+            "c_norm",
+            "ssm_dt_norm",
+            "ssm_b_norm",
+            "ssm_c_norm",
+        ],
+        "norms on dt, B and C are supported without weights of their own only",
+    ),
+    (&["bias"], "biases are supported in conv1d and dt_proj only"),
+];
+
+/// The name of each tensor of a model in one checkpoint.
 #[derive(Debug)]
-pub struct Layout {
+pub struct TensorNames {
     naming: Naming,
-    /// What all but the head begin with, such as `backbone.`.
+    /// Prefix of all names but the head's, such as `backbone.`.
     prefix: String,
-    names: HashMap<Part, String>,
+    names: HashMap<TensorId, String>,
 }
 
-/// A name that is known, without the words of wrappers.
+/// A recognized name, without the wrappers' words.
 struct Known {
     prefix: String,
-    part: Part,
+    id: TensorId,
 }
 
-impl Layout {
-    /// Finds the names of a model's tensors. Two models in one checkpoint are refused.
+impl TensorNames {
+    /// Finds the names of a model's tensors. Refuses a checkpoint that holds two models.
     pub fn of(source: &TensorSource) -> Result<Self> {
         let naming = Naming::of(source);
         if naming == Naming::Gguf {
             let known = source.names().filter_map(|name| Some((of_gguf(name)?, name.to_owned())));
-            return Ok(Layout { naming, prefix: String::new(), names: known.collect() });
+            return Ok(TensorNames { naming, prefix: String::new(), names: known.collect() });
         }
         let all: Vec<(Known, &str)> = source.names().filter_map(|name| Some((known(name)?, name))).collect();
         let two = |what: String, hint: &str| Error::Unsupported {
@@ -40,7 +64,7 @@ impl Layout {
             hint: hint.to_owned(),
         };
         let mut prefix: Option<(&str, &str)> = None;
-        for (known, name) in all.iter().filter(|(known, _)| matches!(known.part, Part::Layer(..))) {
+        for (known, name) in all.iter().filter(|(known, _)| matches!(known.id, TensorId::Layer(..))) {
             match prefix {
                 None => prefix = Some((&known.prefix, name)),
                 Some((first, of)) if first != known.prefix => {
@@ -54,33 +78,33 @@ impl Layout {
             }
         }
         let Some((prefix, _)) = prefix else {
-            return Ok(Layout { naming, prefix: "backbone.".to_owned(), names: HashMap::new() });
+            return Ok(TensorNames { naming, prefix: "backbone.".to_owned(), names: HashMap::new() });
         };
         let prefix = prefix.to_owned();
-        for part in [Part::Embedding, Part::FinalNorm] {
-            let mut of_part = all.iter().filter(|(known, _)| known.part == part).peekable();
-            if let Some((known, name)) = of_part.peek().copied()
-                && of_part.all(|(known, _)| known.prefix != prefix)
+        for id in [TensorId::Embedding, TensorId::FinalNorm] {
+            let mut found = all.iter().filter(|(known, _)| known.id == id).peekable();
+            if let Some((known, name)) = found.peek().copied()
+                && found.all(|(known, _)| known.prefix != prefix)
             {
                 let what =
                     format!("a checkpoint with {name} under the prefix {:?} and layers under {prefix:?}", known.prefix);
                 return Err(two(what, "rename its tensors so that all have one prefix"));
             }
         }
-        let mut names: HashMap<Part, String> = HashMap::new();
+        let mut names: HashMap<TensorId, String> = HashMap::new();
         for (known, name) in all {
-            // A head may lie beside what it belongs to, or in it.
-            if known.prefix != prefix && known.part != Part::Head {
+            // The head may lie beside the backbone or inside it.
+            if known.prefix != prefix && known.id != TensorId::Head {
                 continue;
             }
-            if let Some(other) = names.insert(known.part, name.to_owned()) {
+            if let Some(other) = names.insert(known.id, name.to_owned()) {
                 return Err(two(
-                    format!("a checkpoint with {other} and {name}, the same part twice,"),
+                    format!("a checkpoint with {other} and {name}, the same tensor twice,"),
                     "keep one of them",
                 ));
             }
         }
-        Ok(Layout { naming, prefix, names })
+        Ok(TensorNames { naming, prefix, names })
     }
 
     /// Who named the tensors.
@@ -88,20 +112,20 @@ impl Layout {
         self.naming
     }
 
-    /// Whether the checkpoint has anything of a layer.
+    /// Whether the checkpoint has a tensor of any layer.
     pub fn has_layers(&self) -> bool {
-        self.names.keys().any(|part| matches!(part, Part::Layer(..)))
+        self.names.keys().any(|id| matches!(id, TensorId::Layer(..)))
     }
 
-    /// Whether the checkpoint has this part.
-    pub fn has(&self, part: Part) -> bool {
-        self.names.contains_key(&part)
+    /// Whether the checkpoint has this tensor.
+    pub fn has(&self, id: TensorId) -> bool {
+        self.names.contains_key(&id)
     }
 
-    /// The name of a part; where it is missing, the name that it would have.
-    pub fn name(&self, part: Part) -> String {
-        self.names.get(&part).cloned().unwrap_or_else(|| {
-            let name = part.name(self.naming);
+    /// The name of a tensor; of a missing one, the name that it would have.
+    pub fn name(&self, id: TensorId) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| {
+            let name = id.name(self.naming);
             match name.strip_prefix("backbone.") {
                 Some(rest) if self.naming == Naming::Transformers => format!("{}{rest}", self.prefix),
                 _ => name,
@@ -109,43 +133,70 @@ impl Layout {
         })
     }
 
-    /// The parts that the checkpoint has, by their names.
-    pub fn parts(&self) -> impl Iterator<Item = (Part, &str)> {
-        self.names.iter().map(|(part, name)| (*part, name.as_str()))
+    /// Names of the tensors that a model of this config reads.
+    pub fn used(&self, config: &Config) -> impl Iterator<Item = &str> {
+        let (layers, conv_bias) = (config.layers, sizes(config).conv_bias);
+        let is_used = move |id: TensorId| match id {
+            TensorId::Layer(layer, id) => layer < layers && (conv_bias || id != LayerTensorId::ConvBias),
+            TensorId::Embedding | TensorId::FinalNorm | TensorId::Head => true,
+        };
+        self.names.iter().filter(move |(id, _)| is_used(**id)).map(|(_, name)| name.as_str())
+    }
+
+    /// What an unknown tensor may be, as far as its name and the config tell.
+    pub fn hint(&self, name: &str, config: &Config) -> String {
+        let says = if self.naming == Naming::Gguf { "its metadata" } else { "config.json" };
+        let id = self.names.iter().find(|(_, known)| *known == name).map(|(id, _)| *id);
+        if let Some(TensorId::Layer(layer, _)) = id {
+            return match layer < config.layers {
+                true => format!("{says} says that the convolution has no bias (use_conv_bias or conv_bias)"),
+                false => format!("{says} says that the model has {} layers: is it of another model?", config.layers),
+            };
+        }
+        let known = OTHER_PARTS.iter().find(|(beginnings, _)| {
+            name.split('.').any(|word| beginnings.iter().any(|beginning| word.starts_with(beginning)))
+        });
+        known.map_or_else(
+            || {
+                "the file is of a model of another kind, or of several: peregrine would leave out what these do"
+                    .to_owned()
+            },
+            |(_, hint)| (*hint).to_owned(),
+        )
     }
 }
 
-/// The part that a tensor of this name is in any layout, and what is before it.
+/// The tensor that this name means under any prefix, and that prefix.
 fn known(name: &str) -> Option<Known> {
     let words: Vec<&str> = name.split('.').filter(|word| !WRAPPERS.contains(word)).collect();
-    let (first, part) = match &words[..] {
-        [.., "embeddings", "weight"] => (words.len() - 2, Part::Embedding),
-        [.., "norm_f", "weight"] => (words.len() - 2, Part::FinalNorm),
-        [.., "lm_head", "weight"] => (words.len() - 2, Part::Head),
-        [.., "embedding", "weight"] => (words.len() - 2, Part::Embedding),
+    let (first, id) = match &words[..] {
+        [.., "embeddings", "weight"] => (words.len() - 2, TensorId::Embedding),
+        [.., "norm_f", "weight"] => (words.len() - 2, TensorId::FinalNorm),
+        [.., "lm_head", "weight"] => (words.len() - 2, TensorId::Head),
+        [.., "embedding", "weight"] => (words.len() - 2, TensorId::Embedding),
         _ => of_layer(&words)?,
     };
     let prefix = words[..first].iter().map(|word| format!("{word}.")).collect();
-    Some(Known { prefix, part })
+    Some(Known { prefix, id })
 }
 
-/// The part of a layer, and the number of words before its `layers`.
-fn of_layer(words: &[&str]) -> Option<(usize, Part)> {
+/// The tensor of a layer, and the number of words before its `layers`.
+fn of_layer(words: &[&str]) -> Option<(usize, TensorId)> {
     let first = words.iter().rposition(|word| *word == "layers")?;
     let [number, rest @ ..] = &words[first + 1..] else { return None };
-    let part = LayerPart::of_transformers(&rest.join("."))?;
-    Some((first, Part::Layer(layer_number(number)?, part)))
+    let id = LayerTensorId::of_transformers(&rest.join("."))?;
+    Some((first, TensorId::Layer(layer_number(number)?, id)))
 }
 
-fn of_gguf(name: &str) -> Option<Part> {
-    let whole = [Part::Embedding, Part::FinalNorm, Part::Head].into_iter().find(|part| part.name(Naming::Gguf) == name);
-    whole.or_else(|| {
+fn of_gguf(name: &str) -> Option<TensorId> {
+    let mut of_model = [TensorId::Embedding, TensorId::FinalNorm, TensorId::Head].into_iter();
+    of_model.find(|id| id.name(Naming::Gguf) == name).or_else(|| {
         let (number, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-        Some(Part::Layer(layer_number(number)?, LayerPart::of_gguf(rest)?))
+        Some(TensorId::Layer(layer_number(number)?, LayerTensorId::of_gguf(rest)?))
     })
 }
 
-/// A number as it is printed: no sign, no zeros before it.
+/// A layer's number without sign or leading zeros.
 fn layer_number(text: &str) -> Option<usize> {
     text.parse::<usize>().ok().filter(|number| number.to_string() == text)
 }
@@ -154,26 +205,26 @@ fn layer_number(text: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn prefix_and_part(name: &str) -> Option<(String, Part)> {
-        known(name).map(|known| (known.prefix, known.part))
+    fn prefix_and_id(name: &str) -> Option<(String, TensorId)> {
+        known(name).map(|known| (known.prefix, known.id))
     }
 
     #[test]
     fn names_are_known_whatever_is_before_them() {
-        let a = Part::Layer(12, LayerPart::A);
-        for (name, prefix, part) in [
+        let a = TensorId::Layer(12, LayerTensorId::A);
+        for (name, prefix, id) in [
             ("backbone.layers.12.mixer.A_log", "backbone.", a),
             ("layers.12.mixer.A_log", "", a),
             ("model.layers.12.mixer.A_log", "model.", a),
             ("_orig_mod.backbone.layers.12.mixer.A_log", "backbone.", a),
             ("module.model.backbone.layers.12._checkpoint_wrapped_module.mixer.A_log", "model.backbone.", a),
-            ("backbone.embedding.weight", "backbone.", Part::Embedding),
-            ("embeddings.weight", "", Part::Embedding),
-            ("x.y.norm_f.weight", "x.y.", Part::FinalNorm),
-            ("module.lm_head.weight", "", Part::Head),
-            ("backbone.layers.0.norm.weight", "backbone.", Part::Layer(0, LayerPart::Norm)),
+            ("backbone.embedding.weight", "backbone.", TensorId::Embedding),
+            ("embeddings.weight", "", TensorId::Embedding),
+            ("x.y.norm_f.weight", "x.y.", TensorId::FinalNorm),
+            ("module.lm_head.weight", "", TensorId::Head),
+            ("backbone.layers.0.norm.weight", "backbone.", TensorId::Layer(0, LayerTensorId::Norm)),
         ] {
-            assert_eq!(prefix_and_part(name), Some((prefix.to_owned(), part)), "{name}");
+            assert_eq!(prefix_and_id(name), Some((prefix.to_owned(), id)), "{name}");
         }
         for name in [
             "",
@@ -190,10 +241,10 @@ mod tests {
             "backbone.layers.0.mixer.in_proj.weight.absmax",
             "layers.99999999999999999999999.mixer.D",
         ] {
-            assert_eq!(prefix_and_part(name), None, "{name}");
+            assert_eq!(prefix_and_id(name), None, "{name}");
         }
-        assert_eq!(of_gguf("blk.3.ssm_a"), Some(Part::Layer(3, LayerPart::A)));
-        assert_eq!(of_gguf("output.weight"), Some(Part::Head));
+        assert_eq!(of_gguf("blk.3.ssm_a"), Some(TensorId::Layer(3, LayerTensorId::A)));
+        assert_eq!(of_gguf("output.weight"), Some(TensorId::Head));
         assert_eq!([of_gguf("blk.3.ssm_in.bias"), of_gguf("blk..ssm_a"), of_gguf("backbone.norm_f.weight")], [None; 3]);
     }
 }

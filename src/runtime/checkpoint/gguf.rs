@@ -25,7 +25,8 @@ impl Checkpoint {
         let tokenizer = tokenizer(metadata, config.vocab)?;
         let chat = chat(metadata)?;
         let (label, eos) = (metadata.file().to_owned(), config.eos.clone());
-        let (unused_keys, defaults) = (UnusedKeys::of_gguf(metadata), Defaults::of_gguf(metadata));
+        let (unused_keys, defaults) =
+            (UnusedKeys::of_gguf(&config.architecture, metadata), Defaults::of_gguf(metadata));
         let source = source.into();
         let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
         checkpoint.end_turns();

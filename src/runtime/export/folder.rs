@@ -1,9 +1,9 @@
 //! A checkpoint as a folder in Hugging Face's layout: model.safetensors, config.json, the tokenizer's files.
 
-use super::{Form, Map, Meter, Planned, encode, planned};
+use super::{Form, Meter, Planned, encode, planned};
 use crate::error::{Error, Result};
 use crate::format::{WeightFormat, safetensors_head, said_of_blocks};
-use crate::model::{AForm, Config, Family, Naming, Progress, Recipe, Role};
+use crate::model::{Naming, Progress, Recipe, Role, ValueMap};
 use crate::runtime::Checkpoint;
 use crate::runtime::checkpoint::{Origin, defaults};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn alignment(dtype: &str) -> u64 {
 
 /// The tensors that one becomes; the weight itself, or its codes, first.
 fn entries(planned: &Planned<'_>) -> Vec<Entry> {
-    let (name, shape) = (planned.part.name(Naming::Transformers), &planned.tensor.shape);
+    let (name, shape) = (planned.id.name(Naming::Transformers), &planned.tensor.shape);
     let beside = |part: &str| format!("{}.{part}", name.strip_suffix(".weight").unwrap_or(&name));
     let values: usize = shape.iter().product();
     match planned.form {
@@ -93,7 +93,7 @@ impl Checkpoint {
     ) -> Result<u64> {
         self.write_small_files(dir, weights)?;
         let tensors = self.tensors()?;
-        let planned = planned(&tensors, Recipe::To(weights), AForm::Log, |role, tensor, format| {
+        let planned = planned(&tensors, Recipe::To(weights), Naming::Transformers, |role, tensor, format| {
             let stored = tensor.held_as();
             let plain = if stored.is_plain() { stored } else { WeightFormat::F16 };
             match (role, weights) {
@@ -146,11 +146,9 @@ impl Checkpoint {
     fn config_json(&self, weights: WeightFormat) -> Result<Value> {
         let mut config = match self.small_json("config.json")? {
             Some(config) => config,
-            None => described(self.config(), self.tensors()?.head.is_none()),
+            None => self.config().to_json(self.tensors()?.head.is_none()),
         };
-        if let Family::FalconMamba { mixer_rms_eps } = self.config().family {
-            config["mixer_rms_eps"] = short(mixer_rms_eps);
-        }
+        self.config().architecture.complete_json(&mut config);
         let dtype = match weights {
             WeightFormat::F32 => Some("float32"),
             WeightFormat::F16 => Some("float16"),
@@ -188,36 +186,6 @@ impl Checkpoint {
     }
 }
 
-/// A number as short as it can be and still be the same f32: 1e-5, and not 0.000009999999747378752.
-fn short(value: f32) -> Value {
-    format!("{value:e}").parse::<f64>().unwrap_or(value.into()).into()
-}
-
-/// A config.json for a model that came without.
-fn described(config: &Config, tied: bool) -> Value {
-    let falcon = matches!(config.family, Family::FalconMamba { .. });
-    json!({
-        "architectures": [if falcon { "FalconMambaForCausalLM" } else { "MambaForCausalLM" }],
-        "model_type": if falcon { "falcon_mamba" } else { "mamba" },
-        "vocab_size": config.vocab,
-        "hidden_size": config.hidden,
-        "intermediate_size": config.inner,
-        "expand": config.inner / config.hidden,
-        "num_hidden_layers": config.layers,
-        "state_size": config.state,
-        "conv_kernel": config.conv_kernel,
-        "time_step_rank": config.dt_rank,
-        "layer_norm_epsilon": short(config.norm_eps),
-        "hidden_act": "silu",
-        "use_bias": false,
-        "use_conv_bias": config.conv_bias,
-        "residual_in_fp32": true,
-        "tie_word_embeddings": tied,
-        "eos_token_id": config.eos.first(),
-        "torch_dtype": "float32",
-    })
-}
-
 /// The head of a safetensors file, and where each entry begins in the file.
 fn header(entries: &[&Entry], said: serde_json::Map<String, Value>) -> (Vec<u8>, Vec<u64>) {
     let mut fields = serde_json::Map::new();
@@ -249,7 +217,7 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
         if let Form::Blocks(format) = planned.form
             && !format.is_plain()
         {
-            let name = planned.part.name(Naming::Transformers);
+            let name = planned.id.name(Naming::Transformers);
             let (key, value) = said_of_blocks(&name, format, planned.tensor.columns());
             said.insert(key, value.into());
         }
@@ -292,10 +260,10 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
 }
 
 /// A has a logarithm only where it is negative, as it is in every model.
-fn check_a(planned: &Planned<'_>, map: Map) -> Result<()> {
+fn check_a(planned: &Planned<'_>, map: ValueMap) -> Result<()> {
     let tensor = planned.tensor;
-    if map == Map::LogOfMinus && !tensor.to_f32().iter().all(|a| *a < 0.0) {
-        let what = format!("{}: a value of A that is not negative", planned.part.name(Naming::Gguf));
+    if map == ValueMap::LogOfMinus && !tensor.to_f32().iter().all(|a| *a < 0.0) {
+        let what = format!("{}: a value of A that is not negative", planned.id.name(Naming::Gguf));
         let hint = "a folder holds its logarithm; write a .gguf file".to_owned();
         return Err(Error::Unsupported { file: tensor.file.to_owned(), what, hint });
     }

@@ -1,10 +1,10 @@
 //! A checkpoint as a GGUF file, as llama.cpp's converter writes it.
 
-use super::{Form, Map, Meter, Planned, encode, planned};
+use super::{Form, Meter, Planned, encode, planned};
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 use crate::format::gguf::{Array, Header, Metadata, Outline, TensorType, Value};
-use crate::model::{AForm, Family, LayerPart, MIXER_RMS_EPS, Naming, Part, Progress, Recipe};
+use crate::model::{Naming, Progress, Recipe, ValueMap};
 use crate::runtime::Checkpoint;
 use crate::runtime::checkpoint::{Origin, defaults, template_of};
 use crate::text::{Tokenizer, Vocabulary, spelled};
@@ -24,9 +24,9 @@ impl Checkpoint {
         let fail = |e| Error::io("write", path, e);
         let metadata = self.metadata(weights)?;
         let tensors = self.tensors()?;
-        let planned = planned(&tensors, Recipe::To(weights), AForm::Itself, |role, tensor, format| {
+        let planned = planned(&tensors, Recipe::To(weights), Naming::Gguf, |role, tensor, format| {
             if role.is_none() {
-                return Form::Mapped(Map::Same);
+                return Form::Mapped(ValueMap::Same);
             }
             // A GGUF file has whole blocks only.
             let fits = TensorType::of(format).is_some() && tensor.columns() % format.block_values() == 0;
@@ -59,9 +59,7 @@ impl Checkpoint {
             None => self.described()?,
         };
         keys.remove("split.");
-        if let Family::FalconMamba { mixer_rms_eps } = self.config().family {
-            keys.set(MIXER_RMS_EPS, Value::F32(mixer_rms_eps));
-        }
+        self.config().architecture.complete_gguf(&mut keys);
         defaults::to_gguf(self.defaults(), &mut keys);
         keys.set("general.file_type", Value::U32(file_type(weights)));
         keys.set("general.quantization_version", Value::U32(2));
@@ -72,25 +70,14 @@ impl Checkpoint {
     fn described(&self) -> Result<Metadata> {
         let config = self.config();
         let mut keys = Metadata::new(self.label());
-        let size = |n: usize| Value::U32(u32::try_from(n).expect("a config's sizes are below 2^20"));
         let text = |text: &str| Value::String(text.to_owned());
-        keys.set("general.architecture", text("mamba"));
+        keys.set("general.architecture", text(config.architecture.gguf_name()));
         keys.set("general.type", text("model"));
         keys.set("general.name", text(&self.name()));
-        // States have no end; the converter writes this number.
-        keys.set("mamba.context_length", size(1 << 20));
-        keys.set("mamba.embedding_length", size(config.hidden));
-        keys.set("mamba.feed_forward_length", size(0));
-        keys.set("mamba.attention.head_count", size(0));
-        keys.set("mamba.block_count", size(config.layers));
-        keys.set("mamba.ssm.conv_kernel", size(config.conv_kernel));
-        keys.set("mamba.ssm.inner_size", size(config.inner));
-        keys.set("mamba.ssm.state_size", size(config.state));
-        keys.set("mamba.ssm.time_step_rank", size(config.dt_rank));
-        keys.set("mamba.attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps));
-        keys.set("mamba.ssm.dt_b_c_rms", Value::Bool(matches!(config.family, Family::FalconMamba { .. })));
+        config.describe_gguf(&mut keys);
         let Some(json) = self.tokenizer_json()? else {
-            keys.set("mamba.vocab_size", size(config.vocab));
+            let vocab = u32::try_from(config.vocab).expect("a config's sizes are at most 2^20");
+            keys.set(&format!("{}.vocab_size", config.architecture.gguf_name()), Value::U32(vocab));
             keys.set("tokenizer.ggml.model", text("no_vocab"));
             return Ok(keys);
         };
@@ -175,14 +162,11 @@ impl Checkpoint {
 
 fn outline(planned: &Planned<'_>) -> Outline {
     let tensor = planned.tensor;
-    let mut shape = tensor.shape.clone();
-    if matches!(planned.part, Part::Layer(_, LayerPart::ConvWeight)) {
-        shape.remove(1);
-    }
+    let shape = planned.id.gguf_shape(&tensor.shape);
     let format = if let Form::Blocks(format) = planned.form { format } else { WeightFormat::F32 };
     let rows = shape.iter().product::<usize>() / tensor.columns();
     Outline {
-        name: planned.part.name(Naming::Gguf),
+        name: planned.id.name(Naming::Gguf),
         tensor_type: TensorType::of(format).expect("the plan has types of GGUF only"),
         shape,
         bytes: (rows * format.row_bytes(tensor.columns())) as u64,

@@ -11,7 +11,7 @@ use super::Checkpoint;
 use super::checkpoint::{Origin, gguf::is_called_gguf};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::model::{AForm, ModelTensors, Part, Progress, Recipe, Role};
+use crate::model::{ModelTensors, Naming, Progress, Recipe, Role, TensorId, ValueMap};
 use place::Staged;
 use std::path::Path;
 
@@ -39,67 +39,39 @@ enum Form {
     /// Rows of blocks.
     Blocks(WeightFormat),
     /// As f32, each value through a function of its own.
-    Mapped(Map),
+    Mapped(ValueMap),
     /// Codes, scales, map and state of bitsandbytes: NF4 or FP4.
     Bnb4(WeightFormat),
     /// Codes and scales of bitsandbytes.
     BnbInt8,
 }
 
-/// What becomes of each value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Map {
-    Same,
-    /// A_log to A.
-    MinusExp,
-    /// A to A_log.
-    LogOfMinus,
-}
-
-impl Map {
-    fn of(self, value: f32) -> f32 {
-        match self {
-            Map::Same => value,
-            Map::MinusExp => -f64::from(value).exp() as f32,
-            Map::LogOfMinus => (-f64::from(value)).ln() as f32,
-        }
-    }
-
-    /// From A as the checkpoint has it to A as the output has it.
-    fn of_a(from: AForm, to: AForm) -> Self {
-        match (from, to) {
-            (AForm::Log, AForm::Itself) => Map::MinusExp,
-            (AForm::Itself, AForm::Log) => Map::LogOfMinus,
-            _ => Map::Same,
-        }
-    }
-}
-
 /// A tensor on its way.
 struct Planned<'a> {
-    part: Part,
+    id: TensorId,
     tensor: &'a Tensor<'a>,
     form: Form,
 }
 
-/// Every tensor with what becomes of it: matrices as `matrix` has it, A as `a` has it, the other vectors as `vector` has them.
+/// Every tensor with its target: A is mapped where the output stores it otherwise, `choose` picks the target of the others by
+/// their role and the format that the recipe gives them.
 fn planned<'a>(
     tensors: &'a ModelTensors<'a>,
     recipe: Recipe,
-    a: AForm,
-    other: impl Fn(Option<Role>, &Tensor<'a>, WeightFormat) -> Form,
+    naming: Naming,
+    choose: impl Fn(Option<Role>, &Tensor<'a>, WeightFormat) -> Form,
 ) -> Vec<Planned<'a>> {
-    let has = tensors.layers.first().map_or(a, |layer| layer.a_form);
-    let form = |part: Part, tensor: &Tensor<'a>| match part {
-        Part::Layer(_, crate::model::LayerPart::A) if has != a => Form::Mapped(Map::of_a(has, a)),
-        _ => {
+    let tied = tensors.head.is_none();
+    let form = |id: TensorId, tensor: &Tensor<'a>| match tensors.value_map(id, naming) {
+        ValueMap::Same => {
             let stored = tensor.held_as();
-            let role = part.role(tensors.head.is_none());
+            let role = id.role(tied);
             let format = role.map_or(stored, |role| recipe.format(role, stored, tensor.columns()));
-            other(role, tensor, format)
+            choose(role, tensor, format)
         }
+        map => Form::Mapped(map),
     };
-    tensors.parts().map(|(part, tensor)| Planned { part, tensor, form: form(part, tensor) }).collect()
+    tensors.all().map(|(id, tensor)| Planned { id, tensor, form: form(id, tensor) }).collect()
 }
 
 impl Checkpoint {

@@ -156,14 +156,6 @@ impl Snapshot {
     }
 
     fn tensors(&self) -> Vec<Out<'_>> {
-        let config = &self.origin.identity.config;
-        let (conv, ssm) = (config.conv_kernel - 1, config.state);
-        let state = |i: usize, what: &str| format!("layer.{i}.{what}");
-        let mut matrices: Vec<(String, usize, &[f32])> = vec![];
-        for (i, (conv_values, ssm_values)) in self.state.conv.iter().zip(&self.state.ssm).enumerate() {
-            matrices.push((state(i, "conv"), conv, conv_values));
-            matrices.push((state(i, "ssm"), ssm, ssm_values));
-        }
         let mut tensors = vec![];
         let mut add = |name: String, dtype, shape, data| tensors.push(Out { name, dtype, shape, data });
         add("logits".to_owned(), Dtype::F32, vec![self.state.logits.len()], Data::Values(&self.state.logits));
@@ -171,18 +163,19 @@ impl Snapshot {
         if let Some(ids) = &self.ids {
             add("ids".to_owned(), Dtype::U32, vec![ids.len()], Data::Ids(ids));
         }
-        // Four bytes before two: each tensor lies at a multiple of what its values take.
-        for (name, rows, values) in &matrices {
+        // Four bytes before two: each tensor is aligned to its values.
+        for (tensor, values) in self.state.tensors() {
+            let name = tensor.full_name();
             match self.precision {
-                Precision::Whole => {
-                    add(name.clone(), Dtype::F32, vec![*rows, config.inner], Data::Values(values));
+                Precision::Whole => add(name, Dtype::F32, tensor.shape.to_vec(), Data::Values(values)),
+                Precision::Half => {
+                    add(format!("{name}.scale"), Dtype::F32, vec![tensor.shape[0]], Data::Scales(values));
                 }
-                Precision::Half => add(format!("{name}.scale"), Dtype::F32, vec![*rows], Data::Scales(values)),
             }
         }
         if self.precision == Precision::Half {
-            for (name, rows, values) in &matrices {
-                add(name.clone(), Dtype::F16, vec![*rows, config.inner], Data::Halves(values));
+            for (tensor, values) in self.state.tensors() {
+                add(tensor.full_name(), Dtype::F16, tensor.shape.to_vec(), Data::Halves(values));
             }
         }
         tensors
@@ -251,17 +244,14 @@ impl<'a> Tensors<'a> {
     fn snapshot(mut self, entries: &Entries<'_>) -> Result<Snapshot, String> {
         let config = entries.config()?;
         let precision = entries.precision()?;
-        let layers = config.layers;
-        if self.tensors.len() < 2 * layers {
-            return Err(format!("it holds {} tensors for {layers} layers", self.tensors.len()));
+        let layout = config.state_layout();
+        if self.tensors.len() < layout.tensors().len() {
+            return Err(format!("it holds {} tensors for {} layers", self.tensors.len(), config.layers));
         }
-        let mut state = SlotState { conv: vec![], ssm: vec![], logits: self.values("logits", &[config.vocab])? };
-        for i in 0..layers {
-            let mut matrix =
-                |what: &str, rows| self.matrix(&format!("layer.{i}.{what}"), [rows, config.inner], precision);
-            state.conv.push(matrix("conv", config.conv_kernel - 1)?);
-            state.ssm.push(matrix("ssm", config.state)?);
-        }
+        let logits = self.values("logits", &[layout.logits()])?;
+        // The file must hold every tensor before memory is taken for it.
+        let tensors = layout.tensors().iter().map(|tensor| self.matrix(&tensor.full_name(), tensor.shape, precision));
+        let state = SlotState::new(&layout, tensors.collect::<Result<_, _>>()?, logits);
         let recent = self.ids("recent")?;
         let ids = self.tensors.contains_key("ids").then(|| self.ids("ids")).transpose()?;
         if let Some(name) = self.tensors.keys().find(|name| !self.taken.contains(*name)) {

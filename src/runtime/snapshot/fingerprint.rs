@@ -1,8 +1,7 @@
 //! Which model a state is of: the same answer for every copy of a model, whatever format its weights have.
 
 use crate::format::{Tensor, WeightFormat};
-use crate::kernels::scan;
-use crate::model::{AForm, Config, Family, LayerTensors, ModelTensors, Recipe};
+use crate::model::{Config, LayerTensors, ModelTensors, Recipe};
 use crate::runtime::Checkpoint;
 use half::bf16;
 use sha2::{Digest, Sha256};
@@ -51,10 +50,10 @@ impl Identity {
         };
         let round = |to: &mut Vec<bf16>, values: Vec<f32>| to.extend(values.into_iter().map(bf16::from_f32));
         for layer in seen(&tensors.layers) {
-            for tensor in vectors_of(layer) {
+            for tensor in layer.sampled_vectors() {
                 round(&mut identity.vectors, values_of(tensor, 1));
             }
-            for tensor in matrices_of(layer) {
+            for tensor in layer.sampled_matrices() {
                 round(&mut identity.matrices, values_of(tensor, 1));
             }
         }
@@ -95,25 +94,18 @@ impl Identity {
     }
 }
 
-/// Everything that the shapes of tensors and the course of a step follow from, but for the epsilon in the mixer: GGUF files
-/// do not say it.
-fn sizes(config: &Config) -> [(&'static str, String); 10] {
-    let family = match config.family {
-        Family::Mamba => "mamba",
-        Family::FalconMamba { .. } => "falcon_mamba",
-    };
-    [
-        ("family", family.to_owned()),
+/// Everything that the shapes of tensors and the course of a step follow from, except the epsilon in the mixer: GGUF files do not
+/// say it.
+fn sizes(config: &Config) -> Vec<(&'static str, String)> {
+    let mut sizes = vec![
+        ("family", config.architecture.name().to_owned()),
         ("vocabulary", config.vocab.to_string()),
         ("hidden size", config.hidden.to_string()),
-        ("inner size", config.inner.to_string()),
-        ("state size", config.state.to_string()),
-        ("dt rank", config.dt_rank.to_string()),
-        ("conv kernel", config.conv_kernel.to_string()),
         ("number of layers", config.layers.to_string()),
         ("epsilon of norms", config.norm_eps.to_string()),
-        ("conv bias", config.conv_bias.to_string()),
-    ]
+    ];
+    sizes.extend(config.architecture.identity());
+    sizes
 }
 
 impl Loaded {
@@ -136,17 +128,8 @@ impl Loaded {
             digest.update(&blocks);
         }
         for layer in seen(&tensors.layers) {
-            let vectors = [Some(&layer.norm), Some(&layer.conv_weight), layer.conv_bias.as_ref(), Some(&layer.dt_bias)];
-            vectors.into_iter().flatten().for_each(|tensor| update(&mut digest, &values_of(tensor, VALUES)));
-            // A as the kernels read it, whichever way the file has it.
-            let row = layer.a.rows() / 2;
-            let mut a = vec![0.0; layer.a.columns()];
-            layer.a.decode_rows(row..row + 1, &mut a);
-            let skip = &values_of(&layer.skip, 1)[..1];
-            update(
-                &mut digest,
-                &if layer.a_form == AForm::Log { scan::pack(&a, skip) } else { scan::pack_a(&a, skip) },
-            );
+            layer.plain_vectors().for_each(|tensor| update(&mut digest, &values_of(tensor, VALUES)));
+            update(&mut digest, &layer.sampled_a());
         }
         update(&mut digest, &values_of(&tensors.norm_f, 1));
         let mut names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
@@ -163,21 +146,6 @@ fn update(digest: &mut Sha256, values: &[f32]) {
 /// The layers that are looked at.
 fn seen<'a, 't>(layers: &'a [LayerTensors<'t>]) -> impl Iterator<Item = &'a LayerTensors<'t>> {
     spread(layers.len(), LAYERS).map(|i| &layers[i])
-}
-
-fn vectors_of<'a, 't>(layer: &'a LayerTensors<'t>) -> impl Iterator<Item = &'a Tensor<'t>> {
-    let all = [
-        Some(&layer.norm),
-        Some(&layer.conv_weight),
-        layer.conv_bias.as_ref(),
-        Some(&layer.dt_bias),
-        Some(&layer.skip),
-    ];
-    all.into_iter().flatten()
-}
-
-fn matrices_of<'a, 't>(layer: &'a LayerTensors<'t>) -> [&'a Tensor<'t>; 3] {
-    [&layer.in_proj, &layer.x_proj, &layer.out_proj]
 }
 
 /// Up to `count` indices below `len`, the first and the last among them.

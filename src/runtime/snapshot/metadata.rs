@@ -4,7 +4,7 @@ use super::fingerprint::{Identity, Loaded, hex, unhex};
 use super::origin::Origin;
 use super::{Precision, Snapshot};
 use crate::kernels::variants::Math;
-use crate::model::{Config, Family, LARGEST, SlotState};
+use crate::model::{Config, ConfigEntry, SlotState};
 use crate::runtime::Sampling;
 use crate::text::Message;
 use half::bf16;
@@ -64,31 +64,13 @@ fn sampling_entry(sampling: &Sampling) -> Value {
 }
 
 fn model_entry(identity: &Identity) -> Value {
-    let Config {
-        family: _,
-        vocab,
-        hidden,
-        inner,
-        state,
-        dt_rank,
-        conv_kernel,
-        layers,
-        norm_eps,
-        conv_bias,
-        tied: _,
-        eos: _,
-    } = identity.config;
-    let (family, mixer_rms_eps) = match identity.config.family {
-        Family::Mamba => ("mamba", None),
-        Family::FalconMamba { mixer_rms_eps } => ("falcon_mamba", Some(mixer_rms_eps)),
-    };
     let values = |values: &[bf16]| hex(&values.iter().flat_map(|v| v.to_bits().to_be_bytes()).collect::<Vec<u8>>());
-    json!({
-        "family": family, "mixer_rms_eps": mixer_rms_eps, "vocab": vocab, "hidden": hidden, "inner": inner,
-        "state": state, "dt_rank": dt_rank, "conv_kernel": conv_kernel, "layers": layers, "norm_eps": norm_eps,
-        "conv_bias": conv_bias, "vocabulary": identity.vocabulary, "vectors": values(&identity.vectors),
-        "matrices": values(&identity.matrices), "stored": identity.stored,
-    })
+    let mut entry = identity.config.entry();
+    entry.insert("vocabulary".to_owned(), identity.vocabulary.clone().into());
+    entry.insert("vectors".to_owned(), values(&identity.vectors).into());
+    entry.insert("matrices".to_owned(), values(&identity.matrices).into());
+    entry.insert("stored".to_owned(), identity.stored.clone().into());
+    entry.into()
 }
 
 /// The entries of a file.
@@ -182,43 +164,18 @@ impl Entries<'_> {
     }
 
     fn identity(&self) -> Read<Identity> {
-        let json: BTreeMap<String, Value> =
-            serde_json::from_str(self.text("model")?).map_err(|e| format!("model: {e}"))?;
-        let get = |key: &str| json.get(key).ok_or_else(|| format!("model has no {key}"));
-        let size = |key: &str| {
-            let size = get(key)?.as_u64().filter(|size| (1..=LARGEST as u64).contains(size));
-            size.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| format!("{key} of the model is no size"))
-        };
-        let eps = |key: &str| Ok::<_, String>(get(key)?.as_f64().ok_or_else(|| format!("{key} is no number"))? as f32);
-        let text = |key: &str| get(key)?.as_str().ok_or_else(|| format!("{key} of the model is no text"));
+        let json: Map<String, Value> = serde_json::from_str(self.text("model")?).map_err(|e| format!("model: {e}"))?;
+        let entry = ConfigEntry(&json);
         let values = |key: &str| {
-            let bytes = unhex(text(key)?).ok_or_else(|| format!("{key} of the model are no values"))?;
+            let bytes = unhex(entry.text(key)?).ok_or_else(|| format!("{key} of the model are no values"))?;
             Ok::<_, String>(bytes.chunks_exact(2).map(|b| bf16::from_bits(u16::from_be_bytes([b[0], b[1]]))).collect())
         };
-        let config = Config {
-            family: match text("family")? {
-                "mamba" => Family::Mamba,
-                "falcon_mamba" => Family::FalconMamba { mixer_rms_eps: eps("mixer_rms_eps")? },
-                other => return Err(format!("the family of the model is {other:?}")),
-            },
-            vocab: size("vocab")?,
-            hidden: size("hidden")?,
-            inner: size("inner")?,
-            state: size("state")?,
-            dt_rank: size("dt_rank")?,
-            conv_kernel: size("conv_kernel")?,
-            layers: size("layers")?,
-            norm_eps: eps("norm_eps")?,
-            conv_bias: get("conv_bias")?.as_bool().ok_or("conv_bias is neither true nor false")?,
-            tied: false,
-            eos: vec![],
-        };
         Ok(Identity {
-            config: config.check("the state").map_err(|e| e.to_string())?,
-            vocabulary: get("vocabulary")?.as_str().map(str::to_owned),
+            config: entry.config()?,
+            vocabulary: entry.get("vocabulary")?.as_str().map(str::to_owned),
             vectors: values("vectors")?,
             matrices: values("matrices")?,
-            stored: text("stored")?.to_owned(),
+            stored: entry.text("stored")?.to_owned(),
         })
     }
 }

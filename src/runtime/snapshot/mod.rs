@@ -96,17 +96,14 @@ impl Snapshot {
 
     /// The same with a recurrent state of half precision, at half the size: see [`Precision::Half`].
     pub fn halved(mut self) -> Self {
-        let rows = |values: &mut Vec<f32>, rows: usize| precision::round_rows(values, rows);
-        let config = &self.origin.identity.config;
-        self.state.conv.iter_mut().for_each(|values| rows(values, config.conv_kernel - 1));
-        self.state.ssm.iter_mut().for_each(|values| rows(values, config.state));
+        self.state.tensors_mut().for_each(|(tensor, values)| precision::round_rows(values, tensor.shape[0]));
         self.precision = Precision::Half;
         self
     }
 
     /// Whether everything in it is of a model of this shape; else what is not.
     fn check(&self, config: &Config) -> Result<(), String> {
-        if !self.state.fits(config) {
+        if *self.state.layout() != config.state_layout() {
             return Err("its tensors are not those of the model that it names".to_owned());
         }
         let ids = self.ids.iter().flatten().chain(&self.recent);

@@ -3,7 +3,7 @@
 use super::fingerprint::{Identity, Loaded};
 use crate::error::Result;
 use crate::kernels::variants::Math;
-use crate::model::{Family, Forward, Recipe};
+use crate::model::{Forward, Recipe};
 use crate::runtime::Checkpoint;
 use std::fmt;
 
@@ -132,10 +132,7 @@ impl Origin {
         if self.math != now.math {
             warnings.push(Warning::Arithmetic { was: self.math, now: now.math });
         }
-        let eps = |origin: &Origin| match origin.identity.config.family {
-            Family::FalconMamba { mixer_rms_eps } => mixer_rms_eps,
-            Family::Mamba => 0.0,
-        };
+        let eps = |origin: &Origin| origin.identity.config.architecture.inner_norm_eps().unwrap_or(0.0);
         if eps(self) != eps(now) {
             warnings.push(Warning::Epsilon { was: eps(self), now: eps(now) });
         }

@@ -5,23 +5,25 @@ use super::{Origin, Precision, Snapshot, Warning};
 use crate::error::Error;
 use crate::kernels::case::Random;
 use crate::kernels::variants::Math;
-use crate::model::{Config, Family, SlotState};
+use crate::model::{Architecture, Config, Family, Mamba, SlotState};
 use crate::runtime::Sampling;
 use crate::text::Message;
 use half::bf16;
 
 fn config() -> Config {
     Config {
-        family: Family::FalconMamba { mixer_rms_eps: 1e-6 },
+        architecture: Architecture::Mamba(Mamba {
+            family: Family::FalconMamba { mixer_rms_eps: 1e-6 },
+            inner: 5,
+            state: 3,
+            dt_rank: 2,
+            conv_kernel: 4,
+            conv_bias: true,
+        }),
         vocab: 11,
         hidden: 6,
-        inner: 5,
-        state: 3,
-        dt_rank: 2,
-        conv_kernel: 4,
         layers: 2,
         norm_eps: 1e-5,
-        conv_bias: true,
         tied: false,
         eos: vec![],
     }
@@ -31,11 +33,7 @@ pub(super) fn made_up() -> Snapshot {
     let config = config();
     let mut random = Random::new(5);
     let mut values = |len: usize| random.uniforms(len, -300.0, 300.0);
-    let state = SlotState {
-        conv: (0..2).map(|_| values(3 * 5)).collect(),
-        ssm: (0..2).map(|_| values(3 * 5)).collect(),
-        logits: values(11),
-    };
+    let state = SlotState::new(&config.state_layout(), (0..4).map(|_| values(3 * 5)).collect(), values(11));
     let identity = Identity {
         config,
         vocabulary: Some("00ff".to_owned()),
@@ -70,6 +68,11 @@ pub(super) fn made_up() -> Snapshot {
             version: "0.1.0".to_owned(),
         },
     }
+}
+
+fn mamba(identity: &mut Identity) -> &mut Mamba {
+    let Architecture::Mamba(mamba) = &mut identity.config.architecture;
+    mamba
 }
 
 fn bytes() -> Vec<u8> {
@@ -250,7 +253,7 @@ fn another_model_is_refused_and_says_what_differs() {
         other => panic!("{said}: {other:?}"),
     };
     differs(&|i| i.config.layers = 3, "number of layers is 2 there and 3 here");
-    differs(&|i| i.config.family = Family::Mamba, "family");
+    differs(&|i| mamba(i).family = Family::Mamba, "family");
     differs(&|i| i.vocabulary = Some("00fe".to_owned()), "tokens");
     differs(&|i| i.vectors[3] = bf16::from_f32(i.vectors[3].to_f32() * 1.02), "weights");
     differs(&|i| i.matrices[3] = bf16::from_bits(i.matrices[3].to_bits() + 1), "weights");
@@ -294,6 +297,6 @@ fn what_may_change_the_bits_is_warned_of() {
     assert!(matches!(with(&|o| o.kernels = "other".to_owned())[..], [Warning::Kernels { .. }]));
     assert!(matches!(with(&|o| o.version = "0.2.0".to_owned())[..], [Warning::Version { .. }]));
     let family = Family::FalconMamba { mixer_rms_eps: 1e-5 };
-    assert!(matches!(with(&|o| o.identity.config.family = family)[..], [Warning::Epsilon { .. }]));
+    assert!(matches!(with(&|o| mamba(&mut o.identity).family = family)[..], [Warning::Epsilon { .. }]));
     assert_eq!(made_up().halved().admitted(&snapshot.origin).unwrap(), [Warning::Half]);
 }

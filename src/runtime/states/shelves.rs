@@ -4,13 +4,13 @@ use super::spill::{Record, SpillFile};
 use super::{Held, StateBudget, StateStats};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::model::{Config, Forward, Saved, SlotState};
+use crate::model::{Forward, Saved, SlotState, StateLayout};
 use std::collections::BTreeMap;
 
 /// States by their number, and where each lies.
 pub(super) struct Shelves {
     gpu: Gpu,
-    config: Config,
+    layout: StateLayout,
     budget: StateBudget,
     /// Bytes of a state.
     size: u64,
@@ -65,7 +65,7 @@ impl Shelves {
     pub(super) fn new(forward: &Forward) -> Self {
         Shelves {
             gpu: forward.gpu().clone(),
-            config: forward.config().clone(),
+            layout: forward.state().layout().clone(),
             budget: StateBudget::default(),
             size: forward.state_bytes(),
             kept: BTreeMap::new(),
@@ -324,7 +324,7 @@ impl Shelves {
         if let Place::Host(state) = place {
             return Ok(state);
         }
-        let mut state = SlotState::zero(&self.config);
+        let mut state = SlotState::zero(&self.layout);
         let read = match (&place, &mut self.file) {
             (Place::Disk(record), Some(file)) => file.read(record, &mut state),
             _ => Err(std::io::ErrorKind::NotFound.into()),
