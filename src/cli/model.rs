@@ -263,7 +263,7 @@ pub fn rare(tensors: &ModelTensors<'_>) -> Vec<String> {
     let become_another = |tensor: &Tensor<'_>| match &tensor.encoding {
         Encoding::Rare(block) => {
             let held = tensor.held_as();
-            let loss = if block.becomes(held) { "without loss" } else { "rounded" };
+            let loss = if block.converts_to(held) { "without loss" } else { "rounded" };
             Some(format!("{} becomes {held}, {loss}", tensor.stored_as()))
         }
         _ => None,

@@ -1,11 +1,11 @@
 //! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder, from a GGUF file or compiled in.
 
 mod chat;
+mod component;
 pub(super) mod defaults;
 mod files;
 pub(super) mod gguf;
 mod near;
-mod part;
 
 use super::sampler::{Sampling, SamplingDefaults};
 use crate::error::{Error, Result};
@@ -15,8 +15,8 @@ use crate::model::{Config, ModelTensors, UnusedKeys, eos_ids};
 use crate::text::{Template, Tokenizer, TokenizerSettings};
 use chat::Chat;
 pub(super) use chat::template_of;
+use component::Component;
 use defaults::Defaults;
-use part::Part;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,16 +27,16 @@ pub struct Checkpoint {
     source: Arc<TensorSource>,
     config: Config,
     unused_keys: UnusedKeys,
-    tokenizer: Part<Tokenizer>,
+    tokenizer: Component<Tokenizer>,
     chat: Chat,
     eos: Vec<u32>,
     defaults: Defaults,
-    origin: Origin,
+    location: Location,
 }
 
 /// Where a checkpoint came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Location {
     /// A folder.
     Folder(PathBuf),
     /// A GGUF file.
@@ -87,7 +87,7 @@ impl Checkpoint {
             return Err(Error::IncompleteCheckpoint { dir: dir.to_owned(), missing: "config.json".to_owned() });
         }
         let name = |file: &str| dir.join(file).display().to_string();
-        Self::assemble(&name, TensorSource::open(dir)?, &read, Origin::Folder(dir.to_owned()))
+        Self::assemble(&name, TensorSource::open(dir)?, &read, Location::Folder(dir.to_owned()))
     }
 
     /// The model that is compiled in, tiny-chat.
@@ -96,17 +96,22 @@ impl Checkpoint {
         let read = |name: &str| Ok(shipped(name).map(<[u8]>::to_vec));
         let weights = shipped("model.safetensors").expect("it is compiled in");
         let source = TensorSource::from_bytes("tiny-chat/model.safetensors", weights)?;
-        Self::assemble(&|file| format!("tiny-chat/{file}"), source, &read, Origin::CompiledIn)
+        Self::assemble(&|file| format!("tiny-chat/{file}"), source, &read, Location::CompiledIn)
     }
 
-    fn assemble(name: &dyn Fn(&str) -> String, source: TensorSource, read: Read<'_>, origin: Origin) -> Result<Self> {
+    fn assemble(
+        name: &dyn Fn(&str) -> String,
+        source: TensorSource,
+        read: Read<'_>,
+        location: Location,
+    ) -> Result<Self> {
         let json = |file: &str| -> Result<Value> {
             let Some(bytes) = read(file)? else { return Ok(Value::Null) };
             input::json(&name(file), &bytes)
         };
-        let label = match &origin {
-            Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
-            Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
+        let label = match &location {
+            Location::Folder(path) | Location::Gguf(path) => path.display().to_string(),
+            Location::CompiledIn => "tiny-chat (compiled in)".to_owned(),
         };
         let said = json("config.json")?;
         let config = Config::from_json(&name("config.json"), &said, &source)?;
@@ -117,13 +122,13 @@ impl Checkpoint {
             Ok((TokenizerSettings::new(config.clone(), map), config))
         });
         let tokenizer = match (read("tokenizer.json")?, &settings) {
-            (None, _) => Part::Missing(Error::IncompleteCheckpoint {
+            (None, _) => Component::Missing(Error::IncompleteCheckpoint {
                 dir: label.clone().into(),
                 missing: "tokenizer.json".to_owned(),
             }),
-            (Some(_), Err(error)) => Part::unusable(error),
+            (Some(_), Err(error)) => Component::unusable(error),
             (Some(bytes), Ok((settings, _))) => {
-                Part::of(Tokenizer::from_json_with(&name("tokenizer.json"), &bytes, settings))
+                Component::of(Tokenizer::from_json_with(&name("tokenizer.json"), &bytes, settings))
             }
         };
         let file = name("generation_config.json");
@@ -136,10 +141,11 @@ impl Checkpoint {
         }
         let chat = match &settings {
             Ok((settings, config)) => Chat::of_folder(settings, config, read("chat_template.jinja")?.as_deref(), name),
-            Err(error) => Chat { template: Part::unusable(error), tokens: serde_json::Map::new() },
+            Err(error) => Chat { template: Component::unusable(error), tokens: serde_json::Map::new() },
         };
         let source = Arc::new(source);
-        let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
+        let mut checkpoint =
+            Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -178,7 +184,7 @@ impl Checkpoint {
 
     /// Takes another tokenizer than the checkpoint's.
     pub fn set_tokenizer(&mut self, tokenizer: Tokenizer) {
-        self.tokenizer = Part::Ready(tokenizer);
+        self.tokenizer = Component::Ready(tokenizer);
         self.end_turns();
     }
 
@@ -200,20 +206,20 @@ impl Checkpoint {
     /// Why the checkpoint's chat template cannot be used; none where it can, or where there is none.
     pub fn template_problem(&self) -> Option<Error> {
         match &self.chat.template {
-            Part::Unusable(_) => self.template().err(),
-            Part::Ready(_) | Part::Missing(_) => None,
+            Component::Unusable(_) => self.template().err(),
+            Component::Ready(_) | Component::Missing(_) => None,
         }
     }
 
     /// Takes another chat template than the checkpoint's. What special tokens it may ask for by name the checkpoint says.
     pub fn set_template(&mut self, template: Template) {
-        self.chat.template = Part::Ready(template);
+        self.chat.template = Component::Ready(template);
         self.end_turns();
     }
 
     /// The end of a turn ends an answer, whether or not the configs say so.
     fn end_turns(&mut self) {
-        if let (Part::Ready(tokenizer), Part::Ready(_)) = (&self.tokenizer, &self.chat.template) {
+        if let (Component::Ready(tokenizer), Component::Ready(_)) = (&self.tokenizer, &self.chat.template) {
             let ids = ENDS_OF_TURNS.iter().filter_map(|token| tokenizer.id(token));
             self.eos.extend(ids.filter(|id| tokenizer.is_special(*id)));
         }

@@ -1,6 +1,6 @@
 //! Conversations in a checkpoint's own form: its chat template, and the ids of what that makes.
 
-use super::{Checkpoint, part::Part};
+use super::{Checkpoint, component::Component};
 use crate::error::{Error, Result};
 use crate::text::{Message, Span, Specials, Template, TokenizerSettings};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 /// What a checkpoint says of chats.
 pub(super) struct Chat {
-    pub template: Part<Template>,
+    pub template: Component<Template>,
     /// Special tokens that templates may ask for by name.
     pub tokens: Map<String, Value>,
 }
@@ -28,11 +28,15 @@ impl Chat {
             Some(own) => {
                 let file = name("chat_template.jinja");
                 let bad = || Error::Template { file: file.clone(), problem: "it is not UTF-8 text".to_owned() };
-                Part::of(std::str::from_utf8(own).map_err(|_| bad()).and_then(|source| Template::new(&file, source)))
+                Component::of(
+                    std::str::from_utf8(own).map_err(|_| bad()).and_then(|source| Template::new(&file, source)),
+                )
             }
             None => match template_of(config) {
-                Some(source) => Part::of(Template::new(&file, source)),
-                None => Part::Missing(Error::Template { problem: no_template(&named(config), "chat_template"), file }),
+                Some(source) => Component::of(Template::new(&file, source)),
+                None => {
+                    Component::Missing(Error::Template { problem: no_template(&named(config), "chat_template"), file })
+                }
             },
         };
         Chat { template, tokens }

@@ -1,7 +1,7 @@
 //! What a checkpoint says about sampling: its generation_config.json, or the keys `general.sampling.*` of a GGUF file, as
 //! llama.cpp has them.
 
-use super::part::again;
+use super::component::restated;
 use crate::error::{Error, Result};
 use crate::format::gguf::{self, Metadata};
 use crate::input::shown;
@@ -105,7 +105,7 @@ impl Defaults {
     /// Fails where a value is needed that cannot be, as nothing that is asked for stands over it.
     pub(super) fn check(&self, asked: &SamplingDefaults) -> Result<()> {
         if let Some(error) = &self.unreadable {
-            return Err(again(error));
+            return Err(restated(error));
         }
         let is_asked = |setting| match setting {
             Setting::Temperature => asked.temperature.is_some(),

@@ -1,6 +1,6 @@
 //! The small files of a checkpoint, for whoever writes it anew.
 
-use super::{Checkpoint, Origin, gguf, shipped};
+use super::{Checkpoint, Location, gguf, shipped};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::input;
@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 impl Checkpoint {
     /// Where it came from.
-    pub(in crate::runtime) fn origin(&self) -> &Origin {
-        &self.origin
+    pub(in crate::runtime) fn location(&self) -> &Location {
+        &self.location
     }
 
     /// Its files.
@@ -20,8 +20,8 @@ impl Checkpoint {
 
     /// A small file of its folder; none where there is no such file, or no folder.
     pub(in crate::runtime) fn small_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match &self.origin {
-            Origin::Folder(dir) => {
+        match &self.location {
+            Location::Folder(dir) => {
                 let path = dir.join(name);
                 match std::fs::read(&path) {
                     Ok(bytes) => Ok(Some(bytes)),
@@ -29,8 +29,8 @@ impl Checkpoint {
                     Err(e) => Err(Error::unreadable(&path, e)),
                 }
             }
-            Origin::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
-            Origin::Gguf(_) => Ok(None),
+            Location::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
+            Location::Gguf(_) => Ok(None),
         }
     }
 

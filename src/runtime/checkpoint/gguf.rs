@@ -1,9 +1,9 @@
 //! A checkpoint from a GGUF file: what its keys say of the tokenizer, the template and the ends of a text.
 
 use super::chat::{Chat, no_template};
+use super::component::Component;
 use super::defaults::Defaults;
-use super::part::Part;
-use super::{Checkpoint, Origin};
+use super::{Checkpoint, Location};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::format::gguf::Metadata;
@@ -16,10 +16,10 @@ impl Checkpoint {
     /// Opens a GGUF file, or a model of several by any of them.
     pub(super) fn open_gguf(path: &Path) -> Result<Self> {
         let source = TensorSource::open_gguf(path)?;
-        Self::from_gguf(source, Origin::Gguf(path.to_owned()))
+        Self::from_gguf(source, Location::Gguf(path.to_owned()))
     }
 
-    pub(super) fn from_gguf(source: TensorSource, origin: Origin) -> Result<Self> {
+    pub(super) fn from_gguf(source: TensorSource, location: Location) -> Result<Self> {
         let metadata = source.metadata().expect("a GGUF source has metadata");
         let config = Config::from_gguf(metadata, &source)?;
         let tokenizer = tokenizer(metadata, config.vocab)?;
@@ -28,7 +28,8 @@ impl Checkpoint {
         let (unused_keys, defaults) =
             (UnusedKeys::of_gguf(&config.architecture, metadata), Defaults::of_gguf(metadata));
         let source = source.into();
-        let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
+        let mut checkpoint =
+            Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location };
         checkpoint.end_turns();
         Ok(checkpoint)
     }
@@ -47,13 +48,13 @@ pub(super) const TOKENS: [(&str, &str); 8] = [
     ("eot", "eot_token"),
 ];
 
-fn tokenizer(metadata: &Metadata, rows: usize) -> Result<Part<Tokenizer>> {
+fn tokenizer(metadata: &Metadata, rows: usize) -> Result<Component<Tokenizer>> {
     let file = metadata.file();
     let read = match vocabulary(metadata, rows)? {
         Ok(vocabulary) => vocabulary.to_json(file),
         Err(problem) => Err(Error::Tokenizer { file: file.to_owned(), problem }),
     };
-    Ok(Part::of(read.and_then(|json| Tokenizer::from_json(file, json.to_string().as_bytes()))))
+    Ok(Component::of(read.and_then(|json| Tokenizer::from_json(file, json.to_string().as_bytes()))))
 }
 
 fn chat(metadata: &Metadata) -> Result<Chat> {
@@ -67,12 +68,12 @@ fn chat(metadata: &Metadata) -> Result<Chat> {
         }
     }
     let template = match metadata.text("tokenizer.chat_template")? {
-        Some(source) => Part::of(Template::new(file, source)),
+        Some(source) => Component::of(Template::new(file, source)),
         None => {
             let named: Vec<&str> =
                 metadata.texts("tokenizer.chat_templates")?.unwrap_or_default().iter().map(String::as_str).collect();
             let problem = no_template(&named, "tokenizer.chat_template");
-            Part::Missing(Error::Template { file: file.to_owned(), problem })
+            Component::Missing(Error::Template { file: file.to_owned(), problem })
         }
     };
     Ok(Chat { template, tokens })

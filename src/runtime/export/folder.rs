@@ -1,11 +1,11 @@
 //! A checkpoint as a folder in Hugging Face's layout: model.safetensors, config.json, the tokenizer's files.
 
-use super::{Form, Meter, Planned, encode, planned};
+use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
-use crate::format::{WeightFormat, safetensors_head, said_of_blocks};
+use crate::format::{WeightFormat, blocks_entry, safetensors_head};
 use crate::model::{Naming, Progress, Recipe, Role, ValueMap};
 use crate::runtime::Checkpoint;
-use crate::runtime::checkpoint::{Origin, defaults};
+use crate::runtime::checkpoint::{Location, defaults};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -40,22 +40,22 @@ fn entries(planned: &Planned<'_>) -> Vec<Entry> {
     let (name, shape) = (planned.id.name(Naming::Transformers), &planned.tensor.shape);
     let beside = |part: &str| format!("{}.{part}", name.strip_suffix(".weight").unwrap_or(&name));
     let values: usize = shape.iter().product();
-    match planned.form {
-        Form::Mapped(_) => vec![Entry::new(name, "F32", shape)],
-        Form::Blocks(WeightFormat::F32) => vec![Entry::new(name, "F32", shape)],
-        Form::Blocks(WeightFormat::F16) => vec![Entry::new(name, "F16", shape)],
-        Form::Blocks(WeightFormat::Bf16) => vec![Entry::new(name, "BF16", shape)],
-        Form::Blocks(format) => {
+    match planned.target {
+        Target::Mapped(_) => vec![Entry::new(name, "F32", shape)],
+        Target::Blocks(WeightFormat::F32) => vec![Entry::new(name, "F32", shape)],
+        Target::Blocks(WeightFormat::F16) => vec![Entry::new(name, "F16", shape)],
+        Target::Blocks(WeightFormat::Bf16) => vec![Entry::new(name, "BF16", shape)],
+        Target::Blocks(format) => {
             let columns = planned.tensor.columns();
             vec![Entry::new(name, "U8", &[values / columns, format.row_bytes(columns)])]
         }
-        Form::Bnb4(format) => vec![
+        Target::Bnb4(format) => vec![
             Entry::new(name.clone(), "U8", &[values.div_ceil(2), 1]),
             Entry::new(format!("{name}.absmax"), "F32", &[values.div_ceil(format.block_values())]),
             Entry::new(format!("{name}.quant_map"), "F32", &[16]),
             Entry::new(format!("{name}.quant_state.bitsandbytes__{format}"), "U8", &[quant_state(format, shape).len()]),
         ],
-        Form::BnbInt8 => vec![
+        Target::BnbInt8 => vec![
             Entry::new(name.clone(), "I8", shape),
             Entry::new(beside("SCB"), "F32", &[shape[0]]),
             Entry::new(beside("weight_format"), "U8", &[]),
@@ -97,15 +97,15 @@ impl Checkpoint {
             let stored = tensor.held_as();
             let plain = if stored.is_plain() { stored } else { WeightFormat::F16 };
             match (role, weights) {
-                (None, _) => Form::Blocks(if stored.is_plain() { stored } else { WeightFormat::F32 }),
+                (None, _) => Target::Blocks(if stored.is_plain() { stored } else { WeightFormat::F32 }),
                 // bitsandbytes leaves the embedding and the head alone.
                 (
                     Some(Role::Embedding | Role::TiedEmbedding | Role::Head),
                     WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8,
-                ) => Form::Blocks(plain),
-                (_, WeightFormat::Nf4 | WeightFormat::Fp4) => Form::Bnb4(weights),
-                (_, WeightFormat::Int8) => Form::BnbInt8,
-                _ => Form::Blocks(format),
+                ) => Target::Blocks(plain),
+                (_, WeightFormat::Nf4 | WeightFormat::Fp4) => Target::Bnb4(weights),
+                (_, WeightFormat::Int8) => Target::BnbInt8,
+                _ => Target::Blocks(format),
             }
         });
         write_weights(&dir.join("model.safetensors"), &planned, Meter::new(&tensors, progress))
@@ -119,7 +119,7 @@ impl Checkpoint {
         let pretty = |json: &Value| format!("{json:#}\n").into_bytes();
         let config = self.config_json(weights)?;
         write("config.json", &pretty(&config))?;
-        let Origin::Gguf(_) = self.origin() else {
+        let Location::Gguf(_) = self.location() else {
             for name in [
                 "generation_config.json",
                 "tokenizer.json",
@@ -214,11 +214,11 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
     let flat: Vec<&Entry> = all.iter().flatten().collect();
     let mut said = serde_json::Map::new();
     for planned in planned {
-        if let Form::Blocks(format) = planned.form
+        if let Target::Blocks(format) = planned.target
             && !format.is_plain()
         {
             let name = planned.id.name(Naming::Transformers);
-            let (key, value) = said_of_blocks(&name, format, planned.tensor.columns());
+            let (key, value) = blocks_entry(&name, format, planned.tensor.columns());
             said.insert(key, value.into());
         }
     }
@@ -235,21 +235,21 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
         next(&mut file)?;
         let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(fail);
         let (tensor, meter) = (planned.tensor, &mut meter);
-        let beside = match planned.form {
-            Form::Blocks(format) => {
+        let beside = match planned.target {
+            Target::Blocks(format) => {
                 encode::blocks(tensor, format, meter, &mut write)?;
                 vec![]
             }
-            Form::Mapped(map) => {
+            Target::Mapped(map) => {
                 check_a(planned, map)?;
                 encode::mapped(tensor, |v| map.of(v), meter, &mut write)?;
                 vec![]
             }
-            Form::Bnb4(format) => {
+            Target::Bnb4(format) => {
                 let scales = encode::bnb4(tensor, format, meter, &mut write)?;
                 vec![scales, quant_map(format), quant_state(format, &tensor.shape)]
             }
-            Form::BnbInt8 => vec![encode::bnb_int8(tensor, meter, &mut write)?, vec![0]],
+            Target::BnbInt8 => vec![encode::bnb_int8(tensor, meter, &mut write)?, vec![0]],
         };
         for bytes in beside {
             next(&mut file)?;

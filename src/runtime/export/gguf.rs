@@ -1,12 +1,12 @@
 //! A checkpoint as a GGUF file, as llama.cpp's converter writes it.
 
-use super::{Form, Meter, Planned, encode, planned};
+use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 use crate::format::gguf::{Array, Header, Metadata, Outline, TensorType, Value};
 use crate::model::{Naming, Progress, Recipe, ValueMap};
 use crate::runtime::Checkpoint;
-use crate::runtime::checkpoint::{Origin, defaults, template_of};
+use crate::runtime::checkpoint::{Location, defaults, template_of};
 use crate::text::{Tokenizer, Vocabulary, spelled};
 use serde_json::Value as Json;
 use std::fs::File;
@@ -26,11 +26,11 @@ impl Checkpoint {
         let tensors = self.tensors()?;
         let planned = planned(&tensors, Recipe::To(weights), Naming::Gguf, |role, tensor, format| {
             if role.is_none() {
-                return Form::Mapped(ValueMap::Same);
+                return Target::Mapped(ValueMap::Same);
             }
             // A GGUF file has whole blocks only.
             let fits = TensorType::of(format).is_some() && tensor.columns() % format.block_values() == 0;
-            Form::Blocks(if fits { format } else { WeightFormat::F16 })
+            Target::Blocks(if fits { format } else { WeightFormat::F16 })
         });
         let outlines: Vec<Outline> = planned.iter().map(outline).collect();
         let header = Header::new(&metadata, &outlines);
@@ -39,10 +39,10 @@ impl Checkpoint {
         let mut meter = Meter::new(&tensors, progress);
         for (planned, padding) in planned.iter().zip(&header.padding) {
             let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(fail);
-            match planned.form {
-                Form::Blocks(format) => encode::blocks(planned.tensor, format, &mut meter, &mut write)?,
-                Form::Mapped(map) => encode::mapped(planned.tensor, |v| map.of(v), &mut meter, &mut write)?,
-                Form::Bnb4(_) | Form::BnbInt8 => unreachable!("no GGUF file has formats of bitsandbytes"),
+            match planned.target {
+                Target::Blocks(format) => encode::blocks(planned.tensor, format, &mut meter, &mut write)?,
+                Target::Mapped(map) => encode::mapped(planned.tensor, |v| map.of(v), &mut meter, &mut write)?,
+                Target::Bnb4(_) | Target::BnbInt8 => unreachable!("no GGUF file has formats of bitsandbytes"),
             }
             write(&vec![0; *padding])?;
         }
@@ -58,7 +58,7 @@ impl Checkpoint {
             Some(keys) => keys.clone(),
             None => self.described()?,
         };
-        keys.remove("split.");
+        keys.remove_prefix("split.");
         self.config().architecture.complete_gguf(&mut keys);
         defaults::to_gguf(self.defaults(), &mut keys);
         keys.set("general.file_type", Value::U32(file_type(weights)));
@@ -151,10 +151,10 @@ impl Checkpoint {
 
     /// What to call the model: the name of its folder.
     fn name(&self) -> String {
-        let path = match self.origin() {
-            Origin::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
-            Origin::Gguf(path) => path.clone(),
-            Origin::CompiledIn => "tiny-chat".into(),
+        let path = match self.location() {
+            Location::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            Location::Gguf(path) => path.clone(),
+            Location::CompiledIn => "tiny-chat".into(),
         };
         path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -163,7 +163,7 @@ impl Checkpoint {
 fn outline(planned: &Planned<'_>) -> Outline {
     let tensor = planned.tensor;
     let shape = planned.id.gguf_shape(&tensor.shape);
-    let format = if let Form::Blocks(format) = planned.form { format } else { WeightFormat::F32 };
+    let format = if let Target::Blocks(format) = planned.target { format } else { WeightFormat::F32 };
     let rows = shape.iter().product::<usize>() / tensor.columns();
     Outline {
         name: planned.id.name(Naming::Gguf),

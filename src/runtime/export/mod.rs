@@ -4,15 +4,15 @@
 mod encode;
 mod folder;
 mod gguf;
-mod place;
+mod staged;
 mod staged_folder;
 
 use super::Checkpoint;
-use super::checkpoint::{Origin, gguf::is_called_gguf};
+use super::checkpoint::{Location, gguf::is_called_gguf};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::model::{ModelTensors, Naming, Progress, Recipe, Role, TensorId, ValueMap};
-use place::Staged;
+use staged::{OutputKind, Staged};
 use std::path::Path;
 
 /// How a checkpoint is written anew.
@@ -35,7 +35,7 @@ pub enum Existing {
 
 /// What becomes of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum Target {
     /// Rows of blocks.
     Blocks(WeightFormat),
     /// As f32, each value through a function of its own.
@@ -50,7 +50,7 @@ enum Form {
 struct Planned<'a> {
     id: TensorId,
     tensor: &'a Tensor<'a>,
-    form: Form,
+    target: Target,
 }
 
 /// Every tensor with its target: A is mapped where the output stores it otherwise, `choose` picks the target of the others by
@@ -59,19 +59,19 @@ fn planned<'a>(
     tensors: &'a ModelTensors<'a>,
     recipe: Recipe,
     naming: Naming,
-    choose: impl Fn(Option<Role>, &Tensor<'a>, WeightFormat) -> Form,
+    choose: impl Fn(Option<Role>, &Tensor<'a>, WeightFormat) -> Target,
 ) -> Vec<Planned<'a>> {
     let tied = tensors.head.is_none();
-    let form = |id: TensorId, tensor: &Tensor<'a>| match tensors.value_map(id, naming) {
+    let target = |id: TensorId, tensor: &Tensor<'a>| match tensors.value_map(id, naming) {
         ValueMap::Same => {
             let stored = tensor.held_as();
             let role = id.role(tied);
             let format = role.map_or(stored, |role| recipe.format(role, stored, tensor.columns()));
             choose(role, tensor, format)
         }
-        map => Form::Mapped(map),
+        map => Target::Mapped(map),
     };
-    tensors.all().map(|(id, tensor)| Planned { id, tensor, form: form(id, tensor) }).collect()
+    tensors.all().map(|(id, tensor)| Planned { id, tensor, target: target(id, tensor) }).collect()
 }
 
 impl Checkpoint {
@@ -94,11 +94,11 @@ impl Checkpoint {
                 problem: format!("a GGUF file cannot hold {}, which is bitsandbytes'; write a folder", options.weights),
             });
         }
-        let input = match self.origin() {
-            Origin::Folder(path) | Origin::Gguf(path) => Some(path.as_path()),
-            Origin::CompiledIn => None,
+        let input = match self.location() {
+            Location::Folder(path) | Location::Gguf(path) => Some(path.as_path()),
+            Location::CompiledIn => None,
         };
-        let kind = if to_gguf { place::Kind::File } else { place::Kind::Folder };
+        let kind = if to_gguf { OutputKind::File } else { OutputKind::Folder };
         let staged = Staged::new(out, kind, input, options.existing)?;
         let bytes = if to_gguf {
             self.write_gguf(staged.path(), options.weights, progress)?

@@ -3,34 +3,34 @@
 use crate::error::{Error, Result};
 
 /// The part, or why it is not there.
-pub(super) enum Part<T> {
+pub(super) enum Component<T> {
     Ready(T),
     Missing(Error),
     Unusable(Error),
 }
 
-impl<T> Part<T> {
+impl<T> Component<T> {
     /// What came of reading it.
     pub fn of(read: Result<T>) -> Self {
-        read.map_or_else(|error| Part::unusable(&error), Part::Ready)
+        read.map_or_else(|error| Component::unusable(&error), Component::Ready)
     }
 
     /// One that is there, and cannot be used.
     pub fn unusable(error: &Error) -> Self {
-        Part::Unusable(again(error))
+        Component::Unusable(restated(error))
     }
 
     /// The part; each time the same error.
     pub fn get(&self) -> Result<&T> {
         match self {
-            Part::Ready(part) => Ok(part),
-            Part::Missing(error) | Part::Unusable(error) => Err(again(error)),
+            Component::Ready(part) => Ok(part),
+            Component::Missing(error) | Component::Unusable(error) => Err(restated(error)),
         }
     }
 }
 
 /// An error that says the same.
-pub(super) fn again(error: &Error) -> Error {
+pub(super) fn restated(error: &Error) -> Error {
     match error {
         Error::Template { file, problem } => Error::Template { file: file.clone(), problem: problem.clone() },
         Error::IncompleteCheckpoint { dir, missing } => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What is going to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum OutputKind {
     File,
     Folder,
 }
@@ -26,25 +26,25 @@ enum Staging {
 
 impl Staged {
     /// Fails at once where the output may not or could not be written.
-    pub(super) fn new(out: &Path, kind: Kind, input: Option<&Path>, existing: Existing) -> Result<Self> {
+    pub(super) fn new(out: &Path, kind: OutputKind, input: Option<&Path>, existing: Existing) -> Result<Self> {
         let refused = |problem: &str| Error::BadOutput { path: out.to_owned(), problem: problem.to_owned() };
         let name = out.file_name().ok_or_else(|| refused("it has no name; name a .gguf file or a folder"))?;
-        if kind == Kind::Folder {
+        if kind == OutputKind::Folder {
             staged_folder::remove_leftovers(out, name);
         }
         if let Ok(there) = out.canonicalize() {
             let input = input.and_then(|input| input.canonicalize().ok());
-            if input
-                .is_some_and(|input| input.starts_with(&there) || (kind == Kind::Folder && there.starts_with(&input)))
-            {
+            if input.is_some_and(|input| {
+                input.starts_with(&there) || (kind == OutputKind::Folder && there.starts_with(&input))
+            }) {
                 return Err(refused("it is the model that is read; give another name"));
             }
             if existing == Existing::Refuse {
                 return Err(refused("it is there already; --force replaces it"));
             }
             match kind {
-                Kind::File if there.is_dir() => return Err(refused("it is a folder")),
-                Kind::Folder if !is_checkpoint(&there) => {
+                OutputKind::File if there.is_dir() => return Err(refused("it is a folder")),
+                OutputKind::Folder if !is_checkpoint(&there) => {
                     return Err(refused(
                         "it is no folder that holds a checkpoint and nothing else, so it is not replaced",
                     ));
@@ -53,8 +53,10 @@ impl Staged {
             }
         }
         let staging = match kind {
-            Kind::File => Staging::File(WholeFile::create(out)?),
-            Kind::Folder => Staging::Folder(StagedFolder::create(out, name).map_err(|e| Error::io("write", out, e))?),
+            OutputKind::File => Staging::File(WholeFile::create(out)?),
+            OutputKind::Folder => {
+                Staging::Folder(StagedFolder::create(out, name).map_err(|e| Error::io("write", out, e))?)
+            }
         };
         Ok(Staged { out: out.to_owned(), staging })
     }
