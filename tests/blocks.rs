@@ -73,7 +73,7 @@ fn rare_blocks_become_others_without_loss() {
     let mut lossless = 0;
     for (block, name) in RARE {
         let format = block.held_as();
-        if !block.becomes(format) {
+        if !block.converts_to(format) {
             assert_eq!(format, WeightFormat::F16, "{name}");
             continue;
         }

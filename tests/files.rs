@@ -305,7 +305,7 @@ fn inspect_lists_what_is_not_used() {
     let output = run(&["inspect", "-m", model]);
     let text = stdout(&output);
     for line in [
-        "tensor backbone.rotary_emb.inv_freq: angles",
+        "tensor backbone.rotary_emb.inv_freq: rotary position angles",
         "change nothing here: initializer_range",
         "not followed: novelty",
     ] {

@@ -1,17 +1,17 @@
-//! The table of embeddings where it stays on the host: rows go up when tokens need them.
+//! The table of embeddings on the host: its rows are uploaded when tokens need them.
 
 use crate::error::Result;
 use crate::format::{Tensor, TensorSource, WeightFormat};
 use std::sync::Arc;
 
-/// Where the table of embeddings lies. A head that is tied to it needs it on the device, wherever it is asked for.
+/// Where the table of embeddings is kept. A tied head always needs it on the device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Embeddings {
-    /// On the device, as all weights.
+    /// On the device, like all weights.
     #[default]
     Device,
-    /// On the host, where the checkpoint lies: a chunk or a step takes the rows of its tokens along. Saves the device the table,
-    /// and costs the step that runs ahead: the host must know a token before its row can go up. The results are the same.
+    /// On the host, in the checkpoint's file: each chunk or step uploads the rows of its tokens. This saves the table's device
+    /// memory and costs the run-ahead step: the host must know a token before it can upload its row. The results are the same.
     Host,
 }
 
@@ -20,12 +20,12 @@ pub(super) struct HostTable {
     source: Arc<TensorSource>,
     name: String,
     shape: [usize; 2],
-    /// What the table would have on the device: where it lies does not change a value.
+    /// The format that the table would have on the device, so that its place does not change a value.
     format: WeightFormat,
 }
 
 impl HostTable {
-    /// That of `tensor`, which is of this source.
+    /// The table in `tensor`, which is one of this source.
     pub(super) fn new(source: &Arc<TensorSource>, tensor: &Tensor<'_>, format: WeightFormat) -> Self {
         let shape = [tensor.rows(), tensor.columns()];
         HostTable { source: source.clone(), name: tensor.name.clone(), shape, format }
@@ -36,7 +36,7 @@ impl HostTable {
         self.format
     }
 
-    /// The rows of these ids as the device would have them, one after the other.
+    /// The rows of these ids, packed for the device, in order.
     pub(super) fn rows(&self, ids: &[u32]) -> Result<Vec<u8>> {
         let table = self.source.get(&self.name, &self.shape)?;
         let row_bytes = self.format.device_row_bytes(self.shape[1]);

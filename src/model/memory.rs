@@ -1,4 +1,4 @@
-//! What a model takes of the device's memory, said before anything is uploaded, and whether that is there.
+//! The memory plan: the device memory that a model takes, computed before anything is uploaded, and whether it fits.
 
 use super::capacity::Capacity;
 use super::config::Config;
@@ -15,7 +15,7 @@ use crate::kernels::embed::GivenRows;
 use crate::kernels::{ROW_ALIGN, floats};
 use std::fmt;
 
-/// A number of bytes, for people.
+/// A number of bytes, displayed in MB or GB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 
@@ -28,26 +28,26 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Bytes on the device, by what they are for.
+/// Bytes on the device by their use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Weights, in the formats that the recipe gives them.
+    /// Weights, in the formats of the recipe.
     pub weights: u64,
     /// Recurrent state of one slot, all versions.
     pub state_per_slot: u64,
     /// Activations, logits and tables of sampling.
     pub activations: u64,
-    /// Host memory through which weights go up, at most.
+    /// Most host memory of upload staging.
     pub staging: u64,
     /// Slots.
     pub slots: u64,
-    /// Bytes of the largest matrix: more than the adapter binds is cut into shards.
+    /// Bytes of the largest matrix. If the adapter cannot bind it, it is cut into shards.
     pub largest_matrix: u64,
-    /// Where the table of embeddings lies, which may not be where it was wanted.
+    /// Where the table of embeddings is kept, whatever was asked for.
     pub embeddings: Embeddings,
 }
 
-/// A matrix, as far as memory goes.
+/// The facts about a matrix that decide its memory.
 #[derive(Debug, Clone, Copy)]
 struct Matrix {
     role: Role,
@@ -56,7 +56,7 @@ struct Matrix {
     columns: usize,
 }
 
-/// What a plan is of: the matrices, and where the table of embeddings lies.
+/// The matrices of a model, and where its table of embeddings is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Matrices {
     all: Vec<Matrix>,
@@ -64,7 +64,7 @@ pub(super) struct Matrices {
 }
 
 impl Matrices {
-    /// Of a checkpoint.
+    /// Those of a checkpoint.
     pub(super) fn of(tensors: &ModelTensors<'_>, wanted: Embeddings) -> Self {
         let matrix = |(role, tensor): (Role, &Tensor<'_>)| Matrix {
             role,
@@ -75,7 +75,7 @@ impl Matrices {
         Matrices { all: tensors.roles().map(matrix).collect(), embeddings: tensors.embeddings(wanted) }
     }
 
-    /// Of a shape's made-up weights.
+    /// Those of a shape's made-up weights.
     pub(super) fn of_shape(shape: &Shape) -> Self {
         let Config { architecture, vocab, hidden, layers, .. } = &shape.config;
         let matrix = |role, [rows, columns]: [usize; 2]| Matrix { role, stored: WeightFormat::F32, rows, columns };
@@ -88,12 +88,12 @@ impl Matrices {
 }
 
 impl MemoryPlan {
-    /// Of a model with these tensors, laid out by `options`, which have been checked, on an adapter that binds `span_limit` bytes.
+    /// The plan of a model with these tensors and checked `options`, on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
         Self::of_matrices(config, &Matrices::of(tensors, options.embeddings), options, span_limit)
     }
 
-    /// The same of matrices.
+    /// The same for matrices.
     pub(super) fn of_matrices(config: &Config, matrices: &Matrices, options: ForwardOptions, span_limit: u64) -> Self {
         let Config { architecture, hidden, layers, .. } = config;
         let hidden = *hidden;
@@ -132,7 +132,7 @@ impl MemoryPlan {
         }
     }
 
-    /// The plan for each format that matrices can be given, in the order of [`WeightFormat::ALL`].
+    /// The plan with each weight format, in the order of [`WeightFormat::ALL`].
     pub fn of_each_format(
         config: &Config,
         tensors: &ModelTensors<'_>,
@@ -142,7 +142,7 @@ impl MemoryPlan {
         Self::of_matrices_in_each_format(config, &Matrices::of(tensors, options.embeddings), options, span_limit)
     }
 
-    /// The same of matrices.
+    /// The same for matrices.
     pub(super) fn of_matrices_in_each_format(
         config: &Config,
         matrices: &Matrices,
@@ -154,16 +154,16 @@ impl MemoryPlan {
         WeightFormat::ALL.into_iter().map(plan).collect()
     }
 
-    /// All that lies on the device.
+    /// Total bytes on the device.
     pub fn total(&self) -> u64 {
         self.weights + self.slots * self.state_per_slot + self.activations
     }
 
-    /// That it does not fit, with the widest of the narrower formats that does, or would at least be less.
+    /// The error that it does not fit. Advises the widest narrower format that fits, or, if the room is unknown, that takes less.
     pub(super) fn refused(&self, room: Option<Room>, why: String, others: &[(WeightFormat, Self)]) -> Error {
         let fitting = others.iter().filter(|(_, other)| other.total() < self.total());
         let fitting = fitting.filter(|(_, other)| room.is_none_or(|room| room.holds(other)));
-        // The first of those that take the same.
+        // Of several with the same total, the first.
         let widest = fitting.rev().max_by_key(|(_, other)| other.total());
         let advice = match (widest, room) {
             (Some((format, other)), Some(_)) => format!("with --weights {format} it takes {other}, and fits"),
@@ -185,22 +185,22 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// The memory that a model may take, and who says so.
+/// The memory that a model may take, by its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Whoever loads the model.
+    /// The caller's limit.
     Allowed(u64),
-    /// The device, or the system.
+    /// Free memory, as the device or the system reports it.
     Free(FreeMemory),
 }
 
 impl Room {
-    /// On this device, by these options; nothing where nobody says.
+    /// The room on this device with these options; `None` if unknown.
     pub fn of(gpu: &Gpu, options: &ForwardOptions) -> Option<Self> {
         options.memory.map(Room::Allowed).or_else(|| gpu.free_memory().map(Room::Free))
     }
 
-    /// The bytes.
+    /// Its bytes.
     pub fn bytes(self) -> u64 {
         match self {
             Room::Allowed(bytes) => bytes,
@@ -208,7 +208,7 @@ impl Room {
         }
     }
 
-    /// Whether a plan fits into it. Where the device's memory is the host's, weights on their way up take of it as well.
+    /// Whether a plan fits. Where the device's memory is the host's, upload staging counts too.
     pub fn holds(self, plan: &MemoryPlan) -> bool {
         let staging = if matches!(self, Room::Free(FreeMemory::Host(_))) { plan.staging } else { 0 };
         plan.total() + staging <= self.bytes()

@@ -17,10 +17,10 @@ pub struct Unused {
 
 /// Words in names of unneeded tensors, with the reason.
 const UNNEEDED: [(&str, &str); 4] = [
-    ("optimizer", "state of an optimizer, for training"),
-    ("inv_freq", "angles of rotary positions, which no part of a Mamba has"),
-    ("rope_freqs", "angles of rotary positions, which no part of a Mamba has"),
-    ("v_head", "a value head, for training by rewards"),
+    ("optimizer", "optimizer state, for training"),
+    ("inv_freq", "rotary position angles, which a Mamba does not use"),
+    ("rope_freqs", "rotary position angles, which a Mamba does not use"),
+    ("v_head", "a value head, for training with rewards"),
 ];
 
 /// Words in names which show that the files hold changed weights instead of the model's own, with advice.
@@ -39,7 +39,7 @@ const FOREIGN: [(&[&str], &str); 3] = [
     ),
 ];
 
-/// Refuses an adapter's weights and those of a quantizer that is not supported.
+/// Refuses the weights of an adapter (LoRA) or of an unsupported quantizer.
 pub(super) fn refuse_foreign(source: &TensorSource) -> Result<()> {
     let hint = |name: &str| FOREIGN.iter().find(|(words, _)| name.split('.').any(|word| words.contains(&word)));
     let found: Vec<&str> = source.names().filter(|name| hint(name).is_some()).collect();
