@@ -261,9 +261,9 @@ fn what_may_not_be_written_over_is_not() {
     let (model, folder) = (model.to_str().unwrap(), dir.path().to_str().unwrap());
     let quantize = |out: &str, more: &[&str]| run(&[&["quantize", "-m", model, "-w", "f16", "-o", out], more].concat());
     for more in [&[][..], &["--force"]] {
-        refused(&quantize(model, more), 2, &["it is the model that is read"]);
+        refused(&quantize(model, more), 2, &["it is the model to be read"]);
         // What the model lies in.
-        refused(&quantize(folder, more), 2, &["it is the model that is read"]);
+        refused(&quantize(folder, more), 2, &["it is the model to be read"]);
     }
     let precious = dir.path().join("precious");
     fs::create_dir_all(precious.join("below")).unwrap();
@@ -279,7 +279,7 @@ fn what_may_not_be_written_over_is_not() {
     // A file within the folder of the model is none of its files.
     assert!(quantize(&format!("{model}/own.gguf"), &[]).status.success());
     let own = format!("{model}/own.gguf");
-    refused(&run(&["quantize", "-m", &own, "-w", "f16", "-o", &own, "--force"]), 2, &["it is the model that is read"]);
+    refused(&run(&["quantize", "-m", &own, "-w", "f16", "-o", &own, "--force"]), 2, &["it is the model to be read"]);
     assert_eq!(names(dir.path()), ["model", "precious", "x.gguf"]);
     assert!(Checkpoint::open(model).is_ok());
 }

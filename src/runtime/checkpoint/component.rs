@@ -1,8 +1,8 @@
-//! A part of a checkpoint that only some of its uses need: what is wrong with it is said to who needs it.
+//! A component of a checkpoint that only some uses need. What is wrong with it is reported where it is needed.
 
 use crate::error::{Error, Result};
 
-/// The part, or why it is not there.
+/// The component, or why it cannot be used.
 pub(super) enum Component<T> {
     Ready(T),
     Missing(Error),
@@ -10,26 +10,26 @@ pub(super) enum Component<T> {
 }
 
 impl<T> Component<T> {
-    /// What came of reading it.
+    /// The outcome of reading it.
     pub fn of(read: Result<T>) -> Self {
         read.map_or_else(|error| Component::unusable(&error), Component::Ready)
     }
 
-    /// One that is there, and cannot be used.
+    /// One that exists and cannot be used.
     pub fn unusable(error: &Error) -> Self {
         Component::Unusable(restated(error))
     }
 
-    /// The part; each time the same error.
+    /// The component, or the same error each time.
     pub fn get(&self) -> Result<&T> {
         match self {
-            Component::Ready(part) => Ok(part),
+            Component::Ready(component) => Ok(component),
             Component::Missing(error) | Component::Unusable(error) => Err(restated(error)),
         }
     }
 }
 
-/// An error that says the same.
+/// An error with the same message: errors cannot be cloned, as they hold I/O errors.
 pub(super) fn restated(error: &Error) -> Error {
     match error {
         Error::Template { file, problem } => Error::Template { file: file.clone(), problem: problem.clone() },
@@ -46,7 +46,7 @@ pub(super) fn restated(error: &Error) -> Error {
         Error::Tokenizer { file, problem } => Error::Tokenizer { file: file.clone(), problem: problem.clone() },
         Error::BadJson { file, problem } => Error::BadJson { file: file.clone(), problem: problem.clone() },
         other => {
-            // What else comes of small files names the file first.
+            // Other errors of small files start with the file's name.
             let said = other.to_string();
             let (file, problem) = said.split_once(": ").unwrap_or(("", &said));
             Error::BadJson { file: file.to_owned(), problem: problem.to_owned() }

@@ -1,4 +1,4 @@
-//! The small files of a checkpoint, for whoever writes it anew.
+//! The small files of a checkpoint, for exports.
 
 use super::{Checkpoint, Location, gguf, shipped};
 use crate::error::{Error, Result};
@@ -8,17 +8,17 @@ use crate::text::TokenizerSettings;
 use serde_json::{Map, Value, json};
 
 impl Checkpoint {
-    /// Where it came from.
+    /// Where it is stored.
     pub(in crate::runtime) fn location(&self) -> &Location {
         &self.location
     }
 
-    /// Its files.
+    /// Its tensors.
     pub(in crate::runtime) fn source(&self) -> &TensorSource {
         &self.source
     }
 
-    /// A small file of its folder; none where there is no such file, or no folder.
+    /// A small file of its folder; `None` where there is no such file or no folder.
     pub(in crate::runtime) fn small_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         match &self.location {
             Location::Folder(dir) => {
@@ -40,7 +40,7 @@ impl Checkpoint {
         input::json(&format!("{}: {name}", self.label), &bytes).map(Some)
     }
 
-    /// tokenizer.json with what the files beside it say; none where there is no such file, or no folder.
+    /// tokenizer.json, completed by the files beside it; `None` where there is no such file or no folder.
     pub(in crate::runtime) fn tokenizer_json(&self) -> Result<Option<Value>> {
         let Some(mut json) = self.small_json("tokenizer.json")? else { return Ok(None) };
         let [config, map] = ["tokenizer_config.json", "special_tokens_map.json"].map(|name| self.small_json(name));
@@ -48,8 +48,8 @@ impl Checkpoint {
         Ok(Some(json))
     }
 
-    /// tokenizer.json and tokenizer_config.json for what a GGUF file says; none where it has no tokenizer. One that is not
-    /// understood is an error.
+    /// tokenizer.json and tokenizer_config.json of a GGUF file's tokenizer; `None` where it has none. An unsupported one is an
+    /// error.
     pub(in crate::runtime) fn tokenizer_of_gguf(&self) -> Result<Option<(Value, Value)>> {
         let Some(metadata) = self.source.metadata() else { return Ok(None) };
         if matches!(metadata.text("tokenizer.ggml.model")?, None | Some("no_vocab")) {

@@ -1,4 +1,4 @@
-//! A checkpoint as a folder in Hugging Face's layout: model.safetensors, config.json, the tokenizer's files.
+//! Export to a folder in Hugging Face's layout: model.safetensors, config.json, the tokenizer's files.
 
 use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ fn alignment(dtype: &str) -> u64 {
     }
 }
 
-/// The tensors that one becomes; the weight itself, or its codes, first.
+/// The tensors that one is written as: the weight or its codes first, then its parts.
 fn entries(planned: &Planned<'_>) -> Vec<Entry> {
     let (name, shape) = (planned.id.name(Naming::Transformers), &planned.tensor.shape);
     let beside = |part: &str| format!("{}.{part}", name.strip_suffix(".weight").unwrap_or(&name));
@@ -63,16 +63,16 @@ fn entries(planned: &Planned<'_>) -> Vec<Entry> {
     }
 }
 
-/// What bitsandbytes says of a matrix in 4 bits.
+/// The quant_state that bitsandbytes stores with a matrix of 4-bit codes.
 fn quant_state(format: WeightFormat, shape: &[usize]) -> Vec<u8> {
     json!({ "quant_type": format.name(), "blocksize": format.block_values(), "dtype": "float32", "shape": shape })
         .to_string()
         .into_bytes()
 }
 
-/// The values of the codes.
+/// The quant_map of a format: the values of its codes.
 fn quant_map(format: WeightFormat) -> Vec<u8> {
-    // A block of all codes, its scale 1.
+    // A block of all codes with the scale 1.
     let mut block = vec![0; format.block_bytes()];
     block[..4].copy_from_slice(&1f32.to_le_bytes());
     for (i, byte) in block[4..12].iter_mut().enumerate() {
@@ -84,7 +84,7 @@ fn quant_map(format: WeightFormat) -> Vec<u8> {
 }
 
 impl Checkpoint {
-    /// Gives the bytes of the weights written.
+    /// Writes the folder; returns the bytes of the weights file.
     pub(super) fn write_folder(
         &self,
         dir: &Path,
@@ -98,7 +98,7 @@ impl Checkpoint {
             let plain = if stored.is_plain() { stored } else { WeightFormat::F16 };
             match (role, weights) {
                 (None, _) => Target::Blocks(if stored.is_plain() { stored } else { WeightFormat::F32 }),
-                // bitsandbytes leaves the embedding and the head alone.
+                // bitsandbytes does not quantize the embedding and the head.
                 (
                     Some(Role::Embedding | Role::TiedEmbedding | Role::Head),
                     WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8,
@@ -159,7 +159,7 @@ impl Checkpoint {
             config["torch_dtype"] = dtype.into();
         }
         let fields = config.as_object_mut().expect("a config that was read is an object");
-        // A head with the bytes of the embedding is not written twice.
+        // A head that equals the embedding is not written twice.
         if !self.config().tied && self.tensors()?.head.is_none() {
             for key in ["tie_word_embeddings", "tie_embeddings"] {
                 fields.entry(key).and_modify(|tied| *tied = true.into());
@@ -178,7 +178,7 @@ impl Checkpoint {
                 "quant_method": "bitsandbytes",
             }),
             plain if plain.is_plain() => return Ok(config),
-            // Others who read this folder are to know that they cannot.
+            // Tells other programs that they cannot read this folder.
             blocks => json!({ "quant_method": "peregrine", "format": blocks.name() }),
         };
         config["quantization_config"] = bits;
@@ -186,13 +186,13 @@ impl Checkpoint {
     }
 }
 
-/// The head of a safetensors file, and where each entry begins in the file.
+/// The header of a safetensors file, and the offset of each entry in the file.
 fn header(entries: &[&Entry], said: serde_json::Map<String, Value>) -> (Vec<u8>, Vec<u64>) {
     let mut fields = serde_json::Map::new();
     let mut metadata = serde_json::Map::from_iter([("format".to_owned(), Value::from("pt"))]);
     metadata.extend(said);
     fields.insert("__metadata__".to_owned(), metadata.into());
-    // Wider types first: then all are aligned, as torch wants them.
+    // Wider dtypes first: this aligns all tensors, which torch requires.
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_by_key(|i| std::cmp::Reverse(alignment(entries[*i].dtype)));
     let (mut at, mut places) = (0, vec![0; entries.len()]);
@@ -259,7 +259,7 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
     Ok(head.len() as u64 + flat.iter().map(|entry| entry.bytes).sum::<u64>())
 }
 
-/// A has a logarithm only where it is negative, as it is in every model.
+/// Checks that A has a logarithm: it must be negative, as it is in every sound model.
 fn check_a(planned: &Planned<'_>, map: ValueMap) -> Result<()> {
     let tensor = planned.tensor;
     if map == ValueMap::LogOfMinus && !tensor.to_f32().iter().all(|a| *a < 0.0) {

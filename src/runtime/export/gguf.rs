@@ -1,4 +1,4 @@
-//! A checkpoint as a GGUF file, as llama.cpp's converter writes it.
+//! Export to a GGUF file like those of llama.cpp's converter.
 
 use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 impl Checkpoint {
-    /// Gives the bytes written.
+    /// Writes the file; returns its bytes.
     pub(super) fn write_gguf(
         &self,
         path: &Path,
@@ -28,7 +28,7 @@ impl Checkpoint {
             if role.is_none() {
                 return Target::Mapped(ValueMap::Same);
             }
-            // A GGUF file has whole blocks only.
+            // GGUF stores whole blocks only.
             let fits = TensorType::of(format).is_some() && tensor.columns() % format.block_values() == 0;
             Target::Blocks(if fits { format } else { WeightFormat::F16 })
         });
@@ -54,9 +54,9 @@ impl Checkpoint {
 
     fn metadata(&self, weights: WeightFormat) -> Result<Metadata> {
         let mut keys = match self.source().metadata() {
-            // What another GGUF file says of the model stays true.
+            // The keys of the original GGUF file stay true.
             Some(keys) => keys.clone(),
-            None => self.described()?,
+            None => self.describe()?,
         };
         keys.remove_prefix("split.");
         self.config().architecture.complete_gguf(&mut keys);
@@ -66,8 +66,8 @@ impl Checkpoint {
         Ok(keys)
     }
 
-    /// What the config and the tokenizer say, as llama.cpp's converter would.
-    fn described(&self) -> Result<Metadata> {
+    /// The keys that llama.cpp's converter would write for the config and the tokenizer.
+    fn describe(&self) -> Result<Metadata> {
         let config = self.config();
         let mut keys = Metadata::new(self.label());
         let text = |text: &str| Value::String(text.to_owned());
@@ -99,7 +99,7 @@ impl Checkpoint {
         Ok(keys)
     }
 
-    /// The ids that mean something: of config.json and generation_config.json, and by their spelling in tokenizer_config.json.
+    /// Ids of special tokens: from config.json, generation_config.json, or by their spelling in tokenizer_config.json.
     fn ids(&self, tokens: &[String], keys: &mut Metadata) -> Result<()> {
         let [config, generation, said] = ["config.json", "generation_config.json", "tokenizer_config.json"]
             .map(|name| self.small_json(name).map(Option::unwrap_or_default));
@@ -122,7 +122,7 @@ impl Checkpoint {
                 keys.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
             }
         }
-        // A second token that ends an answer ends a turn.
+        // A second EOS token is the end of a turn.
         let eos = keys.id("tokenizer.ggml.eos_token_id")?;
         if let Some(id) = self.eos().iter().find(|id| Some(**id) != eos) {
             keys.set("tokenizer.ggml.eot_token_id", Value::U32(*id));
@@ -130,7 +130,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The tokens that a text begins and ends with. A GGUF file can name one of each.
+    /// The tokens added before and after a text. A GGUF file can name one of each.
     fn added_around(&self, around: &[Vec<u32>; 2], keys: &mut Metadata) -> Result<()> {
         for (ids, name) in around.iter().zip(["bos", "eos"]) {
             keys.set(&format!("tokenizer.ggml.add_{name}_token"), Value::Bool(!ids.is_empty()));
@@ -140,7 +140,7 @@ impl Checkpoint {
                 many => {
                     return Err(Error::Unsupported {
                         file: format!("{}: tokenizer.json", self.label()),
-                        what: format!("putting {} tokens before or behind each text in a GGUF file", many.len()),
+                        what: format!("adding {} tokens before or after each text in a GGUF file", many.len()),
                         hint: "it can name one; write a folder instead".to_owned(),
                     });
                 }
@@ -149,7 +149,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// What to call the model: the name of its folder.
+    /// The model's name: that of its folder or file.
     fn name(&self) -> String {
         let path = match self.location() {
             Location::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
@@ -173,7 +173,7 @@ fn outline(planned: &Planned<'_>) -> Outline {
     }
 }
 
-/// llama.cpp's number for a file whose matrices are mostly of a format.
+/// llama.cpp's `general.file_type` of a file whose matrices mostly have this format.
 fn file_type(weights: WeightFormat) -> u32 {
     match weights {
         WeightFormat::F32 => 0,

@@ -1,5 +1,5 @@
-//! Checkpoints written anew, with their matrices in another format: as a GGUF file, or as a folder in Hugging Face's layout.
-//! Weights go through by some rows at a time, whatever the size of the model.
+//! Export: writes a checkpoint with its matrices in another format, as a GGUF file or as a folder in Hugging Face's layout.
+//! Weights are converted a few rows at a time, whatever the size of the model.
 
 mod encode;
 mod folder;
@@ -15,46 +15,46 @@ use crate::model::{ModelTensors, Naming, Progress, Recipe, Role, TensorId, Value
 use staged::{OutputKind, Staged};
 use std::path::Path;
 
-/// How a checkpoint is written anew.
+/// Options of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// The format of the matrices, but for those that it serves badly.
+    /// The format of the matrices, except for those that it does not suit; see [`Recipe::To`].
     pub weights: WeightFormat,
-    /// What becomes of an output that is there already.
+    /// What to do with an output that already exists.
     pub existing: Existing,
 }
 
-/// What becomes of an output that is there already.
+/// What to do with an output that already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays, and nothing is written.
+    /// Keep it and fail.
     Refuse,
-    /// It gives way once the new one is whole.
+    /// Replace it once the new one is complete.
     Replace,
 }
 
-/// What becomes of a tensor.
+/// How a tensor is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target {
     /// Rows of blocks.
     Blocks(WeightFormat),
-    /// As f32, each value through a function of its own.
+    /// As f32, each value mapped.
     Mapped(ValueMap),
-    /// Codes, scales, map and state of bitsandbytes: NF4 or FP4.
+    /// Codes, scales, map and quant_state of bitsandbytes: NF4 or FP4.
     Bnb4(WeightFormat),
     /// Codes and scales of bitsandbytes.
     BnbInt8,
 }
 
-/// A tensor on its way.
+/// A tensor to be written.
 struct Planned<'a> {
     id: TensorId,
     tensor: &'a Tensor<'a>,
     target: Target,
 }
 
-/// Every tensor with its target: A is mapped where the output stores it otherwise, `choose` picks the target of the others by
-/// their role and the format that the recipe gives them.
+/// All tensors with their targets. Tensors whose values the output stores in another form are mapped; `choose` picks the target of
+/// the others by their role and the recipe's format.
 fn planned<'a>(
     tensors: &'a ModelTensors<'a>,
     recipe: Recipe,
@@ -75,11 +75,11 @@ fn planned<'a>(
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint with its matrices in another format: to a GGUF file where `out` ends in .gguf, else to a folder.
-    /// The output is there whole or not at all. Gives its bytes; `progress` tells how much of the input is done.
+    /// Writes the checkpoint with its matrices in another format: to a GGUF file if `out` ends in .gguf, else to a folder. The
+    /// output appears complete or not at all. Returns its size in bytes; `progress` reports how much of the input is done.
     ///
-    /// A folder has its matrices in the types of safetensors, in bitsandbytes' layout (NF4, FP4, int8), or as bytes that its
-    /// metadata names (the formats of GGUF).
+    /// A folder stores matrices in the dtypes of safetensors, in bitsandbytes' layout (NF4, FP4, int8), or as bytes that its
+    /// metadata describes (GGUF's formats).
     pub fn export(
         &self,
         out: impl AsRef<Path>,
@@ -110,7 +110,7 @@ impl Checkpoint {
     }
 }
 
-/// Counts the bytes of the input that are done, and lets go of them.
+/// Counts the bytes of the input that are done and releases their memory.
 struct Meter<'a> {
     tensors: &'a ModelTensors<'a>,
     done: u64,

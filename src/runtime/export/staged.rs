@@ -1,4 +1,4 @@
-//! Outputs that are there whole or not at all: written under a hidden name beside their place, and renamed into it.
+//! Outputs that appear complete or not at all: written under a hidden name beside their final path, then renamed.
 
 use super::Existing;
 use super::staged_folder::{self, StagedFolder};
@@ -6,14 +6,14 @@ use crate::error::{Error, Result};
 use crate::output::WholeFile;
 use std::path::{Path, PathBuf};
 
-/// What is going to be there.
+/// The kind of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutputKind {
     File,
     Folder,
 }
 
-/// An output under its temporary name. Dropped before [`Staged::commit`], it leaves nothing behind.
+/// An output under its temporary name. If dropped before [`Staged::commit`], it is removed.
 pub(super) struct Staged {
     out: PathBuf,
     staging: Staging,
@@ -25,7 +25,7 @@ enum Staging {
 }
 
 impl Staged {
-    /// Fails at once where the output may not or could not be written.
+    /// Creates the temporary output. Fails at once where the output may not or cannot be written.
     pub(super) fn new(out: &Path, kind: OutputKind, input: Option<&Path>, existing: Existing) -> Result<Self> {
         let refused = |problem: &str| Error::BadOutput { path: out.to_owned(), problem: problem.to_owned() };
         let name = out.file_name().ok_or_else(|| refused("it has no name; name a .gguf file or a folder"))?;
@@ -37,17 +37,15 @@ impl Staged {
             if input.is_some_and(|input| {
                 input.starts_with(&there) || (kind == OutputKind::Folder && there.starts_with(&input))
             }) {
-                return Err(refused("it is the model that is read; give another name"));
+                return Err(refused("it is the model to be read; give another name"));
             }
             if existing == Existing::Refuse {
-                return Err(refused("it is there already; --force replaces it"));
+                return Err(refused("it already exists; --force replaces it"));
             }
             match kind {
                 OutputKind::File if there.is_dir() => return Err(refused("it is a folder")),
                 OutputKind::Folder if !is_checkpoint(&there) => {
-                    return Err(refused(
-                        "it is no folder that holds a checkpoint and nothing else, so it is not replaced",
-                    ));
+                    return Err(refused("it holds more than a checkpoint, or none, so it is not replaced"));
                 }
                 _ => {}
             }
@@ -61,7 +59,7 @@ impl Staged {
         Ok(Staged { out: out.to_owned(), staging })
     }
 
-    /// Where to write: the file, or the folder.
+    /// The temporary file or folder to write to.
     pub(super) fn path(&self) -> &Path {
         match &self.staging {
             Staging::File(file) => file.temporary(),
@@ -69,7 +67,7 @@ impl Staged {
         }
     }
 
-    /// Puts the output in its place, where it stays even if the power fails.
+    /// Moves the output to its path, durable even if the power fails.
     pub(super) fn commit(self) -> Result<()> {
         match self.staging {
             Staging::File(file) => file.commit(),
@@ -78,7 +76,7 @@ impl Staged {
     }
 }
 
-/// Whether a folder holds a checkpoint, and nothing that would be missed after it.
+/// Whether a folder holds a checkpoint and no other files.
 fn is_checkpoint(dir: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(dir) else { return false };
     let only_files = entries.into_iter().all(|entry| {
