@@ -13,7 +13,7 @@ use std::collections::HashMap;
 const WRAPPERS: [&str; 5] =
     ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "module"];
 
-/// Beginnings of words in names of tensors that a Mamba does not have, with what to say of them.
+/// Beginnings of words in names of parts that a Mamba does not have, with the error hint.
 const OTHER_PARTS: [(&[&str], &str); 4] = [
     (&["mlp", "norm2", "ffn", "feed_forward", "moe"], "an MLP beside the mixers is not supported"),
     (&["attn_q", "attn_k", "attn_v", "attn_out", "self_attn", "mha"], "attention layers are not supported"),

@@ -30,7 +30,7 @@ impl Checkpoint {
         let source = source.into();
         let mut checkpoint =
             Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location };
-        checkpoint.end_turns();
+        checkpoint.add_end_of_turn();
         Ok(checkpoint)
     }
 }

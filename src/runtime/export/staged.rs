@@ -40,7 +40,7 @@ impl Staged {
                 return Err(refused("it is the model to be read; give another name"));
             }
             if existing == Existing::Refuse {
-                return Err(refused("it already exists; --force replaces it"));
+                return Err(refused("it is there already; --force replaces it"));
             }
             match kind {
                 OutputKind::File if there.is_dir() => return Err(refused("it is a folder")),
