@@ -230,7 +230,7 @@ fn what_is_refused_changes_nothing() {
         let session = load(&gpu, &twin, weights).session(Sampling::GREEDY).unwrap();
         let path = dir.path().join(format!("twin{i}.state"));
         session.snapshot().unwrap().save(&path).unwrap();
-        refused(&engine, &path, "the weights are others", &before);
+        refused(&engine, &path, "the weights differ", &before);
     }
     // Files that are no longer what they were.
     for at in (0..good.len()).step_by(good.len() / 50) {

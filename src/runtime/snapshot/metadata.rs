@@ -1,4 +1,4 @@
-//! What a snapshot holds besides tensors, as the texts of a safetensors file's `__metadata__`.
+//! A snapshot's fields besides tensors, as entries of a safetensors file's `__metadata__`.
 
 use super::fingerprint::{Identity, Loaded, hex, unhex};
 use super::origin::Origin;
@@ -11,12 +11,12 @@ use half::bf16;
 use serde_json::{Map, Number, Value, json};
 use std::collections::{BTreeMap, HashMap};
 
-/// Longest text of an entry that is no message, no text and no list: whoever writes longer ones means harm.
+/// Largest entry in bytes, apart from messages, text and lists: longer ones are malicious.
 const LONGEST: usize = 1 << 16;
 
 type Read<T> = Result<T, String>;
 
-/// The entries of a snapshot, but for the format, its version and the checksum.
+/// The entries of a snapshot, except the format, its version and the checksum.
 pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
     let Snapshot {
         state: _,
@@ -32,7 +32,7 @@ pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
         origin,
     } = snapshot;
     let messages: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-    // JSON has no infinity: null is the bias that bans.
+    // JSON has no infinity: null is a bias of -inf, which bans a token.
     let bias = sampling.logit_bias.iter().map(|(id, bias)| json!([id, bias.is_finite().then_some(bias)]));
     let texts = [
         ("precision", if *precision == Precision::Half { "f16" } else { "f32" }.to_owned()),
@@ -96,7 +96,7 @@ impl Entries<'_> {
         Ok(self.identity()?.config)
     }
 
-    /// All but the tensors.
+    /// A snapshot of these entries and tensors.
     pub(super) fn snapshot(&self, state: SlotState, recent: Vec<u32>, ids: Option<Vec<u32>>) -> Read<Snapshot> {
         let messages: Vec<BTreeMap<String, String>> =
             serde_json::from_str(self.long("messages")?).map_err(|e| format!("messages: {e}"))?;
@@ -113,7 +113,7 @@ impl Entries<'_> {
             sampling: self.sampling()?,
             messages: messages.collect::<Read<_>>()?,
             text: self.long("text")?.to_owned(),
-            unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not made of hexadecimal digits")?,
+            unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not hexadecimal")?,
             ended: self.text("ended")?.parse().map_err(|_| "ended is neither true nor false")?,
             origin: Origin {
                 identity: self.identity()?,
@@ -146,7 +146,7 @@ impl Entries<'_> {
             serde_json::from_str(self.text("sampling")?).map_err(|e| format!("sampling: {e}"))?;
         let number = |key: &str| json.get(key).ok_or_else(|| format!("sampling has no {key}"));
         let value = |key: &str| Ok::<_, String>(number(key)?.as_f64().unwrap_or(f64::NAN) as f32);
-        let whole = |key: &str| number(key)?.as_u64().ok_or_else(|| format!("{key} is no whole number"));
+        let whole = |key: &str| number(key)?.as_u64().ok_or_else(|| format!("{key} is not a whole number"));
         let bias: Vec<(u32, Option<f32>)> =
             serde_json::from_str(self.long("logit_bias")?).map_err(|e| format!("logit_bias: {e}"))?;
         Ok(Sampling {
