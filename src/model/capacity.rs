@@ -22,7 +22,7 @@ pub(super) struct Capacity {
 }
 
 impl Capacity {
-    /// What the options ask for, cut to what the adapter binds at a time.
+    /// The rows that the options ask for, limited to what the adapter binds at a time.
     pub(super) fn of(config: &Config, options: ForwardOptions, span_limit: u64) -> Self {
         let limit = usize::try_from(span_limit).unwrap_or(usize::MAX);
         let most = limit / usize::try_from(config.widest_row()).unwrap_or(usize::MAX);

@@ -129,8 +129,8 @@ impl Forward {
         self.state.read(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize).await
     }
 
-    /// Puts a slot to a state of this model, as it was when it had consumed `position` tokens. Nothing may be under way. After
-    /// an error the slot is as before.
+    /// Overwrites a slot's state with one of this model, after `position` tokens. Nothing may be in flight. After an error the slot
+    /// is unchanged.
     pub fn write_state(&mut self, slot: usize, position: u64, state: &SlotState) -> Result<()> {
         self.state.write(slot, self.next_version(slot), state)?;
         self.arrive_at(slot, position);

@@ -35,7 +35,7 @@ pub(in crate::format) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorS
     if parts > 1 {
         return Err(Split::bad(
             &metadata,
-            format!("it is one of {parts} parts; open it by its path, beside the others"),
+            format!("it is one of {parts} parts; open it by its path, in one folder with the others"),
         ));
     }
     source.set_metadata(metadata);

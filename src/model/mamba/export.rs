@@ -1,4 +1,4 @@
-//! What containers want of a Mamba: config.json's keys, and the shapes of GGUF. Its keys in GGUF files are in `gguf.rs`.
+//! A Mamba's config.json for exports, and its shapes in GGUF files. Its GGUF keys are in `gguf.rs`.
 
 use super::names::{LayerTensorId, TensorId};
 use super::{Family, Mamba};

@@ -1,4 +1,4 @@
-//! What state files know a Mamba by: its config as an entry of the file, and the weights that are sampled.
+//! How state files identify a Mamba: its config as a JSON entry, and a sample of its weights.
 
 use super::tensors::LayerTensors;
 use super::{FALCON_MAMBA, Family, Mamba};

@@ -1,4 +1,4 @@
-//! Activations of a Mamba: what its steps need of memory beside weights and state.
+//! Activations of a Mamba: the buffers of its steps besides weights and state.
 
 use super::{Mamba, sizes};
 use crate::error::Result;
@@ -104,7 +104,7 @@ impl Mamba {
         (widest.next_multiple_of(ROW_ALIGN) * size_of::<f32>()) as u64
     }
 
-    /// Bytes of all activations of the layers, for so many rows.
+    /// Bytes of all activations of the layers.
     pub(in crate::model) fn activation_bytes(&self, hidden: usize, capacity: &Capacity) -> usize {
         let Capacity { slots, chunk, segments, .. } = *capacity;
         let scratch = chunk * PrefillScratch::row_bytes(self, hidden) + slots * DecodeScratch::row_bytes(self, hidden);

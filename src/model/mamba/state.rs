@@ -9,7 +9,7 @@ pub(super) const CONV: &str = "conv";
 pub(super) const SSM: &str = "ssm";
 
 impl Mamba {
-    /// The state of so many layers, layer by layer: `conv` `[K - 1, D]` and `ssm` `[N, D]`.
+    /// The state tensors of all layers, layer by layer: `conv` `[K - 1, D]` and `ssm` `[N, D]`.
     pub(in crate::model) fn state_tensors(&self, layers: usize) -> Vec<StateTensor> {
         let of_layer = [(CONV, self.conv_kernel - 1), (SSM, self.state)];
         let tensor = |layer, name, rows| StateTensor { layer, name, shape: [rows, self.inner], dtype: StateDtype::F32 };

@@ -42,7 +42,7 @@ impl Mamba {
         self.packed_bytes(self.state.max(self.conv_kernel) + 1)
     }
 
-    /// Bytes of so many values a channel.
+    /// Bytes of a buffer with `values` values a channel.
     fn packed_bytes(&self, values: usize) -> usize {
         floats(values * self.inner).next_multiple_of(16)
     }
