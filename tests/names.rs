@@ -90,9 +90,9 @@ fn two_models_in_one_checkpoint_are_refused() {
     refused(embedding.path(), &["model.embeddings.weight", "\"backbone.\""]);
     let mut twice = TINY.tensors();
     twice.extend(TINY.tensors().into_iter().map(|(name, dims, values)| (format!("_orig_mod.{name}"), dims, values)));
-    refused(folder(&TINY.config(), TINY, twice).path(), &["the same part twice", "_orig_mod."]);
+    refused(folder(&TINY.config(), TINY, twice).path(), &["the same tensor twice", "_orig_mod."]);
     let two_heads = with(|_| (), &[("model.lm_head.weight", &[11, 6])]);
-    refused(two_heads.path(), &["lm_head.weight and ", "the same part twice"]);
+    refused(two_heads.path(), &["lm_head.weight and ", "the same tensor twice"]);
 }
 
 #[test]

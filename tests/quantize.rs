@@ -268,7 +268,7 @@ fn what_may_not_be_written_over_is_not() {
     let precious = dir.path().join("precious");
     fs::create_dir_all(precious.join("below")).unwrap();
     fs::write(precious.join("config.json"), "{}").unwrap();
-    refused(&quantize(precious.to_str().unwrap(), &["--force"]), 2, &["no folder that holds a checkpoint"]);
+    refused(&quantize(precious.to_str().unwrap(), &["--force"]), 2, &["not a folder that holds only a checkpoint"]);
     fs::create_dir(dir.path().join("x.gguf")).unwrap();
     refused(&quantize(dir.path().join("x.gguf").to_str().unwrap(), &["--force"]), 2, &["it is a folder"]);
     refused(&quantize(&format!("{folder}/no/such/out.gguf"), &[]), 1, &["no/such/out.gguf"]);

@@ -86,28 +86,28 @@ impl Architecture {
     }
 
     /// `general.architecture` of its GGUF files.
-    pub fn gguf_name(&self) -> &'static str {
+    pub(crate) fn gguf_name(&self) -> &'static str {
         match self {
             Architecture::Mamba(_) => mamba::ENTRY.gguf_name,
         }
     }
 
     /// The sizes that two copies of a model share, by name; those that every model has aside.
-    pub fn identity(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn identity(&self) -> Vec<(&'static str, String)> {
         match self {
             Architecture::Mamba(mamba) => mamba.identity(),
         }
     }
 
     /// Sets what an exported config.json must say and the original may lack.
-    pub fn complete_json(&self, config: &mut Value) {
+    pub(crate) fn complete_json(&self, config: &mut Value) {
         match self {
             Architecture::Mamba(mamba) => mamba.complete_json(config),
         }
     }
 
     /// Sets what an exported GGUF file must say beside the keys of llama.cpp.
-    pub fn complete_gguf(&self, keys: &mut Metadata) {
+    pub(crate) fn complete_gguf(&self, keys: &mut Metadata) {
         match self {
             Architecture::Mamba(mamba) => mamba.complete_gguf(keys),
         }
@@ -187,21 +187,21 @@ impl Config {
     }
 
     /// The config as state files write it; [`ConfigEntry::config`] reads it. It leaves out what varies between copies of a model.
-    pub fn entry(&self) -> Map<String, Value> {
+    pub(crate) fn entry(&self) -> Map<String, Value> {
         match &self.architecture {
             Architecture::Mamba(mamba) => mamba.config_entry(self),
         }
     }
 
     /// A config.json of this config.
-    pub fn to_json(&self, tied: bool) -> Value {
+    pub(crate) fn to_json(&self, tied: bool) -> Value {
         match &self.architecture {
             Architecture::Mamba(mamba) => mamba.describe_json(self, tied),
         }
     }
 
     /// Sets the keys that llama.cpp's converter writes of this config.
-    pub fn describe_gguf(&self, keys: &mut Metadata) {
+    pub(crate) fn describe_gguf(&self, keys: &mut Metadata) {
         match &self.architecture {
             Architecture::Mamba(mamba) => mamba.describe_gguf(self, keys),
         }

@@ -5,7 +5,7 @@ mod gguf;
 mod json;
 mod keys;
 
-pub use entry::ConfigEntry;
+pub(crate) use entry::ConfigEntry;
 pub(super) use gguf::GgufKeys;
 pub(super) use json::Json;
 pub use keys::UnusedKeys;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// What each value of a tensor goes through on its way from one container to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValueMap {
+pub(crate) enum ValueMap {
     /// It stays.
     Same,
     /// `-exp(v)`: A_log to A.
@@ -23,7 +23,7 @@ pub enum ValueMap {
 
 impl ValueMap {
     /// Maps a value, in f64.
-    pub fn of(self, value: f32) -> f32 {
+    pub(crate) fn of(self, value: f32) -> f32 {
         match self {
             ValueMap::Same => value,
             ValueMap::MinusExp => -f64::from(value).exp() as f32,
@@ -98,7 +98,7 @@ impl<'a> ModelTensors<'a> {
     }
 
     /// How a tensor's values change for a container that names tensors so.
-    pub fn value_map(&self, id: TensorId, to: Naming) -> ValueMap {
+    pub(crate) fn value_map(&self, id: TensorId, to: Naming) -> ValueMap {
         match id {
             TensorId::Layer(i, id) => self.layers[i].value_map(id, to),
             TensorId::Embedding | TensorId::FinalNorm | TensorId::Head => ValueMap::Same,

@@ -49,7 +49,7 @@ fn short(value: f32) -> Value {
 
 impl TensorId {
     /// The shape in a GGUF file of a tensor of this shape: its convolutions have no axis of length 1.
-    pub fn gguf_shape(self, shape: &[usize]) -> Vec<usize> {
+    pub(crate) fn gguf_shape(self, shape: &[usize]) -> Vec<usize> {
         match self {
             TensorId::Layer(_, LayerTensorId::ConvWeight) => vec![shape[0], shape[2]],
             _ => shape.to_vec(),

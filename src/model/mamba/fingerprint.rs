@@ -63,23 +63,23 @@ impl Mamba {
 
 impl<'a> LayerTensors<'a> {
     /// Vectors that a fingerprint samples: every format keeps their values.
-    pub fn sampled_vectors(&self) -> impl Iterator<Item = &Tensor<'a>> {
+    pub(crate) fn sampled_vectors(&self) -> impl Iterator<Item = &Tensor<'a>> {
         self.plain_vectors().chain([&self.skip])
     }
 
     /// Vectors that kernels read as they are stored.
-    pub fn plain_vectors(&self) -> impl Iterator<Item = &Tensor<'a>> {
+    pub(crate) fn plain_vectors(&self) -> impl Iterator<Item = &Tensor<'a>> {
         let all = [Some(&self.norm), Some(&self.conv_weight), self.conv_bias.as_ref(), Some(&self.dt_bias)];
         all.into_iter().flatten()
     }
 
     /// Matrices that a fingerprint samples.
-    pub fn sampled_matrices(&self) -> [&Tensor<'a>; 3] {
+    pub(crate) fn sampled_matrices(&self) -> [&Tensor<'a>; 3] {
         [&self.in_proj, &self.x_proj, &self.out_proj]
     }
 
     /// The middle row of A as the kernels read it, however it is stored, with the first channel's skip D.
-    pub fn sampled_a(&self) -> Vec<f32> {
+    pub(crate) fn sampled_a(&self) -> Vec<f32> {
         let row = self.a.rows() / 2;
         let mut a = vec![0.0; self.a.columns()];
         self.a.decode_rows(row..row + 1, &mut a);

@@ -45,7 +45,7 @@ impl Staged {
             match kind {
                 OutputKind::File if there.is_dir() => return Err(refused("it is a folder")),
                 OutputKind::Folder if !is_checkpoint(&there) => {
-                    return Err(refused("it holds more than a checkpoint, or none, so it is not replaced"));
+                    return Err(refused("it is not a folder that holds only a checkpoint, so it is not replaced"));
                 }
                 _ => {}
             }
