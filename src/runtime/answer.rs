@@ -1,40 +1,40 @@
-//! An answer's text as it comes.
+//! An answer as a stream of text.
 
 use super::generation::{AnswerOptions, Finish, Generation, Logprobs, SessionRef};
 use super::session::{Begun, Prompt, Session};
 use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, TextStream};
 
-/// An answer's text as it comes, in whole characters and without stop strings. When it ends, or is dropped, the state is that
-/// of the last token whose text was given out.
+/// An answer as a stream of text, in whole characters and without stop strings. When it ends or is dropped, the session's state
+/// is that of the last token whose text was given out.
 ///
-/// It borrows its session, or owns it: an `Answer<'static>` of [`Session::into_answer`] can be moved to another thread or task,
-/// polled there, stopped by a [`CancelHandle`](super::CancelHandle) and dropped anywhere.
+/// It borrows its session or owns it. An `Answer<'static>` from [`Session::into_answer`] can move to another thread or task, be
+/// polled there, cancelled by a [`CancelHandle`](super::CancelHandle) and dropped anywhere.
 pub struct Answer<'a> {
     generation: Generation<'a>,
     options: AnswerOptions,
-    /// What it answers, where it has not begun.
+    /// What it answers, until it begins.
     prompt: Option<Prompt>,
-    /// Whether it has begun and its text is not yet a part of the conversation.
+    /// Whether it has begun and its text is not yet part of the conversation.
     open: bool,
     characters: TextStream,
     stops: StopStrings,
-    /// What was given out, where it is to become a message.
+    /// Text given out, if it becomes part of a message.
     said: String,
-    /// Bytes that were given out.
+    /// Bytes given out.
     shown: usize,
-    /// Bytes of text that all tokens so far have made, given out or held back.
+    /// Bytes of text of all tokens so far, given out or held back.
     made: usize,
-    /// Bytes of text made when the kept state was kept: all of it had been given out.
+    /// Bytes of text before the saved state: all of them had been given out.
     kept: usize,
-    /// After each token since then: how many tokens, how many bytes of text; where no character was open.
+    /// (tokens, bytes of text) after each token since then that ended on a whole character.
     ends: Vec<(usize, usize)>,
-    /// Bytes of `said` that the state has consumed, where it ended inside of a token.
+    /// Bytes of `said` that the state has consumed, if the answer ended inside a token.
     consumed: Option<usize>,
-    /// Tokens with their log-probabilities, where those are wanted, until somebody takes them.
+    /// Tokens with their log-probabilities, if wanted, until [`Answer::take_chosen`].
     chosen: Vec<Chosen>,
     role: Role,
-    /// What went wrong after the last text.
+    /// An error to return after the last text.
     failed: Option<Error>,
 }
 
@@ -49,10 +49,10 @@ pub struct Chosen {
     pub at: usize,
 }
 
-/// What an answer is to the conversation.
+/// What an answer adds to the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// No part of it.
+    /// Nothing: it continues plain text.
     None,
     /// A message of the assistant.
     Message,
@@ -95,29 +95,29 @@ impl<'a> Answer<'a> {
         self.characters = TextStream::after(unfinished);
     }
 
-    /// The session that it belongs to.
+    /// Its session.
     pub fn session(&self) -> &Session {
         self.generation.session()
     }
 
-    /// Ends it and gives its session back: `None` where that was only lent.
+    /// Ends it and returns its session; `None` if that was borrowed.
     pub fn into_session(mut self) -> Option<Session> {
         self.conclude();
         self.generation.take_session()
     }
 
-    /// How it ended, once it has.
+    /// Why it ended; `None` while it goes on.
     pub fn finish(&self) -> Option<Finish> {
         self.generation.finish()
     }
 
-    /// The tokens given out so far.
+    /// Its token ids.
     pub fn generation(&self) -> &Generation<'a> {
         &self.generation
     }
 
-    /// Takes the tokens of what was given out, where [`AnswerOptions::logprobs`] asks for them. A token that a stop string begins
-    /// inside of is one of them.
+    /// Takes the tokens of the text given out since the last call, if [`AnswerOptions::logprobs`] asked for them, including a
+    /// token that a stop string begins in.
     pub fn take_chosen(&mut self) -> Vec<Chosen> {
         let all = self.finish().is_some_and(|finish| finish != Finish::Stop);
         let shown = self.chosen.partition_point(|token| token.at < self.shown);
@@ -131,7 +131,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Takes a token; gives what can be shown of it.
+    /// Adds a token; returns the text that can be given out.
     async fn take(&mut self, id: u32) -> Result<String> {
         let before = self.made;
         if let Some(logprobs) = self.generation.logprobs() {
@@ -167,7 +167,7 @@ impl<'a> Answer<'a> {
         Ok(shown)
     }
 
-    /// A stop string has come: back to the last token that lies wholly before it. `before` is the text made before the
+    /// Ends at a stop string: goes back to the last token that lies wholly before it. `before` is the text in bytes before the
     /// newest token.
     async fn stop(&mut self, tokens: usize, before: usize) {
         let whole = self.ends.iter().rev().find(|(_, made)| *made <= self.shown);
@@ -180,7 +180,7 @@ impl<'a> Answer<'a> {
         self.generation.end_after(count).await;
     }
 
-    /// The next piece of text, or `None` at the end. After an error there is no more.
+    /// The next piece of text; `None` at the end and after an error.
     pub async fn next_async(&mut self) -> Option<Result<String>> {
         if let Some(prompt) = self.prompt.take() {
             let begun = self.generation.session_mut().begin_prompt(prompt, &self.options).await;
@@ -200,7 +200,8 @@ impl<'a> Answer<'a> {
                     if self.finish() == Some(Finish::Stop) {
                         return None;
                     }
-                    // What was held back is text after all; a character may still become whole where the answer can go on.
+                    // Text held back for a stop string is given out. An incomplete character is only flushed at EOS: a
+                    // resumed answer may complete it.
                     let ended = self.finish() == Some(Finish::Eos);
                     let open = if ended { self.characters.finish() } else { String::new() };
                     let (mut rest, _) = self.stops.push(&open);
@@ -220,19 +221,19 @@ impl<'a> Answer<'a> {
 }
 
 impl Answer<'static> {
-    /// One that begins when its first piece is asked for.
+    /// An answer that begins when its first piece is asked for.
     pub(super) fn to_begin(session: Session, prompt: Prompt, options: &AnswerOptions) -> Self {
         Self::new(SessionRef::Owned(Box::new(session)), options, Some(prompt))
     }
 }
 
 impl Answer<'_> {
-    /// Makes what was said a part of the conversation.
+    /// Adds the text to the conversation.
     fn conclude(&mut self) {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        // Held back, but consumed: the conversation must say what the state holds.
+        // Text held back was consumed by the state, so it belongs to the conversation.
         let held = self.stops.finish();
         if self.finish() != Some(Finish::Stop) {
             self.say(&held);

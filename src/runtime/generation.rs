@@ -1,4 +1,4 @@
-//! Tokens as they are chosen, and the state that is left when that ends.
+//! Generation token by token, and the state that it leaves.
 
 use super::backup::Backup;
 use super::session::{Begun, Session};
@@ -8,40 +8,41 @@ use crate::model::Saved;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 
-/// When an answer ends, and what is wanted of it.
+/// Options of one answer: its length, stop strings, log-probabilities.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AnswerOptions {
-    /// Tokens at most; `None`: until the model ends.
+    /// Maximum number of tokens; `None`: until EOS.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer; they are not part of it.
+    /// Stop strings. They end the answer and are not part of it.
     pub stop: Vec<String>,
-    /// With how many of the most probable tokens to give each token's log-probability; costs speed.
+    /// Return each token's log-probability together with those of this many most probable tokens. Reads back the logits of
+    /// every step, which costs speed.
     pub logprobs: Option<usize>,
 }
 
 impl AnswerOptions {
-    /// At most this many tokens.
+    /// Options with a maximum number of tokens.
     pub fn tokens(max_tokens: usize) -> Self {
         AnswerOptions { max_tokens: Some(max_tokens), ..Default::default() }
     }
 }
 
-/// How an answer came to its end.
+/// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended it, or a token that was to end it came.
+    /// EOS, or another token that ends an answer.
     Eos,
-    /// The limit of tokens was reached.
+    /// The maximum number of tokens.
     Length,
-    /// A stop string came.
+    /// A stop string.
     Stop,
-    /// Somebody cancelled it: the template, the prompt, or the answer itself.
+    /// A cancel, while the template was rendered, the prompt was read or tokens were generated.
     Cancelled,
-    /// An error, which was given out.
+    /// An error, which the iterator returned.
     Failed,
 }
 
-/// Natural logarithms of the model's probabilities, before any rule of sampling.
+/// Natural log-probabilities of the model's distribution, before penalties, biases and sampling.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logprobs {
     /// Of the chosen token.
@@ -50,7 +51,7 @@ pub struct Logprobs {
     pub top: Vec<(u32, f64)>,
 }
 
-/// A session that tokens are chosen for: lent for as long as that takes, or owned.
+/// The session of a generation: borrowed or owned.
 pub(super) enum SessionRef<'a> {
     Lent(&'a mut Session),
     Owned(Box<Session>),
@@ -82,37 +83,37 @@ impl DerefMut for SessionRef<'_> {
     }
 }
 
-/// Tokens as they are chosen. Dropping it early is fine: the slot is left as after the last token given out.
+/// Token ids as they are generated. It may be dropped at any time: the session is then as after the last token given out.
 pub struct Generation<'a> {
-    /// Taken when the generation is over and its owner wants the session back.
+    /// `None` once its owner took the session back.
     session: Option<SessionRef<'a>>,
     max_tokens: Option<usize>,
-    /// Log-probabilities to give, if any.
+    /// See [`AnswerOptions::logprobs`].
     top: Option<usize>,
     /// Tokens given out.
     tokens: usize,
-    /// The last of them: as many as penalties look at and may be taken back.
+    /// The last of them: as many as penalties look at and a stop string may take back.
     ids: Vec<u32>,
     logprobs: Option<Logprobs>,
     finish: Option<Finish>,
     settled: bool,
-    /// Memory for a state to come back to.
+    /// Device memory for a state to return to.
     saved: Option<Saved>,
-    /// Tokens given out that the state in `saved` has consumed, where it holds one.
+    /// Tokens given out that the state in `saved` has consumed, if it holds one.
     point: Option<usize>,
-    /// Tokens given out that the session's backup has.
+    /// Tokens given out that the session's backup knows.
     backed: usize,
 }
 
 impl<'a> Generation<'a> {
-    /// What a session has begun.
+    /// A generation that a session has begun.
     pub(super) fn begun(session: SessionRef<'a>, options: &AnswerOptions, begun: Begun) -> Self {
         let mut generation = Self::to_begin(session, options);
         generation.has_begun(begun);
         generation
     }
 
-    /// Of a session that has not begun it yet.
+    /// A generation that its session has yet to begin.
     pub(super) fn to_begin(session: SessionRef<'a>, options: &AnswerOptions) -> Self {
         Generation {
             session: Some(session),
@@ -129,7 +130,7 @@ impl<'a> Generation<'a> {
         }
     }
 
-    /// The session has begun it.
+    /// Records that the session has begun it.
     pub(super) fn has_begun(&mut self, begun: Begun) {
         match begun.cancelled {
             true => self.finish = Some(Finish::Cancelled),
@@ -145,7 +146,7 @@ impl<'a> Generation<'a> {
         self.session.as_mut().expect("it is taken when the generation is over")
     }
 
-    /// Ends it and takes the session out; gives it, if it was owned.
+    /// Ends it and takes the session out; returns it if it was owned.
     pub(super) fn take_session(&mut self) -> Option<Session> {
         self.settle();
         match self.session.take()? {
@@ -184,13 +185,13 @@ impl<'a> Generation<'a> {
         Ok(Some(id))
     }
 
-    /// Makes the state before the last token given out the session's backup. Where that fails, the backup has the tokens.
+    /// Reads the state before the last token given out into the session's backup. If that fails, the tokens are appended to it.
     async fn back_up(&mut self) {
         let consumed = self.tokens - 1;
         let session = self.session();
         let position = session.position() + consumed as u64;
         let read = match session.schedule_of_answer().await {
-            Ok(mut stepper) => Backup::of(&mut stepper, session.slot, position).await,
+            Ok(mut scheduler) => Backup::of(&mut scheduler, session.slot, position).await,
             Err(error) => Err(error),
         };
         let since = self.ids.len() - (self.tokens - self.backed)..self.ids.len() - 1;
@@ -202,27 +203,27 @@ impl<'a> Generation<'a> {
         self.backed = consumed;
     }
 
-    /// Ends with an error that was met beside the choice of a token.
+    /// Ends with an error that is not the scheduler's.
     pub(super) fn fail(&mut self) {
         self.finish = Some(Finish::Failed);
     }
 
-    /// The log-probabilities of the last token given out, where they were asked for.
+    /// The log-probabilities of the last token given out, if [`AnswerOptions::logprobs`] asked for them.
     pub fn logprobs(&self) -> Option<&Logprobs> {
         self.logprobs.as_ref()
     }
 
-    /// How many tokens were given out so far.
+    /// Number of tokens given out.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The tokens given out so far; of more than 4096 the last 4096 at least, so that an answer without end takes no more memory.
+    /// The tokens given out; at least the last 4096 of a longer answer, so that memory stays bounded.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// How it ended, once it has.
+    /// Why it ended; `None` while it goes on.
     pub fn finish(&self) -> Option<Finish> {
         self.finish
     }
@@ -230,12 +231,12 @@ impl<'a> Generation<'a> {
     async fn end(&mut self, finish: Finish) -> Result<Option<u32>> {
         self.finish = Some(finish);
         self.settle();
-        // The slot too, while somebody waits anyway.
-        drop(self.session().engine.stepper().await);
+        // Does the queued cleanup of the slot now: the caller waits anyway.
+        drop(self.session().engine.scheduler().await);
         Ok(None)
     }
 
-    /// Keeps the state before the last token given out: it may have to be taken back together with what follows.
+    /// Saves the state before the last token given out, which a stop string may take back.
     pub(super) async fn keep_before_last(&mut self) -> Result<()> {
         let consumed = self.tokens - 1;
         let session = self.session.as_ref().expect("it is taken when the generation is over");
@@ -245,18 +246,18 @@ impl<'a> Generation<'a> {
         Ok(())
     }
 
-    /// Tokens that the kept state has consumed, where there is one.
+    /// Tokens that the saved state has consumed, if there is one.
     pub(super) fn kept(&self) -> Option<usize> {
         self.point
     }
 
-    /// The kept state is not needed any more.
+    /// Drops the saved state.
     pub(super) fn let_go(&mut self) {
         self.point = None;
     }
 
-    /// Ends as if only the first `count` tokens had been given out: the last one at most is taken back, or what came after
-    /// the kept state.
+    /// Ends as if only the first `count` tokens had been given out. Takes back the last token, or restores the saved state and
+    /// replays the tokens after it.
     pub(super) async fn end_after(&mut self, count: usize) {
         self.finish = Some(Finish::Stop);
         let session = self.session();
@@ -267,7 +268,7 @@ impl<'a> Generation<'a> {
             let last = self.ids.len() + point - self.tokens;
             let again = &self.ids[last..last + count - point];
             let back = match session.schedule_of_answer().await {
-                Ok(mut stepper) => stepper.rewind(session.slot, from, again).await,
+                Ok(mut scheduler) => scheduler.rewind(session.slot, from, again).await,
                 Err(error) => Err(error),
             };
             let _ = back.inspect_err(|_| session.doubt());
@@ -277,8 +278,7 @@ impl<'a> Generation<'a> {
         self.settle();
     }
 
-    /// Leaves the session, and before it is used next its slot, as after the last token given out. Where that fails, as on a lost
-    /// device, the session's backup leads there.
+    /// Brings the session to the last token given out, and queues the same for its slot.
     fn settle(&mut self) {
         if std::mem::replace(&mut self.settled, true) {
             return;
@@ -295,12 +295,12 @@ impl<'a> Generation<'a> {
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
-        // One that was taken is settled.
+        // A generation without a session is settled.
         self.settle();
     }
 }
 
-/// log softmax of the chosen and the best `top`.
+/// Log-softmax of the chosen token and of the `top` best.
 fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|v| f64::from(v - largest).exp()).sum();

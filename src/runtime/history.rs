@@ -94,8 +94,8 @@ impl Session {
     pub async fn fork_async(&self) -> Result<Session> {
         let mut other = self.engine.session_async(self.sampling().clone()).await?;
         if self.position() > 0 {
-            let mut stepper = self.schedule().await?;
-            copy(stepper.at_rest().await?, Slots { from: self.slot, to: other.slot }, self.position()).await?;
+            let mut scheduler = self.schedule().await?;
+            copy(scheduler.at_rest().await?, Slots { from: self.slot, to: other.slot }, self.position()).await?;
         }
         other.conversation = self.conversation.clone();
         other.history = self.history.clone();
@@ -144,22 +144,22 @@ impl Session {
     /// Makes the slot's state that of a moment; what the session knows of it is the caller's to set.
     async fn put_back(&mut self, moment: &Moment) -> Result<()> {
         let position = moment.point.position;
-        let mut stepper = self.schedule().await?;
+        let mut scheduler = self.schedule().await?;
         let states = self.engine.states();
         let again = moment.state.as_ref().filter(|state| states.was_lost(state)).and_then(|_| moment.backup.upgrade());
         let mut put = match (&again, &moment.state) {
-            (Some(backup), _) => backup.put_into(&mut stepper, self.slot, position).await,
-            (None, Some(state)) => states.restore(stepper.at_rest().await?, self.slot, position, state).await,
-            (None, None) => stepper.reset(self.slot).await,
+            (Some(backup), _) => backup.put_into(&mut scheduler, self.slot, position).await,
+            (None, Some(state)) => states.restore(scheduler.at_rest().await?, self.slot, position, state).await,
+            (None, None) => scheduler.reset(self.slot).await,
         };
         let mut backup = moment.backup.upgrade();
         if put.is_ok() && backup.is_none() {
-            match Backup::of(&mut stepper, self.slot, position).await {
+            match Backup::of(&mut scheduler, self.slot, position).await {
                 Ok(read) => backup = Some(read),
                 Err(error) => put = Err(error),
             }
         }
-        drop(stepper);
+        drop(scheduler);
         put.inspect_err(|_| self.doubt())?;
         self.backup = backup.expect("it was read back where it was not kept");
         Ok(())
@@ -182,8 +182,8 @@ impl Session {
 
     /// Keeps the slot's state as it is.
     pub(super) async fn keep(&self) -> Result<KeptState> {
-        let mut stepper = self.schedule().await?;
-        self.engine.states().keep(stepper.at_rest().await?, self.slot).await
+        let mut scheduler = self.schedule().await?;
+        self.engine.states().keep(scheduler.at_rest().await?, self.slot).await
     }
 
     /// Makes this a moment to go back to.

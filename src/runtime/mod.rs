@@ -1,4 +1,4 @@
-//! Conversations over models: checkpoints, slots, sampling, sessions.
+//! Runs conversations on a model: checkpoints, engines, sessions, sampling, snapshots.
 
 mod answer;
 mod backup;
@@ -14,10 +14,10 @@ mod generation;
 mod history;
 mod prefix;
 mod sampler;
+mod scheduler;
 mod session;
 mod snapshot;
 mod states;
-mod stepper;
 
 pub use answer::{Answer, Chosen};
 pub use cancel::CancelHandle;
@@ -28,7 +28,7 @@ pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
 pub use history::Mark;
 pub use prefix::{PrefixBudget, PrefixStats, Reuse};
 pub use sampler::{Sampling, SamplingDefaults};
+pub use scheduler::Counts;
 pub use session::{Prompt, Session};
 pub use snapshot::{Origin, Precision, Snapshot, Warning};
 pub use states::{Held, StateBudget, StateStats};
-pub use stepper::Counts;

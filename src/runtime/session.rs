@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
 use super::history::{Before, History};
 use super::sampler::Sampling;
-use super::stepper::Stepper;
+use super::scheduler::Scheduler;
 use crate::error::{Error, Result};
 use crate::text::{Message, Span};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct Session {
     pub(super) cancelled: Arc<AtomicBool>,
 }
 
-/// The device that holds a session's state in its slot, as [`Stepper::epoch`] counts them; [`NOWHERE`] where an error left the
+/// The device that holds a session's state in its slot, as [`Scheduler::epoch`] counts them; [`NOWHERE`] where an error left the
 /// slot in doubt.
 pub(super) type Epoch = Arc<AtomicU64>;
 
@@ -123,9 +123,9 @@ impl Session {
     /// Changes how tokens are chosen from the next answer on. After an error it is as before.
     pub async fn set_sampling_async(&mut self, sampling: Sampling) -> Result<()> {
         sampling.rules(self.engine.checkpoint().config().vocab)?;
-        let mut stepper = self.schedule().await?;
-        let set = self.engine.set_sampling(&mut stepper, self.slot, &sampling).await;
-        drop(stepper);
+        let mut scheduler = self.schedule().await?;
+        let set = self.engine.set_sampling(&mut scheduler, self.slot, &sampling).await;
+        drop(scheduler);
         set.inspect_err(|_| self.doubt())?;
         self.sampling = sampling;
         Ok(())
@@ -133,23 +133,23 @@ impl Session {
 
     /// The engine's slots, with the session's state in its own. Where it is not there, since the device was lost or something
     /// failed, it is computed from the backup first.
-    pub(super) async fn schedule(&self) -> Result<MutexGuard<'_, Stepper>> {
-        let mut stepper = self.engine.stepper().await;
-        if self.epoch() != stepper.epoch() {
-            self.backup.put_into(&mut stepper, self.slot, self.position()).await?;
-            self.engine.set_sampling(&mut stepper, self.slot, &self.sampling).await?;
-            self.epoch.store(stepper.epoch(), Ordering::Relaxed);
+    pub(super) async fn schedule(&self) -> Result<MutexGuard<'_, Scheduler>> {
+        let mut scheduler = self.engine.scheduler().await;
+        if self.epoch() != scheduler.epoch() {
+            self.backup.put_into(&mut scheduler, self.slot, self.position()).await?;
+            self.engine.set_sampling(&mut scheduler, self.slot, &self.sampling).await?;
+            self.epoch.store(scheduler.epoch(), Ordering::Relaxed);
         }
-        Ok(stepper)
+        Ok(scheduler)
     }
 
     /// The engine's slots while an answer is under way: an error where its device was lost.
-    pub(super) async fn schedule_of_answer(&self) -> Result<MutexGuard<'_, Stepper>> {
-        let stepper = self.engine.stepper().await;
-        if self.epoch() != stepper.epoch() {
+    pub(super) async fn schedule_of_answer(&self) -> Result<MutexGuard<'_, Scheduler>> {
+        let scheduler = self.engine.scheduler().await;
+        if self.epoch() != scheduler.epoch() {
             return Err(Error::DeviceLost { reason: "the answer began on the device before".to_owned() });
         }
-        Ok(stepper)
+        Ok(scheduler)
     }
 
     fn epoch(&self) -> u64 {
@@ -170,9 +170,9 @@ impl Session {
     /// Reads the slot's state back where much has been consumed since the one that the backup has.
     async fn back_up(&mut self) -> Result<()> {
         if self.backup.is_due(0) {
-            let mut stepper = self.schedule().await?;
-            let backup = Backup::of(&mut stepper, self.slot, self.position()).await?;
-            drop(stepper);
+            let mut scheduler = self.schedule().await?;
+            let backup = Backup::of(&mut scheduler, self.slot, self.position()).await?;
+            drop(scheduler);
             self.backup = backup;
         }
         Ok(())
@@ -224,10 +224,10 @@ impl Session {
 
     /// Feeds tokens chunk by chunk, all of them: the prefix cache was asked already.
     pub(super) async fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
-        let stepper = self.schedule().await?;
+        let scheduler = self.schedule().await?;
         let unfinished = Unfinished(&self.epoch);
-        let outcome = self.engine.feed(stepper, self.slot, ids, &self.cancelled).await;
-        let now = self.schedule_of_answer().await.map(|stepper| stepper.position(self.slot));
+        let outcome = self.engine.feed(scheduler, self.slot, ids, &self.cancelled).await;
+        let now = self.schedule_of_answer().await.map(|scheduler| scheduler.position(self.slot));
         unfinished.finished();
         let count = now.ok().and_then(|now| usize::try_from(now.checked_sub(self.position())?).ok());
         let consumed = count.and_then(|count| ids.get(..count));
@@ -360,10 +360,10 @@ impl Session {
 
     /// Has the first token chosen after what was consumed.
     async fn begin(&mut self, options: &AnswerOptions) -> Result<()> {
-        let stepper = self.schedule().await?;
+        let scheduler = self.schedule().await?;
         let unfinished = Unfinished(&self.epoch);
         let read = (self.conversation.recent(), self.window());
-        let begun = self.engine.begin(stepper, self.slot, read, options.logprobs.is_some()).await;
+        let begun = self.engine.begin(scheduler, self.slot, read, options.logprobs.is_some()).await;
         unfinished.finished();
         begun?;
         self.conversation.ended = false;

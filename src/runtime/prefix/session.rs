@@ -1,4 +1,4 @@
-//! How sessions use the prefix cache: what they start from, and after which tokens they offer their state to it.
+//! How sessions use the prefix cache: the state that they start from, and the states that they offer.
 
 use super::{PrefixBudget, PrefixStats};
 use crate::error::{Error, Result};
@@ -8,16 +8,16 @@ use crate::runtime::session::Session;
 use crate::runtime::states::KeptState;
 use std::sync::Arc;
 
-/// Between two states that are kept while a text is read lies at least this part of what comes before them: a text of any
-/// length has few of them, and what is shared with another is found but for this part.
+/// While a text is read, states are offered at distances of at least 1/16 of the text before them: few states at any length, and
+/// at most 1/16 of a shared prefix is read again.
 const SPACING: usize = 16;
 
-/// What the prefix cache knows a session's state by: the ids that it has consumed, where they are known.
+/// The key of a session's state in the prefix cache: the ids that it has consumed, if known.
 #[derive(Clone, Default)]
 pub(in crate::runtime) struct PrefixKey {
-    /// All of them from the first on; `None`: nobody wants to know, or they are too many.
+    /// All of them; `None`: there is no cache, or they are too many.
     ids: Option<Vec<u32>>,
-    /// How many there were before the first that was chosen instead of read.
+    /// Number of ids before the first generated one; `None`: all were read.
     read: Option<usize>,
 }
 
@@ -26,7 +26,7 @@ impl PrefixKey {
         PrefixKey { ids: Some(vec![]), read: None }
     }
 
-    /// Goes back to the first `position` ids.
+    /// Keeps the first `position` ids.
     pub(in crate::runtime) fn truncate(&mut self, position: u64) {
         let position = usize::try_from(position).unwrap_or(usize::MAX);
         self.ids.take_if(|ids| ids.len() < position);
@@ -36,7 +36,7 @@ impl PrefixKey {
         self.read.take_if(|read| *read >= position);
     }
 
-    /// So many tokens that were chosen have been consumed; `chosen` are the last of them.
+    /// Appends `count` generated tokens, of which `chosen` are the last.
     pub(in crate::runtime) fn chose(&mut self, chosen: &[u32], count: usize) {
         self.ids.take_if(|_| chosen.len() < count);
         if let (Some(ids), false) = (&mut self.ids, chosen.is_empty()) {
@@ -45,7 +45,7 @@ impl PrefixKey {
         }
     }
 
-    /// Ids have been read; of more than `most` none are remembered.
+    /// Appends tokens that prefill read; drops all ids beyond `most`.
     fn read(&mut self, read: &[u32], most: usize) {
         if let Some(ids) = &mut self.ids {
             ids.extend(read);
@@ -53,7 +53,7 @@ impl PrefixKey {
         self.ids.take_if(|ids| ids.len() > most);
     }
 
-    /// The ids, and whether all of them were read.
+    /// The ids, and whether prefill read all of them; `None` if not all are known.
     fn known(&self, position: u64) -> Option<(&[u32], bool)> {
         let ids = self.ids.as_deref().filter(|ids| ids.len() as u64 == position)?;
         Some((ids, self.read.is_none()))
@@ -61,20 +61,20 @@ impl PrefixKey {
 }
 
 impl Engine {
-    /// Sets what the prefix cache may hold; there is none until this is called. A session whose text begins as an earlier one's
-    /// did, with the same system prompt or document, then starts from the state after that prefix.
+    /// Sets the budget of the prefix cache; there is none until this is called. A session whose text shares a prefix with an
+    /// earlier one, such as a system prompt or a document, then starts from the state after it.
     pub fn set_prefix_cache(&self, budget: PrefixBudget) {
         self.prefixes().set_budget(budget);
     }
 
-    /// What the prefix cache holds and has saved.
+    /// Contents and hit counts of the prefix cache.
     pub fn prefix_stats(&self) -> PrefixStats {
         self.prefixes().stats()
     }
 }
 
 impl Session {
-    /// Feeds tokens, from the state of the longest prefix that is cached, and offers states on the way.
+    /// Feeds tokens, starting from the longest cached prefix, and offers states on the way.
     pub(in crate::runtime) async fn read(&mut self, ids: &[u32]) -> Result<()> {
         let most = self.engine.prefixes().most_ids();
         let vocab = self.engine.checkpoint().config().vocab;
@@ -101,15 +101,15 @@ impl Session {
         Ok(())
     }
 
-    /// Starts from the state of the longest prefix of `ids` that is cached; gives its length.
+    /// Starts from the longest cached prefix of `ids`; returns its length.
     async fn start_from_prefix(&mut self, ids: &[u32]) -> Result<usize> {
         loop {
             let found = self.engine.prefixes().find(ids);
             let Some((length, state)) = found else { break };
-            let mut stepper = self.schedule().await?;
-            let forward = stepper.at_rest().await?;
+            let mut scheduler = self.schedule().await?;
+            let forward = scheduler.at_rest().await?;
             let restored = self.engine.states().restore(forward, self.slot, length as u64, &state).await;
-            drop(stepper);
+            drop(scheduler);
             match restored {
                 Ok(()) => {
                     self.conversation.consume(&ids[..length], length);
@@ -126,8 +126,8 @@ impl Session {
         Ok(0)
     }
 
-    /// Where to pause in reading `ids`, of which `fed` have been: now and then, where an earlier text parts from this one, and
-    /// at the end.
+    /// Where to offer a state while reading `ids`, of which `fed` are done: at the distances of [`SPACING`], where an earlier text
+    /// diverges, and at the end.
     fn cuts(&self, ids: &[u32], fed: usize) -> Vec<usize> {
         let mut cuts = vec![];
         if fed == ids.len() {
@@ -157,7 +157,7 @@ impl Session {
         cuts
     }
 
-    /// Whether a state after what was consumed is worth keeping.
+    /// Whether the cache wants the current state.
     fn prefix_is_wanted(&self) -> bool {
         let mut prefixes = self.engine.prefixes();
         match self.history.prefix.known(self.position()) {
@@ -166,7 +166,7 @@ impl Session {
         }
     }
 
-    /// Offers the state after what was consumed to the cache, for sessions whose text begins so.
+    /// Offers the current state, already kept, to the cache.
     pub(in crate::runtime) fn offer_prefix_state(&self, state: &KeptState) {
         if self.prefix_is_wanted()
             && self.engine.states().has(state)
@@ -176,7 +176,7 @@ impl Session {
         }
     }
 
-    /// The same, where the state was not kept for something else.
+    /// Keeps the current state and offers it to the cache, if wanted.
     pub(in crate::runtime) async fn offer_prefix(&self) -> Result<()> {
         if self.prefix_is_wanted() {
             let state = self.keep().await?;
@@ -185,7 +185,7 @@ impl Session {
         Ok(())
     }
 
-    /// What a session that ends offers.
+    /// The key of the state that a session offers when it ends, if wanted.
     pub(in crate::runtime) fn prefix_to_offer(&self) -> Option<Arc<Prefix>> {
         let (ids, read) = self.history.prefix.known(self.position()).filter(|_| self.prefix_is_wanted())?;
         Some(Arc::new(Prefix { ids: ids.to_vec(), read }))
@@ -208,7 +208,7 @@ mod tests {
         key.truncate(3);
         assert_eq!(key.known(3), Some((&[1, 2, 3][..], true)), "what was chosen is taken back");
         let mut long = key.clone();
-        // Of an answer the first tokens are not remembered: later ones stand in other places.
+        // The first tokens of a long answer are not known, so the positions of the others are not either.
         key.chose(&[7, 8], 5);
         key.read(&[9, 9, 9], 8);
         key.truncate(8);

@@ -43,13 +43,13 @@ impl Session {
     /// A snapshot of another model is refused, and the session is as it was.
     pub async fn restore_async(&mut self, snapshot: &Snapshot) -> Result<Vec<Warning>> {
         let warnings = snapshot.admitted(&self.engine.origin().await?)?;
-        let mut stepper = self.schedule().await?;
-        let written = stepper.write_state(self.slot, snapshot.position(), &snapshot.state).await;
+        let mut scheduler = self.schedule().await?;
+        let written = scheduler.write_state(self.slot, snapshot.position(), &snapshot.state).await;
         let set = match written {
-            Ok(()) => self.engine.set_sampling(&mut stepper, self.slot, &snapshot.sampling).await,
+            Ok(()) => self.engine.set_sampling(&mut scheduler, self.slot, &snapshot.sampling).await,
             Err(error) => Err(error),
         };
-        drop(stepper);
+        drop(scheduler);
         set.inspect_err(|_| self.doubt())?;
         self.backup = Backup::at(snapshot.state.clone(), snapshot.position());
         self.history = History::default();

@@ -1,4 +1,4 @@
-//! The tiers of kept states: the device, the host's memory, disk. What moves between them, and what is dropped.
+//! The tiers of kept states (device, host memory, disk): which state moves where, and which is dropped.
 
 use super::spill::{Record, SpillFile};
 use super::{Held, StateBudget, StateStats};
@@ -6,19 +6,19 @@ use crate::error::{Error, Result};
 use crate::model::{Config, Forward, Saved, SlotState};
 use std::collections::BTreeMap;
 
-/// States by their number, and the tier of each.
+/// Kept states by id, each in one tier.
 pub(super) struct Tiers {
     config: Config,
     budget: StateBudget,
-    /// Bytes of a state.
+    /// Bytes of one state.
     size: u64,
     kept: BTreeMap<u64, State>,
-    /// Memory on the device that is free for the next state.
+    /// Device memory that is free for the next state.
     idle: Vec<Saved>,
     file: Option<SpillFile>,
-    /// Of the next state.
+    /// Id of the next state.
     id: u64,
-    /// Counts uses, for their order.
+    /// Counts uses, for LRU order.
     clock: u64,
     spilled: u64,
     returned: u64,
@@ -35,21 +35,21 @@ pub(super) enum Place {
     Device(Saved),
     Host(SlotState),
     Disk(Record),
-    /// It went with its device.
+    /// Lost with its device.
     Lost,
-    /// It was dropped, and why.
+    /// Dropped, with the reason.
     Gone(String),
 }
 
-/// Memory on the device for a state.
+/// Device memory for a state.
 pub(super) enum Memory {
     Free(Saved),
-    /// That of a state, by its number, which has to be spilled first.
+    /// That of the state with this id, which has to be spilled first.
     Of(u64, Saved),
     None,
 }
 
-/// A [`Place`] without what lies there.
+/// The tier of a [`Place`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
     Device,
@@ -85,7 +85,7 @@ impl Tiers {
         }
     }
 
-    /// The device was lost: what was kept there is gone.
+    /// Drops the states on a lost device.
     pub(super) fn lose(&mut self) {
         self.idle.clear();
         for state in self.kept.values_mut().filter(|state| state.place.tier() == Some(Tier::Device)) {
@@ -94,7 +94,7 @@ impl Tiers {
         }
     }
 
-    /// Takes a new state in; gives its number.
+    /// Adds a state; returns its id.
     pub(super) fn admit(&mut self, place: Place) -> u64 {
         let (id, used) = (self.id, self.tick());
         self.id += 1;
@@ -102,7 +102,7 @@ impl Tiers {
         id
     }
 
-    /// Counts a use of a state; gives it where it is on the device. An error where it is not kept any more.
+    /// Marks a state as used and returns it if it is on the device. [`Error::StateNotKept`] if it was dropped.
     pub(super) fn on_device(&mut self, id: u64) -> Result<Option<&Saved>> {
         let used = self.tick();
         let state = self.kept.get_mut(&id).expect("whoever holds a state's number keeps its entry");
@@ -115,7 +115,7 @@ impl Tiers {
         }
     }
 
-    /// The place of a state that was copied back to the device.
+    /// Place of a state that was moved back to the device.
     pub(super) fn put_returned(&mut self, saved: Saved) -> Place {
         self.returned += 1;
         Place::Device(saved)
@@ -162,7 +162,7 @@ impl Tiers {
         self.kept.values().filter(|state| state.place.tier() == Some(tier)).count()
     }
 
-    /// States that a budget has room for.
+    /// Number of states that a tier's budget has room for.
     fn room(&self, tier: Tier) -> usize {
         let bytes = match tier {
             Tier::Device => self.budget.device,
@@ -172,18 +172,18 @@ impl Tiers {
         usize::try_from(bytes / self.size.max(1)).unwrap_or(usize::MAX)
     }
 
-    /// Whether the host or the disk may hold a state.
+    /// Whether the host or the disk has any budget.
     pub(super) fn has_room_below(&self) -> bool {
         self.room(Tier::Host) > 0 || self.room(Tier::Disk) > 0
     }
 
-    /// What was not used for longest of those in one kind of memory.
+    /// The least recently used state of a tier.
     fn oldest(&self, tier: Tier) -> Option<u64> {
         let there = self.kept.iter().filter(|(_, state)| state.place.tier() == Some(tier));
         there.min_by_key(|(_, state)| state.used).map(|(id, _)| *id)
     }
 
-    /// Puts a state into its place; one that was freed meanwhile is dropped.
+    /// Sets a state's place; a state that was freed meanwhile is dropped.
     pub(super) fn put(&mut self, id: u64, place: Place) {
         match self.kept.get_mut(&id) {
             Some(state) => state.place = place,
@@ -191,18 +191,18 @@ impl Tiers {
         }
     }
 
-    /// Takes out what lies at a place and leaves nothing there.
+    /// Takes a state out of its place while it moves.
     fn lift(&mut self, id: u64) -> Place {
         let moved = Place::Gone("it was being moved".to_owned());
         self.kept.get_mut(&id).map_or(Place::Gone(String::new()), |state| std::mem::replace(&mut state.place, moved))
     }
 
-    pub(super) fn give_up(&mut self) -> Place {
+    pub(super) fn dropped_for_room(&mut self) -> Place {
         self.dropped += 1;
         Place::Gone("there was no room for it within the budget for states".to_owned())
     }
 
-    /// Memory on the device for one state, within the budget, or the state to spill for it, lifted from its place.
+    /// Device memory for one state within the budget, or the state to spill first, lifted from its place.
     pub(super) fn device_memory(&mut self, forward: &Forward) -> Result<Memory> {
         if let Some(saved) = self.idle.pop() {
             return Ok(Memory::Free(saved));
@@ -210,7 +210,7 @@ impl Tiers {
         if self.count(Tier::Device) < self.room(Tier::Device) {
             match forward.saved() {
                 Ok(saved) => return Ok(Memory::Free(saved)),
-                // The budget is more than there is.
+                // The device has less than the budget.
                 Err(Error::OutOfMemory { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -218,7 +218,7 @@ impl Tiers {
         Ok(self.lift_oldest_of_device().map_or(Memory::None, |(id, saved)| Memory::Of(id, saved)))
     }
 
-    /// The state to spill next where there are more on the device than its budget allows, lifted from its place.
+    /// The state to spill next if the device is above its budget, lifted from its place.
     pub(super) fn above_device_budget(&mut self) -> Option<(u64, Saved)> {
         if self.count(Tier::Device) > self.room(Tier::Device) { self.lift_oldest_of_device() } else { None }
     }
@@ -231,18 +231,18 @@ impl Tiers {
         }
     }
 
-    /// The place of a state that was read back from the device.
+    /// Place of a state that was spilled from the device.
     pub(super) fn put_spilled(&mut self, state: SlotState) -> Place {
         self.spilled += 1;
         self.put_on_host(state)
     }
 
-    /// Memory on the device that waits for the next state.
+    /// Keeps device memory for the next state.
     pub(super) fn free_memory(&mut self, saved: Saved) {
         self.idle.push(saved);
     }
 
-    /// A place for a state that has none on the device.
+    /// Place of a state that is not on the device: the host, else the disk.
     pub(super) fn put_on_host(&mut self, state: SlotState) -> Place {
         if self.room(Tier::Host) == 0 {
             return self.put_on_disk(&state);
@@ -253,7 +253,7 @@ impl Tiers {
         Place::Host(state)
     }
 
-    /// Moves the host's oldest state to disk.
+    /// Moves the host's least recently used state to disk.
     fn sink(&mut self) {
         let Some(id) = self.oldest(Tier::Host) else { return };
         if let Place::Host(state) = self.lift(id) {
@@ -264,7 +264,7 @@ impl Tiers {
 
     fn put_on_disk(&mut self, state: &SlotState) -> Place {
         if self.room(Tier::Disk) == 0 {
-            return self.give_up();
+            return self.dropped_for_room();
         }
         while self.count(Tier::Disk) >= self.room(Tier::Disk) {
             self.drop_from_disk();
@@ -286,16 +286,16 @@ impl Tiers {
         file.write(state)
     }
 
-    /// Gives up the oldest state on disk.
+    /// Drops the least recently used state on disk.
     fn drop_from_disk(&mut self) {
         let Some(id) = self.oldest(Tier::Disk) else { return };
         let place = self.lift(id);
         self.clear(place);
-        let place = self.give_up();
+        let place = self.dropped_for_room();
         self.put(id, place);
     }
 
-    /// Takes a state out of the host's memory or off the disk.
+    /// Takes a state from the host or the disk.
     pub(super) fn take(&mut self, id: u64) -> Result<SlotState> {
         let place = self.lift(id);
         if let Place::Host(state) = place {
@@ -315,7 +315,7 @@ impl Tiers {
         })
     }
 
-    /// Frees what lies at a place.
+    /// Frees a place.
     fn clear(&mut self, place: Place) {
         match place {
             Place::Device(saved) => self.idle.push(saved),
@@ -333,13 +333,13 @@ impl Tiers {
         if let Some(state) = self.kept.remove(&id) {
             self.clear(state.place);
         }
-        // Memory waits only where somebody is likely to want it.
+        // Free memory is only kept while states are on the device.
         if self.count(Tier::Device) == 0 {
             self.idle.clear();
         }
     }
 
-    /// Brings the host and the disk within the budget, once the device is.
+    /// Brings the host and the disk within their budgets, after the device.
     pub(super) fn fit(&mut self) {
         let room = self.room(Tier::Device).saturating_sub(self.count(Tier::Device));
         self.idle.truncate(room);

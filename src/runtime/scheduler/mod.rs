@@ -1,7 +1,7 @@
-//! The slots of a model and what is under way for them on the device. What fails there fails the slots that it was for, with
-//! their state as it was before, and no others.
+//! Schedules the slots of a model on the device. An error fails only the slots whose work it was, and leaves their state as it
+//! was before that work.
 
-mod schedule;
+mod turn;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -10,103 +10,103 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What an engine's turns have done.
+/// Counts of an engine's work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Turns: of a decode step, a chunk of a prompt, or both.
+    /// Turns: each a decode step, a prefill chunk, or both.
     pub turns: u64,
-    /// Chunks fed.
+    /// Prefill chunks.
     pub chunks: u64,
-    /// Tokens in them.
+    /// Prompt tokens in them.
     pub fed: u64,
     /// Decode steps.
     pub steps: u64,
-    /// Rows in them: tokens, for one slot each.
+    /// Rows in them: one token of one slot each.
     pub rows: u64,
-    /// The most turns in a row that a slot which could decode was left out.
+    /// Longest run of turns that left out a slot which could decode.
     pub longest_left_out: u64,
-    /// The most turns in a row that a slot with a prompt to read got no chunk.
+    /// Longest run of turns without a chunk for a slot that has a prompt to read.
     pub longest_unfed: u64,
 }
 
-/// A token that was chosen for a slot.
+/// A token generated for a slot.
 pub(super) struct Token {
     pub(super) id: u32,
-    /// `[V]`, where they were asked for.
+    /// `[V]`, if asked for.
     pub(super) logits: Option<Vec<f32>>,
 }
 
-/// What the schedule knows of a slot.
+/// A slot in the schedule.
 #[derive(Default)]
-struct Seat {
-    /// Tokens to be fed, from `fed` on.
+struct Sequence {
+    /// Prompt to read; the first `fed` tokens are done.
     prompt: Vec<u32>,
     fed: usize,
-    /// Why a chunk of them could not be fed.
-    unfeedable: Option<Error>,
-    /// Whether steps advance it.
+    /// Why a chunk of it failed.
+    failed: Option<Error>,
+    /// Whether decode steps advance it.
     decoding: bool,
     /// Whether the logits of its tokens are wanted.
     with_logits: bool,
-    /// Tokens that have arrived and were not taken yet.
+    /// Tokens read back and not taken yet.
     arrived: VecDeque<Result<Token>>,
-    /// Its position once all tokens that it will have to consume are. A step may go one beyond: that one can be undone.
+    /// Its position after all tokens that it must consume. A step may go one beyond, which can be taken back.
     wanted: u64,
-    /// Whether a token was taken that may not have to be consumed: one that ends the answer.
+    /// Whether the last token taken may end the answer, so that it need not be consumed.
     open: bool,
-    /// Turns since it could have gone on.
+    /// Turns in a row that left it out.
     left_out: u64,
-    /// Turns since its last chunk.
+    /// Turns in a row without a chunk.
     unfed: u64,
 }
 
-/// Slots, and what is under way on the device for them.
-pub(super) struct Stepper {
-    /// `None`: the device was lost and there is no other yet.
+/// The slots of an engine and their work in flight.
+pub(super) struct Scheduler {
+    /// `None` after a device loss, until another is opened.
     forward: Option<Forward>,
-    /// Counts the devices and their losses, from 1 on: what a slot held is gone with its device.
+    /// Identifies the device, from 1 on; a loss increments it. A slot's state is lost with its device.
     epoch: u64,
     free: Vec<usize>,
-    seats: Vec<Seat>,
-    /// Slots with a prompt to read; the first is next.
+    sequences: Vec<Sequence>,
+    /// Slots with a prompt to read, next first.
     reading: VecDeque<usize>,
-    under_way: VecDeque<Choosing>,
+    in_flight: VecDeque<Choosing>,
     counts: Counts,
-    /// [`Stepper::counts`] as of the last turn, to be read while a turn is under way.
+    /// The counts as of the last turn, readable while the scheduler is locked.
     published: Arc<Mutex<Counts>>,
 }
 
-impl Stepper {
-    /// Slots of a model; `counts` is told what its turns have done.
+impl Scheduler {
+    /// Schedules the slots of a model; counts are published to `published` after each turn.
     pub(super) fn new(forward: Forward, slots: usize, published: Arc<Mutex<Counts>>) -> Self {
-        Stepper {
+        Scheduler {
             forward: Some(forward),
             epoch: 1,
             free: (0..slots).rev().collect(),
-            seats: (0..slots).map(|_| Seat::default()).collect(),
+            sequences: (0..slots).map(|_| Sequence::default()).collect(),
             reading: VecDeque::new(),
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             counts: Counts::default(),
             published,
         }
     }
 
-    /// Tells one device from the others, and from none after a loss.
+    /// Identifies the device; differs after each loss.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Gives up the model and its device, which was lost: all that slots were doing fails with that.
+    /// Drops the model after its device was lost. Work in flight fails with `reason`.
     pub(super) fn lose(&mut self, reason: &Error) {
         self.forward = None;
         self.epoch += 1;
-        self.under_way.clear();
+        self.in_flight.clear();
         self.reading.clear();
-        for seat in &mut self.seats {
-            let (reads, decodes) = (!seat.prompt.is_empty(), seat.decoding || !seat.arrived.is_empty());
-            *seat = Seat::default();
-            seat.unfeedable = reads.then(|| reason.again());
-            seat.arrived.extend(decodes.then(|| Err(reason.again())));
+        for sequence in &mut self.sequences {
+            let (reads, decodes) = (!sequence.prompt.is_empty(), sequence.decoding || !sequence.arrived.is_empty());
+            *sequence = Sequence::default();
+            sequence.failed = reads.then(|| reason.again());
+            sequence.arrived.extend(decodes.then(|| Err(reason.again())));
         }
     }
 
@@ -115,12 +115,12 @@ impl Stepper {
         self.forward.is_some()
     }
 
-    /// Takes the model on its new device.
+    /// Takes the model loaded on another device.
     pub(super) fn adopt(&mut self, forward: Forward) {
         self.forward = Some(forward);
     }
 
-    /// The device, where there is one.
+    /// The device, if there is one.
     pub(super) fn gpu(&self) -> Option<Gpu> {
         self.forward.as_ref().map(|forward| forward.gpu().clone())
     }
@@ -130,9 +130,9 @@ impl Stepper {
         self.forward.as_mut().ok_or_else(gone)
     }
 
-    /// A slot that nobody has; it is the caller's until [`Stepper::free_slot`].
+    /// Allocates a free slot; [`Scheduler::free_slot`] frees it.
     pub(super) fn take_slot(&mut self) -> Result<usize> {
-        self.free.pop().ok_or(Error::NoFreeSlot { slots: self.seats.len() })
+        self.free.pop().ok_or(Error::NoFreeSlot { slots: self.sequences.len() })
     }
 
     pub(super) async fn free_slot(&mut self, slot: usize) {
@@ -144,19 +144,19 @@ impl Stepper {
     async fn leave(&mut self, slot: usize) {
         self.settle().await;
         self.stop_feed(slot);
-        self.seats[slot] = Seat::default();
+        self.sequences[slot] = Sequence::default();
     }
 
-    /// Waits for all that is under way: the host then knows each slot's next token.
+    /// Waits for all work in flight: the host then knows each slot's next token.
     async fn settle(&mut self) {
-        while !self.under_way.is_empty() {
+        while !self.in_flight.is_empty() {
             self.arrive().await;
         }
     }
 
-    /// Waits for the oldest step under way.
+    /// Waits for the oldest step in flight.
     async fn arrive(&mut self) {
-        let Some(oldest) = self.under_way.pop_front() else { return };
+        let Some(oldest) = self.in_flight.pop_front() else { return };
         let slots = oldest.slots().to_vec();
         let arrived = match self.forward() {
             Ok(forward) => forward.arrived(oldest).await,
@@ -165,19 +165,19 @@ impl Stepper {
         match arrived {
             Ok(arrived) => {
                 for (slot, id) in arrived {
-                    self.seat_token(slot, id).await;
+                    self.hand_over(slot, id).await;
                 }
             }
             Err(error) => slots.into_iter().for_each(|slot| self.fail(slot, error.again())),
         }
     }
 
-    /// A step has chosen a token for a slot, or could not.
-    async fn seat_token(&mut self, slot: usize, id: Result<u32>) {
-        if !self.seats[slot].decoding {
+    /// Hands a slot the token that a step generated, or its error.
+    async fn hand_over(&mut self, slot: usize, id: Result<u32>) {
+        if !self.sequences[slot].decoding {
             return;
         }
-        let (with_logits, later) = (self.seats[slot].with_logits, self.steps_of(slot));
+        let (with_logits, later) = (self.sequences[slot].with_logits, self.steps_of(slot));
         let token = async {
             let id = id?;
             let forward = self.forward()?;
@@ -185,120 +185,119 @@ impl Stepper {
             Ok(Token { id, logits })
         };
         match token.await {
-            Ok(token) => self.seats[slot].arrived.push_back(Ok(token)),
+            Ok(token) => self.sequences[slot].arrived.push_back(Ok(token)),
             Err(error) => self.fail(slot, error),
         }
     }
 
-    /// Steps under way that a slot is part of.
+    /// Number of steps in flight that contain a slot.
     fn steps_of(&self, slot: usize) -> usize {
-        self.under_way.iter().filter(|step| step.slots().contains(&slot)).count()
+        self.in_flight.iter().filter(|step| step.slots().contains(&slot)).count()
     }
 
-    /// A slot gets an error in place of its next token, and none after that. It is left as after the last token that the host
-    /// knows: what is under way behind the step that failed consumes one that nobody knows.
+    /// Ends a slot's generation with an error. Its state is that of the last token that the host knows; later steps in flight
+    /// are taken back, as they consume a token that was never read back.
     fn fail(&mut self, slot: usize, error: Error) {
-        if !std::mem::take(&mut self.seats[slot].decoding) {
+        if !std::mem::take(&mut self.sequences[slot].decoding) {
             return;
         }
-        self.seats[slot].arrived.push_back(Err(error));
+        self.sequences[slot].arrived.push_back(Err(error));
         let unknown = self.steps_of(slot);
         if let Some(forward) = &mut self.forward {
             forward.take_back(slot, unknown);
         }
     }
 
-    /// The model, with nothing under way.
+    /// The model, with nothing in flight.
     pub(super) async fn at_rest(&mut self) -> Result<&mut Forward> {
         self.settle().await;
         self.forward()
     }
 
-    /// Tokens that a slot has consumed, those run ahead included.
+    /// Tokens that a slot has consumed, steps in flight included.
     pub(super) fn position(&self, slot: usize) -> u64 {
         self.forward.as_ref().map_or(0, |forward| forward.position(slot))
     }
 
-    /// Puts a slot back to before its first token.
+    /// Resets a slot to the state before its first token.
     pub(super) async fn reset(&mut self, slot: usize) -> Result<()> {
         self.leave(slot).await;
         self.forward()?.reset(slot)
     }
 
-    /// Gives a slot tokens to read.
+    /// Gives a slot a prompt to read.
     pub(super) fn begin_feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.forward()?.check_ids(ids)?;
-        let seat = &mut self.seats[slot];
-        (seat.prompt, seat.fed, seat.unfed, seat.unfeedable) = (ids.to_vec(), 0, 0, None);
+        let sequence = &mut self.sequences[slot];
+        (sequence.prompt, sequence.fed, sequence.unfed, sequence.failed) = (ids.to_vec(), 0, 0, None);
         self.reading.push_back(slot);
         Ok(())
     }
 
-    /// Whether a slot has read all that it was given, or cannot; `None`: not yet.
+    /// Whether a slot has read its prompt, or the error that ended it; `None`: not yet.
     pub(super) fn fed(&mut self, slot: usize) -> Option<Result<()>> {
-        let seat = &mut self.seats[slot];
-        match seat.unfeedable.take() {
+        let sequence = &mut self.sequences[slot];
+        match sequence.failed.take() {
             Some(error) => Some(Err(error)),
-            None => seat.prompt.is_empty().then_some(Ok(())),
+            None => sequence.prompt.is_empty().then_some(Ok(())),
         }
     }
 
-    /// Forgets what a slot has not read yet.
+    /// Drops what a slot has not read yet.
     pub(super) fn stop_feed(&mut self, slot: usize) {
         self.reading.retain(|reading| *reading != slot);
-        self.seats[slot].prompt = Vec::new();
+        self.sequences[slot].prompt = Vec::new();
     }
 
-    /// Starts to choose tokens after those that a slot has consumed, from its logits. Penalties look at the last `window` of
-    /// `read`.
+    /// Starts to generate from a slot's logits. Penalties look at the last `window` of the tokens `read`.
     pub(super) async fn begin(
         &mut self,
         slot: usize,
         (read, window): (&[u32], usize),
         with_logits: bool,
     ) -> Result<()> {
-        // A step of its last answer may be under way.
+        // A step of its last answer may be in flight.
         let forward = self.at_rest().await?;
         let wanted = forward.position(slot);
         if window > 0 {
             forward.set_recent(slot, (read, wanted), window)?;
         }
         let choosing = forward.choose(slot)?;
-        self.seats[slot] = Seat { decoding: true, with_logits, wanted, ..Seat::default() };
-        self.under_way.push_back(choosing);
+        self.sequences[slot] = Sequence { decoding: true, with_logits, wanted, ..Sequence::default() };
+        self.in_flight.push_back(choosing);
         Ok(())
     }
 
-    /// Whether a token of a slot has arrived; what went wrong with it is taken.
+    /// Whether a slot has a token to take. An error is taken.
     pub(super) fn peek(&mut self, slot: usize) -> Option<Result<()>> {
-        match self.seats[slot].arrived.front() {
+        match self.sequences[slot].arrived.front() {
             Some(Ok(_)) => Some(Ok(())),
             _ => self.take(slot).map(|token| token.map(|_| ())),
         }
     }
 
-    /// A token of a slot that has arrived; an error where none will. Whether it has to be consumed shows when the next one is
-    /// wanted.
+    /// Takes a slot's next token if it was read back; an error if none will come. It must be consumed only if the caller asks
+    /// for another one.
     fn take(&mut self, slot: usize) -> Option<Result<Token>> {
-        let seat = &mut self.seats[slot];
-        match seat.arrived.pop_front() {
-            None if seat.decoding => None,
+        let sequence = &mut self.sequences[slot];
+        match sequence.arrived.pop_front() {
+            None if sequence.decoding => None,
             None => Some(Err(Error::NothingToResume)),
             Some(token) => {
-                seat.open = true;
+                sequence.open = true;
                 Some(token)
             }
         }
     }
 
-    /// Goes on after the token that was taken last, and takes the next if it has arrived.
+    /// Continues after the last token taken, and takes the next one if it was read back.
     pub(super) fn next(&mut self, slot: usize) -> Option<Result<Token>> {
-        let seat = &mut self.seats[slot];
-        seat.wanted += u64::from(std::mem::take(&mut seat.open));
+        let sequence = &mut self.sequences[slot];
+        sequence.wanted += u64::from(std::mem::take(&mut sequence.open));
         self.take(slot)
     }
 
-    /// Keeps the state that a slot had when it had consumed `position` tokens, now or a step ago.
+    /// Saves the state that a slot had at `position`: its current one, or the one before the last step.
     pub(super) fn save(&mut self, slot: usize, position: u64, to: &mut Option<Saved>) -> Result<()> {
         let forward = self.forward()?;
         let steps = run_ahead_of(position, forward.position(slot))?;
@@ -311,28 +310,27 @@ impl Stepper {
         Ok(())
     }
 
-    /// The state that a slot had when it had consumed `position` tokens, now or a step ago.
+    /// Reads back the state that a slot had at `position`: its current one, or the one before the last step.
     pub(super) async fn read_state(&mut self, slot: usize, position: u64) -> Result<SlotState> {
         let forward = self.forward()?;
         let steps = run_ahead_of(position, forward.position(slot))?;
         forward.read_state(slot, steps).await
     }
 
-    /// Puts a slot to a state of when it had consumed `position` tokens.
+    /// Writes a slot's state, which is that of `position` tokens.
     pub(super) async fn write_state(&mut self, slot: usize, position: u64, state: &SlotState) -> Result<()> {
         self.leave(slot).await;
         self.forward()?.write_state(slot, position, state)
     }
 
-    /// Puts a slot back to a state kept at `position`, then has it consume `ids` once more, step by step as before: the
-    /// bits are those that were.
+    /// Restores a state saved at `position` and replays `ids` by decode steps, which gives the same bits as before.
     pub(super) async fn rewind(&mut self, slot: usize, (saved, position): (&Saved, u64), ids: &[u32]) -> Result<()> {
         self.leave(slot).await;
         self.forward()?.restore(slot, position, saved)?;
         self.consume(slot, ids).await
     }
 
-    /// Has a slot alone consume tokens step by step, whatever would be chosen after each.
+    /// Runs decode steps of one slot alone on given tokens.
     pub(super) async fn consume(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         for id in ids {
             let forward = self.at_rest().await?;
@@ -344,16 +342,16 @@ impl Stepper {
         Ok(())
     }
 
-    /// Takes a slot out of the schedule at exactly `position`, and says whether that is done: steps that ran ahead are taken
-    /// back; a token that it has not consumed yet takes another turn. `last` is the token before `position`, where there is one.
+    /// Takes a slot out of the schedule with the state at exactly `position`. Steps that ran ahead are taken back. Returns false
+    /// if a token is not consumed yet: run another turn and call again. `last` is the token before `position`, if any.
     pub(super) async fn finish(&mut self, slot: usize, position: u64, last: Option<u32>) -> Result<bool> {
         let now = self.forward()?.position(slot);
-        if now < position && self.seats[slot].decoding {
+        if now < position && self.sequences[slot].decoding {
             return Ok(false);
         }
-        self.seats[slot] = Seat::default();
+        self.sequences[slot] = Sequence::default();
         match last {
-            // The step that was to consume it failed.
+            // The step that should have consumed it failed.
             Some(last) if now + 1 == position => self.consume(slot, &[last]).await?,
             _ => {
                 let steps = run_ahead_of(position, now)?;
@@ -364,7 +362,7 @@ impl Stepper {
     }
 }
 
-/// Steps from one position of a slot to another that it is at: as many as the host may run ahead, at most.
+/// Steps from `position` to a slot's current one, at most [`RUN_AHEAD`].
 fn run_ahead_of(position: u64, now: u64) -> Result<usize> {
     let steps = now.checked_sub(position).and_then(|steps| usize::try_from(steps).ok());
     steps.filter(|steps| *steps <= RUN_AHEAD).ok_or_else(|| Error::StateNotKept {
