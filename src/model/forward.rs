@@ -70,17 +70,17 @@ impl Choosing {
 
 impl Forward {
     /// Chooses the forms of the kernels, records the plans and allocates the states, all zero.
-    pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
+    pub async fn new_async(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
         let mut options = options;
         if options.segments == AUTOMATIC {
             options.segments = config.architecture.segments(gpu.caps(), options.chunk);
         }
         options.check()?;
-        let variants = tune::variants(gpu, config, &weights, options)?;
+        let variants = tune::variants(gpu, config, &weights, options).await?;
         Self::with_variants(gpu, config, weights, options, variants)
     }
 
-    /// [`Forward::new`] with given forms.
+    /// [`Forward::new_async`] with given forms.
     pub(super) fn with_variants(
         gpu: &Gpu,
         config: &Config,

@@ -2,6 +2,8 @@
 //! reached through the registry in `architecture.rs`.
 
 mod architecture;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod capacity;
 mod config;
 mod embeddings;

@@ -28,18 +28,19 @@ impl Forward {
         let rows = ids.len();
         let scratch = &self.prefill.scratch;
         let mut taps = Vec::new();
-        self.prefill.body.run_stepwise(rows, |label| {
+        let see = async |label: &str| {
             let (layer, kernel) = label.rsplit_once('.').unwrap_or(("", label));
             let index = layer.rsplit_once('.').and_then(|(_, i)| i.parse::<usize>().ok()).unwrap_or(0);
             for Place { name, activation, columns } in scratch.places(&self.config, index, kernel) {
                 let name = if layer.is_empty() { name.to_owned() } else { format!("{layer}.{name}") };
-                let values = pollster::block_on(activation.read(&self.gpu, rows, columns))?;
+                let values = activation.read(&self.gpu, rows, columns).await?;
                 // A sharded product comes here once a shard; the last reading counts.
                 taps.retain(|tap: &Tap| tap.name != name);
                 taps.push(Tap { name, values });
             }
             Ok(())
-        })?;
+        };
+        self.prefill.body.run_stepwise(rows, see).await?;
         Ok(taps)
     }
 }

@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::gpu::{Gpu, link, write_whole};
 use crate::kernels::variants::Variants;
 use crate::kernels::{self, matmul, matvec, scan, ssm_step};
-use pollster::block_on;
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -32,7 +31,7 @@ const LAYERS: usize = 2;
 const MARGIN: f64 = 0.97;
 
 /// The forms for a model, by its options.
-pub(super) fn variants(
+pub(super) async fn variants(
     gpu: &Gpu,
     config: &Config,
     weights: &Arc<Weights>,
@@ -42,16 +41,16 @@ pub(super) fn variants(
     let table = || Variants::tried(gpu, options.math, &sizes);
     match options.tune {
         Tune::Off => Ok(Variants::portable(&sizes, options.math)),
-        Tune::Static => table(),
+        Tune::Static => table().await,
         Tune::Auto => {
-            let start = table()?;
+            let start = table().await?;
             let key = key(gpu, config, weights, &start);
             let path = gpu.kept_file("tuned", &key, ".json");
             let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
             if let Some(variants) = kept.and_then(|kept| read(&kept, &key, &start, gpu)) {
                 return Ok(variants);
             }
-            let (tuned, times) = measure(gpu, config, weights, options, start)?;
+            let (tuned, times) = measure(gpu, config, weights, options, start).await?;
             if let Some(path) = path {
                 // If this fails, the next start only measures again.
                 let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
@@ -65,7 +64,7 @@ pub(super) fn variants(
 
 /// Picks the fastest form of each product and of each other kernel, timed in a row, where it is clearly faster than the static
 /// choice.
-fn measure(
+async fn measure(
     gpu: &Gpu,
     config: &Config,
     weights: &Arc<Weights>,
@@ -74,9 +73,9 @@ fn measure(
 ) -> Result<(Variants, Times)> {
     let mut tuner = Tuner { gpu, config, weights, options, times: Times::new() };
     let mut best = start.clone();
-    tuner.products(&start, &mut best)?;
-    tuner.step(&start, &mut best)?;
-    tuner.chunk(&start, &mut best)?;
+    tuner.products(&start, &mut best).await?;
+    tuner.step(&start, &mut best).await?;
+    tuner.chunk(&start, &mut best).await?;
     Ok((best, tuner.times))
 }
 
@@ -109,7 +108,7 @@ impl Tuner<'_> {
     }
 
     /// Tunes the products of a decode step: the n-th candidates of all matrices are timed together.
-    fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+    async fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let candidates: Vec<Vec<matvec::Form>> =
             start.products.iter().map(|p| p.form.candidates(self.gpu.caps(), &p.matrix)).collect();
         let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
@@ -122,7 +121,7 @@ impl Tuner<'_> {
             let mut forward = self.forward(variants.clone())?;
             forward.heat()?;
             for (product, times) in variants.products.iter().zip(&mut times) {
-                times.push(block_on(forward.seconds_of_product(&product.matrix))?);
+                times.push(forward.seconds_of_product(&product.matrix).await?);
             }
         }
         for ((product, forms), times) in best.products.iter_mut().zip(&candidates).zip(&times) {
@@ -132,37 +131,37 @@ impl Tuner<'_> {
     }
 
     /// Tunes the scan of a decode step.
-    fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+    async fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let forms = with_first(start.step, ssm_step::Form::all(self.gpu.caps()));
-        let times = forms.iter().map(|step| {
+        let mut times = vec![];
+        for step in &forms {
             let mut forward = self.forward(Variants { step: *step, ..start.clone() })?;
             forward.heat()?;
-            block_on(forward.seconds_of_step(Tuned::StepScan))
-        });
-        let times = times.collect::<Result<Vec<_>>>()?;
+            times.push(forward.seconds_of_step(Tuned::StepScan).await?);
+        }
         best.step = self.fastest("step", &forms, &times);
         Ok(())
     }
 
     /// Tunes products and scan of a full chunk.
-    fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+    async fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         // The trial of cooperative matrices has already decided on them.
         let forms = matmul::Form::all(self.gpu.caps()).into_iter();
         let forms = forms.filter(|form| !matches!(form, matmul::Form::Coop(..))).collect();
         let forms = with_first(start.matmul, forms);
-        let times = forms.iter().map(|matmul| {
+        let mut times = vec![];
+        for matmul in &forms {
             let mut forward = self.forward(Variants { matmul: *matmul, ..start.clone() })?;
-            block_on(forward.seconds_of_chunk(LAYERS, Tuned::ChunkProducts))
-        });
-        let times = times.collect::<Result<Vec<_>>>()?;
+            times.push(forward.seconds_of_chunk(LAYERS, Tuned::ChunkProducts).await?);
+        }
         best.matmul = self.fastest("matmul", &forms, &times);
         let scans = with_first(start.scan, scan::Form::all(self.gpu.caps()));
-        let times = scans.iter().map(|scan| {
+        let mut times = vec![];
+        for scan in &scans {
             let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
             forward.heat()?;
-            block_on(forward.seconds_of_chunk(LAYERS, Tuned::ChunkScan))
-        });
-        let times = times.collect::<Result<Vec<_>>>()?;
+            times.push(forward.seconds_of_chunk(LAYERS, Tuned::ChunkScan).await?);
+        }
         best.scan = self.fastest("scan", &scans, &times);
         Ok(())
     }
