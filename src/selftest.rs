@@ -36,7 +36,7 @@ pub struct Options {
 
 /// What came of one kernel or one check of the model.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct CheckResult {
     /// The kernel or the check.
     pub name: String,
     /// "kernel" or "model", and what the adapter was made to do without.
@@ -59,7 +59,7 @@ pub struct Report {
     /// What it can do; nothing if it could not be opened.
     pub caps: Option<Caps>,
     /// Kernels and checks.
-    pub rows: Vec<Row>,
+    pub rows: Vec<CheckResult>,
 }
 
 impl Report {
@@ -179,7 +179,14 @@ pub fn run(
 
 fn failed(mut report: Report, name: &str, error: &crate::Error) -> Report {
     let (name, faults) = (name.to_owned(), vec![format!("{name}: {error}")]);
-    report.rows.push(Row { name, kind: String::new(), cases: 1, reached: Reached::default(), faults, seconds: 0.0 });
+    report.rows.push(CheckResult {
+        name,
+        kind: String::new(),
+        cases: 1,
+        reached: Reached::default(),
+        faults,
+        seconds: 0.0,
+    });
     report
 }
 
@@ -187,7 +194,7 @@ fn wanted(options: &Options, name: &str) -> bool {
     options.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
 }
 
-fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&str)) -> Vec<Row> {
+fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&str)) -> Vec<CheckResult> {
     let mut by_kernel: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
     for case in kernels::all(gpu.caps()).into_iter().flat_map(|(_, cases)| cases) {
         by_kernel.entry(case.kernel).or_default().push(case);
@@ -198,7 +205,7 @@ fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&
         begin(kernel);
         let plant = if options.plant.as_deref() == Some(kernel) { Plant::WrongValue } else { Plant::Nothing };
         let started = Instant::now();
-        let mut row = Row {
+        let mut row = CheckResult {
             name: kernel.to_owned(),
             kind: format!("kernel{way}"),
             cases: cases.len(),
@@ -230,7 +237,7 @@ fn test_model(
     options: &Options,
     checkpoint: &Checkpoint,
     begin: &mut dyn FnMut(&str),
-) -> Result<Vec<Row>> {
+) -> Result<Vec<CheckResult>> {
     let checks: [(&str, Check); 4] = [
         ("prefill equals the reference", |m| m.against_reference(1, PROMPT)),
         ("four segments equal the reference", |m| m.against_reference(4, PROMPT)),
@@ -260,7 +267,7 @@ fn test_model(
             Ok(Err(fault)) => (Reached::default(), Some(fault.to_string())),
             Err(error) => (Reached::default(), Some(error.to_string())),
         };
-        rows.push(Row {
+        rows.push(CheckResult {
             name: name.to_owned(),
             kind: format!("model{way}"),
             cases: 1,
@@ -272,7 +279,7 @@ fn test_model(
     Ok(rows)
 }
 
-type Check = fn(&Model<'_>) -> Result<Result<Reached, case::Fault>>;
+type Check = fn(&Model<'_>) -> Result<Result<Reached, case::Mismatch>>;
 
 /// A model and what its prompt must give.
 struct Model<'a> {
@@ -299,11 +306,11 @@ impl Model<'_> {
         Ok(logits)
     }
 
-    fn against_reference(&self, segments: usize, chunk: usize) -> Result<Result<Reached, case::Fault>> {
+    fn against_reference(&self, segments: usize, chunk: usize) -> Result<Result<Reached, case::Mismatch>> {
         Ok(case::compare("logits", &self.prefilled(chunk, segments)?, &self.expected, LOGITS))
     }
 
-    fn decoding(&self) -> Result<Result<Reached, case::Fault>> {
+    fn decoding(&self) -> Result<Result<Reached, case::Mismatch>> {
         let mut forward = self.forward(1, 1)?;
         let mut logits = Vec::new();
         for id in &self.ids {
@@ -316,7 +323,7 @@ impl Model<'_> {
         Ok(case::compare("logits", &logits, &self.expected, LOGITS))
     }
 
-    fn chunks(&self) -> Result<Result<Reached, case::Fault>> {
+    fn chunks(&self) -> Result<Result<Reached, case::Mismatch>> {
         let whole: Vec<_> = self.prefilled(PROMPT, 1)?.into_iter().map(|v| Some(f64::from(v))).collect();
         let mut worst = Reached::default();
         for chunk in [1, 3] {

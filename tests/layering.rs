@@ -108,7 +108,7 @@ fn no_layer_looks_up() {
 fn a_layer_that_looked_up_would_be_noticed() {
     let file = |layer: &str, text: &str| (format!("{layer}/x.rs"), layer.to_owned(), text.to_owned());
     let bad = [
-        file("gpu", "use crate::kernels::Row;"),
+        file("gpu", "use crate::kernels::RowEntry;"),
         file("text", "use crate::{error::Error, gpu::Gpu};"),
         file("model", "fn f(device: wgpu::Device) {}"),
         // Behind braces within braces, over several lines.

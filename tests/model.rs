@@ -5,7 +5,7 @@ mod common;
 use common::{Expected, close, fixture, gpu, gpu_with, greedy, logits, no_gpu, shipped};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
-use peregrine::kernels::variants::Math;
+use peregrine::kernels::linear::Math;
 use peregrine::model::reference::Reference;
 use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
 use peregrine::runtime::Checkpoint;

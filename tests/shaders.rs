@@ -1,7 +1,7 @@
 //! Every declaration against its WGSL, without a GPU: bindings, parameters, constants, and translation for every backend.
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use peregrine::gpu::{Access, Caps, Coop, KernelDef, Part, link};
+use peregrine::gpu::{Access, Caps, Coop, KernelDef, ShaderPart, link};
 use peregrine::kernels;
 use std::collections::BTreeSet;
 
@@ -153,8 +153,10 @@ fn every_shader_file_is_linked_into_a_kernel() {
         .into_iter()
         .flat_map(|(def, _)| def.parts)
         .flat_map(|part| match part {
-            Part::File(source) => vec![source.file],
-            Part::Subgroups { with, without } | Part::Cpu { with, without } | Part::Longs { with, without } => {
+            ShaderPart::File(source) => vec![source.file],
+            ShaderPart::Subgroups { with, without }
+            | ShaderPart::Cpu { with, without }
+            | ShaderPart::Longs { with, without } => {
                 vec![with.file, without.file]
             }
         })

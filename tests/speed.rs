@@ -4,7 +4,7 @@ mod common;
 
 use common::{made_up as forward, made_up_shape as shape, step};
 use peregrine::format::WeightFormat;
-use peregrine::kernels::select::Rules;
+use peregrine::kernels::select::SamplingParams;
 use peregrine::model::{Forward, ForwardOptions, Weights};
 use std::sync::Arc;
 
@@ -29,17 +29,17 @@ fn a_choice_takes_the_stages_of_its_rules() {
         return;
     }
     let mut forward = forward(&common::gpu(), &shape(64, 1, 5000), WeightFormat::F32);
-    let plain = Rules { temperature: 0.8, ..Rules::GREEDY };
+    let plain = SamplingParams { temperature: 0.8, ..SamplingParams::GREEDY };
     for (rules, dispatches) in [
-        (Rules::GREEDY, 2),
+        (SamplingParams::GREEDY, 2),
         (plain, 3),
-        (Rules { log_min_p: 0.1f32.ln(), ..plain }, 3),
-        (Rules { top_k: 40, ..plain }, 5),
-        (Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain }, 5),
-        (Rules { top_k: 1000, ..plain }, 5),
-        (Rules { top_p: 0.95, ..plain }, 6),
-        (Rules { top_k: 1000, top_p: 0.95, ..plain }, 8),
-        (Rules { top_k: 1000, top_p: 0.95, ..Rules::GREEDY }, 2),
+        (SamplingParams { log_min_p: 0.1f32.ln(), ..plain }, 3),
+        (SamplingParams { top_k: 40, ..plain }, 5),
+        (SamplingParams { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain }, 5),
+        (SamplingParams { top_k: 1000, ..plain }, 5),
+        (SamplingParams { top_p: 0.95, ..plain }, 6),
+        (SamplingParams { top_k: 1000, top_p: 0.95, ..plain }, 8),
+        (SamplingParams { top_k: 1000, top_p: 0.95, ..SamplingParams::GREEDY }, 2),
     ] {
         forward.set_rules(0, rules).unwrap();
         let totals = forward.decode_totals(1);

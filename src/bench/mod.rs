@@ -7,11 +7,11 @@ mod report;
 
 pub use longest::{Length, Longest, key_value_bytes, longest};
 pub use profile::KernelTime;
-pub use report::{Report, Row, Size, Subject};
+pub use report::{Measurement, Report, Size, Subject};
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::kernels::select::Rules;
+use crate::kernels::select::SamplingParams;
 use crate::kernels::stream;
 use crate::model::Forward;
 use profile::by_kernel;
@@ -40,7 +40,7 @@ pub struct Options {
     /// Times every kernel of a decode step and of a chunk as well.
     pub profile: bool,
     /// Generates twice, greedily and then by these rules.
-    pub sampling: Option<Rules>,
+    pub sampling: Option<SamplingParams>,
 }
 
 /// Runs on the first slots of a model, which must be its only use. `begin` hears what comes next.
@@ -108,7 +108,7 @@ struct Bench<'a> {
 struct Test {
     name: String,
     size: Size,
-    sampled: Option<Rules>,
+    sampled: Option<SamplingParams>,
 }
 
 /// A state to start from: nothing consumed, or a saved one.
@@ -143,7 +143,7 @@ impl Bench<'_> {
         self.gpu.flush()
     }
 
-    fn test(&mut self, test: Test, start: &Start) -> Result<Row> {
+    fn test(&mut self, test: Test, start: &Start) -> Result<Measurement> {
         let Test { name: test, size, sampled } = test;
         let Size { prompt, tokens: n, parallel, .. } = size;
         let once = |bench: &mut Self, n| {
@@ -151,7 +151,7 @@ impl Bench<'_> {
             if prompt {
                 return bench.read(n);
             }
-            bench.choose_by(sampled.unwrap_or(Rules::GREEDY), parallel)?;
+            bench.choose_by(sampled.unwrap_or(SamplingParams::GREEDY), parallel)?;
             bench.generate(n, parallel)
         };
         if self.options.warmup {
@@ -159,7 +159,7 @@ impl Bench<'_> {
             once(self, if prompt { n } else { n.min(4) })?;
         }
         let samples = (0..self.options.repetitions).map(|_| once(self, n)).collect::<Result<Vec<_>>>()?;
-        self.choose_by(Rules::GREEDY, parallel)?;
+        self.choose_by(SamplingParams::GREEDY, parallel)?;
         let totals = if prompt {
             let chunk = self.forward.chunk();
             let chunks = (0..n).step_by(chunk).map(|at| self.forward.feed_totals(chunk.min(n - at)));
@@ -168,7 +168,7 @@ impl Bench<'_> {
             let step = self.forward.decode_totals(parallel);
             (1..n).fold(step, |sum, _| sum.and(step))
         };
-        Ok(Row { test, size, sampled, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
+        Ok(Measurement { test, size, sampled, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
     }
 
     /// Reads a prompt and chooses the token after it.
@@ -195,7 +195,7 @@ impl Bench<'_> {
     }
 
     /// From here on the first slots choose by these rules. None of their tokens so far counts as recent.
-    fn choose_by(&mut self, rules: Rules, slots: usize) -> Result<()> {
+    fn choose_by(&mut self, rules: SamplingParams, slots: usize) -> Result<()> {
         for slot in 0..slots {
             self.forward.set_rules(slot, rules)?;
             if rules.window > 0 {

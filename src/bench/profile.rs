@@ -1,6 +1,6 @@
 //! The kernels of a step or a chunk: what each takes alone, and what it takes in a row of its like.
 
-use crate::gpu::Timed;
+use crate::gpu::DispatchTime;
 use crate::model::{Profile, purpose};
 use std::fmt::Write;
 
@@ -24,7 +24,8 @@ pub struct KernelTime {
 /// Sums up by what a dispatch is for; the slowest comes first.
 pub(super) fn by_kernel(profile: &Profile) -> Vec<KernelTime> {
     let mut kernels: Vec<KernelTime> = Vec::new();
-    for (Timed { label, kernel, seconds, macs, bytes }, in_a_row) in profile.alone.iter().zip(&profile.in_a_row) {
+    for (DispatchTime { label, kernel, seconds, macs, bytes }, in_a_row) in profile.alone.iter().zip(&profile.in_a_row)
+    {
         let name = purpose(label);
         let name = if name == *kernel { name.to_owned() } else { format!("{name} ({kernel})") };
         let at = kernels.iter().position(|kernel| kernel.name == name).unwrap_or_else(|| {

@@ -2,7 +2,7 @@
 
 use super::profile::{self, KernelTime};
 use crate::gpu::{AdapterInfo, Totals};
-use crate::kernels::select::Rules;
+use crate::kernels::select::SamplingParams;
 use serde_json::{Value, json};
 
 /// What was measured on.
@@ -49,13 +49,13 @@ pub struct Size {
 
 /// One test.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct Measurement {
     /// As llama-bench names it, and batched-bench the slots: pp512, tg128, tg128 pl8, tg128 sampled, pp512 @ d1024.
     pub test: String,
     /// What it did.
     pub size: Size,
     /// How tokens were chosen, where not greedily.
-    pub sampled: Option<Rules>,
+    pub sampled: Option<SamplingParams>,
     /// A measurement each.
     pub samples: Vec<Sample>,
     /// What one run takes.
@@ -78,12 +78,12 @@ pub struct Report {
     /// The most memory the process has had resident, where the system tells.
     pub host_peak_bytes: Option<u64>,
     /// Tests.
-    pub rows: Vec<Row>,
+    pub rows: Vec<Measurement>,
     /// Kernels of a step, slowest first.
     pub profiles: Vec<(String, Vec<KernelTime>)>,
 }
 
-impl Row {
+impl Measurement {
     /// Tokens read or generated in all slots.
     pub fn tokens(&self) -> usize {
         self.size.tokens * self.size.parallel
@@ -133,7 +133,7 @@ impl Row {
         let Some(rules) = &self.sampled else { return (!self.size.prompt).then(|| "greedy".to_owned()) };
         // The rules hold the logarithm of min-p, which is f32.
         let min_p = (rules.log_min_p.exp() * 1e5).round() / 1e5;
-        let Rules { temperature, top_k, top_p, repeat_penalty, window, .. } = rules;
+        let SamplingParams { temperature, top_k, top_p, repeat_penalty, window, .. } = rules;
         let mut text = format!("temp {temperature}, top-k {top_k}, top-p {top_p}, min-p {min_p}");
         if *window > 0 {
             text += &format!(", repeat penalty {repeat_penalty} over {window} tokens");
@@ -183,7 +183,7 @@ const COLUMNS: [&str; 36] = [
 ];
 
 impl Report {
-    fn fields(&self, row: &Row) -> Value {
+    fn fields(&self, row: &Measurement) -> Value {
         let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
         let Size { prompt, tokens, parallel, depth } = row.size;
         let n = row.tokens() as f64;

@@ -4,9 +4,8 @@ use super::model::DeviceArgs;
 use clap::Args;
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{SWITCHES, VARIABLES, adapters};
-use peregrine::kernels::matmul;
-use peregrine::kernels::matvec::Matrix;
-use peregrine::kernels::variants::{Math, Sizes, Variants};
+use peregrine::kernels::linear::{self, Math, Matrix};
+use peregrine::kernels::variants::{Sizes, Variants};
 use serde_json::json;
 use std::io::Write;
 
@@ -72,7 +71,7 @@ impl Devices {
             writeln!(out, "  {what:<26} {form}")?;
         }
         for math in [Math::Exact, Math::Fast] {
-            if let Some(trial) = matmul::trial(&gpu, math)? {
+            if let Some(trial) = linear::trial(&gpu, math)? {
                 writeln!(out, "  trial, {math}: {trial}")?;
             }
         }

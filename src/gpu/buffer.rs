@@ -1,6 +1,6 @@
 //! Buffers that know their type, and the way of data to the device and back.
 
-use super::faults::Site;
+use super::faults::FaultSite;
 use super::{Gpu, Submitted, UPLOAD_PIECE};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
@@ -42,7 +42,7 @@ impl Drop for Raw {
 }
 
 /// A copy from one buffer to another.
-pub struct Move<'a, T> {
+pub struct BufferCopy<'a, T> {
     /// From where.
     pub from: &'a Buf<T>,
     /// Which values.
@@ -147,7 +147,7 @@ impl Gpu {
 
     /// A buffer of wgpu's; memory that there is not is an error that tells how much was asked for.
     pub(super) fn create(&self, descriptor: &wgpu::BufferDescriptor) -> Result<wgpu::Buffer> {
-        let made = self.meet(Site::Allocate).and_then(|()| {
+        let made = self.meet(FaultSite::Allocate).and_then(|()| {
             self.scoped(descriptor.label.unwrap_or_default(), || self.shared.device.create_buffer(descriptor))
         });
         made.map_err(|e| match e {
@@ -197,10 +197,10 @@ impl Gpu {
     }
 
     /// Copies each range of a buffer into another buffer from an index on, before anything submitted later runs.
-    pub fn copy<T: Pod>(&self, moves: &[Move<'_, T>]) -> Result<()> {
+    pub fn copy<T: Pod>(&self, moves: &[BufferCopy<'_, T>]) -> Result<()> {
         self.check()?;
         let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        for Move { from, range, to, at } in moves {
+        for BufferCopy { from, range, to, at } in moves {
             let (first, bytes) = from.bytes(range);
             let (target, _) = to.bytes(&(*at..*at + range.len()));
             encoder.copy_buffer_to_buffer(from.raw(), first, to.raw(), target, bytes);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A place where the device is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Site {
+pub enum FaultSite {
     /// Memory is asked for.
     Allocate,
     /// Before work is handed over.
@@ -23,7 +23,7 @@ pub enum Site {
 
 /// What a device may do instead of what it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum InjectedFault {
     /// It is lost, for good.
     Lost,
     /// It has no memory for this.
@@ -36,12 +36,12 @@ pub enum Fault {
 
 /// Decides about each use of a device, and of those opened in its place.
 #[cfg(debug_assertions)]
-pub(super) type Injector = Option<Arc<Mutex<dyn FnMut(Site) -> Option<Fault> + Send>>>;
+pub(super) type Injector = Option<Arc<Mutex<dyn FnMut(FaultSite) -> Option<InjectedFault> + Send>>>;
 
 #[cfg(debug_assertions)]
 impl Gpu {
     /// Has every use of the device decided by `inject` from now on: a test of what happens then. Debug builds only.
-    pub fn inject(&self, inject: impl FnMut(Site) -> Option<Fault> + Send + 'static) {
+    pub fn inject(&self, inject: impl FnMut(FaultSite) -> Option<InjectedFault> + Send + 'static) {
         *self.injector() = Some(Arc::new(Mutex::new(inject)));
     }
 
@@ -50,9 +50,9 @@ impl Gpu {
         let count = std::env::var("PEREGRINE_LOSE_AFTER").ok().and_then(|count| count.parse::<u64>().ok());
         let Some(mut left) = count else { return };
         self.inject(move |site| {
-            let lost = site == Site::Submitted && left == 1;
-            left = left.saturating_sub(u64::from(site == Site::Submitted));
-            lost.then_some(Fault::Lost)
+            let lost = site == FaultSite::Submitted && left == 1;
+            left = left.saturating_sub(u64::from(site == FaultSite::Submitted));
+            lost.then_some(InjectedFault::Lost)
         });
     }
 
@@ -67,20 +67,20 @@ impl Gpu {
     }
 
     /// The fault that a test wants here.
-    pub(super) fn meet(&self, site: Site) -> Result<()> {
+    pub(super) fn meet(&self, site: FaultSite) -> Result<()> {
         let Some(injector) = self.injector().clone() else { return Ok(()) };
         let fault = injector.lock().unwrap_or_else(|e| e.into_inner())(site);
         let what = "a test".to_owned();
         Err(match fault {
             None => return Ok(()),
-            Some(Fault::Lost) => {
+            Some(InjectedFault::Lost) => {
                 self.destroy();
                 self.hear();
                 Error::DeviceLost { reason: "a test took it away".to_owned() }
             }
-            Some(Fault::OutOfMemory) => Error::OutOfMemory { what, bytes: 0 },
-            Some(Fault::Timeout) => Error::Timeout { seconds: self.caps().timeout },
-            Some(Fault::Refused) => Error::Gpu { what, problem: "injected".to_owned() },
+            Some(InjectedFault::OutOfMemory) => Error::OutOfMemory { what, bytes: 0 },
+            Some(InjectedFault::Timeout) => Error::Timeout { seconds: self.caps().timeout },
+            Some(InjectedFault::Refused) => Error::Gpu { what, problem: "injected".to_owned() },
         })
     }
 }
@@ -95,7 +95,7 @@ impl Gpu {
 
     #[inline(always)]
     #[expect(clippy::unnecessary_wraps, reason = "in debug builds a test decides")]
-    pub(super) fn meet(&self, _site: Site) -> Result<()> {
+    pub(super) fn meet(&self, _site: FaultSite) -> Result<()> {
         Ok(())
     }
 }
@@ -103,9 +103,9 @@ impl Gpu {
 impl Gpu {
     /// Hands commands to the device.
     pub(super) fn submit(&self, commands: Option<wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
-        self.meet(Site::Submit)?;
+        self.meet(FaultSite::Submit)?;
         let submission = self.shared.queue.submit(commands);
-        self.meet(Site::Submitted)?;
+        self.meet(FaultSite::Submitted)?;
         Ok(submission)
     }
 }

@@ -4,46 +4,49 @@ use super::Caps;
 
 /// A WGSL file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
+pub struct ShaderFile {
     /// Its path below `shaders/`.
     pub file: &'static str,
     /// Its text.
     pub text: &'static str,
 }
 
-/// A [`Source`] from a file below `shaders/`, compiled in.
+/// A [`ShaderFile`] from a file below `shaders/`, compiled in.
 macro_rules! wgsl {
     ($file:literal) => {
-        $crate::gpu::Source { file: $file, text: include_str!(concat!("../../shaders/", $file)) }
+        $crate::gpu::ShaderFile {
+            file: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
+        }
     };
 }
 pub(crate) use wgsl;
 
 /// A piece of a kernel's module.
 #[derive(Debug, Clone, Copy)]
-pub enum Part {
+pub enum ShaderPart {
     /// Always this file.
-    File(Source),
+    File(ShaderFile),
     /// One of two files that define the same functions, by whether the adapter has subgroup operations.
     Subgroups {
         /// Where it has them.
-        with: Source,
+        with: ShaderFile,
         /// Where it has not.
-        without: Source,
+        without: ShaderFile,
     },
     /// One of two files that define the same functions, by whether the adapter is a CPU.
     Cpu {
         /// Where it is.
-        with: Source,
+        with: ShaderFile,
         /// Where it is not.
-        without: Source,
+        without: ShaderFile,
     },
     /// One of two files that define the same functions, by whether the adapter is a CPU that has 64-bit integers.
     Longs {
         /// Where it is.
-        with: Source,
+        with: ShaderFile,
         /// Where it is not.
-        without: Source,
+        without: ShaderFile,
     },
 }
 
@@ -106,7 +109,7 @@ pub struct KernelDef {
     /// The entry point.
     pub entry: &'static str,
     /// What its module is linked from.
-    pub parts: Vec<Part>,
+    pub parts: Vec<ShaderPart>,
     /// Group 0.
     pub bindings: Vec<Binding>,
     /// Group 1: the weights, where the kernel has them.
@@ -121,7 +124,7 @@ pub struct KernelDef {
 
 impl KernelDef {
     /// A kernel without weights, constants or overrides.
-    pub fn new(name: &'static str, parts: Vec<Part>, bindings: Vec<Binding>) -> Self {
+    pub fn new(name: &'static str, parts: Vec<ShaderPart>, bindings: Vec<Binding>) -> Self {
         KernelDef {
             name,
             entry: name,
@@ -209,11 +212,13 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     let mut map = Vec::new();
     for part in &def.parts {
         let source = match part {
-            Part::File(source) => source,
-            Part::Subgroups { with, .. } if caps.subgroups => with,
-            Part::Cpu { with, .. } if caps.cpu => with,
-            Part::Longs { with, .. } if caps.cpu && caps.int64 => with,
-            Part::Subgroups { without, .. } | Part::Cpu { without, .. } | Part::Longs { without, .. } => without,
+            ShaderPart::File(source) => source,
+            ShaderPart::Subgroups { with, .. } if caps.subgroups => with,
+            ShaderPart::Cpu { with, .. } if caps.cpu => with,
+            ShaderPart::Longs { with, .. } if caps.cpu && caps.int64 => with,
+            ShaderPart::Subgroups { without, .. }
+            | ShaderPart::Cpu { without, .. }
+            | ShaderPart::Longs { without, .. } => without,
         };
         map.push((source.file, wgsl.lines().count() + 1));
         let of_folder = caps.shaders.as_ref().and_then(|folder| folder.text(source.file));

@@ -1,7 +1,7 @@
 //! What went wrong behind our back, and waiting for the device, which is where one hears of it.
 
 use super::Gpu;
-use super::faults::Site;
+use super::faults::FaultSite;
 use crate::error::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -77,7 +77,7 @@ impl Gpu {
 
     /// Polls until the submission is done.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
-        self.meet(Site::Wait)?;
+        self.meet(FaultSite::Wait)?;
         let timeout = Some(Duration::from_secs(self.caps().timeout));
         let outcome = self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout });
         if let Err(error @ Error::OutOfMemory { .. }) = outcome {

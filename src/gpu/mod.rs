@@ -18,19 +18,19 @@ mod upload;
 
 pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters};
 pub use budget::LONGEST_SUBMISSION;
-pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
+pub use buffer::{Bound, Buf, BufferCopy, Pending, Readback, Usage};
 pub(crate) use cache::write_whole;
 pub use caps::{Caps, Coop, SWITCHES, Switches};
 pub use clock::Clock;
-pub use faults::{Fault, Site};
+pub use faults::{FaultSite, InjectedFault};
 pub use folder::{READS_SHADERS, ShaderFolder};
-pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, Part, Source, link};
+pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, ShaderFile, ShaderPart, link};
 pub(crate) use kernel::{params, wgsl};
 pub use memory::FreeMemory;
-pub use plan::{Choice, Cost, Count, Plan, Stages, Totals};
-pub use profile::Timed;
-pub use run::{Copy, Submitted};
-pub use upload::{Stage, UPLOAD_PIECE, Uploads, staging_bytes};
+pub use plan::{Cost, Count, KernelChoice, Plan, Stages, Totals};
+pub use profile::DispatchTime;
+pub use run::{ReadbackCopy, Submitted};
+pub use upload::{Staging, UPLOAD_PIECE, Uploads, staging_bytes};
 
 pub use wgpu;
 

@@ -67,7 +67,7 @@ pub struct Cost {
 
 /// A kernel that a dispatch may run, by the rows of the run.
 #[derive(Debug, Clone)]
-pub struct Choice {
+pub struct KernelChoice {
     /// Rows that it is meant for, at most.
     pub most_rows: u32,
     /// The kernel.
@@ -78,10 +78,10 @@ pub struct Choice {
     pub passes: Count,
 }
 
-impl Choice {
+impl KernelChoice {
     /// A kernel for any number of rows, which reads the weights once.
     pub fn only(def: KernelDef, grid: [Count; 2]) -> Self {
-        Choice { most_rows: u32::MAX, def, grid, passes: Count::Fixed(1) }
+        KernelChoice { most_rows: u32::MAX, def, grid, passes: Count::Fixed(1) }
     }
 }
 
@@ -118,9 +118,9 @@ impl Totals {
     }
 }
 
-/// A [`Choice`], compiled when a run first takes it.
+/// A [`KernelChoice`], compiled when a run first takes it.
 struct Variant {
-    choice: Choice,
+    choice: KernelChoice,
     kernel: OnceLock<Arc<Kernel>>,
 }
 
@@ -225,14 +225,14 @@ impl Plan {
         grid: [Count; 2],
         cost: Cost,
     ) -> Result<()> {
-        self.dispatch_by_rows(vec![Choice::only(def.clone(), grid)], label, bound, cost)
+        self.dispatch_by_rows(vec![KernelChoice::only(def.clone(), grid)], label, bound, cost)
     }
 
     /// Adds a dispatch whose kernel depends on the rows of the run: the first that is for so many, else the last. All have the
     /// bindings of the first, which alone is compiled at once.
     pub fn dispatch_by_rows(
         &mut self,
-        choices: Vec<Choice>,
+        choices: Vec<KernelChoice>,
         label: impl Into<String>,
         bound: &[(&str, Bound)],
         cost: Cost,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// What one dispatch took.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Timed {
+pub struct DispatchTime {
     /// The dispatch's label.
     pub label: String,
     /// Its kernel.
@@ -43,7 +43,7 @@ impl Pace {
 impl Plan {
     /// Runs the plan with these stages for `rows` rows and gives the time of each dispatch. Each is a pass of its own, so that
     /// none overlaps another; the sum is somewhat more than a plain run takes.
-    pub async fn run_profiled(&self, rows: usize, stages: Stages) -> Result<Vec<Timed>> {
+    pub async fn run_profiled(&self, rows: usize, stages: Stages) -> Result<Vec<DispatchTime>> {
         let gpu = &self.gpu;
         let needed = self.needed(stages);
         let mut clock = Clock::new(gpu, needed.len())?.ok_or_else(no_clock)?;
@@ -72,7 +72,12 @@ impl Plan {
 
     /// What each dispatch of a run with these stages takes among its like, for `rows` rows: all of the same `purpose` and kernel run one after the other
     /// in one pass, and share its time. What they leave in their buffers is of no use.
-    pub async fn run_in_a_row(&self, rows: usize, stages: Stages, purpose: fn(&str) -> &str) -> Result<Vec<Timed>> {
+    pub async fn run_in_a_row(
+        &self,
+        rows: usize,
+        stages: Stages,
+        purpose: fn(&str) -> &str,
+    ) -> Result<Vec<DispatchTime>> {
         if !self.gpu.caps().timestamps {
             return Err(no_clock());
         }
@@ -164,8 +169,8 @@ impl Plan {
 }
 
 /// Each dispatch with its seconds.
-fn timed(dispatches: &[&Dispatch], rows: u32, seconds: &[f64]) -> Vec<Timed> {
-    let timed = dispatches.iter().zip(seconds).map(|(dispatch, seconds)| Timed {
+fn timed(dispatches: &[&Dispatch], rows: u32, seconds: &[f64]) -> Vec<DispatchTime> {
+    let timed = dispatches.iter().zip(seconds).map(|(dispatch, seconds)| DispatchTime {
         label: dispatch.label.clone(),
         kernel: dispatch.name,
         seconds: *seconds,

@@ -60,7 +60,7 @@ impl Submitted {
 }
 
 /// A copy to the host's memory at the end of a run.
-pub struct Copy<'a, T> {
+pub struct ReadbackCopy<'a, T> {
     /// From where.
     pub from: &'a Buf<T>,
     /// Which values.
@@ -76,7 +76,7 @@ impl Plan {
     }
 
     /// [`Plan::run`] with these stages, then a copy to the host in the same submission.
-    pub fn run_to<T: Pod>(&self, rows: usize, stages: Stages, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
+    pub fn run_to<T: Pod>(&self, rows: usize, stages: Stages, copy: Option<ReadbackCopy<'_, T>>) -> Result<Submitted> {
         self.run_timed((rows, stages), copy, None)
     }
 
@@ -84,7 +84,7 @@ impl Plan {
     pub fn run_timed<T: Pod>(
         &self,
         run: (usize, Stages),
-        copy: Option<Copy<'_, T>>,
+        copy: Option<ReadbackCopy<'_, T>>,
         clock: Option<&mut Clock>,
     ) -> Result<Submitted> {
         self.run_range(0..self.dispatches.len(), run, copy, clock)
@@ -130,7 +130,7 @@ impl Plan {
         &self,
         range: Range<usize>,
         (rows, stages): (usize, Stages),
-        copy: Option<Copy<'_, T>>,
+        copy: Option<ReadbackCopy<'_, T>>,
         clock: Option<&mut Clock>,
     ) -> Result<Submitted> {
         self.gpu.check()?;

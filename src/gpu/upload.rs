@@ -40,16 +40,16 @@ struct Piece<'a> {
     offset: u64,
     bytes: usize,
     from: Vec<&'a [u8]>,
-    fill: Box<dyn FnOnce(&mut Stage<'_>) + Send + 'a>,
+    fill: Box<dyn FnOnce(&mut Staging<'_>) + Send + 'a>,
 }
 
 /// A piece's staging memory, written from its start on; what is not written is zero.
-pub struct Stage<'s> {
+pub struct Staging<'s> {
     memory: &'s mut [u8],
     filled: usize,
 }
 
-impl Stage<'_> {
+impl Staging<'_> {
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
         self.take(bytes.len()).copy_from_slice(bytes);
@@ -76,7 +76,7 @@ impl<'a> Uploads<'a> {
         to: &Buf<T>,
         range: Range<usize>,
         from: Vec<&'a [u8]>,
-        fill: impl FnOnce(&mut Stage<'_>) + Send + 'a,
+        fill: impl FnOnce(&mut Staging<'_>) + Send + 'a,
     ) {
         assert!(range.end <= to.len(), "{}: upload past the end", to.label());
         let (offset, bytes) = to.bytes(&range);
@@ -150,10 +150,10 @@ impl<'a> Load<'a> {
         let mut filled = Filled { copies: Vec::with_capacity(self.pieces.len()), counts: 0 };
         let mut at = 0;
         for Piece { to, offset, bytes, from, fill } in self.pieces {
-            let mut stage = Stage { memory: &mut memory[at..at + bytes], filled: 0 };
+            let mut stage = Staging { memory: &mut memory[at..at + bytes], filled: 0 };
             fill(&mut stage);
             stage.skip(bytes - stage.filled);
-            filled.copies.push(Copy { from: at as u64, to, offset, bytes: bytes as u64 });
+            filled.copies.push(StagedCopy { from: at as u64, to, offset, bytes: bytes as u64 });
             filled.counts += from.iter().map(|part| part.len()).sum::<usize>();
             from.into_iter().for_each(spent);
             at += bytes;
@@ -164,11 +164,11 @@ impl<'a> Load<'a> {
 
 /// What is to be copied out of a staging buffer.
 struct Filled {
-    copies: Vec<Copy>,
+    copies: Vec<StagedCopy>,
     counts: usize,
 }
 
-struct Copy {
+struct StagedCopy {
     from: u64,
     to: Buf<u8>,
     offset: u64,
@@ -267,7 +267,7 @@ impl Ring<'_> {
         drop(view);
         buffer.unmap();
         let mut encoder = self.gpu.shared.device.create_command_encoder(&Default::default());
-        for Copy { from, to, offset, bytes } in copies {
+        for StagedCopy { from, to, offset, bytes } in copies {
             encoder.copy_buffer_to_buffer(buffer, from, to.raw(), offset, bytes);
         }
         self.copying.push_back(self.gpu.submit(Some(encoder.finish()))?);

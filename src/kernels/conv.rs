@@ -1,8 +1,12 @@
 //! The causal depthwise convolution with bias and SiLU, over the tokens of a chunk. A decode step has it in the epilogue of
-//! in_proj ([`super::product::Epilogue::Mixer`]).
+//! in_proj ([`super::linear::Epilogue::Mixer`]).
 
+use super::activation::Activation;
+use super::batch::Batch;
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, BATCH, Batch, MATH, file, floats, silu, size};
+use super::maths::silu;
+use super::parts::{BATCH, MATH, file};
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 

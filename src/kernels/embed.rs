@@ -1,12 +1,14 @@
 //! The embedding: one row of the table for each row's token.
 
+use super::activation::{Activation, Order, int8};
+use super::batch::RowEntry;
 use super::case::{Case, Random, Tolerance, wide};
-use super::linear::{self, Linear};
-use super::product::NextNorm;
-use super::{Activation, Order, PLACED, Part, ROW, Row, TEAM, file, floats, int8, size};
+use super::linear::{self, Linear, NextNorm};
+use super::parts::{PLACED, ROW_ENTRY, TEAM, file};
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of the table.
@@ -29,8 +31,8 @@ params! {
 }
 
 /// The declaration of one of the two, from what it adds to the other.
-fn declare(name: &'static str, own: &[Part], bindings: &[Binding], format: WeightFormat) -> KernelDef {
-    let shared = [ROW, file(wgsl!("lib/embed_params.wgsl"))];
+fn declare(name: &'static str, own: &[ShaderPart], bindings: &[Binding], format: WeightFormat) -> KernelDef {
+    let shared = [ROW_ENTRY, file(wgsl!("lib/embed_params.wgsl"))];
     let parts = [&shared, linear::weights_parts(format).as_slice(), own].concat();
     let bindings = [&[Params::binding("params"), Binding::read("rows")], bindings].concat();
     let mut def = KernelDef::new(name, parts, bindings);
@@ -67,7 +69,7 @@ fn step_def(format: WeightFormat, next: Order) -> KernelDef {
 pub fn record(
     plan: &mut Plan,
     table: &Linear,
-    rows: &Buf<Row>,
+    rows: &Buf<RowEntry>,
     x: &Activation,
     next: Option<NextNorm<'_>>,
 ) -> Result<()> {
@@ -109,7 +111,7 @@ pub fn record(
 /// Rows that the host gives in place of a table, in the table's format: row i is what row i of a step reads.
 pub struct GivenRows {
     table: Linear,
-    rows: Buf<Row>,
+    rows: Buf<RowEntry>,
 }
 
 impl GivenRows {
@@ -118,17 +120,17 @@ impl GivenRows {
         let zeros = vec![0; format.row_bytes(dim) * count];
         let tensor = Tensor::of_blocks("given rows", "the host", format, &[count, dim], &zeros);
         let table = Linear::load(gpu, &tensor, &mut |_| {})?;
-        let rows: Vec<Row> = (0..size(count)).map(|id| Row { id, ..Default::default() }).collect();
+        let rows: Vec<RowEntry> = (0..size(count)).map(|id| RowEntry { id, ..Default::default() }).collect();
         Ok(GivenRows { table, rows: gpu.upload("rows of given rows", &rows, Usage::Storage)? })
     }
 
     /// Bytes that it takes.
     pub fn bytes(format: WeightFormat, count: usize, dim: usize) -> usize {
-        count * (format.device_row_bytes(dim) + size_of::<Row>())
+        count * (format.device_row_bytes(dim) + size_of::<RowEntry>())
     }
 
     /// The rows as a table, and the ids that go with it.
-    pub fn as_table(&self) -> (&Linear, &Buf<Row>) {
+    pub fn as_table(&self) -> (&Linear, &Buf<RowEntry>) {
         (&self.table, &self.rows)
     }
 
@@ -183,7 +185,7 @@ pub(super) fn cases() -> Vec<Case> {
             let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
             let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
             let ids: Vec<u32> = (0..size(vocab)).collect();
-            let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+            let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
             io.rows = ids.len();
             let rows = io.input("rows", &rows)?;
             let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
@@ -195,7 +197,7 @@ pub(super) fn cases() -> Vec<Case> {
                 let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
                 let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
                 let ids: Vec<u32> = (0..9).map(|_| size(io.random.below(vocab))).collect();
-                let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+                let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
                 io.rows = ids.len();
                 let rows = io.input("rows", &rows)?;
                 // A copy: exact.
@@ -221,7 +223,7 @@ fn step_case(format: WeightFormat, (vocab, dim): (usize, usize), packed: bool) -
         let x = cpu(&ids, &tensor.to_f32(), dim);
         let normed: Vec<f64> = x.iter().zip(wide(&weight).iter().cycle()).map(|(x, w)| x * w).collect();
         let squares = x.chunks_exact(dim).flat_map(|row| [Some(row.iter().map(|x| x * x).sum()), None, None, None]);
-        let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+        let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
         io.rows = ids.len();
         let (rows, weight) = (io.input("rows", &rows)?, io.input("norm", &weight)?);
         let x = io.rows_out("x", &x, dim, Tolerance::EXACT)?;

@@ -1,7 +1,8 @@
 //! Made-up weights, written on the device: a model of any shape in seconds, for measuring.
 
-use super::case::{Case, FILL, Fault, Reached};
-use super::{file, size};
+use super::case::{Case, FILL, Mismatch, Reached};
+use super::parts::file;
+use super::sizes::size;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
@@ -14,7 +15,7 @@ params! {
         words: u32,
         /// Values in a row of W.
         columns: u32,
-        /// Row of the matrix that this shard begins with.
+        /// RowEntry of the matrix that this shard begins with.
         first: u32,
         /// Rows of this shard.
         rows: u32,
@@ -174,15 +175,15 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::new("fill", format!("{} {rows}x{columns} from {first}", format.name()), move |io| {
                 let made_up = MadeUp::new(format, columns, 42);
                 let expected = made_up.cpu(first, rows);
-                let judge = move |words: &[u32]| -> Result<Reached, Fault> {
+                let judge = move |words: &[u32]| -> Result<Reached, Mismatch> {
                     let output = || "W".to_owned();
                     for (at, (word, bytes)) in words.iter().zip(expected.chunks_exact(4)).enumerate() {
                         let expected = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
                         let [gpu, cpu] = [*word, expected].map(f64::from);
                         match *word {
                             _ if *word == expected => {}
-                            FILL => return Err(Fault::Unwritten { output: output(), at }),
-                            _ => return Err(Fault::Far { output: output(), at, gpu, cpu, allowed: 0.0 }),
+                            FILL => return Err(Mismatch::Unwritten { output: output(), at }),
+                            _ => return Err(Mismatch::Far { output: output(), at, gpu, cpu, allowed: 0.0 }),
                         }
                     }
                     Ok(Reached::default())

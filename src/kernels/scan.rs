@@ -7,13 +7,17 @@
 mod cases;
 mod form;
 
-pub use form::{Form, MOST_SEGMENTS, Sum, segments_for};
+pub use form::{MOST_SEGMENTS, ScanVariant, Sum, segments_for};
 
+use super::activation::Activation;
+use super::batch::Batch;
 use super::case::Case;
-use super::dbc_norm::Layout;
-use super::{Activation, BATCH, Batch, MATH, file, floats, silu, size};
+use super::dbc_norm::DbcLayout;
+use super::maths::silu;
+use super::parts::{BATCH, MATH, file};
+use super::sizes::{floats, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
 use std::f64::consts::LOG2_E;
 
 params! {
@@ -69,15 +73,15 @@ params! {
 }
 
 const LANES: u32 = 64;
-const PARAMS: super::Part = file(wgsl!("lib/scan_params.wgsl"));
-const LOCAL_PARAMS: super::Part = file(wgsl!("lib/scan_local_params.wgsl"));
-const RECURRENCE: super::Part = file(wgsl!("lib/recurrence.wgsl"));
-const RECURRENCE4: super::Part = file(wgsl!("lib/recurrence4.wgsl"));
-const TILE: super::Part = file(wgsl!("lib/scan_tile.wgsl"));
-const SUM_SHARED: super::Part = file(wgsl!("lib/channel_sum_shared.wgsl"));
-const SUM_SHUFFLE: super::Part = file(wgsl!("lib/channel_sum_shuffle.wgsl"));
+const PARAMS: ShaderPart = file(wgsl!("lib/scan_params.wgsl"));
+const LOCAL_PARAMS: ShaderPart = file(wgsl!("lib/scan_local_params.wgsl"));
+const RECURRENCE: ShaderPart = file(wgsl!("lib/recurrence.wgsl"));
+const RECURRENCE4: ShaderPart = file(wgsl!("lib/recurrence4.wgsl"));
+const TILE: ShaderPart = file(wgsl!("lib/scan_tile.wgsl"));
+const SUM_SHARED: ShaderPart = file(wgsl!("lib/channel_sum_shared.wgsl"));
+const SUM_SHUFFLE: ShaderPart = file(wgsl!("lib/channel_sum_shuffle.wgsl"));
 
-fn local_def(form: Form, state: usize) -> KernelDef {
+fn local_def(form: ScanVariant, state: usize) -> KernelDef {
     let bindings = vec![
         LocalParams::binding("params"),
         Batch::binding("batch"),
@@ -108,7 +112,7 @@ fn carry_def(state: usize) -> KernelDef {
         .overrides(&[("WG", LANES)])
 }
 
-fn scan_def(form: Form, state: usize) -> KernelDef {
+fn scan_def(form: ScanVariant, state: usize) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
@@ -158,11 +162,11 @@ pub struct Scan<'a> {
     /// D.
     pub inner: usize,
     /// Sizes of a row of dbc.
-    pub layout: Layout,
+    pub layout: DbcLayout,
     /// Versions of a slot's state.
     pub versions: usize,
     /// How a chunk is cut.
-    pub form: Form,
+    pub form: ScanVariant,
 }
 
 /// Activations of a scan.
@@ -334,10 +338,10 @@ pub fn cpu(on: &CpuOperands<'_>, h: &mut [f64], inner: usize) -> (Vec<f64>, Vec<
     (readout, gated)
 }
 
-pub(super) fn defs(form: Form) -> Vec<KernelDef> {
+pub(super) fn defs(form: ScanVariant) -> Vec<KernelDef> {
     [1, 8, 16, 32, 64].into_iter().flat_map(|n| [local_def(form, n), carry_def(n), scan_def(form, n)]).collect()
 }
 
-pub(super) fn cases(form: Form) -> Vec<Case> {
+pub(super) fn cases(form: ScanVariant) -> Vec<Case> {
     cases::chunk(form)
 }

@@ -8,15 +8,17 @@ mod whole;
 pub(super) use cases::cases;
 pub use slices::Tallies;
 
-use super::{Activation, Batch, Row, size};
+use super::activation::Activation;
+use super::batch::{Batch, RowEntry};
+use super::sizes::size;
 use crate::error::Result;
-use crate::gpu::{Buf, KernelDef, Part, Plan, Stages, wgsl};
+use crate::gpu::{Buf, KernelDef, Plan, ShaderPart, Stages, wgsl};
 use bytemuck::{Pod, Zeroable};
 
 /// A slot's rules of choice, as the device holds them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-pub struct Rules {
+pub struct SamplingParams {
     /// Divides the logits before the draw; 0 takes the largest.
     pub temperature: f32,
     /// Keeps the k largest; 0 keeps all.
@@ -41,9 +43,9 @@ pub struct Rules {
     pub unused: [u32; 2],
 }
 
-impl Rules {
+impl SamplingParams {
     /// Always the largest logit.
-    pub const GREEDY: Rules = Rules {
+    pub const GREEDY: SamplingParams = SamplingParams {
         temperature: 0.0,
         top_k: 0,
         top_p: 1.0,
@@ -84,7 +86,7 @@ pub fn recent(tokens: &[u32], position: u64, window: usize, vocab: usize) -> Vec
 }
 
 /// The twin of the penalties: a logit of a token that stands `count` times among the recent ones.
-pub fn penalized(logit: f64, count: u32, rules: &Rules) -> f64 {
+pub fn penalized(logit: f64, count: u32, rules: &SamplingParams) -> f64 {
     if rules.window == 0 || count == 0 {
         return logit;
     }
@@ -101,19 +103,19 @@ pub const ALL_BANNED: u32 = 0xffff_fffe;
 /// Lanes of a workgroup.
 const LANES: usize = 256;
 
-const RULES: Part = Part::File(wgsl!("lib/select_rules.wgsl"));
-const LOGIT: Part = Part::File(wgsl!("lib/select_logit.wgsl"));
-const MASS: Part = Part::File(wgsl!("lib/select_mass.wgsl"));
-const LINE: Part = Part::File(wgsl!("lib/select_line.wgsl"));
-const END: Part = Part::File(wgsl!("lib/select_end.wgsl"));
-const WHOLE: Part = Part::File(wgsl!("select.wgsl"));
-const SLICES: Part = Part::File(wgsl!("lib/select_slices.wgsl"));
-const NARROW: Part = Part::File(wgsl!("lib/select_narrow.wgsl"));
-const TOPS: Part = Part::File(wgsl!("select_tops.wgsl"));
-const TALLY: Part = Part::File(wgsl!("select_tally.wgsl"));
-const LIST: Part = Part::File(wgsl!("select_list.wgsl"));
-const WEIGH: Part = Part::File(wgsl!("select_weigh.wgsl"));
-const FINISH: Part = Part::File(wgsl!("select_finish.wgsl"));
+const RULES: ShaderPart = ShaderPart::File(wgsl!("lib/select_rules.wgsl"));
+const LOGIT: ShaderPart = ShaderPart::File(wgsl!("lib/select_logit.wgsl"));
+const MASS: ShaderPart = ShaderPart::File(wgsl!("lib/select_mass.wgsl"));
+const LINE: ShaderPart = ShaderPart::File(wgsl!("lib/select_line.wgsl"));
+const END: ShaderPart = ShaderPart::File(wgsl!("lib/select_end.wgsl"));
+const WHOLE: ShaderPart = ShaderPart::File(wgsl!("select.wgsl"));
+const SLICES: ShaderPart = ShaderPart::File(wgsl!("lib/select_slices.wgsl"));
+const NARROW: ShaderPart = ShaderPart::File(wgsl!("lib/select_narrow.wgsl"));
+const TOPS: ShaderPart = ShaderPart::File(wgsl!("select_tops.wgsl"));
+const TALLY: ShaderPart = ShaderPart::File(wgsl!("select_tally.wgsl"));
+const LIST: ShaderPart = ShaderPart::File(wgsl!("select_list.wgsl"));
+const WEIGH: ShaderPart = ShaderPart::File(wgsl!("select_weigh.wgsl"));
+const FINISH: ShaderPart = ShaderPart::File(wgsl!("select_finish.wgsl"));
 
 /// Bits of each of the two words that hold a mass: as many as leave the sum of a word over all tokens below 2^32.
 fn mass_bits(vocab: usize) -> u32 {
@@ -122,20 +124,20 @@ fn mass_bits(vocab: usize) -> u32 {
 
 /// How a choice is made. Both choose alike, but for the rounding of exp().
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// A workgroup for each row, in one dispatch: for at most [`Form::MOST_WHOLE`] logits.
+pub enum SelectVariant {
+    /// A workgroup for each row, in one dispatch: for at most [`SelectVariant::MOST_WHOLE`] logits.
     Whole,
-    /// A workgroup for each slice of a row, in stages: see [`Rules::stages`].
+    /// A workgroup for each slice of a row, in stages: see [`SamplingParams::stages`].
     Slices,
 }
 
-impl Form {
+impl SelectVariant {
     /// Logits of a row that one workgroup takes, at the most.
     pub const MOST_WHOLE: usize = 4096;
 
     /// The one for so many logits.
     pub fn of(vocab: usize) -> Self {
-        if vocab <= Self::MOST_WHOLE { Form::Whole } else { Form::Slices }
+        if vocab <= Self::MOST_WHOLE { SelectVariant::Whole } else { SelectVariant::Slices }
     }
 }
 
@@ -148,11 +150,11 @@ pub struct Select<'a> {
     /// `[slot][vocab]`, added to the logits; -inf bans.
     pub bias: &'a Buf<f32>,
     /// `[slot]`.
-    pub rules: &'a Buf<Rules>,
+    pub rules: &'a Buf<SamplingParams>,
     /// `[slot]`, see [`recent`].
     pub recent: &'a Buf<u32>,
     /// The row table.
-    pub rows: &'a Buf<Row>,
+    pub rows: &'a Buf<RowEntry>,
     /// `[rows]`: the ids.
     pub chosen: &'a Buf<u32>,
     /// For as many rows, or more.
@@ -164,8 +166,8 @@ impl Select<'_> {
     /// its rows; others do not change what is chosen.
     pub fn record(&self, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
         match self.tallies.form() {
-            Form::Whole => whole::record(self, plan, batch),
-            Form::Slices => slices::record(self, plan, batch),
+            SelectVariant::Whole => whole::record(self, plan, batch),
+            SelectVariant::Slices => slices::record(self, plan, batch),
         }
     }
 }
@@ -192,7 +194,7 @@ pub fn draw(seed: u64, position: u32) -> f64 {
 }
 
 /// The twin: the probability of each id after all rules, 0 where it was cut. Greedy gives 1 to the largest.
-pub fn cpu(logits: &[f64], rules: &Rules) -> Vec<f64> {
+pub fn cpu(logits: &[f64], rules: &SamplingParams) -> Vec<f64> {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if rules.temperature == 0.0 {
         let best = logits.iter().position(|v| *v == largest);

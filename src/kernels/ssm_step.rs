@@ -1,17 +1,18 @@
 //! One token of the selective scan for each decoding row: the norms of dt, B and C, dt_proj with softplus, the step of the
 //! state, the skip D and the gate, in one kernel. The equations are those of [`super::scan`].
 
+use super::activation::{Activation, Order, int8};
+use super::batch::{Batch, COLUMNS, RowEntry};
 use super::case::{Case, Io, Tolerance, wide};
-use super::dbc_norm::{self, Layout};
+use super::dbc_norm::{self, DbcLayout};
 use super::linear::{self, Linear};
-use super::product;
+use super::maths::softplus;
+use super::parts::{BATCH, MATH, PLACED, ROW_ENTRY, TEAM, file};
 use super::scan::{self, CpuOperands};
-use super::{
-    Activation, BATCH, Batch, COLUMNS, MATH, Order, PLACED, Part, ROW, Row, TEAM, file, floats, int8, size, softplus,
-};
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Caps, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Caps, Cost, Count, KernelChoice, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of dt_proj.
@@ -51,7 +52,7 @@ params! {
 
 /// How the work is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct StepVariant {
     /// Lanes of a workgroup.
     pub lanes: u32,
     /// Four lanes share a channel; else one has it alone.
@@ -62,20 +63,23 @@ pub struct Form {
     pub columns: u32,
 }
 
-impl Form {
+impl StepVariant {
     /// What suits an adapter.
     pub fn of(caps: &Caps) -> Self {
         match (caps.cpu, caps.subgroups) {
-            (true, true) => Form { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, columns: 1 },
+            (true, true) => {
+                StepVariant { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, columns: 1 }
+            }
             // Four lanes read 64 bytes of a row of dt_proj side by side; one would leave most of a cache line unread.
-            (false, true) => Form { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, columns: 1 },
-            (_, false) => Form { lanes: 64, quad: false, fixed: !caps.cpu, columns: 1 },
+            (false, true) => StepVariant { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, columns: 1 },
+            (_, false) => StepVariant { lanes: 64, quad: false, fixed: !caps.cpu, columns: 1 },
         }
     }
 
     /// Every form that any adapter gets, as far as this one can run it.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut forms: Vec<Form> = [true, false].map(|cpu| Form::of(&Caps { cpu, ..caps.clone() })).to_vec();
+        let mut forms: Vec<StepVariant> =
+            [true, false].map(|cpu| StepVariant::of(&Caps { cpu, ..caps.clone() })).to_vec();
         forms.dedup();
         forms
     }
@@ -90,19 +94,19 @@ impl Form {
 
     /// This form with whole groups of channels a workgroup.
     fn in_groups(self) -> Self {
-        Form { lanes: self.channels().next_multiple_of(size(int8::GROUP)) * self.channel_lanes(), ..self }
+        StepVariant { lanes: self.channels().next_multiple_of(size(int8::GROUP)) * self.channel_lanes(), ..self }
     }
 }
 
-impl std::fmt::Display for Form {
+impl std::fmt::Display for StepVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, quad, fixed: _, columns } = self;
+        let StepVariant { lanes, quad, fixed: _, columns } = self;
         write!(f, "{lanes} lanes {} a channel", if *quad { 4 } else { 1 })?;
         if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
     }
 }
 
-fn def(form: Form, (format, y): (WeightFormat, Order), Layout { dt_rank, state }: Layout) -> KernelDef {
+fn def(form: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_rank, state }: DbcLayout) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
@@ -121,10 +125,10 @@ fn def(form: Form, (format, y): (WeightFormat, Order), Layout { dt_rank, state }
         BATCH,
         PLACED,
         file(wgsl!("lib/x_words.wgsl")),
-        ROW,
+        ROW_ENTRY,
         file(wgsl!("lib/recurrence.wgsl")),
         TEAM,
-        Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
+        ShaderPart::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
     ]);
     match y {
         Order::Int8 => parts.extend([wgsl!("lib/int8_pack.wgsl"), wgsl!("lib/step_y_int8.wgsl")].map(file)),
@@ -157,7 +161,7 @@ pub struct SsmStep<'a> {
     /// `[slot][version][N][D]`.
     pub state: &'a Buf<f32>,
     /// Sizes of dt, B and C.
-    pub layout: Layout,
+    pub layout: DbcLayout,
     /// Epsilon of the norms of dt, B and C, where the model has them.
     pub eps: Option<f32>,
     /// Versions of a slot's state.
@@ -172,10 +176,10 @@ impl SsmStep<'_> {
         plan: &mut Plan,
         label: &str,
         (projected, xg, y): (&Activation, &Activation, &Activation),
-        (form, batch): (Form, &Buf<Batch>),
-        rows: &Buf<Row>,
+        (form, batch): (StepVariant, &Buf<Batch>),
+        rows: &Buf<RowEntry>,
     ) -> Result<()> {
-        let Layout { dt_rank, state } = self.layout;
+        let DbcLayout { dt_rank, state } = self.layout;
         let inner = self.dt_proj.rows();
         let format = self.dt_proj.format();
         let packed = y.order == Order::Int8;
@@ -194,7 +198,7 @@ impl SsmStep<'_> {
                 versions: size(self.versions),
                 normed: self.eps.is_some().into(),
                 eps: self.eps.unwrap_or(0.0),
-                gate_first: size(product::gate_first(inner)),
+                gate_first: size(linear::gate_first(inner)),
                 x_shift: xg.order.placing(inner)[0],
                 y_shift: y.order.placing(inner)[0],
                 order_units: Order::ByQuads.placing(inner)[1],
@@ -222,8 +226,8 @@ impl SsmStep<'_> {
                 // A GPU has workgroups to spare: each takes a row, and the caches hold dt_proj.
                 let in_turn = if form.fixed { 1 } else { columns };
                 let grid = [Count::of(shard.rows, form.channels()), Count::Rows(in_turn)];
-                let def = def(Form { columns: in_turn, ..form }, (format, y.order), self.layout);
-                Choice { most_rows: columns, def, grid, passes: Count::Rows(columns) }
+                let def = def(StepVariant { columns: in_turn, ..form }, (format, y.order), self.layout);
+                KernelChoice { most_rows: columns, def, grid, passes: Count::Rows(columns) }
             });
             plan.dispatch_by_rows(choices.to_vec(), label, &bound, cost)?;
         }
@@ -232,14 +236,14 @@ impl SsmStep<'_> {
 }
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    let layouts = [Layout { dt_rank: 9, state: 1 }, Layout { dt_rank: 256, state: 16 }];
-    let of_format = |form: Form, format| {
+    let layouts = [DbcLayout { dt_rank: 9, state: 1 }, DbcLayout { dt_rank: 256, state: 16 }];
+    let of_format = |form: StepVariant, format| {
         let plain = layouts.map(|layout| def(form, (format, Order::Plain), layout));
         plain.into_iter().chain([def(form.in_groups(), (format, Order::Int8), layouts[1])])
     };
     let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| of_format(form, format));
-    let of_columns = |form| [1, 8].map(|columns| Form { columns, ..form });
-    Form::all(caps).into_iter().flat_map(of_columns).flat_map(of_form).collect()
+    let of_columns = |form| [1, 8].map(|columns| StepVariant { columns, ..form });
+    StepVariant::all(caps).into_iter().flat_map(of_columns).flat_map(of_form).collect()
 }
 
 /// As [`scan`]'s, for one token after a product of R values.
@@ -247,25 +251,25 @@ const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for form in Form::all(caps) {
+    for form in StepVariant::all(caps) {
         for format in WeightFormat::ALL {
             let of_values = [
-                (1, 1, Layout { dt_rank: 1, state: 1 }, Some(1e-6)),
-                (1, 70, Layout { dt_rank: 12, state: 16 }, Some(1e-6)),
-                (3, 40, Layout { dt_rank: 33, state: 10 }, Some(1e-5)),
-                (2, 64, Layout { dt_rank: 48, state: 32 }, None),
-                (11, 40, Layout { dt_rank: 20, state: 9 }, Some(1e-5)),
+                (1, 1, DbcLayout { dt_rank: 1, state: 1 }, Some(1e-6)),
+                (1, 70, DbcLayout { dt_rank: 12, state: 16 }, Some(1e-6)),
+                (3, 40, DbcLayout { dt_rank: 33, state: 10 }, Some(1e-5)),
+                (2, 64, DbcLayout { dt_rank: 48, state: 32 }, None),
+                (11, 40, DbcLayout { dt_rank: 20, state: 9 }, Some(1e-5)),
             ];
-            let of_codes = [(3, 40, Layout { dt_rank: 256, state: 10 }, Some(1e-5))];
+            let of_codes = [(3, 40, DbcLayout { dt_rank: 256, state: 10 }, Some(1e-5))];
             for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
-                let Layout { dt_rank, state } = layout;
+                let DbcLayout { dt_rank, state } = layout;
                 let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
                 let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, false), eps);
                 cases.push(Case::new("ssm_step", shape, build));
             }
             // What packs y is the same for all formats.
             if matches!(format, WeightFormat::F32 | WeightFormat::Q4_0) {
-                let layout = Layout { dt_rank: 12, state: 16 };
+                let layout = DbcLayout { dt_rank: 12, state: 16 };
                 for (rows, inner) in [(1, 1), (1, 70), (11, 160)] {
                     let shape = format!("{form} {} {rows}x{inner}, y as int8", format.name());
                     let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, true), Some(1e-5));
@@ -279,12 +283,12 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
 
 fn build(
     io: &mut Io,
-    (form, format): (Form, WeightFormat),
+    (form, format): (StepVariant, WeightFormat),
     (rows, inner): (usize, usize),
-    (layout, packed): (Layout, bool),
+    (layout, packed): (DbcLayout, bool),
     eps: Option<f32>,
 ) -> Result<()> {
-    let Layout { dt_rank, state } = layout;
+    let DbcLayout { dt_rank, state } = layout;
     let versions = 2;
     let random = &mut io.random;
     let bytes = format.encode(&random.uniforms(inner * dt_rank, -1.0, 1.0), dt_rank);
@@ -298,10 +302,10 @@ fn build(
     let xg = random.uniforms(rows * 2 * inner, -2.0, 2.0);
     let before = random.uniforms(rows * versions * inner * state, -1.0, 1.0);
 
-    // Row r is slot r, its version r to version r + 1.
+    // RowEntry r is slot r, its version r to version r + 1.
     let mut after = wide(&before);
     let [dt, b, c] = dbc_norm::cpu(&wide(&projected), layout, eps);
-    let dt = product::cpu(&dt, &tensor.to_f32(), dt_rank);
+    let dt = linear::cpu(&dt, &tensor.to_f32(), dt_rank);
     let mut y = Vec::new();
     for (r, xg) in wide(&xg).chunks_exact(2 * inner).enumerate() {
         let dt = dt[r * inner..][..inner].iter().zip(&dt_bias).map(|(dt, bias)| softplus(dt + f64::from(*bias)));
@@ -328,7 +332,7 @@ fn build(
     let projected = io.rows_in("projected", &projected, dt_rank + 2 * state)?;
     // What reads x and y decides where their values lie; the gate follows x.
     let [x_order, y_order] = [0, 1].map(|_| if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads });
-    let gate = product::gate_first(inner);
+    let gate = linear::gate_first(inner);
     let placed: Vec<f32> = xg
         .chunks_exact(2 * inner)
         .flat_map(|xg| {
@@ -347,7 +351,8 @@ fn build(
     };
     let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
     let (dt_bias, a_skip) = (io.input("dt_bias", &dt_bias)?, io.input("a_skip", &a_skip)?);
-    let table: Vec<Row> = (0..size(rows)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
+    let table: Vec<RowEntry> =
+        (0..size(rows)).map(|r| RowEntry { slot: r, version: r, ..Default::default() }).collect();
     let table = io.input("rows", &table)?;
     let step =
         SsmStep { dt_proj: &dt_proj, dt_bias: &dt_bias, a_skip: &a_skip, state: &state_buf, layout, eps, versions };

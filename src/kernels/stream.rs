@@ -1,8 +1,8 @@
 //! The speed at which this adapter reads memory, and nothing else: what the speed of decoding is held against.
 
-use super::case::{Case, FILL, Fault, Reached};
-use super::file;
+use super::case::{Case, FILL, Mismatch, Reached};
 use super::fill::MadeUp;
+use super::parts::file;
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, wgsl};
@@ -110,11 +110,11 @@ pub(super) fn cases() -> Vec<Case> {
             match words.iter().zip(&expected).position(|(a, b)| *a != b.unwrap_or(FILL)) {
                 None => Ok(Reached::default()),
                 Some(at) => Err(match expected[at] {
-                    None => Fault::Stray { output: output(), at: isize::try_from(at).unwrap_or(isize::MAX) },
-                    Some(_) if words[at] == FILL => Fault::Unwritten { output: output(), at },
+                    None => Mismatch::Stray { output: output(), at: isize::try_from(at).unwrap_or(isize::MAX) },
+                    Some(_) if words[at] == FILL => Mismatch::Unwritten { output: output(), at },
                     Some(cpu) => {
                         let (gpu, cpu) = (f64::from(words[at]), f64::from(cpu));
-                        Fault::Far { output: output(), at, gpu, cpu, allowed: 0.0 }
+                        Mismatch::Far { output: output(), at, gpu, cpu, allowed: 0.0 }
                     }
                 }),
             }

@@ -1,31 +1,9 @@
 //! Which form of each kernel family is recorded: by what the adapter is and can do, or as it was measured.
 
-use super::linear::Linear;
-use super::matvec::Matrix;
-use super::product::Product;
-use super::{matmul, matvec, scan, ssm_step};
+use super::linear::{Linear, Math, Matrix, Product, matmul, matvec, trial};
+use super::{scan, ssm_step};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
-
-/// How exact products are.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Math {
-    /// As f32. Where cooperative matrices make a product, values that f16 does not hold are cut in two.
-    #[default]
-    Exact,
-    /// x is rounded: in decode steps to int8 by groups of 32 values, where weights are multiples of codes; in prefill to f16, where
-    /// cooperative matrices make a product. Sums are f32.
-    Fast,
-}
-
-impl std::fmt::Display for Math {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Math::Exact => "exact",
-            Math::Fast => "fast",
-        })
-    }
-}
 
 /// A matrix of a decode step, and the form of its product.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +13,7 @@ pub struct StepProduct {
     /// Its shape and format.
     pub matrix: Matrix,
     /// The form.
-    pub form: matvec::Form,
+    pub form: matvec::MatvecVariant,
 }
 
 impl std::fmt::Display for StepProduct {
@@ -50,11 +28,11 @@ pub struct Variants {
     /// Products of a decode step, matrix by matrix.
     pub products: Vec<StepProduct>,
     /// The scan of a decode step.
-    pub step: ssm_step::Form,
+    pub step: ssm_step::StepVariant,
     /// Products of a prefill chunk.
-    pub matmul: matmul::Form,
+    pub matmul: matmul::MatmulVariant,
     /// The scan of a prefill chunk.
-    pub scan: scan::Form,
+    pub scan: scan::ScanVariant,
     /// How exact they are.
     pub math: Math,
 }
@@ -76,7 +54,11 @@ impl Variants {
     /// Forms that run anywhere and ask nothing of the adapter.
     pub fn portable(sizes: &Sizes, math: Math) -> Self {
         let caps = Caps::portable();
-        Variants { matmul: matmul::Form::Direct, scan: scan::Form::Direct, ..Self::of(&caps, sizes, math) }
+        Variants {
+            matmul: matmul::MatmulVariant::Direct,
+            scan: scan::ScanVariant::Direct,
+            ..Self::of(&caps, sizes, math)
+        }
     }
 
     /// What suits an adapter, by its type and what it can do, and a model: nothing that only a trial can tell.
@@ -85,11 +67,11 @@ impl Variants {
         // which packs it. x_proj reads what in_proj leaves, whose lanes are far from each other.
         let int8 = |name: &str, matrix: &Matrix| {
             let packed = math == Math::Fast && sizes.by_groups && name != "x_proj";
-            packed && matvec::Form::of(caps, matrix).with_int8(caps, matrix.format).int8
+            packed && matvec::MatvecVariant::of(caps, matrix).with_int8(caps, matrix.format).int8
         };
         let packs = sizes.matrices.iter().any(|(name, matrix)| *name != "out_proj" && int8(name, matrix));
         let product = |(name, matrix): &(&'static str, Matrix)| {
-            let mut form = matvec::Form::of(caps, matrix);
+            let mut form = matvec::MatvecVariant::of(caps, matrix);
             if int8(name, matrix) {
                 form = form.with_int8(caps, matrix.format);
             }
@@ -100,9 +82,9 @@ impl Variants {
         };
         Variants {
             products: sizes.matrices.iter().map(product).collect(),
-            step: ssm_step::Form::of(caps),
-            matmul: matmul::Form::of(caps),
-            scan: scan::Form::of(caps, sizes.channels, sizes.states),
+            step: ssm_step::StepVariant::of(caps),
+            matmul: matmul::MatmulVariant::of(caps),
+            scan: scan::ScanVariant::of(caps, sizes.channels, sizes.states),
             math,
         }
     }
@@ -110,7 +92,7 @@ impl Variants {
     /// [`Variants::of`], and cooperative matrices where they have won their trial on this device.
     pub fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
         let variants = Self::of(gpu.caps(), sizes, math);
-        let trial = matmul::trial(gpu, math)?;
+        let trial = trial(gpu, math)?;
         Ok(match trial {
             Some(trial) => Variants { matmul: trial.winner(), ..variants },
             None => variants,

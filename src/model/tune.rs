@@ -6,8 +6,9 @@ use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Gpu, link, write_whole};
+use crate::kernels::linear::{MatmulVariant, MatvecVariant};
 use crate::kernels::variants::{Sizes, Variants};
-use crate::kernels::{self, matmul, matvec, scan, ssm_step};
+use crate::kernels::{self, scan, ssm_step};
 use pollster::block_on;
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -114,7 +115,7 @@ impl Tuner<'_> {
 
     /// The products of a decode step: the n-th candidates of all matrices at once.
     fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
-        let candidates: Vec<Vec<matvec::Form>> =
+        let candidates: Vec<Vec<MatvecVariant>> =
             start.products.iter().map(|p| p.form.candidates(self.gpu.caps(), &p.matrix)).collect();
         let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); candidates.len()];
@@ -137,7 +138,7 @@ impl Tuner<'_> {
 
     /// The scan of a decode step.
     fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
-        let forms = with_first(start.step, ssm_step::Form::all(self.gpu.caps()));
+        let forms = with_first(start.step, ssm_step::StepVariant::all(self.gpu.caps()));
         let times = forms.iter().map(|step| {
             let mut forward = self.forward(Variants { step: *step, ..start.clone() })?;
             forward.heat()?;
@@ -151,8 +152,8 @@ impl Tuner<'_> {
     /// Products and scan of a chunk, at its real size.
     fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         // Cooperative matrices have had their trial.
-        let forms = matmul::Form::all(self.gpu.caps()).into_iter();
-        let forms = forms.filter(|form| !matches!(form, matmul::Form::Coop(..))).collect();
+        let forms = MatmulVariant::all(self.gpu.caps()).into_iter();
+        let forms = forms.filter(|form| !matches!(form, MatmulVariant::Coop(..))).collect();
         let forms = with_first(start.matmul, forms);
         let times = forms.iter().map(|matmul| {
             let mut forward = self.forward(Variants { matmul: *matmul, ..start.clone() })?;
@@ -160,7 +161,7 @@ impl Tuner<'_> {
         });
         let times = times.collect::<Result<Vec<_>>>()?;
         best.matmul = self.fastest("matmul", &forms, &times);
-        let scans = with_first(start.scan, scan::Form::all(self.gpu.caps()));
+        let scans = with_first(start.scan, scan::ScanVariant::all(self.gpu.caps()));
         let times = scans.iter().map(|scan| {
             let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
             forward.heat()?;
@@ -199,11 +200,11 @@ fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants>
         let candidates = product.form.candidates(gpu.caps(), &product.matrix);
         product.form = candidates.into_iter().find(|form| form.to_string() == name)?;
     }
-    let step = ssm_step::Form::all(gpu.caps()).into_iter();
+    let step = ssm_step::StepVariant::all(gpu.caps()).into_iter();
     variants.step = step.chain([start.step]).find(|form| Some(form.to_string().as_str()) == named("step"))?;
-    let matmul = matmul::Form::all(gpu.caps()).into_iter();
+    let matmul = MatmulVariant::all(gpu.caps()).into_iter();
     variants.matmul = matmul.chain([start.matmul]).find(|form| Some(form.to_string().as_str()) == named("matmul"))?;
-    let scan = scan::Form::all(gpu.caps()).into_iter();
+    let scan = scan::ScanVariant::all(gpu.caps()).into_iter();
     variants.scan = scan.chain([start.scan]).find(|form| Some(form.to_string().as_str()) == named("scan"))?;
     Some(variants)
 }

@@ -9,7 +9,7 @@ use super::tensors::{LayerTensors, ModelTensors};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Buf, Gpu, Uploads, Usage};
-use crate::kernels::matvec::Matrix;
+use crate::kernels::linear::Matrix;
 use crate::kernels::{ROW_ALIGN, case::Random, conv, linear::Linear, scan};
 use std::sync::Arc;
 

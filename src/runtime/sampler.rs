@@ -1,7 +1,7 @@
 //! A slot's sampling parameters, and where their values come from.
 
 use crate::error::{Error, Result};
-use crate::kernels::select::{Rules, WINDOW};
+use crate::kernels::select::{SamplingParams, WINDOW};
 
 /// How the next token is chosen: biases, then penalties, then top-k, top-p and min-p on the probabilities, then the
 /// temperature, then one draw that depends on seed and position alone.
@@ -54,7 +54,7 @@ impl Sampling {
     }
 
     /// What the device goes by, but for the biases; a value out of its range is refused by name.
-    pub fn rules(&self, vocab: usize) -> Result<Rules> {
+    pub fn rules(&self, vocab: usize) -> Result<SamplingParams> {
         let within = |name, value: &dyn std::fmt::Display, ok: bool, problem| {
             if ok { Ok(()) } else { Err(Error::BadSetting { name, value: value.to_string(), problem }) }
         };
@@ -74,7 +74,7 @@ impl Sampling {
             within("logit_bias", id, (*id as usize) < vocab, "the model has no such token id")?;
             within("logit_bias", bias, !bias.is_nan() && *bias < f32::INFINITY, "it must be a number, or -inf to ban")?;
         }
-        Ok(Rules {
+        Ok(SamplingParams {
             // Below this exp() of the logits over the temperature is 1 for the best and 0 for the others: greedy.
             temperature: if t < 1e-4 { 0.0 } else { t },
             top_k: self.top_k,

@@ -1,15 +1,23 @@
 //! Cases of products: every format, sizes that fit nothing, values far apart.
 
-use super::{Epilogue, EpilogueKind, Product, Prologue, cpu, fast, tolerance};
+pub(super) mod matmul;
+pub(super) mod matvec;
+
+use super::epilogue::{Epilogue, EpilogueKind, Prologue};
+use super::product::Product;
+use super::twin::{cpu, fast, tolerance};
+use super::weights::Linear;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
+use crate::kernels::activation::int8;
+use crate::kernels::batch::Batch;
 use crate::kernels::case::{Case, Io, Tolerance, wide};
-use crate::kernels::linear::Linear;
-use crate::kernels::{Batch, int8, size, softplus};
+use crate::kernels::maths::softplus;
+use crate::kernels::sizes::size;
 
 /// How many cases a form gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::kernels) enum Cases {
+enum Cases {
     /// Every shape, and values far apart in every format.
     All,
     /// One shape a format.
@@ -17,7 +25,7 @@ pub(in crate::kernels) enum Cases {
 }
 
 /// Cases of a product with some epilogues, in some formats, of so many tokens at most.
-pub(in crate::kernels) fn cases(
+fn cases(
     kernel: &'static str,
     form: &str,
     (product, formats): (Product, &[WeightFormat]),
@@ -52,7 +60,7 @@ pub(in crate::kernels) fn cases(
 }
 
 /// x `[tokens, columns]` as the product gets it: what int8 leaves of it, where it is packed so.
-pub(in crate::kernels) fn seen(product: Product, x: &[f32], columns: usize) -> Vec<f32> {
+fn seen(product: Product, x: &[f32], columns: usize) -> Vec<f32> {
     match product {
         Product::Matvec(form) if form.int8 => x.chunks_exact(columns).flat_map(int8::rounded).collect(),
         _ => x.to_vec(),
@@ -88,7 +96,7 @@ fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usiz
 }
 
 /// softplus alone, right in the relative sense: time steps of 1e-26 count as much as those of 10.
-pub(in crate::kernels) fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
+fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
     const EXACT: Tolerance = Tolerance { nmse: 1e-10, abs: 0.0, rel: 1e-5 };
     /// x = -60 is wrong by up to 60 / 2^12 after rounding to f16, and so is the logarithm of y.
     const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 2e-2 };

@@ -1,20 +1,14 @@
 //! `matmul`: products of a weight matrix with the tokens of a prefill chunk, bound by arithmetic.
 
-mod trial;
-
-pub use trial::{Outcome, Trial, trial};
-
-use super::case::{Case, Io};
-use super::file;
-use super::product::{self, EpilogueKind, Product, Shape};
-use super::variants::Math;
+use super::math::Math;
 use crate::format::WeightFormat;
-use crate::gpu::{Binding, Caps, Coop, Count, KernelDef, Part, wgsl};
+use crate::gpu::{Binding, Caps, Coop, Count, KernelDef, ShaderPart, wgsl};
+use crate::kernels::parts::file;
 
 /// Lanes of a workgroup of the direct form, and tokens that it takes; TOKENS in the shader.
 const DIRECT_LANES: u32 = 32;
 const DIRECT_TOKENS: u32 = 8;
-/// Tokens that a workgroup of [`Form::Shared`] takes; TOKENS in the shader.
+/// Tokens that a workgroup of [`MatmulVariant::Shared`] takes; TOKENS in the shader.
 const SHARED_TOKENS: u32 = 16;
 /// Rows of y that a lane of either makes; LANE_ROWS in the shaders.
 const LANE_ROWS: u32 = 4;
@@ -27,7 +21,7 @@ const LARGE_ROWS: usize = 4096;
 
 /// How the work is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum MatmulVariant {
     /// Each lane makes a block of y in registers and shares nothing: no barrier. For CPUs.
     Direct,
     /// The same by subgroups of 8 lanes, each of which reads x for all: a CPU driver reads lane by lane, even where all
@@ -105,42 +99,43 @@ pub(super) fn scales_rows(format: WeightFormat) -> bool {
     format != WeightFormat::F16
 }
 
-/// Lanes of a subgroup of [`Form::Shared`]; SUBGROUP in the shader.
+/// Lanes of a subgroup of [`MatmulVariant::Shared`]; SUBGROUP in the shader.
 const SHARED_LANES: u32 = 8;
 
 fn can_share(caps: &Caps) -> bool {
     caps.subgroups && [caps.subgroup_min, caps.subgroup_max] == [SHARED_LANES; 2]
 }
 
-impl Form {
+impl MatmulVariant {
     /// What suits an adapter, by what is known without a trial.
     pub fn of(caps: &Caps) -> Self {
         match caps {
-            Caps { cpu: true, .. } if can_share(caps) => Form::Shared,
-            Caps { cpu: true, .. } => Form::Direct,
+            Caps { cpu: true, .. } if can_share(caps) => MatmulVariant::Shared,
+            Caps { cpu: true, .. } => MatmulVariant::Direct,
             // Tiles of 128 need half the reads of tiles of 64 for the same work, and 64 sums in each lane's registers; GPUs
             // that share their memory with a CPU have fewer registers, and few enough lanes to be short of work.
-            Caps { discrete: true, .. } => Form::Tiled { blocks: 2 },
-            _ => Form::Tiled { blocks: 1 },
+            Caps { discrete: true, .. } => MatmulVariant::Tiled { blocks: 2 },
+            _ => MatmulVariant::Tiled { blocks: 1 },
         }
     }
 
     /// Every form that the adapter can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut all = vec![Form::Direct, Form::Tiled { blocks: 1 }, Form::Tiled { blocks: 2 }];
+        let mut all =
+            vec![MatmulVariant::Direct, MatmulVariant::Tiled { blocks: 1 }, MatmulVariant::Tiled { blocks: 2 }];
         if can_share(caps) {
-            all.push(Form::Shared);
+            all.push(MatmulVariant::Shared);
         }
-        let of_coop = |coop| [Math::Exact, Math::Fast].map(|math| Form::Coop(coop, math, None));
+        let of_coop = |coop| [Math::Exact, Math::Fast].map(|math| MatmulVariant::Coop(coop, math, None));
         all.extend(caps.coop.into_iter().flat_map(of_coop));
         all
     }
 
     /// This form with each tile that the adapter has room for, where it has some. A CPU's driver takes minutes to compile a GPU's
     /// with matrices of 16.
-    fn tiles(self, caps: &Caps) -> Vec<Self> {
+    pub(super) fn tiles(self, caps: &Caps) -> Vec<Self> {
         match self {
-            Form::Coop(coop, math, None) => {
+            MatmulVariant::Coop(coop, math, None) => {
                 let of_gpu = match (caps.cpu, coop.size) {
                     (true, 16) => &[][..],
                     (true, _) => &[Tile::LARGE],
@@ -148,7 +143,7 @@ impl Form {
                 };
                 let of_cpu = Some(Tile::CPU).filter(|_| caps.cpu);
                 let fitting = of_gpu.iter().copied().filter(|tile| tile.fits(caps, coop, [math == Math::Exact; 2]));
-                of_cpu.into_iter().chain(fitting).map(|tile| Form::Coop(coop, math, Some(tile))).collect()
+                of_cpu.into_iter().chain(fitting).map(|tile| MatmulVariant::Coop(coop, math, Some(tile))).collect()
             }
             form => vec![form],
         }
@@ -158,14 +153,14 @@ impl Form {
     /// cut into smaller tiles.
     pub(super) fn for_matrix(self, caps: &Caps, format: WeightFormat, rows: usize) -> Vec<(u32, Self)> {
         match self {
-            Form::Tiled { .. } if rows < LARGE_ROWS => vec![(u32::MAX, Form::Tiled { blocks: 1 })],
-            Form::Coop(coop, math, None) => {
+            MatmulVariant::Tiled { .. } if rows < LARGE_ROWS => vec![(u32::MAX, MatmulVariant::Tiled { blocks: 1 })],
+            MatmulVariant::Coop(coop, math, None) => {
                 let fitting = |tiles: &[Tile]| {
                     let mut tiles = tiles.iter().filter(|tile| tile.fits(caps, coop, splits(math, format)));
-                    Form::Coop(coop, math, Some(tiles.next().copied().unwrap_or(Tile::LEAST)))
+                    MatmulVariant::Coop(coop, math, Some(tiles.next().copied().unwrap_or(Tile::LEAST)))
                 };
                 if caps.cpu {
-                    return vec![(u32::MAX, Form::Coop(coop, math, Some(Tile::CPU)))];
+                    return vec![(u32::MAX, MatmulVariant::Coop(coop, math, Some(Tile::CPU)))];
                 }
                 if rows < FEW_ROWS {
                     return vec![(u32::MAX, fitting(&[Tile::SMALL]))];
@@ -179,24 +174,24 @@ impl Form {
 
     /// Whether it takes exponents of x and W, see [`super::tops`].
     pub(super) fn takes_tops(self) -> bool {
-        matches!(self, Form::Coop(..))
+        matches!(self, MatmulVariant::Coop(..))
     }
 
-    pub(super) fn def(self, format: WeightFormat, mut parts: Vec<Part>, bindings: Vec<Binding>) -> KernelDef {
+    pub(super) fn def(self, format: WeightFormat, mut parts: Vec<ShaderPart>, bindings: Vec<Binding>) -> KernelDef {
         match self {
-            Form::Direct => {
+            MatmulVariant::Direct => {
                 parts.push(file(wgsl!("matmul.wgsl")));
                 KernelDef::new("matmul", parts, bindings).overrides(&[("WG", DIRECT_LANES)])
             }
-            Form::Shared => {
+            MatmulVariant::Shared => {
                 parts.push(file(wgsl!("matmul_shared.wgsl")));
                 KernelDef::new("matmul", parts, bindings)
             }
-            Form::Tiled { blocks } => {
+            MatmulVariant::Tiled { blocks } => {
                 parts.push(file(wgsl!("matmul_tiled.wgsl")));
                 KernelDef::new("matmul", parts, bindings).consts(&[("BLOCKS", blocks)])
             }
-            Form::Coop(coop, math, tile) => {
+            MatmulVariant::Coop(coop, math, tile) => {
                 let tile = tile.unwrap_or(Tile::LEAST);
                 let sizes = if coop.size == 16 { wgsl!("lib/coop_16.wgsl") } else { wgsl!("lib/coop_8.wgsl") };
                 parts.extend([wgsl!("lib/exponents.wgsl"), wgsl!("matmul_coop.wgsl"), sizes].map(file));
@@ -218,10 +213,10 @@ impl Form {
     pub(super) fn grid(self, rows: usize) -> [Count; 2] {
         let tile = |rows_a_group, tokens| [Count::of(rows, rows_a_group), Count::Rows(tokens)];
         match self {
-            Form::Direct => tile(DIRECT_LANES * LANE_ROWS, DIRECT_TOKENS),
-            Form::Shared => tile(SHARED_LANES * LANE_ROWS, SHARED_TOKENS),
-            Form::Tiled { blocks } => tile(64 * blocks, 64 * blocks),
-            Form::Coop(coop, _, of) => {
+            MatmulVariant::Direct => tile(DIRECT_LANES * LANE_ROWS, DIRECT_TOKENS),
+            MatmulVariant::Shared => tile(SHARED_LANES * LANE_ROWS, SHARED_TOKENS),
+            MatmulVariant::Tiled { blocks } => tile(64 * blocks, 64 * blocks),
+            MatmulVariant::Coop(coop, _, of) => {
                 let of = of.unwrap_or(Tile::LEAST);
                 tile(of.rows(coop), of.tokens(coop))
             }
@@ -229,74 +224,16 @@ impl Form {
     }
 }
 
-impl std::fmt::Display for Form {
+impl std::fmt::Display for MatmulVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Form::Direct => f.write_str("direct"),
-            Form::Shared => f.write_str("shared"),
-            Form::Tiled { blocks } => write!(f, "tiled {}", 64 * blocks),
-            Form::Coop(coop, math, tile) => {
+            MatmulVariant::Direct => f.write_str("direct"),
+            MatmulVariant::Shared => f.write_str("shared"),
+            MatmulVariant::Tiled { blocks } => write!(f, "tiled {}", 64 * blocks),
+            MatmulVariant::Coop(coop, math, tile) => {
                 write!(f, "coop {} {math}", coop.size)?;
                 tile.map_or(Ok(()), |tile| write!(f, " {}x{}", tile.tokens(*coop), tile.rows(*coop)))
             }
         }
     }
-}
-
-const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residual, EpilogueKind::Softplus];
-
-pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    let of_form = |form| {
-        let def = move |format| {
-            let shape = |epilogue| Shape { format, columns: 0, squares: None, epilogue };
-            EPILOGUES.map(|epilogue| product::def(Product::Matmul(form), shape(epilogue)))
-        };
-        WeightFormat::ALL.into_iter().flat_map(def)
-    };
-    Form::all(caps).into_iter().flat_map(|form| form.tiles(caps)).flat_map(of_form).collect()
-}
-
-pub(super) fn cases(caps: &Caps) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for form in Form::all(caps) {
-        let product = Product::Matmul(form);
-        // Classes of arithmetic are reported apart: each has an error of its own.
-        let kernel = match form {
-            Form::Coop(_, Math::Exact, _) => "matmul_coop",
-            Form::Coop(_, Math::Fast, _) => "matmul_coop_fast",
-            _ => "matmul",
-        };
-        // A CPU's driver takes ten seconds and more to compile matrices of 16: there those of 8 see all formats and epilogues.
-        let (formats, epilogues) = match form {
-            Form::Coop(coop, ..) if caps.cpu && coop.size == 16 => {
-                (&[WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0][..], &EPILOGUES[..1])
-            }
-            _ => (&WeightFormat::ALL[..], &EPILOGUES[..]),
-        };
-        cases.extend(product::cases(
-            kernel,
-            &form.to_string(),
-            (product, formats),
-            epilogues,
-            (product::Cases::All, &|_| usize::MAX),
-        ));
-        // Tiles differ in how lines are brought, which depends on the length of a unit, and on what is cut in two.
-        let own = Some(Tile::CPU).filter(|_| caps.cpu);
-        let others = |tile: &Form| matches!(tile, Form::Coop(_, _, tile) if *tile != own);
-        for tile in form.tiles(caps).into_iter().filter(others) {
-            let formats = [WeightFormat::Bf16, WeightFormat::Q4_0, WeightFormat::F32, WeightFormat::Nf4];
-            let formats = &formats[..if caps.cpu { 2 } else { 4 }];
-            let product = Product::Matmul(tile);
-            cases.extend(product::cases(
-                kernel,
-                &tile.to_string(),
-                (product, formats),
-                &[EpilogueKind::Store],
-                (product::Cases::Few, &|_| usize::MAX),
-            ));
-        }
-        let softplus = move |io: &mut Io| product::build_softplus(io, product);
-        cases.push(Case::new(kernel, format!("{form} softplus over its range"), softplus));
-    }
-    cases
 }

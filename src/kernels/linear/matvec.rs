@@ -1,49 +1,29 @@
 //! `matvec`: products of a weight matrix with the rows of a decode step, bound by the bandwidth of the weights.
 
-mod cases;
-
-pub(super) use cases::cases;
-
-use super::product::{self, EpilogueKind, Product, Shape};
-use super::{COLUMNS, Order, Part, TEAM, X, file, int8, size};
+use super::unpack::codes_part;
+use super::weights::Matrix;
 use crate::format::WeightFormat;
-use crate::gpu::{Binding, Caps, Count, KernelDef, wgsl};
+use crate::gpu::{Binding, Caps, Count, KernelDef, ShaderPart, wgsl};
+use crate::kernels::activation::{Order, int8};
+use crate::kernels::batch::COLUMNS;
+use crate::kernels::parts::{TEAM, X, file};
+use crate::kernels::sizes::size;
 
 /// The whole workgroup sums a row.
-const WIDE_TEAM: Part =
-    Part::Subgroups { with: wgsl!("lib/team_workgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
-const WIDE_TOTALS: Part =
-    Part::Subgroups { with: wgsl!("lib/totals_wide.wgsl"), without: wgsl!("lib/totals_shared.wgsl") };
-const TEAM_TOTALS: Part =
-    Part::Subgroups { with: wgsl!("lib/totals_team.wgsl"), without: wgsl!("lib/totals_shared.wgsl") };
-const SHARED_SCALES: Part =
-    Part::Subgroups { with: wgsl!("lib/scales_shared.wgsl"), without: wgsl!("lib/scales_alone.wgsl") };
-const SQUARES: Part =
-    Part::Subgroups { with: wgsl!("lib/squares_subgroup.wgsl"), without: wgsl!("lib/squares_shared.wgsl") };
-
-/// Rows that a workgroup makes, at the least.
-pub(super) const MIN_ROWS: u32 = 1;
-
-/// What a form is chosen for: a matrix by its shape and format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Matrix {
-    /// Rows of W.
-    pub rows: usize,
-    /// Values in a row of W.
-    pub columns: usize,
-    /// How they are stored.
-    pub format: WeightFormat,
-}
-
-impl std::fmt::Display for Matrix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{} {}", self.rows, self.columns, self.format)
-    }
-}
+const WIDE_TEAM: ShaderPart =
+    ShaderPart::Subgroups { with: wgsl!("lib/team_workgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
+const WIDE_TOTALS: ShaderPart =
+    ShaderPart::Subgroups { with: wgsl!("lib/totals_wide.wgsl"), without: wgsl!("lib/totals_shared.wgsl") };
+const TEAM_TOTALS: ShaderPart =
+    ShaderPart::Subgroups { with: wgsl!("lib/totals_team.wgsl"), without: wgsl!("lib/totals_shared.wgsl") };
+const SHARED_SCALES: ShaderPart =
+    ShaderPart::Subgroups { with: wgsl!("lib/scales_shared.wgsl"), without: wgsl!("lib/scales_alone.wgsl") };
+const SQUARES: ShaderPart =
+    ShaderPart::Subgroups { with: wgsl!("lib/squares_subgroup.wgsl"), without: wgsl!("lib/squares_shared.wgsl") };
 
 /// How the work is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct MatvecVariant {
     /// Lanes of a workgroup.
     pub lanes: u32,
     /// Rows of y that a workgroup makes.
@@ -70,17 +50,26 @@ fn power_below(n: u32) -> u32 {
     1 << n.max(1).ilog2()
 }
 
-impl Form {
+impl MatvecVariant {
     /// Subgroups as teams, each with its rows.
     fn subgroups(caps: &Caps, lanes: u32, team_rows: u32, flight: u32) -> Self {
         let rows = lanes / caps.subgroup_min.clamp(1, lanes) * team_rows;
-        Form { lanes, rows, team_rows, square_rows: team_rows.min(2), flight, fixed: true, ..Self::portable() }
+        MatvecVariant { lanes, rows, team_rows, square_rows: team_rows.min(2), flight, fixed: true, ..Self::portable() }
     }
 
     /// A workgroup as one team.
     fn workgroup(lanes: u32, team_rows: u32, flight: u32) -> Self {
         let rows = team_rows;
-        Form { lanes, rows, team_rows, square_rows: rows.min(2), flight, wide: true, fixed: true, ..Self::portable() }
+        MatvecVariant {
+            lanes,
+            rows,
+            team_rows,
+            square_rows: rows.min(2),
+            flight,
+            wide: true,
+            fixed: true,
+            ..Self::portable()
+        }
     }
 
     /// What suits an adapter for a matrix.
@@ -88,15 +77,15 @@ impl Form {
         match (caps.cpu, caps.subgroups) {
             // A CPU runs a workgroup on one thread: small ones, without barriers. Loads of x cost as much as loads of W,
             // so eight rows share them.
-            (true, true) => Form { lanes: (2 * caps.subgroup_min).min(64), team_rows: 8, ..Self::portable() },
+            (true, true) => MatvecVariant { lanes: (2 * caps.subgroup_min).min(64), team_rows: 8, ..Self::portable() },
             (false, true) => Self::of_gpu(caps, matrix),
-            (_, false) => Form { fixed: !caps.cpu, ..Self::portable() },
+            (_, false) => MatvecVariant { fixed: !caps.cpu, ..Self::portable() },
         }
     }
 
     /// What runs anywhere.
     fn portable() -> Self {
-        Form {
+        MatvecVariant {
             lanes: 64,
             rows: 16,
             team_rows: 4,
@@ -111,25 +100,30 @@ impl Form {
 
     /// This form with an x of int8, where the format's values are multiples of codes. Half the bytes that an f32 x takes of the
     /// caches and integer products leave subgroups enough to do.
-    pub(super) fn with_int8(self, caps: &Caps, format: WeightFormat) -> Self {
-        match int8::codes_part(format) {
+    pub(in crate::kernels) fn with_int8(self, caps: &Caps, format: WeightFormat) -> Self {
+        match codes_part(format) {
             None => self,
-            Some(_) if self.fixed => Form { int8: true, ..Self::subgroups(caps, 256, 2, 2) },
-            Some(_) => Form { int8: true, ..self },
+            Some(_) if self.fixed => MatvecVariant { int8: true, ..Self::subgroups(caps, 256, 2, 2) },
+            Some(_) => MatvecVariant { int8: true, ..self },
         }
     }
 
     /// This form for a workgroup that packs what it makes by groups: on a GPU by as many subgroups as get along with a row each.
-    pub(super) fn in_groups(self, caps: &Caps) -> Self {
+    pub(in crate::kernels) fn in_groups(self, caps: &Caps) -> Self {
         let group = size(int8::GROUP);
         if !self.fixed {
-            return Form { rows: self.rows.next_multiple_of(group), square_rows: group, ..self };
+            return MatvecVariant { rows: self.rows.next_multiple_of(group), square_rows: group, ..self };
         }
         let most = power_below(caps.max_lanes.min(1024));
         let lanes = (group * caps.subgroup_min).min(most).max(caps.subgroup_min);
         let team_rows = (group * caps.subgroup_min / lanes).min(8);
         let int8 = self.int8;
-        Form { rows: group, square_rows: group, int8, ..Self::subgroups(caps, lanes, team_rows, 4 / team_rows.min(4)) }
+        MatvecVariant {
+            rows: group,
+            square_rows: group,
+            int8,
+            ..Self::subgroups(caps, lanes, team_rows, 4 / team_rows.min(4))
+        }
     }
 
     /// Whether what it makes is packed by groups.
@@ -181,7 +175,7 @@ impl Form {
             Self::subgroups(caps, 128, 2, 2),
             Self::workgroup(64, 4, 2),
             Self::subgroups(caps, 64, 1, 4),
-            Form { fixed: false, ..Self::subgroups(caps, 256, 4, 1) },
+            MatvecVariant { fixed: false, ..Self::subgroups(caps, 256, 4, 1) },
             Self::workgroup(256, 2, 4),
             Self::workgroup(512, 1, 2),
         ];
@@ -229,7 +223,7 @@ impl Form {
         }
         forms.retain(|form| form.runs_on(caps));
         forms.iter_mut().for_each(|form| form.int8 = self.int8);
-        let mut unlike: Vec<Form> = Vec::new();
+        let mut unlike: Vec<MatvecVariant> = Vec::new();
         for form in forms {
             if !unlike.contains(&form) {
                 unlike.push(form);
@@ -251,7 +245,7 @@ impl Form {
         }
         // Sums of several columns need registers, which fewer lanes have more of.
         let lanes = if form.fixed { form.lanes.min(256) } else { form.lanes };
-        Form { lanes, rows: size(int8::GROUP), ..form }
+        MatvecVariant { lanes, rows: size(int8::GROUP), ..form }
     }
 
     fn sharing(self, columns: u32, format: WeightFormat) -> Self {
@@ -259,13 +253,13 @@ impl Form {
             1 => self,
             // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
             // scales of the norm.
-            _ if self.lanes < 64 => Form { columns, rows: self.rows.max(32), team_rows: 8, ..self },
+            _ if self.lanes < 64 => MatvecVariant { columns, rows: self.rows.max(32), team_rows: 8, ..self },
             // Rows of W share what is loaded of x, as far as registers go.
             _ if self.fixed => {
                 let team_rows = if columns == 8 && format.is_plain() { 4 } else { 2 };
-                Form { columns, flight: 1, rows: self.rows / self.team_rows * team_rows, team_rows, ..self }
+                MatvecVariant { columns, flight: 1, rows: self.rows / self.team_rows * team_rows, team_rows, ..self }
             }
-            _ => Form { columns, flight: 1, ..self },
+            _ => MatvecVariant { columns, flight: 1, ..self },
         }
     }
 
@@ -277,12 +271,12 @@ impl Form {
     /// The kernel for a matrix of so many units a row, and a normed x with squares in so many parts.
     pub(super) fn def(
         self,
-        mut parts: Vec<Part>,
+        mut parts: Vec<ShaderPart>,
         bindings: Vec<Binding>,
         (format, columns, squares): (WeightFormat, usize, Option<usize>),
     ) -> KernelDef {
         let units = format.row_units(columns);
-        match int8::codes_part(format).filter(|_| self.int8) {
+        match codes_part(format).filter(|_| self.int8) {
             Some(codes) => parts.extend([file(codes), file(wgsl!("lib/unit_x_int8.wgsl"))]),
             None => parts.extend([X, file(wgsl!("lib/unit_x.wgsl"))]),
         }
@@ -332,9 +326,9 @@ impl Form {
     }
 }
 
-impl std::fmt::Display for Form {
+impl std::fmt::Display for MatvecVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, rows, team_rows, square_rows: _, flight, wide, fixed, columns, int8 } = self;
+        let MatvecVariant { lanes, rows, team_rows, square_rows: _, flight, wide, fixed, columns, int8 } = self;
         let team = if *wide { " wide" } else { "" };
         let bounds = if *fixed { "" } else { ", any length" };
         let x = if *int8 { ", int8 x" } else { "" };
@@ -342,30 +336,4 @@ impl std::fmt::Display for Form {
         write!(f, "{lanes} lanes {rows} rows by {team_rows}{team}, {flight} in flight{bounds}{x}{y}")?;
         if *columns == 1 { Ok(()) } else { write!(f, ", {columns} columns") }
     }
-}
-
-pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    let mut defs = Vec::new();
-    let mut add = |form: Form, format| {
-        for (columns, form) in form.by_rows(format) {
-            // What lies between few and many columns is the same for all formats.
-            if !matches!(columns, 1 | 8) && format != WeightFormat::F32 {
-                continue;
-            }
-            let product = Product::Matvec(form);
-            let def = |squares, epilogue| product::def(product, Shape { format, columns: 512, squares, epilogue });
-            let residual = if form.packs() { EpilogueKind::ResidualNormInt8 } else { EpilogueKind::ResidualNorm };
-            defs.push(def(None, residual));
-            if !form.packs() {
-                defs.push(def(None, EpilogueKind::Store));
-                let normed = [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)];
-                defs.extend(normed.map(|epilogue| def(Some(64), epilogue)));
-            }
-        }
-    };
-    for format in WeightFormat::ALL {
-        Form::all(caps).into_iter().for_each(|form| add(form, format));
-        Form::all_fast(caps, format).into_iter().for_each(|form| add(form, format));
-    }
-    defs
 }

@@ -1,20 +1,17 @@
 //! Products `y = W x` between a prologue and an epilogue: [`super::matvec`] for the rows of a decode step, [`super::matmul`] for
 //! the tokens of a prefill chunk. Both sum over k in an order that nothing but the phase decides.
 
-mod cases;
-
-pub(super) use cases::{Cases, build_softplus, cases, seen};
-
-use super::case::Tolerance;
-use super::conv::Conv;
-use super::linear::{Linear, dot_parts, weights_bindings, weights_parts};
-use super::variants::Math;
-use super::{
-    Activation, BATCH, Batch, MATH, Order, PLACED, ROW, ROW_ALIGN, Row, file, floats, matmul, matvec, size, tops,
-};
+use super::epilogue::{Epilogue, EpilogueKind, MixerParams, Prologue, gate_first};
+use super::unpack::{dot_parts, weights_bindings, weights_parts};
+use super::weights::Linear;
+use super::{matmul, matvec, tops};
 use crate::error::Result;
 use crate::format::WeightFormat;
-use crate::gpu::{Binding, Buf, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, KernelChoice, KernelDef, Plan, Usage, params, wgsl};
+use crate::kernels::activation::{Activation, Order};
+use crate::kernels::batch::Batch;
+use crate::kernels::parts::{BATCH, MATH, PLACED, ROW_ENTRY, file};
+use crate::kernels::sizes::{floats, size};
 
 params! {
     /// Parameters of one shard's product.
@@ -27,7 +24,7 @@ params! {
         x_stride: u32,
         /// Floats from one token of y to the next.
         y_stride: u32,
-        /// Row of y that this shard's row 0 makes.
+        /// RowEntry of y that this shard's row 0 makes.
         first: u32,
         /// Rows of this shard.
         rows: u32,
@@ -46,25 +43,13 @@ params! {
     }
 }
 
-params! {
-    /// Parameters of the mixer's epilogue.
-    pub struct MixerParams {
-        /// Channels, D.
-        inner: u32,
-        /// Versions of a slot's state.
-        versions: u32,
-        /// Place of a row of y where the gate begins.
-        gate_first: u32,
-    }
-}
-
 /// Which kernel makes a product, and in which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Product {
     /// One row for each decoding slot.
-    Matvec(matvec::Form),
+    Matvec(matvec::MatvecVariant),
     /// The tokens of one slot's chunk.
-    Matmul(matmul::Form),
+    Matmul(matmul::MatmulVariant),
 }
 
 impl Product {
@@ -79,81 +64,6 @@ impl Product {
     /// Whether it takes exponents of x and W, see [`super::tops`].
     fn takes_tops(self) -> bool {
         matches!(self, Product::Matmul(form) if form.takes_tops())
-    }
-}
-
-/// What a product reads of x.
-#[derive(Clone, Copy)]
-pub enum Prologue<'a> {
-    /// x.
-    None,
-    /// An RMSNorm, in a decode step: x is multiplied with its weights already and comes with its squares summed up in parts,
-    /// `[tokens, parts]`. The scale is 1 / sqrt(mean of the squares + eps).
-    Norm {
-        /// `[tokens, parts]`.
-        squares: &'a Buf<f32>,
-        /// How many parts.
-        parts: usize,
-        /// Added to the mean square.
-        eps: f32,
-    },
-}
-
-/// Where a decode step makes a residual stream ready for the norm that follows.
-#[derive(Clone, Copy)]
-pub struct NextNorm<'a> {
-    /// `[H]`.
-    pub weight: &'a Buf<f32>,
-    /// The stream times the weights, in the order of what reads it.
-    pub normed: &'a Activation,
-    /// The stream's squares summed up by a few rows, `[tokens, parts]`.
-    pub squares: &'a Buf<f32>,
-}
-
-/// What becomes of a product.
-#[derive(Clone, Copy)]
-pub enum Epilogue<'a> {
-    /// y = W x.
-    Store,
-    /// y = residual + W x; the residual is laid out as y.
-    Residual(&'a Activation),
-    /// [`Epilogue::Residual`], made ready for the next norm, in a decode step.
-    ResidualNorm(&'a Activation, NextNorm<'a>),
-    /// y = softplus(W x + bias), in prefill.
-    Softplus(&'a Buf<f32>),
-    /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step: [x | gate], x in y's order and filled
-    /// up to whole units.
-    Mixer(Conv<'a>, &'a Buf<Row>),
-    /// y = W x where y is `[slot][version]`: a row goes to its slot's next version, in a decode step.
-    Logits(&'a Buf<Row>, usize),
-}
-
-/// An [`Epilogue`] without its operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EpilogueKind {
-    Store,
-    Residual,
-    ResidualNorm,
-    /// [`EpilogueKind::ResidualNorm`] where the next product reads int8.
-    ResidualNormInt8,
-    Softplus,
-    /// With the taps of its convolution.
-    Mixer(usize),
-    /// With the versions of a slot's.
-    Logits(usize),
-}
-
-impl Epilogue<'_> {
-    fn kind(&self) -> EpilogueKind {
-        match self {
-            Epilogue::Store => EpilogueKind::Store,
-            Epilogue::Residual(_) => EpilogueKind::Residual,
-            Epilogue::ResidualNorm(_, next) if next.normed.order == Order::Int8 => EpilogueKind::ResidualNormInt8,
-            Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,
-            Epilogue::Softplus(_) => EpilogueKind::Softplus,
-            Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
-            Epilogue::Logits(_, versions) => EpilogueKind::Logits(*versions),
-        }
     }
 }
 
@@ -194,13 +104,13 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
             bindings.push(Binding::read("bias"));
         }
         EpilogueKind::Mixer(kernel) => {
-            parts.extend([ROW, PLACED, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
+            parts.extend([ROW_ENTRY, PLACED, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
             bindings.extend([MixerParams::binding("mixer"), Binding::read("rows"), Binding::read("taps")]);
             bindings.push(Binding::write("state"));
             consts.push(("K", size(kernel)));
         }
         EpilogueKind::Logits(versions) => {
-            parts.extend([ROW, file(wgsl!("lib/epilogue_logits.wgsl"))]);
+            parts.extend([ROW_ENTRY, file(wgsl!("lib/epilogue_logits.wgsl"))]);
             bindings.push(Binding::read("rows"));
             consts.push(("VERSIONS", size(versions)));
         }
@@ -336,9 +246,9 @@ impl Linear {
             }
             let choices = match product {
                 Product::Matvec(form) => {
-                    let choice = |(most_rows, form): (u32, matvec::Form)| {
+                    let choice = |(most_rows, form): (u32, matvec::MatvecVariant)| {
                         let passes = Count::Rows(form.columns);
-                        Choice {
+                        KernelChoice {
                             most_rows,
                             def: def(Product::Matvec(form), shape),
                             grid: form.grid(shard.rows),
@@ -348,9 +258,9 @@ impl Linear {
                     form.by_rows(self.format()).map(choice).collect()
                 }
                 Product::Matmul(form) => {
-                    let choice = |(most_rows, form): (u32, matmul::Form)| {
+                    let choice = |(most_rows, form): (u32, matmul::MatmulVariant)| {
                         let def = def(Product::Matmul(form), shape);
-                        Choice { most_rows, ..Choice::only(def, form.grid(shard.rows)) }
+                        KernelChoice { most_rows, ..KernelChoice::only(def, form.grid(shard.rows)) }
                     };
                     form.for_matrix(gpu.caps(), self.format(), self.rows()).into_iter().map(choice).collect()
                 }
@@ -360,45 +270,5 @@ impl Linear {
             plan.dispatch_by_rows(choices, label, &bound, cost)?;
         }
         Ok(())
-    }
-}
-
-/// Place of a row of [`Epilogue::Mixer`]'s y where the gate begins: after x, filled up to whole units.
-pub fn gate_first(inner: usize) -> usize {
-    inner.next_multiple_of(ROW_ALIGN)
-}
-
-/// The twin: `[tokens, rows]` from x `[tokens, columns]` and W `[rows, columns]`.
-pub fn cpu(x: &[f64], w: &[f32], columns: usize) -> Vec<f64> {
-    x.chunks_exact(columns)
-        .flat_map(|x| {
-            w.chunks_exact(columns).map(move |w| w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>())
-        })
-        .collect()
-}
-
-/// f32 sums of a few thousand products of order 1, also by cooperative matrices of cut values. Worst measured on four
-/// drivers: nmse 4.7e-14, 0.34 of the bound.
-pub(super) const TOLERANCE: Tolerance = Tolerance { nmse: 1e-12, abs: 2e-5, rel: 2e-6 };
-
-/// x and W rounded to f16, and 129 products of order 1 summed up. Worst measured on one driver: nmse 7.1e-8, 0.62 of the bound.
-const FAST: Tolerance = Tolerance { nmse: 3e-7, abs: 6e-3, rel: 1e-3 };
-
-/// Whether x is rounded to f16. Where it is int8, the twin multiplies with what is left of it.
-fn fast(product: Product) -> bool {
-    matches!(product, Product::Matmul(matmul::Form::Coop(_, Math::Fast, _)))
-}
-
-/// How far a product's form may be from the twin.
-pub(super) fn tolerance(product: Product, columns: usize) -> Tolerance {
-    // What roundings add up to grows as the root of their number.
-    let more = (columns as f64 / 129.0).max(1.0);
-    match product {
-        _ if fast(product) => Tolerance { abs: FAST.abs * more.sqrt(), ..FAST },
-        // Units that multiply matrices may cut their sums off instead of rounding them.
-        Product::Matmul(matmul::Form::Coop(..)) => {
-            Tolerance { nmse: TOLERANCE.nmse * more, abs: TOLERANCE.abs * more.sqrt(), ..TOLERANCE }
-        }
-        _ => TOLERANCE,
     }
 }

@@ -1,12 +1,16 @@
 //! Exponents of the largest values of tokens and of rows of W: what products by cooperative matrices scale them by, as f16 has less
 //! range than f32. Those of tokens are found before each product, those of rows once.
 
-use super::case::{Case, Io, Tolerance};
-use super::linear::{self, Linear};
-use super::{Activation, BATCH, Batch, Part, file, floats, size};
+use super::unpack::{weights_bindings, weights_parts};
+use super::weights::Linear;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
+use crate::kernels::activation::Activation;
+use crate::kernels::batch::Batch;
+use crate::kernels::case::{Case, Io, Tolerance};
+use crate::kernels::parts::{BATCH, file};
+use crate::kernels::sizes::{floats, size};
 
 params! {
     /// Parameters of tokens.
@@ -33,7 +37,7 @@ const LANES: u32 = 128;
 /// Rows that a workgroup takes.
 const ROWS: u32 = 16;
 
-const EXPONENTS: Part = file(wgsl!("lib/exponents.wgsl"));
+const EXPONENTS: ShaderPart = file(wgsl!("lib/exponents.wgsl"));
 
 fn def_of_tokens() -> KernelDef {
     let parts = vec![BATCH, EXPONENTS, file(wgsl!("tops.wgsl"))];
@@ -45,12 +49,12 @@ fn def_of_tokens() -> KernelDef {
 }
 
 fn def_of_rows(format: WeightFormat) -> KernelDef {
-    let mut parts = linear::weights_parts(format);
+    let mut parts = weights_parts(format);
     parts.extend([EXPONENTS, file(wgsl!("row_tops.wgsl"))]);
     let bindings = vec![RowParams::binding("params"), Binding::write("tops")];
     let mut def = KernelDef::new("row_tops", parts, bindings).consts(&[("WG", LANES), ("ROWS", ROWS)]);
     def.entry = "tops_of_rows";
-    def.weights = linear::weights_bindings();
+    def.weights = weights_bindings();
     def
 }
 
@@ -99,7 +103,7 @@ impl Linear {
     }
 }
 
-pub(super) fn defs() -> Vec<KernelDef> {
+pub(in crate::kernels) fn defs() -> Vec<KernelDef> {
     WeightFormat::ALL.into_iter().map(def_of_rows).chain([def_of_tokens()]).collect()
 }
 
@@ -113,7 +117,7 @@ fn values(io: &mut Io, count: usize, width: usize) -> Vec<f32> {
     (0..count * width).map(|i| io.random.uniform(-1.0, 1.0) * 2f32.powi((i / width % 7) as i32 * 3 - 9)).collect()
 }
 
-pub(super) fn cases() -> Vec<Case> {
+pub(in crate::kernels) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (tokens, width) in [(1, 1), (9, 70), (3, 1500)] {
         cases.push(Case::new("tops", format!("{tokens}x{width}"), move |io| {

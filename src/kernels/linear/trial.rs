@@ -1,14 +1,18 @@
 //! The trial of cooperative matrices: whether a driver that lists them makes right products, and faster than other forms do.
 
-use super::Form;
+use super::epilogue::{Epilogue, Prologue};
+use super::math::Math;
+use super::matmul::MatmulVariant;
+use super::product::Product;
+use super::twin::{cpu, tolerance};
+use super::weights::Linear;
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Buf, Gpu, Plan, Usage};
+use crate::kernels::activation::Activation;
+use crate::kernels::batch::Batch;
 use crate::kernels::case::{Random, compare, wide};
-use crate::kernels::linear::Linear;
-use crate::kernels::product::{self, Epilogue, Product, Prologue};
-use crate::kernels::variants::Math;
-use crate::kernels::{Activation, Batch, size};
+use crate::kernels::sizes::size;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -34,9 +38,9 @@ pub enum Outcome {
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// Cooperative matrices.
-    pub coop: Form,
+    pub coop: MatmulVariant,
     /// The form beside them.
-    pub other: Form,
+    pub other: MatmulVariant,
     /// Time of the product by each, the best of a few; zero where it was not taken.
     pub times: [Duration; 2],
     /// Which one is to be used, and why.
@@ -45,7 +49,7 @@ pub struct Trial {
 
 impl Trial {
     /// The form to use.
-    pub fn winner(&self) -> Form {
+    pub fn winner(&self) -> MatmulVariant {
         if self.outcome == Outcome::Won { self.coop } else { self.other }
     }
 }
@@ -74,7 +78,7 @@ impl std::fmt::Display for Trial {
 /// folder, a mark lies there meanwhile: a driver that takes the process down is not asked again.
 pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
     let Some(coop) = gpu.caps().coop else { return Ok(None) };
-    let (coop, other) = (Form::Coop(coop, math, None), Form::of(gpu.caps()));
+    let (coop, other) = (MatmulVariant::Coop(coop, math, None), MatmulVariant::of(gpu.caps()));
     gpu.finding(&format!("trial of {coop}"), || {
         let what = format!("{coop} on {}", gpu.info());
         let mark = gpu.kept_file("trial", &what, "").map(|path| CrashMark::set(path, &what)).transpose();
@@ -153,11 +157,11 @@ impl Race {
             x,
             y: Activation::new(gpu, "trial y", Self::TOKENS, Self::ROWS)?,
             batch: gpu.upload("trial", &[Batch { rows: size(Self::TOKENS), ..Default::default() }], Usage::Uniform)?,
-            expected: product::cpu(&wide(&judged), &tensor.to_f32(), Self::COLUMNS),
+            expected: cpu(&wide(&judged), &tensor.to_f32(), Self::COLUMNS),
         })
     }
 
-    fn run(&self, coop: Form, other: Form) -> Result<Trial> {
+    fn run(&self, coop: MatmulVariant, other: MatmulVariant) -> Result<Trial> {
         let trial = |times, outcome| Ok(Trial { coop, other, times, outcome });
         let plans = match self.plan(coop) {
             Ok(plan) => [plan, self.plan(other)?],
@@ -178,7 +182,7 @@ impl Race {
         trial(times, if times[0] < times[1] { Outcome::Won } else { Outcome::Slower })
     }
 
-    fn plan(&self, form: Form) -> Result<Plan> {
+    fn plan(&self, form: MatmulVariant) -> Result<Plan> {
         let mut plan = Plan::new(&self.gpu, "trial");
         let product = (Product::Matmul(form), &self.batch);
         self.linear.record(&mut plan, "y", (&self.x, &self.y), (Prologue::None, Epilogue::Store), product)?;
@@ -186,8 +190,8 @@ impl Race {
     }
 
     /// What is wrong with a form's y, if anything.
-    fn wrong(&self, form: Form, plan: &Plan) -> Result<Option<String>> {
-        let tolerance = product::tolerance(Product::Matmul(form), Self::COLUMNS);
+    fn wrong(&self, form: MatmulVariant, plan: &Plan) -> Result<Option<String>> {
+        let tolerance = tolerance(Product::Matmul(form), Self::COLUMNS);
         plan.run(Self::TOKENS)?;
         let y = pollster::block_on(self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS))?;
         let judged: Vec<f32> = y.chunks_exact(Self::ROWS).step_by(Self::JUDGED).flatten().copied().collect();
@@ -216,10 +220,10 @@ mod tests {
         }
         let switches = Switches { without_coop: true, ..Switches::from_env().unwrap() };
         let gpu = Gpu::open_with(&AdapterChoice::Best, switches).expect("this test needs an adapter");
-        let other = Form::of(gpu.caps());
+        let other = MatmulVariant::of(gpu.caps());
         let mut race = Race::new(&gpu).unwrap();
         // The device was opened without the matrices.
-        let coop = Form::Coop(Coop { size: 8, lanes: 8 }, Math::Exact, None);
+        let coop = MatmulVariant::Coop(Coop { size: 8, lanes: 8 }, Math::Exact, None);
         let refused = race.run(coop, other).unwrap();
         assert!(matches!(refused.outcome, Outcome::Refused(_)), "{refused}");
         assert_eq!(refused.winner(), other);

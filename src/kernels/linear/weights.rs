@@ -1,77 +1,30 @@
 //! Weight matrices on the device: in their own format, cut by rows into shards. [`super::product`] multiplies with them.
 
-use super::fill::MadeUp;
-use super::int8::GROUP;
-use super::matvec::{self, Matrix};
-use super::{Part, file};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Gpu, Source, UPLOAD_PIECE, Uploads, Usage, wgsl};
+use crate::gpu::{Buf, Gpu, UPLOAD_PIECE, Uploads, Usage};
+use crate::kernels::activation::int8::GROUP;
+use crate::kernels::fill::MadeUp;
 use std::sync::OnceLock;
 
-/// The parts that read weights of a format: they bind them in group 1 and unpack a unit at a time.
-pub(super) fn weights_parts(format: WeightFormat) -> Vec<Part> {
-    let bits = Part::Longs { with: wgsl!("lib/bits_longs.wgsl"), without: wgsl!("lib/bits_words.wgsl") };
-    let unpack = match format {
-        WeightFormat::F32 => vec![wgsl!("lib/weights_f32.wgsl")],
-        WeightFormat::F16 => vec![wgsl!("lib/weights_f16.wgsl")],
-        WeightFormat::Bf16 => vec![wgsl!("lib/weights_bf16.wgsl")],
-        WeightFormat::Q8_0 => vec![wgsl!("lib/codes_8.wgsl"), wgsl!("lib/weights_q8_0.wgsl")],
-        WeightFormat::Int8 => vec![wgsl!("lib/codes_8.wgsl"), wgsl!("lib/weights_int8.wgsl")],
-        WeightFormat::Q4_0 => vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/weights_q4_0.wgsl")],
-        WeightFormat::Q4K => {
-            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/scales_k.wgsl"), wgsl!("lib/weights_q4_k.wgsl")]
-        }
-        WeightFormat::Q5K => {
-            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/scales_k.wgsl"), wgsl!("lib/weights_q5_k.wgsl")]
-        }
-        WeightFormat::Q6K => vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/weights_q6_k.wgsl")],
-        WeightFormat::Nf4 => {
-            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_nf4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
-        }
-        WeightFormat::Fp4 => {
-            vec![wgsl!("lib/codes_4.wgsl"), wgsl!("lib/map_fp4.wgsl"), wgsl!("lib/weights_map4.wgsl")]
-        }
-    };
-    let quads = match format {
-        WeightFormat::F32 => vec![wgsl!("lib/quads_1.wgsl")],
-        WeightFormat::F16 | WeightFormat::Bf16 => vec![wgsl!("lib/quads_2.wgsl")],
-        WeightFormat::Q4K | WeightFormat::Q5K | WeightFormat::Q6K => vec![wgsl!("lib/quads_8.wgsl")],
-        WeightFormat::Q8_0 | WeightFormat::Q4_0 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8 => {
-            vec![wgsl!("lib/quads_8.wgsl"), wgsl!("lib/unpack_scaled.wgsl")]
-        }
-    };
-    let map = Part::Cpu { with: wgsl!("lib/map_select.wgsl"), without: wgsl!("lib/map_table.wgsl") };
-    let prepared = match format {
-        WeightFormat::Nf4 | WeightFormat::Fp4 => map,
-        _ => file(wgsl!("lib/map_none.wgsl")),
-    };
-    [bits].into_iter().chain(unpack.into_iter().chain(quads).map(file)).chain([prepared]).collect()
+/// Rows that a workgroup makes, at the least.
+const MIN_ROWS: u32 = 1;
+
+/// What a form is chosen for: a matrix by its shape and format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// Rows of W.
+    pub rows: usize,
+    /// Values in a row of W.
+    pub columns: usize,
+    /// How they are stored.
+    pub format: WeightFormat,
 }
 
-/// The parts that multiply a unit of a format with what it meets of x, beside [`weights_parts`].
-pub(super) fn dot_parts(format: WeightFormat) -> Vec<Part> {
-    // What makes floats of codes, and what the codes of half a unit are weighed with.
-    let codes = |unpack: &[Source], weigh| [unpack, &[weigh, wgsl!("lib/dot_halves.wgsl")]].concat();
-    let (scale, minimum) = (wgsl!("lib/weigh_scale.wgsl"), wgsl!("lib/weigh_minimum.wgsl"));
-    let (nibbles, bytes) = (wgsl!("lib/lifted_codes.wgsl"), wgsl!("lib/lifted_bytes.wgsl"));
-    let lifted = wgsl!("lib/codes_lifted.wgsl");
-    let parts = match format {
-        WeightFormat::F32 => vec![wgsl!("lib/dot_1.wgsl")],
-        WeightFormat::F16 | WeightFormat::Bf16 => vec![wgsl!("lib/dot_2.wgsl")],
-        WeightFormat::Q8_0 | WeightFormat::Int8 | WeightFormat::Nf4 | WeightFormat::Fp4 => {
-            codes(&[wgsl!("lib/codes_unlifted.wgsl")], scale)
-        }
-        WeightFormat::Q4_0 => codes(&[nibbles, wgsl!("lib/codes_q4_0.wgsl"), lifted], scale),
-        WeightFormat::Q4K => codes(&[nibbles, wgsl!("lib/codes_q4_k.wgsl"), lifted], minimum),
-        WeightFormat::Q5K => codes(&[bytes, wgsl!("lib/codes_q5_k.wgsl"), lifted], minimum),
-        WeightFormat::Q6K => codes(&[bytes, wgsl!("lib/codes_q6_k.wgsl"), lifted], wgsl!("lib/weigh_scales.wgsl")),
-    };
-    parts.into_iter().map(file).collect()
-}
-
-pub(super) fn weights_bindings() -> Vec<Binding> {
-    vec![Binding::read("weight")]
+impl std::fmt::Display for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{} {}", self.rows, self.columns, self.format)
+    }
 }
 
 /// A weight matrix `[rows, columns]` on the device, in its own format, cut by rows into as many shards as the adapter's
@@ -87,17 +40,17 @@ pub struct Linear {
 }
 
 /// Some rows of a [`Linear`], in a buffer of their own.
-pub(super) struct Shard {
-    pub(super) weight: Buf<u8>,
-    pub(super) first: usize,
-    pub(super) rows: usize,
+pub(in crate::kernels) struct Shard {
+    pub(in crate::kernels) weight: Buf<u8>,
+    pub(in crate::kernels) first: usize,
+    pub(in crate::kernels) rows: usize,
 }
 
 /// Rows of a shard: as many as the adapter binds, and dispatches, at a time.
 fn shard_rows(gpu: &Gpu, name: &str, format: WeightFormat, (rows, columns): (usize, usize)) -> Result<usize> {
     let row_bytes = format.device_row_bytes(columns) as u64;
     let limit = gpu.caps().span_limit();
-    let most_groups = gpu.caps().max_groups as usize * matvec::MIN_ROWS as usize;
+    let most_groups = gpu.caps().max_groups as usize * MIN_ROWS as usize;
     match rows.min(usize::try_from(limit / row_bytes).unwrap_or(usize::MAX)).min(most_groups) {
         0 => Err(Error::RowTooLarge { what: name.to_owned(), bytes: row_bytes, limit }),
         // Whole groups, which fast arithmetic packs, where that many fit.
@@ -187,12 +140,17 @@ impl Linear {
         Matrix { rows: self.rows, columns: self.columns, format: self.format }
     }
 
+    /// Whether each shard begins with a whole group of rows, so that what it makes can be packed.
+    pub fn cut_by_groups(&self) -> bool {
+        self.shards().iter().all(|shard| shard.first.is_multiple_of(GROUP))
+    }
+
     /// Number of shards.
     pub fn shard_count(&self) -> usize {
         self.shards.len()
     }
 
-    pub(super) fn shards(&self) -> &[Shard] {
+    pub(in crate::kernels) fn shards(&self) -> &[Shard] {
         &self.shards
     }
 }

@@ -1,17 +1,19 @@
 //! Cases of the scan: a chunk in every form.
 
-use super::{CpuOperands, Form, Operands, Scan, Segments, cpu, pack};
+use super::{CpuOperands, Operands, Scan, ScanVariant, Segments, cpu, pack};
 use crate::error::Result;
+use crate::kernels::activation::ROW_ALIGN;
+use crate::kernels::batch::Batch;
 use crate::kernels::case::{Case, Io, Tolerance, wide};
-use crate::kernels::dbc_norm::Layout;
-use crate::kernels::{Batch, ROW_ALIGN, size};
+use crate::kernels::dbc_norm::DbcLayout;
+use crate::kernels::sizes::size;
 
 /// y up to about 50, from sums of rounded products: exp2() of a software driver is off by up to 3e-7 of its value. Worst
 /// measured on three drivers, over all forms: nmse 5.1e-14, 0.09 of the bound.
 const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
 /// A chunk, at the edges of tiles, lanes and segments.
-pub(super) fn chunk(form: Form) -> Vec<Case> {
+pub(super) fn chunk(form: ScanVariant) -> Vec<Case> {
     let shapes = [
         (1, 1, 1, 1),
         (5, 70, 16, 1),
@@ -29,9 +31,9 @@ pub(super) fn chunk(form: Form) -> Vec<Case> {
     shapes.into_iter().map(case).collect()
 }
 
-fn build(io: &mut Io, form: Form, segments: usize, (rows, inner, state): (usize, usize, usize)) -> Result<()> {
+fn build(io: &mut Io, form: ScanVariant, segments: usize, (rows, inner, state): (usize, usize, usize)) -> Result<()> {
     let versions = 2;
-    let layout = Layout { dt_rank: 3, state };
+    let layout = DbcLayout { dt_rank: 3, state };
     let random = &mut io.random;
     // Time steps over many sizes, decays from slow to so fast that they underflow.
     let dt: Vec<f32> = (0..rows * inner).map(|_| random.uniform(-9.0, 3.0).exp()).collect();

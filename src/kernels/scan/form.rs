@@ -1,8 +1,8 @@
 //! How the scan of a chunk is cut: lanes a channel, tiles of tokens, segments.
 
 use super::{RECURRENCE, RECURRENCE4, SUM_SHARED, SUM_SHUFFLE, TILE};
-use crate::gpu::{Caps, KernelDef, Part};
-use crate::kernels::size;
+use crate::gpu::{Caps, KernelDef, ShaderPart};
+use crate::kernels::sizes::size;
 
 /// Lanes that keep the widest GPU busy: two subgroups of 32 for each of the 528 schedulers of an H100. wgpu tells nobody how
 /// many an adapter has; a small one is no slower for being offered more.
@@ -16,7 +16,7 @@ const LEAST_TOKENS: usize = 32;
 
 /// How lanes share the states of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum ScanVariant {
     /// One lane a channel, each by itself: no barrier. For CPUs.
     Direct,
     /// So many lanes a channel, 1, 4 or 16, and tiles of tokens in workgroup memory. For GPUs.
@@ -32,39 +32,39 @@ pub enum Sum {
     Shuffle,
 }
 
-impl std::fmt::Display for Form {
+impl std::fmt::Display for ScanVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl Form {
+impl ScanVariant {
     /// What suits an adapter and channels of so many states.
     ///
     /// A GPU hides the chain from token to token behind other lanes, so four lanes a channel; 16 only where channels are so
     /// few that those leave the widest GPUs half empty: each then has a state of its own, and more to sum.
     pub fn of(caps: &Caps, channels: usize, states: usize) -> Self {
         match (channels, states) {
-            _ if caps.cpu => Form::Direct,
-            (_, ..=4) => Form::tiled(caps, 1),
-            (channels, _) if channels * 4 * 2 >= WIDE => Form::tiled(caps, 4),
-            _ => Form::tiled(caps, 16),
+            _ if caps.cpu => ScanVariant::Direct,
+            (_, ..=4) => ScanVariant::tiled(caps, 1),
+            (channels, _) if channels * 4 * 2 >= WIDE => ScanVariant::tiled(caps, 4),
+            _ => ScanVariant::tiled(caps, 16),
         }
     }
 
     /// The tiled form with shuffles where the adapter can.
     fn tiled(caps: &Caps, lanes: u32) -> Self {
         let shuffle = lanes > 1 && caps.subgroups && caps.subgroup_min >= lanes;
-        Form::Tiled(lanes, if shuffle { Sum::Shuffle } else { Sum::Shared })
+        ScanVariant::Tiled(lanes, if shuffle { Sum::Shuffle } else { Sum::Shared })
     }
 
     /// Every form that the adapter can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut forms = vec![Form::Direct];
+        let mut forms = vec![ScanVariant::Direct];
         for lanes in [1, 4, 16] {
-            forms.push(Form::Tiled(lanes, Sum::Shared));
-            let best = Form::tiled(caps, lanes);
-            forms.extend((best != Form::Tiled(lanes, Sum::Shared)).then_some(best));
+            forms.push(ScanVariant::Tiled(lanes, Sum::Shared));
+            let best = ScanVariant::tiled(caps, lanes);
+            forms.extend((best != ScanVariant::Tiled(lanes, Sum::Shared)).then_some(best));
         }
         forms
     }
@@ -72,28 +72,28 @@ impl Form {
     /// The same cut with sums through workgroup memory.
     pub(super) fn shared(self) -> Self {
         match self {
-            Form::Tiled(lanes, _) => Form::Tiled(lanes, Sum::Shared),
-            Form::Direct => Form::Direct,
+            ScanVariant::Tiled(lanes, _) => ScanVariant::Tiled(lanes, Sum::Shared),
+            ScanVariant::Direct => ScanVariant::Direct,
         }
     }
 
     /// For cases and labels.
     pub(in crate::kernels) fn name(self) -> &'static str {
         match self {
-            Form::Direct => "scan",
-            Form::Tiled(1, _) => "scan_1_lane",
-            Form::Tiled(4, Sum::Shared) => "scan_4_lanes",
-            Form::Tiled(4, Sum::Shuffle) => "scan_4_lanes_shuffled",
-            Form::Tiled(_, Sum::Shared) => "scan_16_lanes",
-            Form::Tiled(_, Sum::Shuffle) => "scan_16_lanes_shuffled",
+            ScanVariant::Direct => "scan",
+            ScanVariant::Tiled(1, _) => "scan_1_lane",
+            ScanVariant::Tiled(4, Sum::Shared) => "scan_4_lanes",
+            ScanVariant::Tiled(4, Sum::Shuffle) => "scan_4_lanes_shuffled",
+            ScanVariant::Tiled(_, Sum::Shared) => "scan_16_lanes",
+            ScanVariant::Tiled(_, Sum::Shuffle) => "scan_16_lanes_shuffled",
         }
     }
 
     /// Lanes of a channel.
     fn lanes(self) -> u32 {
         match self {
-            Form::Direct => 1,
-            Form::Tiled(lanes, _) => lanes,
+            ScanVariant::Direct => 1,
+            ScanVariant::Tiled(lanes, _) => lanes,
         }
     }
 
@@ -113,11 +113,11 @@ impl Form {
     }
 
     /// A kernel in this form: the parts and constants that it adds.
-    pub(super) fn def(self, mut def: KernelDef, direct: Part, tiled: Part, states: usize) -> KernelDef {
+    pub(super) fn def(self, mut def: KernelDef, direct: ShaderPart, tiled: ShaderPart, states: usize) -> KernelDef {
         let mut consts = vec![("N", size(states)), ("WG", self.group())];
         match self {
-            Form::Direct => def.parts.extend([RECURRENCE, direct]),
-            Form::Tiled(lanes, sum) => {
+            ScanVariant::Direct => def.parts.extend([RECURRENCE, direct]),
+            ScanVariant::Tiled(lanes, sum) => {
                 consts.extend([("LANES", lanes), ("TILE", self.tile(states))]);
                 // Up to 4 lanes a channel take their states by fours; 16 would have none left to take.
                 let recurrence = if lanes > 4 { RECURRENCE } else { RECURRENCE4 };
@@ -135,7 +135,7 @@ impl Form {
 /// Segments of a full chunk that suit an adapter and a shape: one, unless even 16 lanes a channel leave most of a wide GPU
 /// idle. Several take twice the work, so fewer than four do not pay.
 pub fn segments_for(caps: &Caps, channels: usize, states: usize, chunk: usize) -> usize {
-    let lanes = Form::of(caps, channels, states).lanes() as usize;
+    let lanes = ScanVariant::of(caps, channels, states).lanes() as usize;
     let fit = (WIDE / (channels * lanes)).min(MOST_SEGMENTS).min(chunk / LEAST_TOKENS);
     if caps.cpu || fit < 4 { 1 } else { fit }
 }
@@ -151,20 +151,20 @@ mod tests {
         let wide = Caps { subgroups: true, subgroup_min: 32, ..gpu.clone() };
         let narrow = Caps { subgroups: true, subgroup_min: 8, ..gpu.clone() };
         for (caps, channels, form, segments) in [
-            (&cpu, 8192, Form::Direct, 1),
-            (&cpu, 384, Form::Direct, 1),
-            (&gpu, 8192, Form::Tiled(4, Sum::Shared), 1),
-            (&wide, 8192, Form::Tiled(4, Sum::Shuffle), 1),
-            (&narrow, 8192, Form::Tiled(4, Sum::Shuffle), 1),
-            (&wide, 1536, Form::Tiled(16, Sum::Shuffle), 1),
-            (&narrow, 1536, Form::Tiled(16, Sum::Shared), 1),
-            (&wide, 384, Form::Tiled(16, Sum::Shuffle), 5),
-            (&wide, 64, Form::Tiled(16, Sum::Shuffle), 8),
+            (&cpu, 8192, ScanVariant::Direct, 1),
+            (&cpu, 384, ScanVariant::Direct, 1),
+            (&gpu, 8192, ScanVariant::Tiled(4, Sum::Shared), 1),
+            (&wide, 8192, ScanVariant::Tiled(4, Sum::Shuffle), 1),
+            (&narrow, 8192, ScanVariant::Tiled(4, Sum::Shuffle), 1),
+            (&wide, 1536, ScanVariant::Tiled(16, Sum::Shuffle), 1),
+            (&narrow, 1536, ScanVariant::Tiled(16, Sum::Shared), 1),
+            (&wide, 384, ScanVariant::Tiled(16, Sum::Shuffle), 5),
+            (&wide, 64, ScanVariant::Tiled(16, Sum::Shuffle), 8),
         ] {
-            assert_eq!(Form::of(caps, channels, 16), form, "{channels} channels");
+            assert_eq!(ScanVariant::of(caps, channels, 16), form, "{channels} channels");
             assert_eq!(segments_for(caps, channels, 16, 512), segments, "{channels} channels");
         }
         assert_eq!(segments_for(&wide, 384, 16, 64), 1, "a short chunk");
-        assert_eq!(Form::of(&wide, 8192, 2), Form::Tiled(1, Sum::Shared), "few states");
+        assert_eq!(ScanVariant::of(&wide, 8192, 2), ScanVariant::Tiled(1, Sum::Shared), "few states");
     }
 }

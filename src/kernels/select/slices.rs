@@ -3,10 +3,12 @@
 //! the draw, and the finish. Every stage but the first and the last belongs to some rules only.
 
 use super::{END, FINISH, LINE, LIST, LOGIT, MASS, NARROW, RULES, SLICES, TALLY, TOPS, WEIGH};
-use super::{Form, LANES, Rules, Select, WINDOW, mass_bits};
+use super::{LANES, SamplingParams, Select, SelectVariant, WINDOW, mass_bits};
 use crate::error::Result;
-use crate::gpu::{Binding, Bound, Buf, Cost, Count, Gpu, KernelDef, Part, Plan, Stages, Usage, params};
-use crate::kernels::{BATCH, Batch, ROW, floats, size};
+use crate::gpu::{Binding, Bound, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Stages, Usage, params};
+use crate::kernels::batch::Batch;
+use crate::kernels::parts::{BATCH, ROW_ENTRY};
+use crate::kernels::sizes::{floats, size};
 
 params! {
     /// Parameters.
@@ -46,7 +48,7 @@ const VALUES: usize = 2048;
 /// Words of a row in each of the two buffers of tallies: three of two words.
 const TALLIES: usize = 3 * 2 * VALUES;
 
-pub(super) fn stages(rules: &Rules, vocab: usize) -> Stages {
+pub(super) fn stages(rules: &SamplingParams, vocab: usize) -> Stages {
     if rules.temperature <= 0.0 {
         return Stages::NONE;
     }
@@ -81,7 +83,7 @@ fn work(vocab: usize) -> usize {
 
 /// What the stages of a choice leave for each other; nothing in the form that has one.
 pub struct Tallies {
-    form: Form,
+    form: SelectVariant,
     work: Buf<u32>,
     notes: Buf<u32>,
     even: Buf<u32>,
@@ -90,7 +92,7 @@ pub struct Tallies {
 
 impl Tallies {
     /// For at most so many rows of a step.
-    pub fn new(gpu: &Gpu, form: Form, rows: usize, vocab: usize) -> Result<Self> {
+    pub fn new(gpu: &Gpu, form: SelectVariant, rows: usize, vocab: usize) -> Result<Self> {
         let [work, notes, tallies] = Self::parts(form, vocab);
         let buffer = |label, words: usize| gpu.buffer(label, rows * words, Usage::Storage);
         Ok(Tallies {
@@ -102,32 +104,32 @@ impl Tallies {
         })
     }
 
-    fn parts(form: Form, vocab: usize) -> [usize; 3] {
+    fn parts(form: SelectVariant, vocab: usize) -> [usize; 3] {
         match form {
-            Form::Whole => [0; 3],
-            Form::Slices => [work(vocab), NOTES, TALLIES],
+            SelectVariant::Whole => [0; 3],
+            SelectVariant::Slices => [work(vocab), NOTES, TALLIES],
         }
     }
 
     /// Words that a row takes.
-    pub fn words(form: Form, vocab: usize) -> usize {
+    pub fn words(form: SelectVariant, vocab: usize) -> usize {
         let [work, notes, tallies] = Self::parts(form, vocab);
         work + notes + 2 * tallies
     }
 
     /// Words that a row takes in one buffer, at the most.
-    pub fn widest(form: Form, vocab: usize) -> usize {
+    pub fn widest(form: SelectVariant, vocab: usize) -> usize {
         Self::parts(form, vocab).into_iter().max().unwrap_or(0)
     }
 
     /// The form that they are for.
-    pub fn form(&self) -> Form {
+    pub fn form(&self) -> SelectVariant {
         self.form
     }
 }
 
-fn def(name: &'static str, parts: &[Part], bindings: &[Binding], lane_ids: usize) -> KernelDef {
-    let parts = [&[BATCH, ROW, RULES, MASS, LINE, SLICES][..], parts].concat();
+fn def(name: &'static str, parts: &[ShaderPart], bindings: &[Binding], lane_ids: usize) -> KernelDef {
+    let parts = [&[BATCH, ROW_ENTRY, RULES, MASS, LINE, SLICES][..], parts].concat();
     let bindings = [&[Params::binding("params"), Batch::binding("batch")][..], bindings].concat();
     KernelDef::new(name, parts, bindings).consts(&[
         ("WINDOW", size(WINDOW)),

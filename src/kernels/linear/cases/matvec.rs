@@ -1,18 +1,24 @@
 //! Cases of the products of a decode step: prologues and epilogues beside what [`product::cases`] looks at.
 
-use super::Form;
+use super::super::epilogue::{Epilogue, EpilogueKind, NextNorm, Prologue, gate_first};
+use super::super::matvec::MatvecVariant;
+use super::super::product::{self, Product, Shape};
+use super::super::twin::{TOLERANCE, cpu};
+use super::super::weights::Linear;
+use super::{Cases, cases as cases_of, seen};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::Caps;
+use crate::gpu::{Caps, KernelDef};
+use crate::kernels::activation::{Activation, Order};
+use crate::kernels::batch::{Batch, RowEntry};
 use crate::kernels::case::{Case, Io, Tolerance, wide};
 use crate::kernels::conv::{self, Conv};
-use crate::kernels::linear::Linear;
-use crate::kernels::product::{self, Epilogue, EpilogueKind, NextNorm, Product, Prologue, TOLERANCE};
-use crate::kernels::{Activation, Batch, Order, Row, silu, size};
+use crate::kernels::maths::silu;
+use crate::kernels::sizes::size;
 
 pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (i, form) in Form::all(caps).into_iter().enumerate() {
+    for (i, form) in MatvecVariant::all(caps).into_iter().enumerate() {
         let product = Product::Matvec(form);
         // The first is looked at in all formats, shapes and numbers of columns; of the others a shape a format with one column,
         // and two kinds of teams with all columns in one format. A CPU's driver takes seconds to compile a kernel: there a format
@@ -21,10 +27,10 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
         let most_tokens = |format| if own || i < 4 && format == WeightFormat::F32 { usize::MAX } else { 1 };
         let some = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
         let formats = if caps.cpu && i > 1 { &some[..] } else { &WeightFormat::ALL };
-        let which = if own { product::Cases::All } else { product::Cases::Few };
+        let which = if own { Cases::All } else { Cases::Few };
         let form_name = form.to_string();
         let epilogues = [EpilogueKind::Store];
-        cases.extend(product::cases("matvec", &form_name, (product, formats), &epilogues, (which, &most_tokens)));
+        cases.extend(cases_of("matvec", &form_name, (product, formats), &epilogues, (which, &most_tokens)));
         // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
         let shapes = if own { 4 } else { 1 };
         for format in some.into_iter().take(if own { 3 } else { 1 }) {
@@ -70,7 +76,7 @@ fn fast_cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
         let some = matches!(format, WeightFormat::F32 | WeightFormat::Q4_0);
-        for (i, form) in Form::all_fast(caps, format).into_iter().enumerate() {
+        for (i, form) in MatvecVariant::all_fast(caps, format).into_iter().enumerate() {
             if caps.cpu && i > 1 && !some {
                 continue; // its driver takes seconds to compile each
             }
@@ -85,10 +91,10 @@ fn fast_cases(caps: &Caps) -> Vec<Case> {
             }
             if form.int8 && !form.packs() {
                 let name = form.to_string();
-                let which = if i == 0 { product::Cases::All } else { product::Cases::Few };
+                let which = if i == 0 { Cases::All } else { Cases::Few };
                 let most_tokens = |_| if i == 0 && some { usize::MAX } else { 1 };
                 let (formats, epilogues) = ([format], [EpilogueKind::Store]);
-                cases.extend(product::cases("matvec", &name, (product, &formats), &epilogues, (which, &most_tokens)));
+                cases.extend(cases_of("matvec", &name, (product, &formats), &epilogues, (which, &most_tokens)));
                 if some {
                     let shape = format!("{form} {format} logits 9x44x129");
                     let build = move |io: &mut Io| build_normed(io, product, format, (9, 44, 129), Then::Logits);
@@ -114,7 +120,7 @@ fn build_rounding(io: &mut Io, product: Product, format: WeightFormat) -> Result
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
-    let y = product::cpu(&wide(&x), &tensor.to_f32(), columns);
+    let y = cpu(&wide(&x), &tensor.to_f32(), columns);
     io.rows = tokens;
     let x = io.rows_in_order("x", &x, columns, product.order(&matrix))?;
     let y = io.rows_out("y", &y, rows, ROUNDING)?;
@@ -150,12 +156,11 @@ fn build_normed(
         let sum: f64 = parts.iter().map(|v| f64::from(*v)).sum();
         1.0 / (sum / columns as f64 + 1e-5).sqrt()
     });
-    let product_of_norm: Vec<f64> =
-        product::cpu(&wide(&product::seen(product, &x, columns)), &tensor.to_f32(), columns)
-            .chunks_exact(rows)
-            .zip(scales)
-            .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
-            .collect();
+    let product_of_norm: Vec<f64> = cpu(&wide(&seen(product, &x, columns)), &tensor.to_f32(), columns)
+        .chunks_exact(rows)
+        .zip(scales)
+        .flat_map(|(row, scale)| row.iter().map(move |v| v * scale).collect::<Vec<_>>())
+        .collect();
     io.rows = tokens;
     let x = io.rows_in_order("x", &x, columns, product.order(&matrix))?;
     // What fills a token's up to whole vec4s may be anything.
@@ -165,9 +170,10 @@ fn build_normed(
     let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
     // The scale multiplies what the sum is off by.
     let tolerance = Tolerance { abs: 16.0 * TOLERANCE.abs, ..TOLERANCE };
-    // Row r is slot r, its version r to version r + 1.
+    // RowEntry r is slot r, its version r to version r + 1.
     let versions = 2;
-    let table: Vec<Row> = (0..size(tokens)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
+    let table: Vec<RowEntry> =
+        (0..size(tokens)).map(|r| RowEntry { slot: r, version: r, ..Default::default() }).collect();
     let table = io.input("rows", &table)?;
     let kernel = match then {
         Then::Mixer(kernel) => kernel,
@@ -202,7 +208,7 @@ fn build_normed(
     }
     // What reads x decides where it lies; the gate follows it.
     let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
-    let gate = product::gate_first(inner);
+    let gate = gate_first(inner);
     let place = |row| if row < inner { order.place(row, inner) } else { gate + row - inner };
     let y = io.rows_out_at("y", &y, (rows, 2 * gate), tolerance, place)?.ordered(2 * gate, order);
     let state = io.in_out("state", &before, &after, tolerance)?;
@@ -229,7 +235,7 @@ fn build_residual(
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
     let weight = io.random.uniforms(rows, -1.0, 1.0);
-    let mut y = product::cpu(&wide(&product::seen(product, &x, columns)), &tensor.to_f32(), columns);
+    let mut y = cpu(&wide(&seen(product, &x, columns)), &tensor.to_f32(), columns);
     y.iter_mut().zip(&residual).for_each(|(y, residual)| *y += f64::from(*residual));
     let normed: Vec<f64> = y.iter().zip(wide(&weight).iter().cycle()).map(|(y, weight)| y * weight).collect();
     let square_rows = form.square_rows as usize;
@@ -260,4 +266,30 @@ fn build_residual(
     let next = NextNorm { weight: &weight, normed: &normed, squares: &squares };
     let epilogue = Epilogue::ResidualNorm(&residual, next);
     matrix.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
+}
+
+pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
+    let mut defs = Vec::new();
+    let mut add = |form: MatvecVariant, format| {
+        for (columns, form) in form.by_rows(format) {
+            // What lies between few and many columns is the same for all formats.
+            if !matches!(columns, 1 | 8) && format != WeightFormat::F32 {
+                continue;
+            }
+            let product = Product::Matvec(form);
+            let def = |squares, epilogue| product::def(product, Shape { format, columns: 512, squares, epilogue });
+            let residual = if form.packs() { EpilogueKind::ResidualNormInt8 } else { EpilogueKind::ResidualNorm };
+            defs.push(def(None, residual));
+            if !form.packs() {
+                defs.push(def(None, EpilogueKind::Store));
+                let normed = [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)];
+                defs.extend(normed.map(|epilogue| def(Some(64), epilogue)));
+            }
+        }
+    };
+    for format in WeightFormat::ALL {
+        MatvecVariant::all(caps).into_iter().for_each(|form| add(form, format));
+        MatvecVariant::all_fast(caps, format).into_iter().for_each(|form| add(form, format));
+    }
+    defs
 }

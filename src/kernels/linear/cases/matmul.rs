@@ -1,0 +1,62 @@
+//! Declarations and cases of `matmul`.
+
+use super::super::epilogue::EpilogueKind;
+use super::super::math::Math;
+use super::super::matmul::{MatmulVariant, Tile};
+use super::super::product::{self, Product, Shape};
+use super::{Cases, build_softplus, cases as cases_of};
+use crate::format::WeightFormat;
+use crate::gpu::{Caps, KernelDef};
+use crate::kernels::case::{Case, Io};
+
+const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residual, EpilogueKind::Softplus];
+
+pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
+    let of_form = |form| {
+        let def = move |format| {
+            let shape = |epilogue| Shape { format, columns: 0, squares: None, epilogue };
+            EPILOGUES.map(|epilogue| product::def(Product::Matmul(form), shape(epilogue)))
+        };
+        WeightFormat::ALL.into_iter().flat_map(def)
+    };
+    MatmulVariant::all(caps).into_iter().flat_map(|form| form.tiles(caps)).flat_map(of_form).collect()
+}
+
+pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for form in MatmulVariant::all(caps) {
+        let product = Product::Matmul(form);
+        // Classes of arithmetic are reported apart: each has an error of its own.
+        let kernel = match form {
+            MatmulVariant::Coop(_, Math::Exact, _) => "matmul_coop",
+            MatmulVariant::Coop(_, Math::Fast, _) => "matmul_coop_fast",
+            _ => "matmul",
+        };
+        // A CPU's driver takes ten seconds and more to compile matrices of 16: there those of 8 see all formats and epilogues.
+        let (formats, epilogues) = match form {
+            MatmulVariant::Coop(coop, ..) if caps.cpu && coop.size == 16 => {
+                (&[WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0][..], &EPILOGUES[..1])
+            }
+            _ => (&WeightFormat::ALL[..], &EPILOGUES[..]),
+        };
+        cases.extend(cases_of(kernel, &form.to_string(), (product, formats), epilogues, (Cases::All, &|_| usize::MAX)));
+        // Tiles differ in how lines are brought, which depends on the length of a unit, and on what is cut in two.
+        let own = Some(Tile::CPU).filter(|_| caps.cpu);
+        let others = |tile: &MatmulVariant| matches!(tile, MatmulVariant::Coop(_, _, tile) if *tile != own);
+        for tile in form.tiles(caps).into_iter().filter(others) {
+            let formats = [WeightFormat::Bf16, WeightFormat::Q4_0, WeightFormat::F32, WeightFormat::Nf4];
+            let formats = &formats[..if caps.cpu { 2 } else { 4 }];
+            let product = Product::Matmul(tile);
+            cases.extend(cases_of(
+                kernel,
+                &tile.to_string(),
+                (product, formats),
+                &[EpilogueKind::Store],
+                (Cases::Few, &|_| usize::MAX),
+            ));
+        }
+        let softplus = move |io: &mut Io| build_softplus(io, product);
+        cases.push(Case::new(kernel, format!("{form} softplus over its range"), softplus));
+    }
+    cases
+}
