@@ -1,5 +1,4 @@
-// Splits a row of x_proj's output into dt, B and C. Falcon Mamba divides each by its own RMS, without weights;
-// plain Mamba takes them as they are.
+// Splits a row of x_proj's output into dt, B and C. Falcon Mamba divides each by its RMS, without weights; Mamba only copies them.
 struct Params {
   dt_rank: u32,
   state: u32,       // N

@@ -1,4 +1,4 @@
-// y = x / sqrt(mean(x^2) + eps) * weight, one workgroup a row.
+// y = x / sqrt(mean(x^2) + eps) * weight, one workgroup per row.
 struct Params {
   dim: u32,       // hidden size
   stride: u32,    // floats from one row to the next, of x and of y

@@ -1,4 +1,4 @@
-// Teams of lanes that sum together, for adapters without subgroup operations: here a team is the whole workgroup.
+// A team is the lanes that sum together. Without subgroup operations it is the whole workgroup.
 override WG: u32 = 64u;
 
 struct Lanes {
@@ -13,7 +13,7 @@ fn team_index(lanes: Lanes) -> u32 { return 0u; }
 fn team_lane(lanes: Lanes) -> u32 { return lanes.index; }
 fn team_size(lanes: Lanes) -> u32 { return WG; }
 
-// Every lane of the team gets the sums; all must call it. WG is a power of two.
+// Every lane of the team calls it and gets the sums. WG is a power of two.
 fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> {
   partial_sums[lanes.index] = v;
   workgroupBarrier();
@@ -26,7 +26,7 @@ fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> {
   return total;
 }
 
-// Sums over the lanes that add up directly: the whole team.
+// Direct sums: over the whole team.
 fn direct_sum_of_four(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return team_sum(v, lanes); }
 fn direct_sum_of_two(v: vec2<f32>, lanes: Lanes) -> vec2<f32> { return team_sum(vec4<f32>(v, 0.0, 0.0), lanes).xy; }
 fn direct_sum_of_one(v: f32, lanes: Lanes) -> f32 { return team_sum(vec4<f32>(v, 0.0, 0.0, 0.0), lanes).x; }

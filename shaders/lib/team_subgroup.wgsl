@@ -1,5 +1,5 @@
-// Teams of lanes that sum together: here a team is a subgroup, of whatever size the driver gives. Where it gives one size
-// alone, that is a constant, SUBGROUP_LANES; else that is 0.
+// A team is the lanes that sum together: here a subgroup, of any size that the driver runs. SUBGROUP_LANES is that size if it is
+// the only one, else 0.
 override WG: u32 = 64u;
 
 struct Lanes {
@@ -11,9 +11,9 @@ struct Lanes {
   @builtin(num_subgroups) subgroups: u32,
 }
 
-var<workgroup> partial_sums: array<f32, WG>;  // one a subgroup
+var<workgroup> partial_sums: array<f32, WG>;  // one per subgroup
 
-// Some drivers round num_subgroups down; never fewer than fill the workgroup.
+// Some drivers round num_subgroups down: take at least enough to fill the workgroup.
 fn team_count(lanes: Lanes) -> u32 {
   if (SUBGROUP_LANES > 0u) { return (WG + SUBGROUP_LANES - 1u) / max(SUBGROUP_LANES, 1u); }
   return max(lanes.subgroups, (WG + lanes.size - 1u) / lanes.size);
@@ -28,14 +28,14 @@ fn team_size(lanes: Lanes) -> u32 {
 // Every lane of the team gets the sums.
 fn team_sum(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return subgroupAdd(v); }
 
-// Sums over the lanes that add up directly: those of a subgroup.
+// Direct sums: over the lanes of a subgroup.
 fn direct_sum_of_four(v: vec4<f32>, lanes: Lanes) -> vec4<f32> { return subgroupAdd(v); }
 fn direct_sum_of_two(v: vec2<f32>, lanes: Lanes) -> vec2<f32> { return subgroupAdd(v); }
 fn direct_sum_of_one(v: f32, lanes: Lanes) -> f32 { return subgroupAdd(v); }
 
 fn subgroup_count(lanes: Lanes) -> u32 { return team_count(lanes); }
 
-// Every lane of the workgroup gets the sum; all must call it.
+// Every lane of the workgroup calls it and gets the sum.
 fn workgroup_sum(v: f32, lanes: Lanes) -> f32 {
   let mine = subgroupAdd(v);
   if (lanes.lane == 0u) { partial_sums[lanes.subgroup] = mine; }

@@ -1,16 +1,12 @@
 //! How much work a submission may hold, by the time that work takes on this device. A desktop draws nothing while a submission
 //! runs, and takes the device away after about two seconds.
 
-use super::Caps;
-use super::plan::Cost;
+use super::caps::Caps;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a submission takes at most.
 pub const LONGEST_SUBMISSION: Duration = Duration::from_millis(100);
-
-/// Work of moving a byte. GPUs do 10 to 60 multiply-adds in that time, CPUs about two.
-const WORK_A_BYTE: u64 = 8;
 
 /// Bounds of a budget.
 const LEAST: u64 = 1 << 20;
@@ -44,12 +40,6 @@ impl Budget {
 
     pub(super) fn end(&self) {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Work of a dispatch with so many rows, which reads its weights `passes` times.
-    pub(super) fn work(cost: Cost, rows: u32, passes: u32) -> u64 {
-        let rows = u64::from(rows);
-        cost.macs * rows + (cost.bytes * u64::from(passes) + cost.row_bytes * rows) * WORK_A_BYTE
     }
 
     pub(super) fn now(&self) -> u64 {

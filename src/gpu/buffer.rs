@@ -1,13 +1,17 @@
 //! Buffers that know their type, and the way of data to the device and back.
 
+use super::device::Gpu;
 use super::faults::FaultSite;
-use super::{Gpu, Submitted, UPLOAD_PIECE};
+use super::submitted::Submitted;
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of a staging buffer. Data is best cut into pieces of this size; a larger piece makes all of them larger.
+pub const UPLOAD_PIECE: usize = 4 << 20;
 
 /// What a buffer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +151,7 @@ impl Gpu {
 
     /// A buffer of wgpu's; memory that there is not is an error that tells how much was asked for.
     pub(super) fn create(&self, descriptor: &wgpu::BufferDescriptor) -> Result<wgpu::Buffer> {
-        let made = self.meet(FaultSite::Allocate).and_then(|()| {
+        let made = self.meet_fault(FaultSite::Allocate).and_then(|()| {
             self.scoped(descriptor.label.unwrap_or_default(), || self.shared.device.create_buffer(descriptor))
         });
         made.map_err(|e| match e {

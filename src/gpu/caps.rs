@@ -1,6 +1,6 @@
 //! What this adapter may be asked to do, and the switches that take some of it away.
 
-use super::ShaderFolder;
+use super::folder::ShaderFolder;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;

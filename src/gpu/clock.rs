@@ -1,6 +1,7 @@
 //! The device's clock: what passes take, by timestamp queries.
 
-use super::{Gpu, Usage};
+use super::buffer::Usage;
+use super::device::Gpu;
 use crate::error::Result;
 
 /// Spans in one query set: two queries each, of the 4096 that every adapter has in a set.

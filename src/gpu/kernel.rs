@@ -1,6 +1,6 @@
 //! How a kernel is declared, linked from its parts and made into a pipeline.
 
-use super::Caps;
+use super::caps::Caps;
 
 /// A WGSL file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

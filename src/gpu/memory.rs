@@ -1,6 +1,6 @@
 //! How much of the device's memory is free, where anybody tells.
 
-use super::Gpu;
+use super::device::Gpu;
 
 /// Memory that a model may still take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Gpu {
     fn budget(&self) -> Option<u64> {
         use ash::vk;
         // SAFETY: the device is only asked what it is, and not destroyed.
-        let device = unsafe { self.shared.device.as_hal::<super::wgpu::hal::api::Vulkan>() }?;
+        let device = unsafe { self.shared.device.as_hal::<wgpu::hal::api::Vulkan>() }?;
         let instance = device.shared_instance();
         let known = device.enabled_device_extensions().contains(&ash::ext::memory_budget::NAME);
         if !known || instance.instance_api_version() < vk::API_VERSION_1_1 {

@@ -2,7 +2,8 @@
 
 use super::budget::Budget;
 use super::buffer::Bound;
-use super::{Access, Binding, Gpu, Kernel, KernelDef};
+use super::device::Gpu;
+use super::kernel::{Access, Binding, Kernel, KernelDef};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -63,6 +64,17 @@ pub struct Cost {
     pub bytes: u64,
     /// Bytes read and written a row: activations and state.
     pub row_bytes: u64,
+}
+
+/// Work of moving a byte, in multiply-adds. GPUs do 10 to 60 multiply-adds in that time, CPUs about two.
+const WORK_PER_BYTE: u64 = 8;
+
+impl Cost {
+    /// Work of `rows` rows that read the weights `passes` times.
+    fn work(self, rows: u32, passes: u32) -> u64 {
+        let rows = u64::from(rows);
+        self.macs * rows + (self.bytes * u64::from(passes) + self.row_bytes * rows) * WORK_PER_BYTE
+    }
 }
 
 /// A kernel that a dispatch may run, by the rows of the run.
@@ -169,7 +181,7 @@ impl Dispatch {
 
     /// For the time that it takes.
     pub(super) fn work(&self, rows: u32) -> u64 {
-        Budget::work(self.cost, rows, self.variant(rows).choice.passes.groups(rows))
+        self.cost.work(rows, self.variant(rows).choice.passes.groups(rows))
     }
 
     pub(super) fn macs(&self, rows: u32) -> u64 {
@@ -276,6 +288,19 @@ impl Plan {
         let bound = bound.iter().map(|(name, bound)| (bound.clone(), written(name))).collect();
         self.dispatches.push(Dispatch { label, name: def.name, variants, groups, bound, cost, stages: self.stages });
         Ok(())
+    }
+
+    /// How many dispatches fit into one submission, at least one, and their work.
+    pub(super) fn piece_length(&self, dispatches: &[Dispatch], rows: u32) -> (usize, u64) {
+        let (most, mut work) = (self.budget.now(), 0);
+        for (i, dispatch) in dispatches.iter().enumerate() {
+            let own = dispatch.work(rows);
+            if i > 0 && work + own > most {
+                return (i, work);
+            }
+            work += own;
+        }
+        (dispatches.len(), work)
     }
 
     /// What a run of `rows` rows with these stages takes.

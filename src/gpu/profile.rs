@@ -1,8 +1,9 @@
 //! What the dispatches of a plan take: each alone, and in a row of its like.
 
 use super::clock::{Clock, Edges};
-use super::plan::Dispatch;
-use super::{Gpu, Plan, Stages, Submitted};
+use super::device::Gpu;
+use super::plan::{Dispatch, Plan, Stages};
+use super::submitted::Submitted;
 use crate::error::{Error, Result};
 use std::time::{Duration, Instant};
 

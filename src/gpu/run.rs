@@ -1,63 +1,16 @@
 //! Runs of a plan: handed to the device in pieces that it does in a short time.
 
-use super::budget::Budget;
-use super::buffer::Readback;
+use super::buffer::{Buf, Readback};
 use super::clock::{Clock, Edges};
-use super::plan::{Dispatch, Plan, Stages};
-use super::{Buf, Gpu};
+use super::plan::{Plan, Stages};
+use super::submitted::{Run, Submitted};
 use crate::error::Result;
 use bytemuck::Pod;
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows of a run are cut to a multiple of this: what products take at a time.
 const ROWS_AT_A_TIME: usize = 16;
-
-/// Something that was handed to the device.
-pub struct Submitted {
-    last: wgpu::SubmissionIndex,
-    /// The run that it is the end of, if any.
-    run: Option<Run>,
-}
-
-/// A run under way.
-struct Run {
-    budget: Arc<Budget>,
-    /// Of its last piece.
-    work: u64,
-    /// Runs of the plan that were under way then, with this one.
-    under_way: u32,
-}
-
-impl Run {
-    fn begin(budget: &Arc<Budget>, work: u64) -> Self {
-        Run { budget: budget.clone(), work, under_way: budget.begin() }
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        self.budget.end();
-    }
-}
-
-impl Submitted {
-    /// Commands that are no run of a plan.
-    pub(super) fn commands(last: wgpu::SubmissionIndex) -> Self {
-        Submitted { last, run: None }
-    }
-
-    /// Waits until it is done.
-    pub fn wait(self, gpu: &Gpu) -> Result<()> {
-        let started = Instant::now();
-        let outcome = gpu.wait(self.last);
-        if let Some(run) = self.run {
-            run.budget.waited(run.work, run.under_way, started.elapsed());
-        }
-        outcome
-    }
-}
 
 /// A copy to the host's memory at the end of a run.
 pub struct ReadbackCopy<'a, T> {
@@ -113,19 +66,6 @@ impl Plan {
         rows
     }
 
-    /// How many dispatches fit into one submission, at least one, and their work.
-    pub(super) fn piece_length(&self, dispatches: &[Dispatch], rows: u32) -> (usize, u64) {
-        let (most, mut work) = (self.budget.now(), 0);
-        for (i, dispatch) in dispatches.iter().enumerate() {
-            let own = dispatch.work(rows);
-            if i > 0 && work + own > most {
-                return (i, work);
-            }
-            work += own;
-        }
-        (dispatches.len(), work)
-    }
-
     fn run_range<T: Pod>(
         &self,
         range: Range<usize>,
@@ -164,7 +104,7 @@ impl Plan {
             let last = self.gpu.submit(Some(encoder.finish()))?;
             self.gpu.check()?;
             if left.is_empty() {
-                return Ok(Submitted { last, run: Some(Run::begin(&self.budget, work)) });
+                return Ok(Submitted::run(last, Run::begin(&self.budget, work)));
             }
             // At most two pieces are under way: the end of one is the beginning of the next, whose time is then known.
             if let Some((earlier, work, submitted)) = earlier.replace((last, work, Instant::now())) {

@@ -1,7 +1,8 @@
 //! The way of large data to the device: threads fill memory while what was filled before goes through a ring of mapped staging
 //! buffers. The threads never see mapped memory: a device that is lost takes it away at once.
 
-use super::{Buf, Gpu};
+use super::buffer::{Buf, UPLOAD_PIECE};
+use super::device::Gpu;
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::collections::VecDeque;
@@ -9,9 +10,6 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
-
-/// Bytes of a staging buffer. Data is best cut into pieces of this size; a larger piece makes all of them larger.
-pub const UPLOAD_PIECE: usize = 4 << 20;
 
 /// Staging buffers, at most: some being filled, some being copied.
 const STAGES: usize = 8;

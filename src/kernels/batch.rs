@@ -38,5 +38,5 @@ pub struct RowEntry {
     pub version: u32,
 }
 
-/// Rows of a decode step that may share what is loaded of the weights: as many as there are, rounded up, or passes of the most.
-pub(super) const COLUMNS: [u32; 4] = [1, 2, 4, 8];
+/// Rows of x that one weight load may serve in a decode step: the smallest that holds all rows, or several passes of the largest.
+pub(super) const X_ROWS: [u32; 4] = [1, 2, 4, 8];

@@ -43,7 +43,7 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (stream::defs(), stream::cases()),
         (linear::tops_defs(), linear::tops_cases()),
     ];
-    all.extend(scan::ScanVariant::all(caps).into_iter().map(|form| (scan::defs(form), scan::cases(form))));
+    all.extend(scan::ScanVariant::all(caps).into_iter().map(|variant| (scan::defs(variant), scan::cases(variant))));
     all
 }
 

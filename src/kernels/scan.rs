@@ -5,9 +5,9 @@
 //! (`scan_carry`), and every segment again from its true start (`scan`). One segment takes the last pass alone.
 
 mod cases;
-mod form;
+mod variant;
 
-pub use form::{MOST_SEGMENTS, ScanVariant, Sum, segments_for};
+pub use variant::{MOST_SEGMENTS, ScanVariant, Sum, segments_for};
 
 use super::activation::Activation;
 use super::batch::Batch;
@@ -81,7 +81,7 @@ const TILE: ShaderPart = file(wgsl!("lib/scan_tile.wgsl"));
 const SUM_SHARED: ShaderPart = file(wgsl!("lib/channel_sum_shared.wgsl"));
 const SUM_SHUFFLE: ShaderPart = file(wgsl!("lib/channel_sum_shuffle.wgsl"));
 
-fn local_def(form: ScanVariant, state: usize) -> KernelDef {
+fn local_def(variant: ScanVariant, state: usize) -> KernelDef {
     let bindings = vec![
         LocalParams::binding("params"),
         Batch::binding("batch"),
@@ -93,9 +93,9 @@ fn local_def(form: ScanVariant, state: usize) -> KernelDef {
         Binding::write("dt_sum"),
     ];
     // Nothing is summed over lanes: one variant of the part that would is enough.
-    let form = form.shared();
+    let variant = variant.shared();
     let def = KernelDef::new("scan_local", vec![BATCH, LOCAL_PARAMS], bindings);
-    form.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
+    variant.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
 }
 
 fn carry_def(state: usize) -> KernelDef {
@@ -112,7 +112,7 @@ fn carry_def(state: usize) -> KernelDef {
         .overrides(&[("WG", LANES)])
 }
 
-fn scan_def(form: ScanVariant, state: usize) -> KernelDef {
+fn scan_def(variant: ScanVariant, state: usize) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
@@ -125,9 +125,9 @@ fn scan_def(form: ScanVariant, state: usize) -> KernelDef {
         Binding::write("state"),
         Binding::write("y"),
     ];
-    let mut def = KernelDef::new(form.name(), vec![MATH, BATCH, PARAMS], bindings);
+    let mut def = KernelDef::new(variant.name(), vec![MATH, BATCH, PARAMS], bindings);
     def.entry = "scan";
-    form.def(def, file(wgsl!("scan.wgsl")), file(wgsl!("scan_tiled.wgsl")), state)
+    variant.def(def, file(wgsl!("scan.wgsl")), file(wgsl!("scan_tiled.wgsl")), state)
 }
 
 /// A chunk cut into segments, and what the passes hand on.
@@ -166,7 +166,7 @@ pub struct Scan<'a> {
     /// Versions of a slot's state.
     pub versions: usize,
     /// How a chunk is cut.
-    pub form: ScanVariant,
+    pub variant: ScanVariant,
 }
 
 /// Activations of a scan.
@@ -220,7 +220,7 @@ impl Scan<'_> {
         assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y are laid out alike");
         let state = self.layout.state;
         let segment = size(segments.tokens);
-        let channels = Count::of(self.inner, self.form.channels());
+        let channels = Count::of(self.inner, self.variant.channels());
         let per_segment = Count::Rows(segment);
         let cost = self.cost();
         if segments.count > 1 {
@@ -243,7 +243,7 @@ impl Scan<'_> {
                 ("dt_sum", segments.dt_sum.bind()),
             ];
             plan.dispatch(
-                &local_def(self.form, state),
+                &local_def(self.variant, state),
                 format!("{label}.local"),
                 &bound,
                 [channels, per_segment],
@@ -281,7 +281,7 @@ impl Scan<'_> {
             ("state", self.state.bind()),
             ("y", on.y.buf.bind()),
         ];
-        plan.dispatch(&scan_def(self.form, state), label, &bound, [channels, per_segment], cost)
+        plan.dispatch(&scan_def(self.variant, state), label, &bound, [channels, per_segment], cost)
     }
 }
 
@@ -338,10 +338,10 @@ pub fn cpu(on: &CpuOperands<'_>, h: &mut [f64], inner: usize) -> (Vec<f64>, Vec<
     (readout, gated)
 }
 
-pub(super) fn defs(form: ScanVariant) -> Vec<KernelDef> {
-    [1, 8, 16, 32, 64].into_iter().flat_map(|n| [local_def(form, n), carry_def(n), scan_def(form, n)]).collect()
+pub(super) fn defs(variant: ScanVariant) -> Vec<KernelDef> {
+    [1, 8, 16, 32, 64].into_iter().flat_map(|n| [local_def(variant, n), carry_def(n), scan_def(variant, n)]).collect()
 }
 
-pub(super) fn cases(form: ScanVariant) -> Vec<Case> {
-    cases::chunk(form)
+pub(super) fn cases(variant: ScanVariant) -> Vec<Case> {
+    cases::chunk(variant)
 }

@@ -122,6 +122,17 @@ fn mass_bits(vocab: usize) -> u32 {
     size(vocab).leading_zeros().min(16)
 }
 
+/// Constants that every kernel of a selection is linked with.
+fn consts(lane_ids: usize) -> [(&'static str, u32); 5] {
+    [
+        ("WINDOW", size(WINDOW)),
+        ("WG", size(LANES)),
+        ("LANE_IDS", size(lane_ids)),
+        ("NOT_FINITE", NOT_FINITE),
+        ("ALL_BANNED", ALL_BANNED),
+    ]
+}
+
 /// How a choice is made. Both choose alike, but for the rounding of exp().
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SelectVariant {
@@ -162,10 +173,10 @@ pub struct Select<'a> {
 }
 
 impl Select<'_> {
-    /// Records the choice for each row of the plan's run, in the form of its tallies. A run needs the stages of the rules of
+    /// Records the choice for each row of the plan's run, in the variant of its tallies. A run needs the stages of the rules of
     /// its rows; others do not change what is chosen.
     pub fn record(&self, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
-        match self.tallies.form() {
+        match self.tallies.variant() {
             SelectVariant::Whole => whole::record(self, plan, batch),
             SelectVariant::Slices => slices::record(self, plan, batch),
         }

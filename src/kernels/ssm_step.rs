@@ -2,7 +2,7 @@
 //! state, the skip D and the gate, in one kernel. The equations are those of [`super::scan`].
 
 use super::activation::{Activation, Order, int8};
-use super::batch::{Batch, COLUMNS, RowEntry};
+use super::batch::{Batch, RowEntry, X_ROWS};
 use super::case::{Case, Io, Tolerance, wide};
 use super::dbc_norm::{self, DbcLayout};
 use super::linear::{self, Linear};
@@ -59,29 +59,27 @@ pub struct StepVariant {
     pub quad: bool,
     /// Sizes of a row are constants of the module: a GPU's driver then keeps more loads on their way.
     pub fixed: bool,
-    /// Rows that a workgroup takes.
-    pub columns: u32,
+    /// Rows that a workgroup takes one after the other.
+    pub rows: u32,
 }
 
 impl StepVariant {
     /// What suits an adapter.
     pub fn of(caps: &Caps) -> Self {
         match (caps.cpu, caps.subgroups) {
-            (true, true) => {
-                StepVariant { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, columns: 1 }
-            }
+            (true, true) => StepVariant { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, rows: 1 },
             // Four lanes read 64 bytes of a row of dt_proj side by side; one would leave most of a cache line unread.
-            (false, true) => StepVariant { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, columns: 1 },
-            (_, false) => StepVariant { lanes: 64, quad: false, fixed: !caps.cpu, columns: 1 },
+            (false, true) => StepVariant { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, rows: 1 },
+            (_, false) => StepVariant { lanes: 64, quad: false, fixed: !caps.cpu, rows: 1 },
         }
     }
 
-    /// Every form that any adapter gets, as far as this one can run it.
+    /// Every variant that any adapter gets, as far as this one can run it.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut forms: Vec<StepVariant> =
+        let mut variants: Vec<StepVariant> =
             [true, false].map(|cpu| StepVariant::of(&Caps { cpu, ..caps.clone() })).to_vec();
-        forms.dedup();
-        forms
+        variants.dedup();
+        variants
     }
 
     fn channels(self) -> u32 {
@@ -92,7 +90,7 @@ impl StepVariant {
         if self.quad { 4 } else { 1 }
     }
 
-    /// This form with whole groups of channels a workgroup.
+    /// This variant with whole groups of channels a workgroup.
     fn in_groups(self) -> Self {
         StepVariant { lanes: self.channels().next_multiple_of(size(int8::GROUP)) * self.channel_lanes(), ..self }
     }
@@ -100,13 +98,13 @@ impl StepVariant {
 
 impl std::fmt::Display for StepVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let StepVariant { lanes, quad, fixed: _, columns } = self;
+        let StepVariant { lanes, quad, fixed: _, rows } = self;
         write!(f, "{lanes} lanes {} a channel", if *quad { 4 } else { 1 })?;
-        if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
+        if *rows == 1 { Ok(()) } else { write!(f, " {rows} rows") }
     }
 }
 
-fn def(form: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_rank, state }: DbcLayout) -> KernelDef {
+fn def(variant: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_rank, state }: DbcLayout) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
@@ -128,7 +126,7 @@ fn def(form: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_ran
         ROW_ENTRY,
         file(wgsl!("lib/recurrence.wgsl")),
         TEAM,
-        ShaderPart::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
+        ShaderPart::File(if variant.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
     ]);
     match y {
         Order::Int8 => parts.extend([wgsl!("lib/int8_pack.wgsl"), wgsl!("lib/step_y_int8.wgsl")].map(file)),
@@ -138,13 +136,13 @@ fn def(form: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_ran
     let mut def = KernelDef::new("ssm_step", parts, bindings)
         .consts(&[
             ("N", size(state)),
-            ("COLUMNS", form.columns),
-            ("UNITS", if form.fixed { size(format.row_units(dt_rank)) } else { 0 }),
-            ("DT_RANK", if form.fixed { size(dt_rank) } else { 0 }),
+            ("ROWS", variant.rows),
+            ("UNITS", if variant.fixed { size(format.row_units(dt_rank)) } else { 0 }),
+            ("DT_RANK", if variant.fixed { size(dt_rank) } else { 0 }),
         ])
-        .overrides(&[("WG", form.lanes)]);
+        .overrides(&[("WG", variant.lanes)]);
     if y == Order::Int8 {
-        def.consts.push(("KEPT", form.channels()));
+        def.consts.push(("KEPT", variant.channels()));
     }
     def.weights = linear::weights_bindings();
     def
@@ -176,7 +174,7 @@ impl SsmStep<'_> {
         plan: &mut Plan,
         label: &str,
         (projected, xg, y): (&Activation, &Activation, &Activation),
-        (form, batch): (StepVariant, &Buf<Batch>),
+        (variant, batch): (StepVariant, &Buf<Batch>),
         rows: &Buf<RowEntry>,
     ) -> Result<()> {
         let DbcLayout { dt_rank, state } = self.layout;
@@ -184,7 +182,7 @@ impl SsmStep<'_> {
         let format = self.dt_proj.format();
         let packed = y.order == Order::Int8;
         assert!(!packed || self.dt_proj.cut_by_groups(), "{label}: a shard begins within a group");
-        let form = if packed { form.in_groups() } else { form };
+        let variant = if packed { variant.in_groups() } else { variant };
         for shard in self.dt_proj.shards() {
             let params = Params {
                 inner: size(inner),
@@ -222,12 +220,12 @@ impl SsmStep<'_> {
                 bytes: (shard.rows * format.device_row_bytes(dt_rank) + floats(states + 2 * shard.rows)) as u64,
                 row_bytes: floats(dt_rank + 2 * state + 3 * shard.rows + 2 * states) as u64,
             };
-            let choices = COLUMNS.map(|columns| {
+            let choices = X_ROWS.map(|x_rows| {
                 // A GPU has workgroups to spare: each takes a row, and the caches hold dt_proj.
-                let in_turn = if form.fixed { 1 } else { columns };
-                let grid = [Count::of(shard.rows, form.channels()), Count::Rows(in_turn)];
-                let def = def(StepVariant { columns: in_turn, ..form }, (format, y.order), self.layout);
-                KernelChoice { most_rows: columns, def, grid, passes: Count::Rows(columns) }
+                let in_turn = if variant.fixed { 1 } else { x_rows };
+                let grid = [Count::of(shard.rows, variant.channels()), Count::Rows(in_turn)];
+                let def = def(StepVariant { rows: in_turn, ..variant }, (format, y.order), self.layout);
+                KernelChoice { most_rows: x_rows, def, grid, passes: Count::Rows(x_rows) }
             });
             plan.dispatch_by_rows(choices.to_vec(), label, &bound, cost)?;
         }
@@ -237,13 +235,13 @@ impl SsmStep<'_> {
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let layouts = [DbcLayout { dt_rank: 9, state: 1 }, DbcLayout { dt_rank: 256, state: 16 }];
-    let of_format = |form: StepVariant, format| {
-        let plain = layouts.map(|layout| def(form, (format, Order::Plain), layout));
-        plain.into_iter().chain([def(form.in_groups(), (format, Order::Int8), layouts[1])])
+    let of_format = |variant: StepVariant, format| {
+        let plain = layouts.map(|layout| def(variant, (format, Order::Plain), layout));
+        plain.into_iter().chain([def(variant.in_groups(), (format, Order::Int8), layouts[1])])
     };
-    let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| of_format(form, format));
-    let of_columns = |form| [1, 8].map(|columns| StepVariant { columns, ..form });
-    StepVariant::all(caps).into_iter().flat_map(of_columns).flat_map(of_form).collect()
+    let of_variant = |variant| WeightFormat::ALL.into_iter().flat_map(move |format| of_format(variant, format));
+    let of_rows = |variant| [1, 8].map(|rows| StepVariant { rows, ..variant });
+    StepVariant::all(caps).into_iter().flat_map(of_rows).flat_map(of_variant).collect()
 }
 
 /// As [`scan`]'s, for one token after a product of R values.
@@ -251,7 +249,7 @@ const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for form in StepVariant::all(caps) {
+    for variant in StepVariant::all(caps) {
         for format in WeightFormat::ALL {
             let of_values = [
                 (1, 1, DbcLayout { dt_rank: 1, state: 1 }, Some(1e-6)),
@@ -263,16 +261,17 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
             let of_codes = [(3, 40, DbcLayout { dt_rank: 256, state: 10 }, Some(1e-5))];
             for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
                 let DbcLayout { dt_rank, state } = layout;
-                let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
-                let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, false), eps);
+                let shape = format!("{variant} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
+                let build = move |io: &mut Io| build(io, (variant, format), (rows, inner), (layout, false), eps);
                 cases.push(Case::new("ssm_step", shape, build));
             }
             // What packs y is the same for all formats.
             if matches!(format, WeightFormat::F32 | WeightFormat::Q4_0) {
                 let layout = DbcLayout { dt_rank: 12, state: 16 };
                 for (rows, inner) in [(1, 1), (1, 70), (11, 160)] {
-                    let shape = format!("{form} {} {rows}x{inner}, y as int8", format.name());
-                    let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, true), Some(1e-5));
+                    let shape = format!("{variant} {} {rows}x{inner}, y as int8", format.name());
+                    let build =
+                        move |io: &mut Io| build(io, (variant, format), (rows, inner), (layout, true), Some(1e-5));
                     cases.push(Case::new("ssm_step", shape, build));
                 }
             }
@@ -283,7 +282,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
 
 fn build(
     io: &mut Io,
-    (form, format): (StepVariant, WeightFormat),
+    (variant, format): (StepVariant, WeightFormat),
     (rows, inner): (usize, usize),
     (layout, packed): (DbcLayout, bool),
     eps: Option<f32>,
@@ -357,5 +356,5 @@ fn build(
     let step =
         SsmStep { dt_proj: &dt_proj, dt_bias: &dt_bias, a_skip: &a_skip, state: &state_buf, layout, eps, versions };
     let batch = io.uniform(Batch { rows: size(rows), ..Default::default() })?;
-    step.record(&mut io.plan, "y", (&projected, &xg, &y), (form, &batch), &table)
+    step.record(&mut io.plan, "y", (&projected, &xg, &y), (variant, &batch), &table)
 }

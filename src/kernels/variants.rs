@@ -1,19 +1,19 @@
-//! Which form of each kernel family is recorded: by what the adapter is and can do, or as it was measured.
+//! Which variant of each kernel family is recorded: by what the adapter is and can do, or as it was measured.
 
 use super::linear::{Linear, Math, Matrix, Product, matmul, matvec, trial};
 use super::{scan, ssm_step};
 use crate::error::Result;
 use crate::gpu::{Caps, Gpu};
 
-/// A matrix of a decode step, and the form of its product.
+/// A matrix of a decode step, and the variant of its product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepProduct {
     /// What it is in the model: in_proj, x_proj, out_proj, head.
     pub name: &'static str,
     /// Its shape and format.
     pub matrix: Matrix,
-    /// The form.
-    pub form: matvec::MatvecVariant,
+    /// The variant.
+    pub variant: matvec::MatvecVariant,
 }
 
 impl std::fmt::Display for StepProduct {
@@ -22,7 +22,7 @@ impl std::fmt::Display for StepProduct {
     }
 }
 
-/// A form for each family that has several.
+/// A variant for each family that has several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variants {
     /// Products of a decode step, matrix by matrix.
@@ -37,7 +37,7 @@ pub struct Variants {
     pub math: Math,
 }
 
-/// What forms are chosen for: the matrices of a decode step by their names, and the channels and states of the scan.
+/// What variants are chosen for: the matrices of a decode step by their names, and the channels and states of the scan.
 #[derive(Debug, Clone)]
 pub struct Sizes {
     /// Different ones, each once.
@@ -71,14 +71,14 @@ impl Variants {
         };
         let packs = sizes.matrices.iter().any(|(name, matrix)| *name != "out_proj" && int8(name, matrix));
         let product = |(name, matrix): &(&'static str, Matrix)| {
-            let mut form = matvec::MatvecVariant::of(caps, matrix);
+            let mut variant = matvec::MatvecVariant::of(caps, matrix);
             if int8(name, matrix) {
-                form = form.with_int8(caps, matrix.format);
+                variant = variant.with_int8(caps, matrix.format);
             }
             if *name == "out_proj" && packs {
-                form = form.in_groups(caps);
+                variant = variant.in_groups(caps);
             }
-            StepProduct { name, matrix: *matrix, form }
+            StepProduct { name, matrix: *matrix, variant }
         };
         Variants {
             products: sizes.matrices.iter().map(product).collect(),
@@ -102,7 +102,7 @@ impl Variants {
     /// The product of a decode step with a matrix of the model that these were chosen for, by what it is in the model.
     pub fn decode(&self, name: &str, matrix: &Linear) -> Product {
         let found = self.products.iter().find(|product| product.name == name && product.matrix == matrix.matrix());
-        Product::Matvec(found.expect("forms are chosen for all matrices of a model").form)
+        Product::Matvec(found.expect("variants are chosen for all matrices of a model").variant)
     }
 
     /// The product of a prefill chunk.
@@ -110,10 +110,10 @@ impl Variants {
         Product::Matmul(self.matmul)
     }
 
-    /// Each form with what it is for.
+    /// Each variant with what it is for.
     pub fn named(&self) -> Vec<(String, String)> {
         let products = self.products.iter();
-        let mut named: Vec<_> = products.map(|p| (p.to_string(), p.form.to_string())).collect();
+        let mut named: Vec<_> = products.map(|p| (p.to_string(), p.variant.to_string())).collect();
         named.push(("step".to_owned(), self.step.to_string()));
         named.push(("matmul".to_owned(), self.matmul.to_string()));
         named.push(("scan".to_owned(), self.scan.name().to_owned()));
@@ -123,7 +123,7 @@ impl Variants {
 
 impl std::fmt::Display for Variants {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let named: Vec<String> = self.named().into_iter().map(|(what, form)| format!("{what}: {form}")).collect();
+        let named: Vec<String> = self.named().into_iter().map(|(what, variant)| format!("{what}: {variant}")).collect();
         f.write_str(&named.join(" · "))
     }
 }

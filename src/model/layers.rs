@@ -127,7 +127,7 @@ impl Builder<'_> {
                 inner: config.inner,
                 layout,
                 versions: VERSIONS,
-                form: self.variants.scan,
+                variant: self.variants.scan,
             };
             scan.record(plan, &at("scan"), operands, segments, batch)?;
             let residual = (Prologue::None, Epilogue::Residual(x));

@@ -116,13 +116,13 @@ impl Tuner<'_> {
     /// The products of a decode step: the n-th candidates of all matrices at once.
     fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let candidates: Vec<Vec<MatvecVariant>> =
-            start.products.iter().map(|p| p.form.candidates(self.gpu.caps(), &p.matrix)).collect();
+            start.products.iter().map(|p| p.variant.candidates(self.gpu.caps(), &p.matrix)).collect();
         let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); candidates.len()];
         for n in 0..most {
             let mut variants = start.clone();
             for (product, forms) in variants.products.iter_mut().zip(&candidates) {
-                product.form = forms[n.min(forms.len() - 1)];
+                product.variant = forms[n.min(forms.len() - 1)];
             }
             let mut forward = self.forward(variants.clone())?;
             forward.heat()?;
@@ -131,7 +131,7 @@ impl Tuner<'_> {
             }
         }
         for ((product, forms), times) in best.products.iter_mut().zip(&candidates).zip(&times) {
-            product.form = self.fastest(&product.to_string(), forms, &times[..forms.len()]);
+            product.variant = self.fastest(&product.to_string(), forms, &times[..forms.len()]);
         }
         Ok(())
     }
@@ -197,8 +197,8 @@ fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants>
     let mut variants = start.clone();
     for product in &mut variants.products {
         let name = named(&product.to_string())?;
-        let candidates = product.form.candidates(gpu.caps(), &product.matrix);
-        product.form = candidates.into_iter().find(|form| form.to_string() == name)?;
+        let candidates = product.variant.candidates(gpu.caps(), &product.matrix);
+        product.variant = candidates.into_iter().find(|form| form.to_string() == name)?;
     }
     let step = ssm_step::StepVariant::all(gpu.caps()).into_iter();
     variants.step = step.chain([start.step]).find(|form| Some(form.to_string().as_str()) == named("step"))?;

@@ -168,8 +168,14 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     );
     let y = Activation::new(gpu, "y", l, d).unwrap();
     let segments = Segments::new(gpu, l, l.div_ceil(segment), d, n).unwrap();
-    let scan =
-        Scan { a_skip: &a_skip, state: &state, inner: d, layout, versions: 2, form: ScanVariant::of(gpu.caps(), d, n) };
+    let scan = Scan {
+        a_skip: &a_skip,
+        state: &state,
+        inner: d,
+        layout,
+        versions: 2,
+        variant: ScanVariant::of(gpu.caps(), d, n),
+    };
     let mut plan = Plan::new(gpu, "scan case");
     let on = Operands { dt: &dt, x: &x, xz: &xz, dbc: &dbc, y: &y };
     scan.record(&mut plan, "scan", on, &segments, &batch).unwrap();

@@ -15,7 +15,7 @@ use crate::kernels::case::{Case, Io, Tolerance, wide};
 use crate::kernels::maths::softplus;
 use crate::kernels::sizes::size;
 
-/// How many cases a form gets.
+/// How many cases a variant gets.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cases {
     /// Every shape, and values far apart in every format.
@@ -27,7 +27,7 @@ enum Cases {
 /// Cases of a product with some epilogues, in some formats, of so many tokens at most.
 fn cases(
     kernel: &'static str,
-    form: &str,
+    variant: &str,
     (product, formats): (Product, &[WeightFormat]),
     epilogues: &[EpilogueKind],
     (which, most_tokens): (Cases, &dyn Fn(WeightFormat) -> usize),
@@ -45,7 +45,7 @@ fn cases(
             for &(tokens, rows, columns) in if plain { &of_values[..] } else { &of_codes }.iter().take(shapes) {
                 let tokens = tokens.min(most_tokens(format));
                 let then = format!("{epilogue:?}").to_lowercase();
-                let shape = format!("{form} {format} {then} {tokens}x{rows}x{columns}");
+                let shape = format!("{variant} {format} {then} {tokens}x{rows}x{columns}");
                 let build = move |io: &mut Io| build(io, product, format, epilogue, (tokens, rows, columns));
                 cases.push(Case::new(kernel, shape, build));
             }
@@ -54,7 +54,7 @@ fn cases(
     for format in formats.iter().copied().filter(|_| which == Cases::All) {
         let tokens = most_tokens(format).min(11);
         let range = move |io: &mut Io| build_range(io, product, format, tokens);
-        cases.push(Case::new(kernel, format!("{form} {} large and small values", format.name()), range));
+        cases.push(Case::new(kernel, format!("{variant} {} large and small values", format.name()), range));
     }
     cases
 }
@@ -62,7 +62,7 @@ fn cases(
 /// x `[tokens, columns]` as the product gets it: what int8 leaves of it, where it is packed so.
 fn seen(product: Product, x: &[f32], columns: usize) -> Vec<f32> {
     match product {
-        Product::Matvec(form) if form.int8 => x.chunks_exact(columns).flat_map(int8::rounded).collect(),
+        Product::Matvec(variant) if variant.int8 => x.chunks_exact(columns).flat_map(int8::rounded).collect(),
         _ => x.to_vec(),
     }
 }

@@ -5,13 +5,21 @@ use crate::format::WeightFormat;
 use crate::gpu::{Binding, Caps, Coop, Count, KernelDef, ShaderPart, wgsl};
 use crate::kernels::parts::file;
 
-/// Lanes of a workgroup of the direct form, and tokens that it takes; TOKENS in the shader.
+/// Lanes of a workgroup of [`MatmulVariant::Direct`], and tokens that it takes.
 const DIRECT_LANES: u32 = 32;
 const DIRECT_TOKENS: u32 = 8;
-/// Tokens that a workgroup of [`MatmulVariant::Shared`] takes; TOKENS in the shader.
-const SHARED_TOKENS: u32 = 16;
-/// Rows of y that a lane of either makes; LANE_ROWS in the shaders.
+/// Lanes of a subgroup of [`MatmulVariant::Shared`], which is its workgroup, and tokens that it takes: two per lane.
+const SHARED_LANES: u32 = 8;
+const SHARED_TOKENS: u32 = 2 * SHARED_LANES;
+/// Rows of y that a lane of either makes: the shaders write them out as vec4.
 const LANE_ROWS: u32 = 4;
+/// Lanes of a workgroup of [`MatmulVariant::Tiled`], in a square, and values of k that it takes at a time.
+const TILED_LANES: u32 = 256;
+const TILED_DEPTH: u32 = 16;
+/// Tokens, and rows, per block of a tiled variant: four for each lane of a side.
+const BLOCK_SIDE: u32 = 64;
+/// Cooperative matrices of a [`Tile`]'s block over rows of y.
+const BLOCK_ROW_MATRICES: u32 = 2;
 
 /// Fewer rows than this leave most of a large GPU idle in large tiles of cooperative matrices.
 const FEW_ROWS: usize = 2048;
@@ -74,7 +82,7 @@ impl Tile {
     }
 
     fn rows(self, coop: Coop) -> u32 {
-        2 * coop.size * self.row_blocks
+        BLOCK_ROW_MATRICES * coop.size * self.row_blocks
     }
 
     /// Whether an adapter has the lanes and the memory for it: a line of values, filled up by 16 bytes, of each token and row, high
@@ -99,9 +107,6 @@ pub(super) fn scales_rows(format: WeightFormat) -> bool {
     format != WeightFormat::F16
 }
 
-/// Lanes of a subgroup of [`MatmulVariant::Shared`]; SUBGROUP in the shader.
-const SHARED_LANES: u32 = 8;
-
 fn can_share(caps: &Caps) -> bool {
     caps.subgroups && [caps.subgroup_min, caps.subgroup_max] == [SHARED_LANES; 2]
 }
@@ -119,7 +124,7 @@ impl MatmulVariant {
         }
     }
 
-    /// Every form that the adapter can run.
+    /// Every variant that the adapter can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
         let mut all =
             vec![MatmulVariant::Direct, MatmulVariant::Tiled { blocks: 1 }, MatmulVariant::Tiled { blocks: 2 }];
@@ -131,7 +136,7 @@ impl MatmulVariant {
         all
     }
 
-    /// This form with each tile that the adapter has room for, where it has some. A CPU's driver takes minutes to compile a GPU's
+    /// This variant with each tile that the adapter has room for, where it has some. A CPU's driver takes minutes to compile a GPU's
     /// with matrices of 16.
     pub(super) fn tiles(self, caps: &Caps) -> Vec<Self> {
         match self {
@@ -145,11 +150,11 @@ impl MatmulVariant {
                 let fitting = of_gpu.iter().copied().filter(|tile| tile.fits(caps, coop, [math == Math::Exact; 2]));
                 of_cpu.into_iter().chain(fitting).map(|tile| MatmulVariant::Coop(coop, math, Some(tile))).collect()
             }
-            form => vec![form],
+            variant => vec![variant],
         }
     }
 
-    /// This form for a matrix of so many rows, by the tokens of a run with the most that each is for: few rows, and few tokens, are
+    /// This variant for a matrix of so many rows, by the tokens of a run with the most that each is for: few rows, and few tokens, are
     /// cut into smaller tiles.
     pub(super) fn for_matrix(self, caps: &Caps, format: WeightFormat, rows: usize) -> Vec<(u32, Self)> {
         match self {
@@ -168,7 +173,7 @@ impl MatmulVariant {
                 let few = (Tile::FLAT.tokens(coop), fitting(&[Tile::FLAT, Tile::SMALL]));
                 vec![few, (u32::MAX, fitting(&Tile::GPU))]
             }
-            form => vec![(u32::MAX, form)],
+            variant => vec![(u32::MAX, variant)],
         }
     }
 
@@ -181,15 +186,22 @@ impl MatmulVariant {
         match self {
             MatmulVariant::Direct => {
                 parts.push(file(wgsl!("matmul.wgsl")));
-                KernelDef::new("matmul", parts, bindings).overrides(&[("WG", DIRECT_LANES)])
+                let consts = [("TOKENS", DIRECT_TOKENS), ("LANE_ROWS", LANE_ROWS)];
+                KernelDef::new("matmul", parts, bindings).consts(&consts).overrides(&[("WG", DIRECT_LANES)])
             }
             MatmulVariant::Shared => {
                 parts.push(file(wgsl!("matmul_shared.wgsl")));
-                KernelDef::new("matmul", parts, bindings)
+                let consts = [("SUBGROUP", SHARED_LANES), ("TOKENS", SHARED_TOKENS), ("LANE_ROWS", LANE_ROWS)];
+                KernelDef::new("matmul", parts, bindings).consts(&consts)
             }
             MatmulVariant::Tiled { blocks } => {
                 parts.push(file(wgsl!("matmul_tiled.wgsl")));
-                KernelDef::new("matmul", parts, bindings).consts(&[("BLOCKS", blocks)])
+                KernelDef::new("matmul", parts, bindings).consts(&[
+                    ("BLOCKS", blocks),
+                    ("BLOCK_SIDE", BLOCK_SIDE),
+                    ("LANES", TILED_LANES),
+                    ("DEPTH", TILED_DEPTH),
+                ])
             }
             MatmulVariant::Coop(coop, math, tile) => {
                 let tile = tile.unwrap_or(Tile::LEAST);
@@ -198,6 +210,9 @@ impl MatmulVariant {
                 let [split_x, split_w] = splits(math, format).map(u32::from);
                 KernelDef::new("matmul", parts, bindings).coop().consts(&[
                     ("WG", coop.lanes * tile.subgroups()),
+                    ("SIZE", coop.size),
+                    ("TOKENS", tile.tokens(coop)),
+                    ("ROWS", tile.rows(coop)),
                     ("TOKEN_BLOCKS", tile.token_blocks),
                     ("ROW_BLOCKS", tile.row_blocks),
                     ("BLOCK", tile.block),
@@ -215,7 +230,7 @@ impl MatmulVariant {
         match self {
             MatmulVariant::Direct => tile(DIRECT_LANES * LANE_ROWS, DIRECT_TOKENS),
             MatmulVariant::Shared => tile(SHARED_LANES * LANE_ROWS, SHARED_TOKENS),
-            MatmulVariant::Tiled { blocks } => tile(64 * blocks, 64 * blocks),
+            MatmulVariant::Tiled { blocks } => tile(BLOCK_SIDE * blocks, BLOCK_SIDE * blocks),
             MatmulVariant::Coop(coop, _, of) => {
                 let of = of.unwrap_or(Tile::LEAST);
                 tile(of.rows(coop), of.tokens(coop))
@@ -229,7 +244,7 @@ impl std::fmt::Display for MatmulVariant {
         match self {
             MatmulVariant::Direct => f.write_str("direct"),
             MatmulVariant::Shared => f.write_str("shared"),
-            MatmulVariant::Tiled { blocks } => write!(f, "tiled {}", 64 * blocks),
+            MatmulVariant::Tiled { blocks } => write!(f, "tiled {}", BLOCK_SIDE * blocks),
             MatmulVariant::Coop(coop, math, tile) => {
                 write!(f, "coop {} {math}", coop.size)?;
                 tile.map_or(Ok(()), |tile| write!(f, " {}x{}", tile.tokens(*coop), tile.rows(*coop)))

@@ -5,7 +5,7 @@ use super::weights::Matrix;
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, Caps, Count, KernelDef, ShaderPart, wgsl};
 use crate::kernels::activation::{Order, int8};
-use crate::kernels::batch::COLUMNS;
+use crate::kernels::batch::X_ROWS;
 use crate::kernels::parts::{TEAM, X, file};
 use crate::kernels::sizes::size;
 
@@ -30,7 +30,7 @@ pub struct MatvecVariant {
     pub rows: u32,
     /// Rows that a team of lanes makes at a time: 1, 2, 4 or 8.
     pub team_rows: u32,
-    /// Rows whose squares are summed up before the next norm adds them: the same for any number of columns. Those of a group where
+    /// Rows whose squares are summed up before the next norm adds them: the same for any `x_rows`. Those of a group where
     /// what the next product reads is packed as int8; then a workgroup makes whole groups.
     pub square_rows: u32,
     /// Units of each row that a lane has on their way at a time: 1, 2 or 4.
@@ -39,8 +39,8 @@ pub struct MatvecVariant {
     pub wide: bool,
     /// The units of a row are a constant of the module: a GPU's driver then keeps more loads on their way.
     pub fixed: bool,
-    /// Rows of x that share what is loaded of W.
-    pub columns: u32,
+    /// Input rows that reuse one weight load: 1, 2, 4 or 8.
+    pub x_rows: u32,
     /// x is int8 and meets codes by integer products: fast arithmetic.
     pub int8: bool,
 }
@@ -93,12 +93,12 @@ impl MatvecVariant {
             flight: 1,
             wide: false,
             fixed: false,
-            columns: 1,
+            x_rows: 1,
             int8: false,
         }
     }
 
-    /// This form with an x of int8, where the format's values are multiples of codes. Half the bytes that an f32 x takes of the
+    /// This variant with an x of int8, where the format's values are multiples of codes. Half the bytes that an f32 x takes of the
     /// caches and integer products leave subgroups enough to do.
     pub(in crate::kernels) fn with_int8(self, caps: &Caps, format: WeightFormat) -> Self {
         match codes_part(format) {
@@ -108,7 +108,7 @@ impl MatvecVariant {
         }
     }
 
-    /// This form for a workgroup that packs what it makes by groups: on a GPU by as many subgroups as get along with a row each.
+    /// This variant for a workgroup that packs what it makes by groups: on a GPU by as many subgroups as get along with a row each.
     pub(in crate::kernels) fn in_groups(self, caps: &Caps) -> Self {
         let group = size(int8::GROUP);
         if !self.fixed {
@@ -167,10 +167,10 @@ impl MatvecVariant {
         }
     }
 
-    /// Every form that any adapter gets, as far as this one can run it, and some between. The first is this adapter's own, if it
+    /// Every variant that any adapter gets, as far as this one can run it, and some between. The first is this adapter's own, if it
     /// is a CPU.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut forms = vec![
+        let mut variants = vec![
             Self::portable(),
             Self::subgroups(caps, 128, 2, 2),
             Self::workgroup(64, 4, 2),
@@ -180,26 +180,26 @@ impl MatvecVariant {
             Self::workgroup(512, 1, 2),
         ];
         if caps.cpu {
-            // Its driver takes minutes to compile loops that it unrolls: a form of each kind of team shows that the bounds are right.
-            forms.iter_mut().skip(3).for_each(|form| form.fixed = false);
+            // Its driver takes minutes to compile loops that it unrolls: a variant of each kind of team shows that the bounds are right.
+            variants.iter_mut().skip(3).for_each(|variant| variant.fixed = false);
         }
         if caps.subgroups {
             let cpu = Caps { cpu: true, ..caps.clone() };
-            forms.insert(0, Self::of(&cpu, &Matrix { rows: 1, columns: 1, format: WeightFormat::F32 }));
+            variants.insert(0, Self::of(&cpu, &Matrix { rows: 1, columns: 1, format: WeightFormat::F32 }));
         }
-        forms.retain(|form| form.runs_on(caps));
-        forms.dedup();
-        forms
+        variants.retain(|variant| variant.runs_on(caps));
+        variants.dedup();
+        variants
     }
 
-    /// The forms of fast arithmetic that any adapter gets, as far as this one can run them.
+    /// The variants of fast arithmetic that any adapter gets, as far as this one can run them.
     pub fn all_fast(caps: &Caps, format: WeightFormat) -> Vec<Self> {
-        let mut forms: Vec<Self> =
-            Self::all(caps).into_iter().take(3).map(|form| form.with_int8(caps, format)).collect();
-        forms.extend(forms.clone().into_iter().map(|form| form.in_groups(caps)));
-        forms.retain(|form| form.runs_on(caps) && (form.int8 || form.packs()));
-        forms.dedup();
-        forms
+        let mut variants: Vec<Self> =
+            Self::all(caps).into_iter().take(3).map(|variant| variant.with_int8(caps, format)).collect();
+        variants.extend(variants.clone().into_iter().map(|variant| variant.in_groups(caps)));
+        variants.retain(|variant| variant.runs_on(caps) && (variant.int8 || variant.packs()));
+        variants.dedup();
+        variants
     }
 
     /// Forms worth timing in place of one for a matrix on this adapter: that one, then others that read and leave the same.
@@ -207,26 +207,26 @@ impl MatvecVariant {
         if self.packs() {
             return vec![self];
         }
-        let mut forms = vec![self];
+        let mut variants = vec![self];
         if caps.cpu || !caps.subgroups {
             // Seconds to compile, and little to gain.
-            forms.extend(Self::all(caps).into_iter().take(3));
+            variants.extend(Self::all(caps).into_iter().take(3));
         } else {
             let units = size(matrix.format.row_units(matrix.columns));
             for team_rows in [1, 2, 4] {
-                forms.extend(
+                variants.extend(
                     [(128, 1), (128, 2), (128, 4), (256, 2)].map(|(l, f)| Self::subgroups(caps, l, team_rows, f)),
                 );
                 let lanes = [32, 64, 128, 256, 512].into_iter().filter(|l| *l >= caps.subgroup_max && *l <= units);
-                forms.extend(lanes.map(|l| Self::workgroup(l, team_rows, power_below(units / l).min(4))));
+                variants.extend(lanes.map(|l| Self::workgroup(l, team_rows, power_below(units / l).min(4))));
             }
         }
-        forms.retain(|form| form.runs_on(caps));
-        forms.iter_mut().for_each(|form| form.int8 = self.int8);
+        variants.retain(|variant| variant.runs_on(caps));
+        variants.iter_mut().for_each(|variant| variant.int8 = self.int8);
         let mut unlike: Vec<MatvecVariant> = Vec::new();
-        for form in forms {
-            if !unlike.contains(&form) {
-                unlike.push(form);
+        for variant in variants {
+            if !unlike.contains(&variant) {
+                unlike.push(variant);
             }
         }
         unlike
@@ -236,36 +236,36 @@ impl MatvecVariant {
         self.lanes <= caps.max_lanes
     }
 
-    /// This form for so many rows of x at a time. Teams are as large, so that each row is summed in the same order, and squares
-    /// are summed up by as many rows.
-    fn with_columns(self, columns: u32, format: WeightFormat) -> Self {
-        let form = self.sharing(columns, format);
-        if !form.packs() || columns == 1 {
-            return form;
+    /// This variant for `x_rows` rows of x at a time. Teams keep their size, so that each row is summed in the same order, and so
+    /// does `square_rows`.
+    fn with_x_rows(self, x_rows: u32, format: WeightFormat) -> Self {
+        let variant = self.sharing(x_rows, format);
+        if !variant.packs() || x_rows == 1 {
+            return variant;
         }
-        // Sums of several columns need registers, which fewer lanes have more of.
-        let lanes = if form.fixed { form.lanes.min(256) } else { form.lanes };
-        MatvecVariant { lanes, rows: size(int8::GROUP), ..form }
+        // Sums of several rows of x need registers; fewer lanes have more each.
+        let lanes = if variant.fixed { variant.lanes.min(256) } else { variant.lanes };
+        MatvecVariant { lanes, rows: size(int8::GROUP), ..variant }
     }
 
-    fn sharing(self, columns: u32, format: WeightFormat) -> Self {
-        match columns {
+    fn sharing(self, x_rows: u32, format: WeightFormat) -> Self {
+        match x_rows {
             1 => self,
             // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
             // scales of the norm.
-            _ if self.lanes < 64 => MatvecVariant { columns, rows: self.rows.max(32), team_rows: 8, ..self },
+            _ if self.lanes < 64 => MatvecVariant { x_rows, rows: self.rows.max(32), team_rows: 8, ..self },
             // Rows of W share what is loaded of x, as far as registers go.
             _ if self.fixed => {
-                let team_rows = if columns == 8 && format.is_plain() { 4 } else { 2 };
-                MatvecVariant { columns, flight: 1, rows: self.rows / self.team_rows * team_rows, team_rows, ..self }
+                let team_rows = if x_rows == 8 && format.is_plain() { 4 } else { 2 };
+                MatvecVariant { x_rows, flight: 1, rows: self.rows / self.team_rows * team_rows, team_rows, ..self }
             }
-            _ => MatvecVariant { columns, flight: 1, ..self },
+            _ => MatvecVariant { x_rows, flight: 1, ..self },
         }
     }
 
-    /// The forms for runs of few rows and of many, with the most rows that each is for.
+    /// The variants for runs of few rows and of many, with the most rows that each is for.
     pub(super) fn by_rows(self, format: WeightFormat) -> impl Iterator<Item = (u32, Self)> {
-        COLUMNS.into_iter().map(move |columns| (columns, self.with_columns(columns, format)))
+        X_ROWS.into_iter().map(move |x_rows| (x_rows, self.with_x_rows(x_rows, format)))
     }
 
     /// The kernel for a matrix of so many units a row, and a normed x with squares in so many parts.
@@ -281,7 +281,7 @@ impl MatvecVariant {
             None => parts.extend([X, file(wgsl!("lib/unit_x.wgsl"))]),
         }
         parts.push(file(if self.packs() { wgsl!("lib/int8_pack.wgsl") } else { wgsl!("lib/groups_none.wgsl") }));
-        parts.extend([file(wgsl!("lib/columns.wgsl")), if self.wide { WIDE_TEAM } else { TEAM }]);
+        parts.extend([file(wgsl!("lib/x_rows.wgsl")), if self.wide { WIDE_TEAM } else { TEAM }]);
         if squares.is_some() {
             // Two teams, as a CPU has, take the scales sooner than they wait for each other.
             let scales = if self.lanes < 64 { file(wgsl!("lib/scales_alone.wgsl")) } else { SHARED_SCALES };
@@ -296,10 +296,10 @@ impl MatvecVariant {
                 4 => wgsl!("lib/rows_4.wgsl"),
                 _ => wgsl!("lib/rows_8.wgsl"),
             }),
-            file(match (self.columns, self.int8) {
+            file(match (self.x_rows, self.int8) {
                 (1, _) => wgsl!("lib/add_one.wgsl"),
-                (_, true) => wgsl!("lib/add_each.wgsl"),
-                (_, false) => wgsl!("lib/add_columns.wgsl"),
+                (_, true) => wgsl!("lib/add_units.wgsl"),
+                (_, false) => wgsl!("lib/add_quads.wgsl"),
             }),
             if self.wide { WIDE_TOTALS } else { TEAM_TOTALS },
             SQUARES,
@@ -310,30 +310,31 @@ impl MatvecVariant {
                 ("UNITS", if self.fixed { size(units) } else { 0 }),
                 ("SQUARES_IN", if self.fixed { squares.map_or(0, size) } else { 0 }),
                 ("FLIGHT", self.flight),
-                ("COLUMNS", self.columns),
+                ("X_ROWS", self.x_rows),
+                ("MAX_X_ROWS", X_ROWS[X_ROWS.len() - 1]),
                 ("SQUARE_ROWS", self.square_rows),
                 ("LANES", self.lanes),
             ])
             .overrides(&[("WG", self.lanes), ("ROWS", self.rows)]);
         if self.packs() {
-            def.consts.push(("KEPT", self.rows * self.columns));
+            def.consts.push(("KEPT", self.rows * self.x_rows));
         }
         def
     }
 
     pub(super) fn grid(self, rows: usize) -> [Count; 2] {
-        [Count::of(rows, self.rows), Count::Rows(self.columns)]
+        [Count::of(rows, self.rows), Count::Rows(self.x_rows)]
     }
 }
 
 impl std::fmt::Display for MatvecVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let MatvecVariant { lanes, rows, team_rows, square_rows: _, flight, wide, fixed, columns, int8 } = self;
+        let MatvecVariant { lanes, rows, team_rows, square_rows: _, flight, wide, fixed, x_rows, int8 } = self;
         let team = if *wide { " wide" } else { "" };
         let bounds = if *fixed { "" } else { ", any length" };
         let x = if *int8 { ", int8 x" } else { "" };
         let y = if self.packs() { ", int8 y" } else { "" };
         write!(f, "{lanes} lanes {rows} rows by {team_rows}{team}, {flight} in flight{bounds}{x}{y}")?;
-        if *columns == 1 { Ok(()) } else { write!(f, ", {columns} columns") }
+        if *x_rows == 1 { Ok(()) } else { write!(f, ", {x_rows} rows of x") }
     }
 }

@@ -43,7 +43,7 @@ params! {
     }
 }
 
-/// Which kernel makes a product, and in which form.
+/// Which kernel makes a product, and in which variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Product {
     /// One row for each decoding slot.
@@ -56,18 +56,18 @@ impl Product {
     /// The order in which it reads x.
     pub fn order(self, matrix: &Linear) -> Order {
         match self {
-            Product::Matvec(form) => form.order(matrix.format()),
+            Product::Matvec(variant) => variant.order(matrix.format()),
             Product::Matmul(_) => Order::Plain,
         }
     }
 
     /// Whether it takes exponents of x and W, see [`super::tops`].
     fn takes_tops(self) -> bool {
-        matches!(self, Product::Matmul(form) if form.takes_tops())
+        matches!(self, Product::Matmul(variant) if variant.takes_tops())
     }
 }
 
-/// What a product's module depends on beside its form and what its matrix is multiplied with.
+/// What a product's module depends on beside its variant and what its matrix is multiplied with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) format: WeightFormat,
@@ -116,13 +116,13 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
         }
     }
     let mut def = match product {
-        Product::Matvec(form) => {
+        Product::Matvec(variant) => {
             parts.extend(dot_parts(format));
-            form.def(parts, bindings, (format, columns, squares))
+            variant.def(parts, bindings, (format, columns, squares))
         }
-        Product::Matmul(form) => {
+        Product::Matmul(variant) => {
             parts.push(file(wgsl!("lib/x_words.wgsl")));
-            form.def(format, parts, bindings)
+            variant.def(format, parts, bindings)
         }
     };
     def.consts.extend(consts);
@@ -150,11 +150,11 @@ impl Linear {
         assert_eq!(x.order, product.order(self), "{}: x lies otherwise than it is read", self.name);
         let (product, square_rows) = match product {
             Product::Matmul(_) => (product, 1),
-            Product::Matvec(form) => {
+            Product::Matvec(variant) => {
                 let packed = epilogue.kind() == EpilogueKind::ResidualNormInt8;
-                assert_eq!(form.packs(), packed, "{}: what it makes is packed otherwise than it is read", self.name);
+                assert_eq!(variant.packs(), packed, "{}: what it makes is packed otherwise than it is read", self.name);
                 assert!(!packed || self.cut_by_groups(), "{}: a shard begins within a group", self.name);
-                (product, form.square_rows as usize)
+                (product, variant.square_rows as usize)
             }
         };
         // What comes out for the next product to read.
@@ -245,24 +245,24 @@ impl Linear {
                 Epilogue::Logits(rows, _) => bound.push(("rows", rows.bind())),
             }
             let choices = match product {
-                Product::Matvec(form) => {
-                    let choice = |(most_rows, form): (u32, matvec::MatvecVariant)| {
-                        let passes = Count::Rows(form.columns);
+                Product::Matvec(variant) => {
+                    let choice = |(most_rows, variant): (u32, matvec::MatvecVariant)| {
+                        let passes = Count::Rows(variant.x_rows);
                         KernelChoice {
                             most_rows,
-                            def: def(Product::Matvec(form), shape),
-                            grid: form.grid(shard.rows),
+                            def: def(Product::Matvec(variant), shape),
+                            grid: variant.grid(shard.rows),
                             passes,
                         }
                     };
-                    form.by_rows(self.format()).map(choice).collect()
+                    variant.by_rows(self.format()).map(choice).collect()
                 }
-                Product::Matmul(form) => {
-                    let choice = |(most_rows, form): (u32, matmul::MatmulVariant)| {
-                        let def = def(Product::Matmul(form), shape);
-                        KernelChoice { most_rows, ..KernelChoice::only(def, form.grid(shard.rows)) }
+                Product::Matmul(variant) => {
+                    let choice = |(most_rows, variant): (u32, matmul::MatmulVariant)| {
+                        let def = def(Product::Matmul(variant), shape);
+                        KernelChoice { most_rows, ..KernelChoice::only(def, variant.grid(shard.rows)) }
                     };
-                    form.for_matrix(gpu.caps(), self.format(), self.rows()).into_iter().map(choice).collect()
+                    variant.for_matrix(gpu.caps(), self.format(), self.rows()).into_iter().map(choice).collect()
                 }
             };
             let macs = (shard.rows * self.columns()) as u64;

@@ -1,4 +1,4 @@
-//! The trial of cooperative matrices: whether a driver that lists them makes right products, and faster than other forms do.
+//! The trial of cooperative matrices: whether a driver that lists them makes right products, and faster than other variants do.
 
 use super::epilogue::{Epilogue, Prologue};
 use super::math::Math;
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// How a trial of cooperative matrices ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// They are right, and faster than the other form.
+    /// They are right, and faster than the other variant.
     Won,
     /// They are right, but not faster.
     Slower,
@@ -34,12 +34,12 @@ pub enum Outcome {
     Crashed(PathBuf),
 }
 
-/// A product by cooperative matrices, held against the same by the form that the adapter's type suggests.
+/// A product by cooperative matrices, held against the same by the variant that the adapter's type suggests.
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// Cooperative matrices.
     pub coop: MatmulVariant,
-    /// The form beside them.
+    /// The variant beside them.
     pub other: MatmulVariant,
     /// Time of the product by each, the best of a few; zero where it was not taken.
     pub times: [Duration; 2],
@@ -48,7 +48,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// The form to use.
+    /// The variant to use.
     pub fn winner(&self) -> MatmulVariant {
         if self.outcome == Outcome::Won { self.coop } else { self.other }
     }
@@ -168,8 +168,8 @@ impl Race {
             Err(Error::Gpu { problem, .. }) => return trial([Duration::ZERO; 2], Outcome::Refused(problem)),
             Err(error) => return Err(error),
         };
-        for (form, plan) in [coop, other].into_iter().zip(&plans) {
-            if let Some(wrong) = self.wrong(form, plan)? {
+        for (variant, plan) in [coop, other].into_iter().zip(&plans) {
+            if let Some(wrong) = self.wrong(variant, plan)? {
                 return trial([Duration::ZERO; 2], Outcome::Wrong(wrong));
             }
         }
@@ -182,21 +182,21 @@ impl Race {
         trial(times, if times[0] < times[1] { Outcome::Won } else { Outcome::Slower })
     }
 
-    fn plan(&self, form: MatmulVariant) -> Result<Plan> {
+    fn plan(&self, variant: MatmulVariant) -> Result<Plan> {
         let mut plan = Plan::new(&self.gpu, "trial");
-        let product = (Product::Matmul(form), &self.batch);
+        let product = (Product::Matmul(variant), &self.batch);
         self.linear.record(&mut plan, "y", (&self.x, &self.y), (Prologue::None, Epilogue::Store), product)?;
         Ok(plan)
     }
 
-    /// What is wrong with a form's y, if anything.
-    fn wrong(&self, form: MatmulVariant, plan: &Plan) -> Result<Option<String>> {
-        let tolerance = tolerance(Product::Matmul(form), Self::COLUMNS);
+    /// What is wrong with a variant's y, if anything.
+    fn wrong(&self, variant: MatmulVariant, plan: &Plan) -> Result<Option<String>> {
+        let tolerance = tolerance(Product::Matmul(variant), Self::COLUMNS);
         plan.run(Self::TOKENS)?;
         let y = pollster::block_on(self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS))?;
         let judged: Vec<f32> = y.chunks_exact(Self::ROWS).step_by(Self::JUDGED).flatten().copied().collect();
         let expected: Vec<_> = self.expected.iter().copied().map(Some).collect();
-        let fault = compare(&form.to_string(), &judged, &expected, tolerance).err();
+        let fault = compare(&variant.to_string(), &judged, &expected, tolerance).err();
         Ok(fault.map(|fault| fault.to_string()))
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let refused = race.run(coop, other).unwrap();
         assert!(matches!(refused.outcome, Outcome::Refused(_)), "{refused}");
         assert_eq!(refused.winner(), other);
-        // A form against itself is right, until something else is expected of it.
+        // A variant against itself is right, until something else is expected of it.
         let right = race.run(other, other).unwrap();
         assert!(matches!(right.outcome, Outcome::Won | Outcome::Slower), "{right}");
         race.expected[3] += 0.01;

@@ -26,7 +26,7 @@ pub(super) fn fast(product: Product) -> bool {
     matches!(product, Product::Matmul(matmul::MatmulVariant::Coop(_, Math::Fast, _)))
 }
 
-/// How far a product's form may be from the twin.
+/// How far a product's variant may be from the twin.
 pub(super) fn tolerance(product: Product, columns: usize) -> Tolerance {
     // What roundings add up to grows as the root of their number.
     let more = (columns as f64 / 129.0).max(1.0);

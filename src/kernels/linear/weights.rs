@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 /// Rows that a workgroup makes, at the least.
 const MIN_ROWS: u32 = 1;
 
-/// What a form is chosen for: a matrix by its shape and format.
+/// What a variant is chosen for: a matrix by its shape and format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Matrix {
     /// Rows of W.
@@ -135,7 +135,7 @@ impl Linear {
         self.format
     }
 
-    /// What the form of its product is chosen by.
+    /// What the variant of its product is chosen by.
     pub fn matrix(&self) -> Matrix {
         Matrix { rows: self.rows, columns: self.columns, format: self.format }
     }

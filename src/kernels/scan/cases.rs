@@ -1,4 +1,4 @@
-//! Cases of the scan: a chunk in every form.
+//! Cases of the scan: a chunk in every variant.
 
 use super::{CpuOperands, Operands, Scan, ScanVariant, Segments, cpu, pack};
 use crate::error::Result;
@@ -9,11 +9,11 @@ use crate::kernels::dbc_norm::DbcLayout;
 use crate::kernels::sizes::size;
 
 /// y up to about 50, from sums of rounded products: exp2() of a software driver is off by up to 3e-7 of its value. Worst
-/// measured on three drivers, over all forms: nmse 5.1e-14, 0.09 of the bound.
+/// measured on three drivers, over all variants: nmse 5.1e-14, 0.09 of the bound.
 const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
 /// A chunk, at the edges of tiles, lanes and segments.
-pub(super) fn chunk(form: ScanVariant) -> Vec<Case> {
+pub(super) fn chunk(variant: ScanVariant) -> Vec<Case> {
     let shapes = [
         (1, 1, 1, 1),
         (5, 70, 16, 1),
@@ -26,12 +26,17 @@ pub(super) fn chunk(form: ScanVariant) -> Vec<Case> {
     ];
     let case = |(rows, inner, state, segments)| {
         let shape = format!("{rows}x{inner}x{state} in {segments}");
-        Case::new(form.name(), shape, move |io| build(io, form, segments, (rows, inner, state)))
+        Case::new(variant.name(), shape, move |io| build(io, variant, segments, (rows, inner, state)))
     };
     shapes.into_iter().map(case).collect()
 }
 
-fn build(io: &mut Io, form: ScanVariant, segments: usize, (rows, inner, state): (usize, usize, usize)) -> Result<()> {
+fn build(
+    io: &mut Io,
+    variant: ScanVariant,
+    segments: usize,
+    (rows, inner, state): (usize, usize, usize),
+) -> Result<()> {
     let versions = 2;
     let layout = DbcLayout { dt_rank: 3, state };
     let random = &mut io.random;
@@ -72,7 +77,7 @@ fn build(io: &mut Io, form: ScanVariant, segments: usize, (rows, inner, state): 
     let on = Operands { dt: &on_device.0, x: &on_device.1, xz: &on_device.2, dbc: &on_device.3, y: &on_device.4 };
     let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
     let a_skip = io.input("a_skip", &a_skip)?;
-    let scan = Scan { a_skip: &a_skip, state: &state_buf, inner, layout, versions, form };
+    let scan = Scan { a_skip: &a_skip, state: &state_buf, inner, layout, versions, variant };
     let batch = Batch { rows: size(rows), slot: 1, read_version: 1, write_version: 0, ..Default::default() };
     let batch = io.uniform(batch)?;
     let segments = Segments::new(&io.gpu, rows, segments, inner, state)?;

@@ -78,42 +78,42 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
         let whole = [(1, 1, 0), (5, 301, 1), (3, 2048, 0)].map(|shape| (SelectVariant::Whole, shape));
         let slices =
             [(1, 1, 0), (5, 301, 1), (2, 5000, 1)].into_iter().chain(large).map(|shape| (SelectVariant::Slices, shape));
-        for (form, (rows, vocab, advance)) in whole.into_iter().chain(slices) {
-            cases.push(Case::new("select", format!("{form:?} {name} {rows}x{vocab}"), move |io| {
-                build(io, (form, rules), (rows, vocab, advance), |_, _| {})
+        for (variant, (rows, vocab, advance)) in whole.into_iter().chain(slices) {
+            cases.push(Case::new("select", format!("{variant:?} {name} {rows}x{vocab}"), move |io| {
+                build(io, (variant, rules), (rows, vocab, advance), |_, _| {})
             }));
         }
     }
-    for form in [SelectVariant::Whole, SelectVariant::Slices] {
+    for variant in [SelectVariant::Whole, SelectVariant::Slices] {
         let all = SamplingParams { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), temperature: 0.8, ..plain };
         for (rules, kind) in [(plain, "plain"), (all, "all rules"), (SamplingParams { top_k: 0, ..all }, "top_p")] {
-            cases.push(Case::new("select", format!("{form:?} {kind}, nan in row 1 of 3x100"), move |io| {
-                build(io, (form, rules), (3, 100, 1), |r, logits| {
+            cases.push(Case::new("select", format!("{variant:?} {kind}, nan in row 1 of 3x100"), move |io| {
+                build(io, (variant, rules), (3, 100, 1), |r, logits| {
                     if r == 1 {
                         logits[77] = f32::NAN
                     }
                 })
             }));
-            cases.push(Case::new("select", format!("{form:?} {kind}, inf in row 1 of 3x100"), move |io| {
-                build(io, (form, rules), (3, 100, 1), |r, logits| {
+            cases.push(Case::new("select", format!("{variant:?} {kind}, inf in row 1 of 3x100"), move |io| {
+                build(io, (variant, rules), (3, 100, 1), |r, logits| {
                     if r == 1 {
                         logits[99] = f32::INFINITY
                     }
                 })
             }));
-            cases.push(Case::new("select", format!("{form:?} {kind}, all banned in row 2 of 3x100"), move |io| {
-                build(io, (form, rules), (3, 100, 0), |r, logits| {
+            cases.push(Case::new("select", format!("{variant:?} {kind}, all banned in row 2 of 3x100"), move |io| {
+                build(io, (variant, rules), (3, 100, 0), |r, logits| {
                     if r == 2 {
                         logits.fill(f32::NEG_INFINITY)
                     }
                 })
             }));
-            cases.push(Case::new("select", format!("{form:?} {kind}, ties 2x3000"), move |io| {
-                build(io, (form, rules), (2, 3000, 0), |_, logits| logits.fill(1.5))
+            cases.push(Case::new("select", format!("{variant:?} {kind}, ties 2x3000"), move |io| {
+                build(io, (variant, rules), (2, 3000, 0), |_, logits| logits.fill(1.5))
             }));
         }
-        cases.push(Case::new("select", format!("{form:?} ties 4x64"), move |io| {
-            build(io, (form, SamplingParams { top_k: 3, ..plain }), (4, 64, 0), |_, logits| logits.fill(1.5))
+        cases.push(Case::new("select", format!("{variant:?} ties 4x64"), move |io| {
+            build(io, (variant, SamplingParams { top_k: 3, ..plain }), (4, 64, 0), |_, logits| logits.fill(1.5))
         }));
     }
     cases
@@ -121,7 +121,7 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
 
 fn build(
     io: &mut Io,
-    (form, rules): (SelectVariant, SamplingParams),
+    (variant, rules): (SelectVariant, SamplingParams),
     (rows, vocab, advance): (usize, usize, u32),
     spoil: impl Fn(usize, &mut [f32]),
 ) -> Result<()> {
@@ -227,7 +227,7 @@ fn build(
         recent: &recent,
         rows: &rows,
         chosen: &chosen,
-        tallies: &Tallies::new(&io.gpu, form, io.rows, vocab)?,
+        tallies: &Tallies::new(&io.gpu, variant, io.rows, vocab)?,
     };
     select.record(&mut io.plan, &batch)
 }

@@ -3,7 +3,7 @@
 //! the draw, and the finish. Every stage but the first and the last belongs to some rules only.
 
 use super::{END, FINISH, LINE, LIST, LOGIT, MASS, NARROW, RULES, SLICES, TALLY, TOPS, WEIGH};
-use super::{LANES, SamplingParams, Select, SelectVariant, WINDOW, mass_bits};
+use super::{LANES, SamplingParams, Select, SelectVariant, consts, mass_bits};
 use crate::error::Result;
 use crate::gpu::{Binding, Bound, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Stages, Usage, params};
 use crate::kernels::batch::Batch;
@@ -81,9 +81,9 @@ fn work(vocab: usize) -> usize {
     vocab + 5 * slices(vocab) + 2 * LISTED
 }
 
-/// What the stages of a choice leave for each other; nothing in the form that has one.
+/// What the stages of a choice leave for each other; nothing in the variant that has one.
 pub struct Tallies {
-    form: SelectVariant,
+    variant: SelectVariant,
     work: Buf<u32>,
     notes: Buf<u32>,
     even: Buf<u32>,
@@ -92,11 +92,11 @@ pub struct Tallies {
 
 impl Tallies {
     /// For at most so many rows of a step.
-    pub fn new(gpu: &Gpu, form: SelectVariant, rows: usize, vocab: usize) -> Result<Self> {
-        let [work, notes, tallies] = Self::parts(form, vocab);
+    pub fn new(gpu: &Gpu, variant: SelectVariant, rows: usize, vocab: usize) -> Result<Self> {
+        let [work, notes, tallies] = Self::parts(variant, vocab);
         let buffer = |label, words: usize| gpu.buffer(label, rows * words, Usage::Storage);
         Ok(Tallies {
-            form,
+            variant,
             work: buffer("choice work", work)?,
             notes: buffer("choice notes", notes)?,
             even: buffer("choice tallies even", tallies)?,
@@ -104,42 +104,35 @@ impl Tallies {
         })
     }
 
-    fn parts(form: SelectVariant, vocab: usize) -> [usize; 3] {
-        match form {
+    fn parts(variant: SelectVariant, vocab: usize) -> [usize; 3] {
+        match variant {
             SelectVariant::Whole => [0; 3],
             SelectVariant::Slices => [work(vocab), NOTES, TALLIES],
         }
     }
 
     /// Words that a row takes.
-    pub fn words(form: SelectVariant, vocab: usize) -> usize {
-        let [work, notes, tallies] = Self::parts(form, vocab);
+    pub fn words(variant: SelectVariant, vocab: usize) -> usize {
+        let [work, notes, tallies] = Self::parts(variant, vocab);
         work + notes + 2 * tallies
     }
 
     /// Words that a row takes in one buffer, at the most.
-    pub fn widest(form: SelectVariant, vocab: usize) -> usize {
-        Self::parts(form, vocab).into_iter().max().unwrap_or(0)
+    pub fn widest(variant: SelectVariant, vocab: usize) -> usize {
+        Self::parts(variant, vocab).into_iter().max().unwrap_or(0)
     }
 
-    /// The form that they are for.
-    pub fn form(&self) -> SelectVariant {
-        self.form
+    /// The variant that they are for.
+    pub fn variant(&self) -> SelectVariant {
+        self.variant
     }
 }
 
 fn def(name: &'static str, parts: &[ShaderPart], bindings: &[Binding], lane_ids: usize) -> KernelDef {
     let parts = [&[BATCH, ROW_ENTRY, RULES, MASS, LINE, SLICES][..], parts].concat();
     let bindings = [&[Params::binding("params"), Batch::binding("batch")][..], bindings].concat();
-    KernelDef::new(name, parts, bindings).consts(&[
-        ("WINDOW", size(WINDOW)),
-        ("WG", size(LANES)),
-        ("LANE_IDS", size(lane_ids)),
-        ("LISTED", size(LISTED)),
-        ("NOTES", size(NOTES)),
-        ("VALUES", size(VALUES)),
-        ("TALLIES", size(TALLIES)),
-    ])
+    let own = [("LISTED", size(LISTED)), ("NOTES", size(NOTES)), ("VALUES", size(VALUES)), ("TALLIES", size(TALLIES))];
+    KernelDef::new(name, parts, bindings).consts(&[&consts(lane_ids)[..], &own].concat())
 }
 
 fn tops(lane_ids: usize) -> KernelDef {

@@ -1,6 +1,6 @@
 //! The choice by one workgroup a row.
 
-use super::{END, LANES, LINE, LOGIT, MASS, RULES, Select, SelectVariant, WHOLE, WINDOW, mass_bits};
+use super::{END, LANES, LINE, LOGIT, MASS, RULES, Select, SelectVariant, WHOLE, consts, mass_bits};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params};
 use crate::kernels::batch::Batch;
@@ -36,11 +36,7 @@ fn def() -> KernelDef {
             Binding::write("chosen"),
         ],
     )
-    .consts(&[
-        ("WINDOW", size(WINDOW)),
-        ("WG", size(LANES)),
-        ("LANE_IDS", size(SelectVariant::MOST_WHOLE / LANES)),
-    ]);
+    .consts(&consts(SelectVariant::MOST_WHOLE / LANES));
     def.entry = "select_token"; // `select` is a function of WGSL
     def
 }

@@ -18,8 +18,8 @@ use crate::kernels::sizes::size;
 
 pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (i, form) in MatvecVariant::all(caps).into_iter().enumerate() {
-        let product = Product::Matvec(form);
+    for (i, variant) in MatvecVariant::all(caps).into_iter().enumerate() {
+        let product = Product::Matvec(variant);
         // The first is looked at in all formats, shapes and numbers of columns; of the others a shape a format with one column,
         // and two kinds of teams with all columns in one format. A CPU's driver takes seconds to compile a kernel: there a format
         // of each length of a unit will do for most.
@@ -28,9 +28,9 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
         let some = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
         let formats = if caps.cpu && i > 1 { &some[..] } else { &WeightFormat::ALL };
         let which = if own { Cases::All } else { Cases::Few };
-        let form_name = form.to_string();
+        let variant_name = variant.to_string();
         let epilogues = [EpilogueKind::Store];
-        cases.extend(cases_of("matvec", &form_name, (product, formats), &epilogues, (which, &most_tokens)));
+        cases.extend(cases_of("matvec", &variant_name, (product, formats), &epilogues, (which, &most_tokens)));
         // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
         let shapes = if own { 4 } else { 1 };
         for format in some.into_iter().take(if own { 3 } else { 1 }) {
@@ -38,7 +38,7 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
                 [(9, 44, 12), (1, 1, 1), (1, 300, 129), (17, 44, 70)].into_iter().take(shapes)
             {
                 let tokens = tokens.min(most_tokens(format));
-                let shape = format!("{form} {} normed {tokens}x{rows}x{columns}", format.name());
+                let shape = format!("{variant} {} normed {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Store);
                 cases.push(Case::new("matvec", shape, build));
             }
@@ -46,7 +46,7 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
                 [(9, 44, 12), (1, 1, 1), (1, 301, 129), (17, 45, 70)].into_iter().take(shapes)
             {
                 let tokens = tokens.min(most_tokens(format));
-                let shape = format!("{form} {} residual {tokens}x{rows}x{columns}", format.name());
+                let shape = format!("{variant} {} residual {tokens}x{rows}x{columns}", format.name());
                 let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
                 cases.push(Case::new("matvec", shape, build));
             }
@@ -54,14 +54,14 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
                 [(9, 35, 70, 4), (1, 1, 1, 4), (1, 128, 33, 3)].into_iter().take(shapes)
             {
                 let tokens = tokens.min(most_tokens(format));
-                let shape = format!("{form} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
+                let shape = format!("{variant} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
                 let rows = 2 * inner;
                 let then = Then::Mixer(kernel);
                 let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), then);
                 cases.push(Case::new("matvec", shape, build));
             }
             let (tokens, rows, columns) = (most_tokens(format).min(9), 44, 129);
-            let shape = format!("{form} {} logits {tokens}x{rows}x{columns}", format.name());
+            let shape = format!("{variant} {} logits {tokens}x{rows}x{columns}", format.name());
             let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Logits);
             cases.push(Case::new("matvec", shape, build));
         }
@@ -76,32 +76,32 @@ fn fast_cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
         let some = matches!(format, WeightFormat::F32 | WeightFormat::Q4_0);
-        for (i, form) in MatvecVariant::all_fast(caps, format).into_iter().enumerate() {
+        for (i, variant) in MatvecVariant::all_fast(caps, format).into_iter().enumerate() {
             if caps.cpu && i > 1 && !some {
                 continue; // its driver takes seconds to compile each
             }
-            let product = Product::Matvec(form);
+            let product = Product::Matvec(variant);
             let tokens = if some { 17 } else { 1 };
-            if form.packs() && (form.int8 || some) {
+            if variant.packs() && (variant.int8 || some) {
                 for (tokens, rows, columns) in [(tokens, 45, 70), (1, 1, 1), (1, 300, 129)] {
-                    let shape = format!("{form} {format} residual {tokens}x{rows}x{columns}");
+                    let shape = format!("{variant} {format} residual {tokens}x{rows}x{columns}");
                     let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
                     cases.push(Case::new("matvec", shape, build));
                 }
             }
-            if form.int8 && !form.packs() {
-                let name = form.to_string();
+            if variant.int8 && !variant.packs() {
+                let name = variant.to_string();
                 let which = if i == 0 { Cases::All } else { Cases::Few };
                 let most_tokens = |_| if i == 0 && some { usize::MAX } else { 1 };
                 let (formats, epilogues) = ([format], [EpilogueKind::Store]);
                 cases.extend(cases_of("matvec", &name, (product, &formats), &epilogues, (which, &most_tokens)));
                 if some {
-                    let shape = format!("{form} {format} logits 9x44x129");
+                    let shape = format!("{variant} {format} logits 9x44x129");
                     let build = move |io: &mut Io| build_normed(io, product, format, (9, 44, 129), Then::Logits);
                     cases.push(Case::new("matvec", shape, build));
                 }
                 if i == 0 {
-                    let shape = format!("{form} {format} against x in f32");
+                    let shape = format!("{variant} {format} against x in f32");
                     cases.push(Case::new("matvec", shape, move |io: &mut Io| build_rounding(io, product, format)));
                 }
             }
@@ -224,11 +224,11 @@ fn build_residual(
     format: WeightFormat,
     (tokens, rows, columns): (usize, usize, usize),
 ) -> Result<()> {
-    let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
+    let Product::Matvec(variant) = product else { unreachable!("a decode step's product") };
     let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
-    if form.packs() && !matrix.cut_by_groups() {
+    if variant.packs() && !matrix.cut_by_groups() {
         // An adapter that binds less than a group of rows.
         return build_residual(io, product, format, (tokens, 1, columns));
     }
@@ -238,7 +238,7 @@ fn build_residual(
     let mut y = cpu(&wide(&seen(product, &x, columns)), &tensor.to_f32(), columns);
     y.iter_mut().zip(&residual).for_each(|(y, residual)| *y += f64::from(*residual));
     let normed: Vec<f64> = y.iter().zip(wide(&weight).iter().cycle()).map(|(y, weight)| y * weight).collect();
-    let square_rows = form.square_rows as usize;
+    let square_rows = variant.square_rows as usize;
     let mut squares = Vec::new();
     for row in y.chunks_exact(rows) {
         let mut first = 0;
@@ -254,7 +254,7 @@ fn build_residual(
     let residual = io.rows_in("residual", &residual, rows)?;
     let y = io.rows_out("y", &y, rows, TOLERANCE)?;
     let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
-    let normed = match form.packs() {
+    let normed = match variant.packs() {
         true => io.rows_out_int8("normed", &normed, rows)?,
         false => io.rows_out_order("normed", &normed, rows, TOLERANCE, order)?,
     };
@@ -270,17 +270,17 @@ fn build_residual(
 
 pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let mut defs = Vec::new();
-    let mut add = |form: MatvecVariant, format| {
-        for (columns, form) in form.by_rows(format) {
-            // What lies between few and many columns is the same for all formats.
-            if !matches!(columns, 1 | 8) && format != WeightFormat::F32 {
+    let mut add = |variant: MatvecVariant, format| {
+        for (x_rows, variant) in variant.by_rows(format) {
+            // Widths between the smallest and the largest differ in no format.
+            if !matches!(x_rows, 1 | 8) && format != WeightFormat::F32 {
                 continue;
             }
-            let product = Product::Matvec(form);
+            let product = Product::Matvec(variant);
             let def = |squares, epilogue| product::def(product, Shape { format, columns: 512, squares, epilogue });
-            let residual = if form.packs() { EpilogueKind::ResidualNormInt8 } else { EpilogueKind::ResidualNorm };
+            let residual = if variant.packs() { EpilogueKind::ResidualNormInt8 } else { EpilogueKind::ResidualNorm };
             defs.push(def(None, residual));
-            if !form.packs() {
+            if !variant.packs() {
                 defs.push(def(None, EpilogueKind::Store));
                 let normed = [EpilogueKind::Store, EpilogueKind::Mixer(4), EpilogueKind::Logits(2)];
                 defs.extend(normed.map(|epilogue| def(Some(64), epilogue)));
@@ -288,8 +288,8 @@ pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
         }
     };
     for format in WeightFormat::ALL {
-        MatvecVariant::all(caps).into_iter().for_each(|form| add(form, format));
-        MatvecVariant::all_fast(caps, format).into_iter().for_each(|form| add(form, format));
+        MatvecVariant::all(caps).into_iter().for_each(|variant| add(variant, format));
+        MatvecVariant::all_fast(caps, format).into_iter().for_each(|variant| add(variant, format));
     }
     defs
 }

@@ -52,21 +52,21 @@ impl ScanVariant {
         }
     }
 
-    /// The tiled form with shuffles where the adapter can.
+    /// The tiled variant with shuffles where the adapter can.
     fn tiled(caps: &Caps, lanes: u32) -> Self {
         let shuffle = lanes > 1 && caps.subgroups && caps.subgroup_min >= lanes;
         ScanVariant::Tiled(lanes, if shuffle { Sum::Shuffle } else { Sum::Shared })
     }
 
-    /// Every form that the adapter can run.
+    /// Every variant that the adapter can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut forms = vec![ScanVariant::Direct];
+        let mut variants = vec![ScanVariant::Direct];
         for lanes in [1, 4, 16] {
-            forms.push(ScanVariant::Tiled(lanes, Sum::Shared));
+            variants.push(ScanVariant::Tiled(lanes, Sum::Shared));
             let best = ScanVariant::tiled(caps, lanes);
-            forms.extend((best != ScanVariant::Tiled(lanes, Sum::Shared)).then_some(best));
+            variants.extend((best != ScanVariant::Tiled(lanes, Sum::Shared)).then_some(best));
         }
-        forms
+        variants
     }
 
     /// The same cut with sums through workgroup memory.
@@ -112,7 +112,7 @@ impl ScanVariant {
         if self.lanes() > 1 && states <= 16 { 16 } else { 8 }
     }
 
-    /// A kernel in this form: the parts and constants that it adds.
+    /// A kernel in this variant: the parts and constants that it adds.
     pub(super) fn def(self, mut def: KernelDef, direct: ShaderPart, tiled: ShaderPart, states: usize) -> KernelDef {
         let mut consts = vec![("N", size(states)), ("WG", self.group())];
         match self {
@@ -150,7 +150,7 @@ mod tests {
         let gpu = Caps { cpu: false, ..Caps::portable() };
         let wide = Caps { subgroups: true, subgroup_min: 32, ..gpu.clone() };
         let narrow = Caps { subgroups: true, subgroup_min: 8, ..gpu.clone() };
-        for (caps, channels, form, segments) in [
+        for (caps, channels, variant, segments) in [
             (&cpu, 8192, ScanVariant::Direct, 1),
             (&cpu, 384, ScanVariant::Direct, 1),
             (&gpu, 8192, ScanVariant::Tiled(4, Sum::Shared), 1),
@@ -161,7 +161,7 @@ mod tests {
             (&wide, 384, ScanVariant::Tiled(16, Sum::Shuffle), 5),
             (&wide, 64, ScanVariant::Tiled(16, Sum::Shuffle), 8),
         ] {
-            assert_eq!(ScanVariant::of(caps, channels, 16), form, "{channels} channels");
+            assert_eq!(ScanVariant::of(caps, channels, 16), variant, "{channels} channels");
             assert_eq!(segments_for(caps, channels, 16, 512), segments, "{channels} channels");
         }
         assert_eq!(segments_for(&wide, 384, 16, 64), 1, "a short chunk");

@@ -1,0 +1,57 @@
+//! Submitted work.
+
+use super::budget::Budget;
+use super::device::Gpu;
+use crate::error::Result;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Something that was handed to the device.
+pub struct Submitted {
+    last: wgpu::SubmissionIndex,
+    /// The run that it is the end of, if any.
+    run: Option<Run>,
+}
+
+/// A run under way.
+pub(super) struct Run {
+    budget: Arc<Budget>,
+    /// Of its last piece.
+    work: u64,
+    /// Runs of the plan that were under way then, with this one.
+    under_way: u32,
+}
+
+impl Run {
+    pub(super) fn begin(budget: &Arc<Budget>, work: u64) -> Self {
+        Run { budget: budget.clone(), work, under_way: budget.begin() }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.budget.end();
+    }
+}
+
+impl Submitted {
+    /// The last piece of a run.
+    pub(super) fn run(last: wgpu::SubmissionIndex, run: Run) -> Self {
+        Submitted { last, run: Some(run) }
+    }
+
+    /// Commands that are no run of a plan.
+    pub(super) fn commands(last: wgpu::SubmissionIndex) -> Self {
+        Submitted { last, run: None }
+    }
+
+    /// Waits until it is done.
+    pub fn wait(self, gpu: &Gpu) -> Result<()> {
+        let started = Instant::now();
+        let outcome = gpu.wait(self.last);
+        if let Some(run) = self.run {
+            run.budget.waited(run.work, run.under_way, started.elapsed());
+        }
+        outcome
+    }
+}
