@@ -50,11 +50,20 @@ pub enum ShaderPart {
     },
 }
 
+/// A Rust struct as its WGSL counterpart must be laid out. `params!` makes it, and tests/shaders.rs compares both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StructLayout {
+    /// Fields in order, each with its offset in bytes.
+    pub fields: &'static [(&'static str, usize)],
+    /// Size in bytes.
+    pub size: usize,
+}
+
 /// How a kernel uses a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Parameters; the fields and the byte size of the Rust struct that holds them.
-    Uniform(&'static [(&'static str, usize)], usize),
+    /// A uniform that holds this struct.
+    Uniform(StructLayout),
     /// Storage that is only read.
     Read,
     /// Storage that is written, or read and written.
@@ -68,21 +77,28 @@ pub struct Binding {
     pub name: &'static str,
     /// How the kernel uses it.
     pub access: Access,
+    /// The struct that a storage array holds; `None`: it holds scalars, vectors or atomics.
+    pub element: Option<StructLayout>,
 }
 
 impl Binding {
     /// Storage that is only read.
     pub const fn read(name: &'static str) -> Self {
-        Binding { name, access: Access::Read }
+        Binding { name, access: Access::Read, element: None }
+    }
+
+    /// The same, as an array of a struct.
+    pub const fn of(self, element: StructLayout) -> Self {
+        Binding { element: Some(element), ..self }
     }
 
     /// Storage that is written, or read and written.
     pub const fn write(name: &'static str) -> Self {
-        Binding { name, access: Access::Write }
+        Binding { name, access: Access::Write, element: None }
     }
 }
 
-/// Declares a struct of a kernel's parameters and its table of fields, which a test holds against the shader's.
+/// Declares a struct that host and kernels share, with its layout, which a test compares with the shader's.
 macro_rules! params {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),+ $(,)? }) => {
         $(#[$meta])*
@@ -91,10 +107,16 @@ macro_rules! params {
         pub struct $name { $($(#[$fmeta])* pub $field: $type),+ }
 
         impl $name {
-            /// The binding that holds this struct.
+            /// The layout that the shader's struct must have.
+            pub const LAYOUT: $crate::gpu::StructLayout = $crate::gpu::StructLayout {
+                fields: &[$((stringify!($field), std::mem::offset_of!($name, $field))),+],
+                size: size_of::<$name>(),
+            };
+
+            /// A uniform that holds this struct.
+            #[allow(dead_code, reason = "a struct is a uniform or an element of an array")]
             pub const fn binding(name: &'static str) -> $crate::gpu::Binding {
-                const FIELDS: &[(&str, usize)] = &[$((stringify!($field), std::mem::offset_of!($name, $field))),+];
-                $crate::gpu::Binding { name, access: $crate::gpu::Access::Uniform(FIELDS, size_of::<$name>()) }
+                $crate::gpu::Binding { name, access: $crate::gpu::Access::Uniform(Self::LAYOUT), element: None }
             }
         }
     };

@@ -30,7 +30,7 @@ pub use clock::Clock;
 pub use device::Gpu;
 pub use faults::{FaultSite, InjectedFault};
 pub use folder::{READS_SHADERS, ShaderFolder};
-pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, ShaderFile, ShaderPart, link};
+pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, ShaderFile, ShaderPart, StructLayout, link};
 pub(crate) use kernel::{params, wgsl};
 pub use memory::FreeMemory;
 pub use plan::{Cost, Count, KernelChoice, Plan, Stages, Totals};

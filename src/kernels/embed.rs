@@ -34,7 +34,7 @@ params! {
 fn declare(name: &'static str, own: &[ShaderPart], bindings: &[Binding], format: WeightFormat) -> KernelDef {
     let shared = [ROW_ENTRY, file(wgsl!("lib/embed_params.wgsl"))];
     let parts = [&shared, linear::weights_parts(format).as_slice(), own].concat();
-    let bindings = [&[Params::binding("params"), Binding::read("rows")], bindings].concat();
+    let bindings = [&[Params::binding("params"), Binding::read("rows").of(RowEntry::LAYOUT)], bindings].concat();
     let mut def = KernelDef::new(name, parts, bindings);
     def.weights = linear::weights_bindings();
     def.overrides(&[("WG", LANES)])

@@ -12,35 +12,36 @@ use super::activation::Activation;
 use super::batch::{Batch, RowEntry};
 use super::sizes::size;
 use crate::error::Result;
-use crate::gpu::{Buf, KernelDef, Plan, ShaderPart, Stages, wgsl};
-use bytemuck::{Pod, Zeroable};
+use crate::gpu::{Buf, KernelDef, Plan, ShaderPart, Stages, params, wgsl};
 
-/// A slot's rules of choice, as the device holds them.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-pub struct SamplingParams {
-    /// Divides the logits before the draw; 0 takes the largest.
-    pub temperature: f32,
-    /// Keeps the k largest; 0 keeps all.
-    pub top_k: u32,
-    /// Keeps the largest until their probabilities reach this; 1 keeps all.
-    pub top_p: f32,
-    /// Natural logarithm of min-p: keeps what is at least min-p as probable as the best; -inf keeps all.
-    pub log_min_p: f32,
-    /// Seed of the draws, low word.
-    pub seed_low: u32,
-    /// Seed of the draws, high word.
-    pub seed_high: u32,
-    /// Divides the positive logits of recent tokens and multiplies the negative ones; 1 does nothing.
-    pub repeat_penalty: f32,
-    /// Taken off the logit of each recent token.
-    pub presence_penalty: f32,
-    /// Taken off the logit of a recent token for each time that it stands there.
-    pub frequency_penalty: f32,
-    /// Tokens that count as recent, at most [`WINDOW`]; 0: no penalties.
-    pub window: u32,
-    /// Not used; keeps the size a multiple of 16.
-    pub unused: [u32; 2],
+params! {
+    /// A slot's sampling parameters, as the device holds them.
+    pub struct SamplingParams {
+        /// Divides the logits before the draw; 0 takes the largest.
+        temperature: f32,
+        /// Keeps the k largest; 0 keeps all.
+        top_k: u32,
+        /// Keeps the largest until their probabilities reach this; 1 keeps all.
+        top_p: f32,
+        /// Natural logarithm of min-p: keeps what is at least min-p as probable as the best; -inf keeps all.
+        log_min_p: f32,
+        /// Seed of the draws, low word.
+        seed_low: u32,
+        /// Seed of the draws, high word.
+        seed_high: u32,
+        /// Divides the positive logits of recent tokens and multiplies the negative ones; 1 does nothing.
+        repeat_penalty: f32,
+        /// Taken off the logit of each recent token.
+        presence_penalty: f32,
+        /// Taken off the logit of a recent token for each time that it stands there.
+        frequency_penalty: f32,
+        /// Tokens that count as recent, at most [`WINDOW`]; 0: no penalties.
+        window: u32,
+        /// Not used; keeps the size a multiple of 16.
+        unused_a: u32,
+        /// Not used.
+        unused_b: u32,
+    }
 }
 
 impl SamplingParams {
@@ -56,7 +57,8 @@ impl SamplingParams {
         presence_penalty: 0.0,
         frequency_penalty: 0.0,
         window: 0,
-        unused: [0; 2],
+        unused_a: 0,
+        unused_b: 0,
     };
 
     /// The stages that a choice by these rules needs beside those of every choice, where it is made in stages.

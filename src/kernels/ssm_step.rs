@@ -109,7 +109,7 @@ fn def(variant: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_
         Params::binding("params"),
         Batch::binding("batch"),
         Binding::read("x"),
-        Binding::read("rows"),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::read("xg"),
         Binding::read("dt_bias"),
         Binding::read("a_skip"),

@@ -86,7 +86,8 @@ impl Sampling {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             window: u32::try_from(self.window()).expect("it is at most 4096"),
-            unused: [0; 2],
+            unused_a: 0,
+            unused_b: 0,
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelChoice, KernelDef, Plan, Usage, params, wgsl};
 use crate::kernels::activation::{Activation, Order};
-use crate::kernels::batch::Batch;
+use crate::kernels::batch::{Batch, RowEntry};
 use crate::kernels::parts::{BATCH, MATH, PLACED, ROW_ENTRY, file};
 use crate::kernels::sizes::{floats, size};
 
@@ -105,13 +105,17 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
         }
         EpilogueKind::Mixer(kernel) => {
             parts.extend([ROW_ENTRY, PLACED, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
-            bindings.extend([MixerParams::binding("mixer"), Binding::read("rows"), Binding::read("taps")]);
+            bindings.extend([
+                MixerParams::binding("mixer"),
+                Binding::read("rows").of(RowEntry::LAYOUT),
+                Binding::read("taps"),
+            ]);
             bindings.push(Binding::write("state"));
             consts.push(("K", size(kernel)));
         }
         EpilogueKind::Logits(versions) => {
             parts.extend([ROW_ENTRY, file(wgsl!("lib/epilogue_logits.wgsl"))]);
-            bindings.push(Binding::read("rows"));
+            bindings.push(Binding::read("rows").of(RowEntry::LAYOUT));
             consts.push(("VERSIONS", size(versions)));
         }
     }

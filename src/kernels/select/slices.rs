@@ -6,7 +6,7 @@ use super::{END, FINISH, LINE, LIST, LOGIT, MASS, NARROW, RULES, SLICES, TALLY, 
 use super::{LANES, SamplingParams, Select, SelectVariant, consts, mass_bits};
 use crate::error::Result;
 use crate::gpu::{Binding, Bound, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Stages, Usage, params};
-use crate::kernels::batch::Batch;
+use crate::kernels::batch::{Batch, RowEntry};
 use crate::kernels::parts::{BATCH, ROW_ENTRY};
 use crate::kernels::sizes::{floats, size};
 
@@ -139,9 +139,9 @@ fn tops(lane_ids: usize) -> KernelDef {
     let bindings = [
         Binding::read("logits"),
         Binding::read("bias"),
-        Binding::read("sampling"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
         Binding::read("recent"),
-        Binding::read("rows"),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::write("work"),
         Binding::write("notes"),
         Binding::write("tally"),
@@ -151,8 +151,8 @@ fn tops(lane_ids: usize) -> KernelDef {
 
 fn tally(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
-        Binding::read("rows"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::read("work"),
         Binding::write("notes"),
         Binding::read("tally_before"),
@@ -163,8 +163,8 @@ fn tally(lane_ids: usize) -> KernelDef {
 
 fn list(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
-        Binding::read("rows"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::write("work"),
         Binding::write("notes"),
         Binding::read("tally_rank"),
@@ -174,8 +174,8 @@ fn list(lane_ids: usize) -> KernelDef {
 
 fn weigh(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
-        Binding::read("rows"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::write("work"),
         Binding::write("notes"),
         Binding::read("tally_rank"),
@@ -186,9 +186,9 @@ fn weigh(lane_ids: usize) -> KernelDef {
 
 fn finish(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
         Binding::write("recent"),
-        Binding::write("rows"),
+        Binding::write("rows").of(RowEntry::LAYOUT),
         Binding::write("chosen"),
         Binding::read("work"),
         Binding::write("notes"),

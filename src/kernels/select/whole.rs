@@ -1,9 +1,9 @@
 //! The choice by one workgroup a row.
 
-use super::{END, LANES, LINE, LOGIT, MASS, RULES, Select, SelectVariant, WHOLE, consts, mass_bits};
+use super::{END, LANES, LINE, LOGIT, MASS, RULES, SamplingParams, Select, SelectVariant, WHOLE, consts, mass_bits};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params};
-use crate::kernels::batch::Batch;
+use crate::kernels::batch::{Batch, RowEntry};
 use crate::kernels::parts::{BATCH, ROW_ENTRY};
 use crate::kernels::sizes::{floats, size};
 
@@ -30,9 +30,9 @@ fn def() -> KernelDef {
             Batch::binding("batch"),
             Binding::read("logits"),
             Binding::read("bias"),
-            Binding::read("sampling"),
+            Binding::read("sampling").of(SamplingParams::LAYOUT),
             Binding::write("recent"),
-            Binding::write("rows"),
+            Binding::write("rows").of(RowEntry::LAYOUT),
             Binding::write("chosen"),
         ],
     )
