@@ -29,11 +29,11 @@ pub(super) struct Shared {
     latch: Arc<Latch>,
     pub(super) allocated: Arc<AtomicU64>,
     kernels: Mutex<HashMap<String, Arc<Kernel>>>,
-    /// Names the driver and the device, where compiled pipelines can be kept.
+    /// Identifies driver and device; `None`: compiled pipelines cannot be kept.
     pipeline_key: Option<String>,
     cache: OnceLock<Cache>,
     findings: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
-    /// How it was opened; `None`: the application did that.
+    /// How it was opened; `None`: by the application.
     opened: Option<(AdapterChoice, Switches)>,
     faults: Faults,
 }
@@ -44,7 +44,7 @@ impl Gpu {
         Self::open_with(choice, Switches::from_env()?)
     }
 
-    /// [`Gpu::open`] with switches of the caller's instead of the environment's.
+    /// [`Gpu::open`] with the given switches instead of the environment's.
     pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
         let shaders = shaders(&switches)?;
         let adapter = adapters::pick(choice, &switches)?;
@@ -65,8 +65,8 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Opens the adapter of this device once more, or the best that is left where it is gone: after [`Error::DeviceLost`].
-    /// What was kept in a folder is kept there again.
+    /// Opens the adapter of this device again after [`Error::DeviceLost`], or the best remaining one if it is gone. Keeps pipelines and
+    /// tuning in the same folder.
     pub fn reopen(&self) -> Result<Self> {
         let Some((choice, switches)) = &self.shared.opened else {
             let reason = "the application opened it, and has to open it again".to_owned();
@@ -85,11 +85,11 @@ impl Gpu {
         Ok(opened)
     }
 
-    /// Works on a device that the application has opened itself. Its uncaptured errors and its loss are then ours to hear;
-    /// its features and limits are taken as they are.
+    /// Uses a device that the application has opened. Takes over its callbacks for uncaptured errors and device loss; its features and
+    /// limits stay as they are.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         if let Some(why) = caps::unfit(&device.limits()) {
-            return Err(Error::NoAdapter { why: format!("the device given does not do, as {why}") });
+            return Err(Error::NoAdapter { why: format!("the device lacks what peregrine needs: {why}") });
         }
         let switches = Switches::from_env()?;
         let shaders = shaders(&switches)?;
@@ -127,22 +127,22 @@ impl Gpu {
         &self.shared.info
     }
 
-    /// What the adapter may be asked to do.
+    /// What the adapter can do.
     pub fn caps(&self) -> &Caps {
         &self.shared.caps
     }
 
-    /// Bytes of GPU buffers alive now.
+    /// Bytes of live GPU buffers.
     pub fn allocated_bytes(&self) -> u64 {
         self.shared.allocated.load(Ordering::Relaxed)
     }
 
-    /// Gives the device up, as a driver reset would: a test of what happens then.
+    /// Destroys the device, as a driver reset would; for tests.
     pub fn destroy(&self) {
         self.shared.device.destroy();
     }
 
-    /// The pipeline of a kernel, made on first use.
+    /// The pipeline of a kernel, compiled on first use.
     pub fn kernel(&self, def: &KernelDef) -> Result<Arc<Kernel>> {
         self.check()?;
         let linked = link(def, self.caps());
@@ -161,14 +161,13 @@ impl Gpu {
         Ok(kernel)
     }
 
-    /// What was found out about this device under `name`; `find` is called once for the life of the device. A name always
-    /// goes with the same type.
+    /// The value that `find` returned for `name`; `find` runs once in the life of the device. A name always has the same type.
     pub fn finding<T: Any + Send + Sync>(&self, name: &str, find: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         let known = || self.shared.findings.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(found) = known().get(name) {
-            return Ok(found.clone().downcast().expect("a name always goes with the same type"));
+            return Ok(found.clone().downcast().expect("a name always has the same type"));
         }
-        let found = Arc::new(find()?); // not under the lock: it may ask for other findings
+        let found = Arc::new(find()?); // outside the lock: `find` may call `finding`
         known().insert(name.to_owned(), found.clone());
         Ok(found)
     }
@@ -247,7 +246,7 @@ impl Gpu {
     }
 }
 
-/// The shaders to link from instead of those compiled in, where the switches name a folder.
+/// The shaders that replace those compiled in, if the switches name a folder.
 fn shaders(switches: &Switches) -> Result<Option<Arc<ShaderFolder>>> {
     let read = |dir: &std::path::PathBuf| ShaderFolder::read(dir, READS_SHADERS).map(Arc::new);
     switches.shaders.as_ref().map(read).transpose()

@@ -1,4 +1,4 @@
-//! How a kernel is declared, linked from its parts and made into a pipeline.
+//! Declaration of a kernel, linking of its WGSL parts, and compilation to a pipeline.
 
 use super::caps::Caps;
 
@@ -11,7 +11,7 @@ pub struct ShaderFile {
     pub text: &'static str,
 }
 
-/// A [`ShaderFile`] from a file below `shaders/`, compiled in.
+/// A [`ShaderFile`] below `shaders/`, compiled in.
 macro_rules! wgsl {
     ($file:literal) => {
         $crate::gpu::ShaderFile {
@@ -22,30 +22,30 @@ macro_rules! wgsl {
 }
 pub(crate) use wgsl;
 
-/// A piece of a kernel's module.
+/// One part of a kernel's module: a file, or one of two by what the adapter can do.
 #[derive(Debug, Clone, Copy)]
 pub enum ShaderPart {
     /// Always this file.
     File(ShaderFile),
-    /// One of two files that define the same functions, by whether the adapter has subgroup operations.
+    /// Two files with the same functions: with and without subgroup operations.
     Subgroups {
-        /// Where it has them.
+        /// If the adapter has them.
         with: ShaderFile,
-        /// Where it has not.
+        /// If it has not.
         without: ShaderFile,
     },
-    /// One of two files that define the same functions, by whether the adapter is a CPU.
+    /// Two files with the same functions: for CPUs and for GPUs.
     Cpu {
-        /// Where it is.
+        /// If the adapter is one.
         with: ShaderFile,
-        /// Where it is not.
+        /// If it is not.
         without: ShaderFile,
     },
-    /// One of two files that define the same functions, by whether the adapter is a CPU that has 64-bit integers.
+    /// Two files with the same functions: for CPUs with 64-bit integers and for all others.
     Longs {
-        /// Where it is.
+        /// If the adapter is one.
         with: ShaderFile,
-        /// Where it is not.
+        /// If it is not.
         without: ShaderFile,
     },
 }
@@ -70,7 +70,7 @@ pub enum Access {
     Write,
 }
 
-/// One binding of a kernel: its number is its place in the list.
+/// One binding of a kernel: its number is its index in the list.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding {
     /// The variable's name in the shader.
@@ -130,17 +130,17 @@ pub struct KernelDef {
     pub name: &'static str,
     /// The entry point.
     pub entry: &'static str,
-    /// What its module is linked from.
+    /// The parts of its module, in order.
     pub parts: Vec<ShaderPart>,
     /// Group 0.
     pub bindings: Vec<Binding>,
-    /// Group 1: the weights, where the kernel has them.
+    /// Group 1: the weights, if the kernel has any.
     pub weights: Vec<Binding>,
     /// Constants that the module is linked with: sizes of arrays in registers.
     pub consts: Vec<(&'static str, u32)>,
     /// Values of the module's `override`s.
     pub overrides: Vec<(&'static str, u32)>,
-    /// It works with cooperative matrices of f16: [`link`] enables both extensions.
+    /// It uses cooperative matrices of f16: [`link`] enables both extensions.
     pub coop: bool,
 }
 
@@ -159,26 +159,26 @@ impl KernelDef {
         }
     }
 
-    /// With constants to link with.
+    /// Sets the constants.
     pub fn consts(mut self, consts: &[(&'static str, u32)]) -> Self {
         self.consts = consts.to_vec();
         self
     }
 
-    /// With values for overrides.
+    /// Sets values of overrides.
     pub fn overrides(mut self, overrides: &[(&'static str, u32)]) -> Self {
         self.overrides = overrides.to_vec();
         self
     }
 
-    /// With cooperative matrices of f16.
+    /// Enables cooperative matrices of f16.
     pub fn coop(mut self) -> Self {
         self.coop = true;
         self
     }
 }
 
-/// A kernel's module, with the place of each part in it.
+/// A kernel's linked module.
 #[derive(Debug, Clone)]
 pub struct Linked {
     /// The module's text.
@@ -194,8 +194,8 @@ impl Linked {
         found.map_or(("constants", line), |(file, first)| (file, line - first + 1))
     }
 
-    /// A compiler's message about the module, with the files and their lines instead of the module's lines: where it says
-    /// `wgsl:LINE:COLUMN`, and before each line that it quotes.
+    /// A compiler's message about the module, with files and their lines instead of the module's lines, in each `wgsl:LINE:COLUMN` and
+    /// before each quoted line.
     pub fn located(&self, message: &str) -> String {
         let lines = message.lines().map(|line| {
             let number = line.trim_start();
@@ -218,14 +218,14 @@ impl Linked {
     }
 }
 
-/// Puts a kernel's module together: the extensions it enables, its constants, then its parts in order, each from the folder of
-/// shaders where that has it.
+/// Links a kernel's module: the extensions it enables, its constants, then its parts in order, each from the shader folder if that has
+/// it.
 pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     let mut wgsl = String::new();
     if def.coop {
         wgsl += "enable wgpu_cooperative_matrix;\nenable f16;\n";
     }
-    // Lanes of every subgroup, or 0 where the driver runs several sizes, or none; and of the smallest.
+    // Lanes of every subgroup, or 0 if the driver runs several sizes or none; and of the smallest.
     wgsl += &format!("const SUBGROUP_LANES: u32 = {}u;\n", caps.fixed_subgroup().unwrap_or(0));
     wgsl += &format!("const SMALLEST_SUBGROUP: u32 = {}u;\n", caps.subgroup_min.max(1));
     for (name, value) in &def.consts {
@@ -250,7 +250,7 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     Linked { wgsl, map }
 }
 
-/// A kernel made ready for a device.
+/// A kernel compiled for a device.
 pub struct Kernel {
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) layouts: Vec<wgpu::BindGroupLayout>,
@@ -302,9 +302,9 @@ pub(super) fn build(
             int_div_checks: false,
             ..wgpu::ShaderRuntimeChecks::checked()
         };
-        // SAFETY: the shaders are this crate's own, or those of a folder that whoever runs a build made for it answers for, as for
-        // a change of its source. Every index is in range by construction or guarded, every loop ends and
-        // no divisor is zero; the tests run every kernel both ways, with guard words around what it writes.
+        // SAFETY: the shaders are part of this crate, or of a folder that the user of a development build vouches for, as for a change
+        // of the source. Every index is in range by construction or guarded, every loop ends and no divisor is zero; the tests run
+        // every kernel both ways, with guard words around its outputs.
         unsafe { device.create_shader_module_trusted(descriptor, checks) }
     };
     let constants: Vec<_> = def.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();

@@ -1,4 +1,4 @@
-//! Runs of a plan: handed to the device in pieces that it does in a short time.
+//! Runs of a plan, submitted in pieces that each take a short time.
 
 use super::buffer::{Buf, Readback};
 use super::clock::{Clock, Edges};
@@ -9,16 +9,16 @@ use bytemuck::Pod;
 use std::ops::Range;
 use std::time::Instant;
 
-/// Rows of a run are cut to a multiple of this: what products take at a time.
+/// Runs are shortened to a multiple of this many rows, the step of the products.
 const ROWS_AT_A_TIME: usize = 16;
 
 /// A copy to the host's memory at the end of a run.
 pub struct ReadbackCopy<'a, T> {
-    /// From where.
+    /// The source.
     pub from: &'a Buf<T>,
-    /// Which values.
+    /// Values to copy.
     pub range: Range<usize>,
-    /// To where.
+    /// The destination.
     pub to: &'a Readback<T>,
 }
 
@@ -33,7 +33,7 @@ impl Plan {
         self.run_timed((rows, stages), copy, None)
     }
 
-    /// [`Plan::run_to`], with the device's clock read at its beginning and its end.
+    /// [`Plan::run_to`], with the device's clock read at its start and end.
     pub fn run_timed<T: Pod>(
         &self,
         run: (usize, Stages),
@@ -43,8 +43,7 @@ impl Plan {
         self.run_range(0..self.dispatches.len(), run, copy, clock)
     }
 
-    /// Runs the plan dispatch by dispatch and hands each label to `see`: the bindings that the
-    /// kernel wrote can then be read.
+    /// Runs the plan dispatch by dispatch and calls `see` with each label, so that the kernel's outputs can be read.
     pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
         for (i, dispatch) in self.dispatches.iter().enumerate() {
             self.run_range::<u32>(i..i + 1, (rows, Stages::ALL), None, None)?;
@@ -53,7 +52,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Rows of a run, of at most so many, with which no single dispatch takes too long: those cannot be cut.
+    /// Most rows of a run, up to `most`, for which no single dispatch exceeds the budget: a dispatch cannot be split.
     pub fn rows_in_time(&self, most: usize) -> usize {
         let fits = |rows: usize| {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
@@ -106,7 +105,7 @@ impl Plan {
             if left.is_empty() {
                 return Ok(Submitted::run(last, Run::begin(&self.budget, work)));
             }
-            // At most two pieces are under way: the end of one is the beginning of the next, whose time is then known.
+            // At most two pieces are in flight: the end of one is the start of the next, which gives its time.
             if let Some((earlier, work, submitted)) = earlier.replace((last, work, Instant::now())) {
                 self.gpu.wait(earlier)?;
                 let began = done.max(submitted);

@@ -6,19 +6,19 @@ use crate::error::Result;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Something that was handed to the device.
+/// Submitted commands, or a run.
 pub struct Submitted {
     last: wgpu::SubmissionIndex,
-    /// The run that it is the end of, if any.
+    /// The run that it ends, if any.
     run: Option<Run>,
 }
 
-/// A run under way.
+/// A run in flight.
 pub(super) struct Run {
     budget: Arc<Budget>,
-    /// Of its last piece.
+    /// Work of its last piece.
     work: u64,
-    /// Runs of the plan that were under way then, with this one.
+    /// Runs of the plan in flight at its submission, including this one.
     under_way: u32,
 }
 
@@ -40,7 +40,7 @@ impl Submitted {
         Submitted { last, run: Some(run) }
     }
 
-    /// Commands that are no run of a plan.
+    /// Commands other than a run of a plan.
     pub(super) fn commands(last: wgpu::SubmissionIndex) -> Self {
         Submitted { last, run: None }
     }

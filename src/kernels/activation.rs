@@ -6,25 +6,25 @@ use super::sizes::size;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
 
-/// Rows of activations are filled up to a multiple of this many floats, so that whole units of every weight format can be
-/// read. The filling is zero and stays so.
+/// Rows of activations are padded to a multiple of this many floats, so that whole units of every weight format can be read. The
+/// padding is always zero.
 pub const ROW_ALIGN: usize = 32;
 
-/// How the values of a row of activations lie, by what reads them.
+/// Memory order of the values in a row of activations; the consumer decides it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
-    /// One after the other.
+    /// Sequential.
     #[default]
     Plain,
     /// By quads, for products in a decode step with formats whose unit holds 32 values: quad q of unit u is quad
-    /// `q * units + u`, so that lanes that take a unit each read side by side.
+    /// `q * units + u`, so that lanes that take one unit each read adjacent memory.
     ByQuads,
-    /// As int8 by groups of 32 values, see [`int8`].
+    /// Packed as int8 in groups of 32 values, see [`int8`].
     Int8,
 }
 
 impl Order {
-    /// What `placed` of the shaders takes: the logarithm of the quads of a unit, and the units of a row of so many values.
+    /// Arguments of the shaders' `placed`: the logarithm of the quads in a unit, and the units in a row of `width` values.
     pub fn placing(self, width: usize) -> [u32; 2] {
         match self {
             Order::Plain => [0, 0],
@@ -33,11 +33,11 @@ impl Order {
         }
     }
 
-    /// Where value `column` of a row of `width` f32 values lies.
+    /// Position of value `column` in a row of `width` f32 values.
     pub fn place(self, column: usize, width: usize) -> usize {
         match self {
             Order::Plain => column,
-            Order::Int8 => unreachable!("packed values have no places of their own"),
+            Order::Int8 => unreachable!("packed values have no positions"),
             Order::ByQuads => {
                 let (quad, units) = (column / 4, width.div_ceil(32));
                 4 * (quad % 8 * units + quad / 8) + column % 4
@@ -55,24 +55,24 @@ pub struct Activation {
     pub width: usize,
     /// Floats from one row to the next.
     pub stride: usize,
-    /// How the values of a row lie.
+    /// Order of the values in a row.
     pub order: Order,
 }
 
 impl Activation {
-    /// A new one, all zero, its rows filled up to whole units.
+    /// A zeroed matrix with rows padded to whole units.
     pub fn new(gpu: &Gpu, label: &str, rows: usize, width: usize) -> Result<Self> {
         let stride = width.next_multiple_of(ROW_ALIGN);
         Ok(Activation { buf: gpu.buffer(label, rows * stride, Usage::Storage)?, width, stride, order: Order::Plain })
     }
 
-    /// A new one without filling: for results that no product reads.
+    /// A zeroed matrix without padding, for results that no product reads.
     pub fn dense(gpu: &Gpu, label: &str, rows: usize, width: usize) -> Result<Self> {
         let buf = gpu.buffer(label, rows * width, Usage::Storage)?;
         Ok(Activation { buf, width, stride: width, order: Order::Plain })
     }
 
-    /// The same memory with its first `width` columns in another order: what one product reads is written so.
+    /// The same memory, with its first `width` columns in the order of the product that reads it.
     pub fn ordered(&self, width: usize, order: Order) -> Self {
         assert!(width.next_multiple_of(ROW_ALIGN) <= self.stride, "a row is long enough");
         Activation { buf: self.buf.clone(), width, stride: self.stride, order }
@@ -91,7 +91,7 @@ impl Activation {
         gpu.write(&self.buf, row * self.stride, &placed)
     }
 
-    /// Columns `columns` of `rows` rows, read back as they lie.
+    /// Reads `columns` of the first `rows` rows back, in memory order.
     pub async fn read(&self, gpu: &Gpu, rows: usize, columns: std::ops::Range<usize>) -> Result<Vec<f32>> {
         let all = gpu.read(&self.buf, 0..rows * self.stride).await?;
         Ok(all.chunks_exact(self.stride).flat_map(|row| row[columns.clone()].iter().copied()).collect())

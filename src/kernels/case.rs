@@ -1,7 +1,7 @@
-//! Cases: reproducible problems for a kernel, run on the device and by its twin, and held against each other.
+//! Cases: reproducible problems for a kernel, run on the device and by its CPU twin, and compared.
 //!
-//! Every output buffer starts as a NaN pattern with guard words on both sides, so that a value never written, a write
-//! out of range and a NaN that was computed are three different faults.
+//! Every output buffer starts as a NaN pattern with guard words on both sides, so that an unwritten value, an out-of-range write and a
+//! computed NaN are three different mismatches.
 
 mod compare;
 mod io;
@@ -42,7 +42,7 @@ impl Case {
         Case { kernel, shape: shape.into(), build: Box::new(build) }
     }
 
-    /// Runs on the device and by the twin. The outer result is about running, the inner about agreeing.
+    /// Runs on the device and by the twin. The outer result says whether it ran, the inner whether both agree.
     pub fn run(&self, gpu: &Gpu, plant: Plant) -> Result<Result<Reached, Mismatch>> {
         let seed = self.shape.bytes().fold(7u64, |s, b| s.wrapping_mul(31).wrapping_add(b.into()));
         let mut io = Io::new(gpu, seed);

@@ -21,14 +21,14 @@ params! {
         dbc_stride: u32,
         /// Column of dbc where B begins.
         b_first: u32,
-        /// 1: norms, 0: a copy.
+        /// 1: normalize, 0: copy.
         normed: u32,
         /// Added to each mean square.
         eps: f32,
     }
 }
 
-/// Sizes of a row `[dt (R, filled up) | B (N) | C (N)]`.
+/// Layout of a row `[dt (R, padded) | B (N) | C (N)]`.
 #[derive(Debug, Clone, Copy)]
 pub struct DbcLayout {
     /// R.
@@ -58,7 +58,7 @@ fn def() -> KernelDef {
     .overrides(&[("WG", 64)])
 }
 
-/// Records the split of x `[rows, R + 2N]` into dbc; with `eps` the three norms, else a copy.
+/// Records the split of x `[rows, R + 2N]` into dbc; with `eps` the three norms are taken, else dt, B and C are copied.
 pub fn record(
     plan: &mut Plan,
     label: &str,
@@ -108,7 +108,7 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(Case::new("dbc_norm", format!("3 rows of {dt_rank}+2x{state} eps {eps:?}"), move |io| {
             let layout = DbcLayout { dt_rank, state };
             io.rows = 3;
-            // Small, as in trained models: the epsilon counts.
+            // Small, as in trained models, so that the epsilon matters.
             let x = io.random.uniforms(3 * (dt_rank + 2 * state), -0.01, 0.01);
             let [dt, b, c] = cpu(&wide(&x), layout, eps);
             let stride = layout.width().next_multiple_of(ROW_ALIGN);

@@ -28,7 +28,7 @@ pub(crate) use sizes::{floats, size};
 use crate::gpu::{Caps, KernelDef, ShaderPart};
 use case::Case;
 
-/// Every declaration with every choice of parts, and every case.
+/// Declarations and cases of every family, in all variants that `caps` allows.
 pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
     let mut all = vec![
         (embed::defs(), embed::cases()),
@@ -47,7 +47,7 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
     all
 }
 
-/// Files of the folder of shaders that no kernel of this adapter is linked from: of a name that is wrong, or for others.
+/// Files of the shader folder that no kernel of this adapter uses: misnamed, or for other adapters.
 pub fn unused_shaders(caps: &Caps) -> Vec<String> {
     let Some(folder) = &caps.shaders else { return Vec::new() };
     let defs: Vec<KernelDef> = all(caps).into_iter().flat_map(|(defs, _)| defs).collect();

@@ -1,4 +1,4 @@
-//! WGSL that several families are linked from.
+//! WGSL parts that several families are linked from.
 
 use crate::gpu::{ShaderFile, ShaderPart, wgsl};
 
@@ -9,7 +9,7 @@ pub(super) const PLACED: ShaderPart = ShaderPart::File(wgsl!("lib/placed.wgsl"))
 pub(super) const TEAM: ShaderPart =
     ShaderPart::Subgroups { with: wgsl!("lib/team_subgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
 
-/// What a product reads.
+/// A product's input.
 pub(super) const X: ShaderPart =
     ShaderPart::Longs { with: wgsl!("lib/x_longs.wgsl"), without: wgsl!("lib/x_words.wgsl") };
 

@@ -1,8 +1,8 @@
-//! The selective scan (Gu and Dao, "Mamba", 2023, algorithm 2, with ZOH for A and Euler for B), with the skip D and the gate:
-//! over a chunk in one or several segments. [`super::ssm_step`] takes one token for each decoding row.
+//! The selective scan (Gu and Dao, "Mamba", 2023, algorithm 2, with ZOH for A and Euler for B), with the skip D and the gate,
+//! over a chunk in one or several segments. [`super::ssm_step`] is the step of a decoding row.
 //!
 //! Several segments take three passes: each segment from zero (`scan_local`), the carry from segment to segment
-//! (`scan_carry`), and every segment again from its true start (`scan`). One segment takes the last pass alone.
+//! (`scan_carry`), and every segment again from its true start (`scan`). One segment needs only the last pass.
 
 mod cases;
 mod variant;
@@ -92,7 +92,7 @@ fn local_def(variant: ScanVariant, state: usize) -> KernelDef {
         Binding::write("carry"),
         Binding::write("dt_sum"),
     ];
-    // Nothing is summed over lanes: one variant of the part that would is enough.
+    // Nothing is summed over lanes: one of the two sums is enough.
     let variant = variant.shared();
     let def = KernelDef::new("scan_local", vec![BATCH, LOCAL_PARAMS], bindings);
     variant.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
@@ -130,7 +130,7 @@ fn scan_def(variant: ScanVariant, state: usize) -> KernelDef {
     variant.def(def, file(wgsl!("scan.wgsl")), file(wgsl!("scan_tiled.wgsl")), state)
 }
 
-/// A chunk cut into segments, and what the passes hand on.
+/// The segments of a chunk, and the buffers between the passes.
 pub struct Segments {
     tokens: usize,
     count: usize,
@@ -139,7 +139,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// At most `count` segments of a chunk of at most `chunk` tokens, for D channels of N states.
+    /// At most `count` segments for chunks of at most `chunk` tokens, D channels and N states.
     pub fn new(gpu: &Gpu, chunk: usize, count: usize, inner: usize, state: usize) -> Result<Self> {
         let tokens = chunk.div_ceil(count.max(1)).max(1);
         let count = chunk.div_ceil(tokens);
@@ -161,11 +161,11 @@ pub struct Scan<'a> {
     pub state: &'a Buf<f32>,
     /// D.
     pub inner: usize,
-    /// Sizes of a row of dbc.
+    /// Layout of a row of dbc.
     pub layout: DbcLayout,
     /// Versions of a slot's state.
     pub versions: usize,
-    /// How a chunk is cut.
+    /// The variant.
     pub variant: ScanVariant,
 }
 
@@ -198,7 +198,7 @@ impl Scan<'_> {
         }
     }
 
-    /// dt, x, z and y of each token, B and C; A, the skip and the state once a chunk.
+    /// dt, x, z, y, B and C per token; A, the skip and the state once per chunk.
     fn cost(&self) -> Cost {
         let states = self.inner * self.layout.state;
         Cost {
@@ -217,7 +217,7 @@ impl Scan<'_> {
         segments: &Segments,
         batch: &Buf<Batch>,
     ) -> Result<()> {
-        assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y are laid out alike");
+        assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y have one stride");
         let state = self.layout.state;
         let segment = size(segments.tokens);
         let channels = Count::of(self.inner, self.variant.channels());
@@ -285,13 +285,13 @@ impl Scan<'_> {
     }
 }
 
-/// A_log `[D, N]` and the skip D `[D]` of a checkpoint, laid out as the kernels read them: A log2(e) with A = -exp(A_log),
-/// rounded once. No kernel takes an exp for A, and exp(dt A) is an exp2, which is what devices have.
+/// A_log `[D, N]` and the skip D `[D]` of a checkpoint, in the layout of the kernels: A log2(e) with A = -exp(A_log), rounded
+/// once. Kernels need no exp for A, and exp(dt A) becomes an exp2, which devices have.
 pub fn pack(a_log: &[f32], skip: &[f32]) -> Vec<f32> {
     packed(a_log, skip, |a_log| -a_log.exp())
 }
 
-/// [`pack`], of A itself.
+/// [`pack`] from A instead of A_log.
 pub fn pack_a(a: &[f32], skip: &[f32]) -> Vec<f32> {
     packed(a, skip, |a| a)
 }
@@ -318,7 +318,7 @@ pub struct CpuOperands<'a> {
     pub a_skip: &'a [f32],
 }
 
-/// The twin. `h` `[N, D]` goes in and out; gives C.h `[rows, D]`, and the gated output `[rows, D]`.
+/// The twin. Updates `h` `[N, D]`; returns C.h `[rows, D]` and the gated output `[rows, D]`.
 pub fn cpu(on: &CpuOperands<'_>, h: &mut [f64], inner: usize) -> (Vec<f64>, Vec<f64>) {
     let states = h.len() / inner;
     let (mut readout, mut gated) = (Vec::with_capacity(on.dt.len()), Vec::with_capacity(on.dt.len()));

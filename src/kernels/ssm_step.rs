@@ -1,4 +1,4 @@
-//! One token of the selective scan for each decoding row: the norms of dt, B and C, dt_proj with softplus, the step of the
+//! One token of the selective scan per decoding row: the norms of dt, B and C, dt_proj with softplus, the step of the
 //! state, the skip D and the gate, in one kernel. The equations are those of [`super::scan`].
 
 use super::activation::{Activation, Order, int8};
@@ -39,42 +39,42 @@ params! {
         normed: u32,
         /// Added to each mean square.
         eps: f32,
-        /// Place of a row of xg where the gate begins.
+        /// Offset of the gate in a row of xg.
         gate_first: u32,
-        /// How x is placed, see [`super::Order::placing`].
+        /// Order of x, see [`super::Order::placing`].
         x_shift: u32,
-        /// How y is placed.
+        /// Order of y.
         y_shift: u32,
-        /// Units of a row of either.
+        /// Units in a row of either.
         order_units: u32,
     }
 }
 
-/// How the work is cut.
+/// How the work is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepVariant {
     /// Lanes of a workgroup.
     pub lanes: u32,
-    /// Four lanes share a channel; else one has it alone.
+    /// Four lanes share a channel; else each has one.
     pub quad: bool,
-    /// Sizes of a row are constants of the module: a GPU's driver then keeps more loads on their way.
+    /// Row sizes are constants of the module, so that a GPU's driver keeps more loads in flight.
     pub fixed: bool,
     /// Rows that a workgroup takes one after the other.
     pub rows: u32,
 }
 
 impl StepVariant {
-    /// What suits an adapter.
+    /// The variant for an adapter.
     pub fn of(caps: &Caps) -> Self {
         match (caps.cpu, caps.subgroups) {
             (true, true) => StepVariant { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, rows: 1 },
-            // Four lanes read 64 bytes of a row of dt_proj side by side; one would leave most of a cache line unread.
+            // Four lanes read 64 adjacent bytes of a row of dt_proj; one lane would use only part of a cache line.
             (false, true) => StepVariant { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, rows: 1 },
             (_, false) => StepVariant { lanes: 64, quad: false, fixed: !caps.cpu, rows: 1 },
         }
     }
 
-    /// Every variant that any adapter gets, as far as this one can run it.
+    /// All variants that any adapter gets and this one can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
         let mut variants: Vec<StepVariant> =
             [true, false].map(|cpu| StepVariant::of(&Caps { cpu, ..caps.clone() })).to_vec();
@@ -90,7 +90,7 @@ impl StepVariant {
         if self.quad { 4 } else { 1 }
     }
 
-    /// This variant with whole groups of channels a workgroup.
+    /// This variant with whole int8 groups of channels per workgroup.
     fn in_groups(self) -> Self {
         StepVariant { lanes: self.channels().next_multiple_of(size(int8::GROUP)) * self.channel_lanes(), ..self }
     }
@@ -154,21 +154,21 @@ pub struct SsmStep<'a> {
     pub dt_proj: &'a Linear,
     /// `[D]`.
     pub dt_bias: &'a Buf<f32>,
-    /// `[N + 1, D]`: A, then the skip D, as [`scan::pack`] lays them out.
+    /// `[N + 1, D]`: A, then the skip D, as [`scan::pack`] returns them.
     pub a_skip: &'a Buf<f32>,
     /// `[slot][version][N][D]`.
     pub state: &'a Buf<f32>,
     /// Sizes of dt, B and C.
     pub layout: DbcLayout,
-    /// Epsilon of the norms of dt, B and C, where the model has them.
+    /// Epsilon of the norms of dt, B and C, if the model has them.
     pub eps: Option<f32>,
     /// Versions of a slot's state.
     pub versions: usize,
 }
 
 impl SsmStep<'_> {
-    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and xg `[rows, x | gate]` as in_proj leaves it. x and y lie in the
-    /// order of the products that read them.
+    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and in_proj's output xg `[rows, x | gate]`. x and y are in the order of
+    /// the products that read them.
     pub fn record(
         &self,
         plan: &mut Plan,
@@ -221,7 +221,7 @@ impl SsmStep<'_> {
                 row_bytes: floats(dt_rank + 2 * state + 3 * shard.rows + 2 * states) as u64,
             };
             let choices = X_ROWS.map(|x_rows| {
-                // A GPU has workgroups to spare: each takes a row, and the caches hold dt_proj.
+                // A GPU has enough workgroups for one row each, and its caches hold dt_proj.
                 let in_turn = if variant.fixed { 1 } else { x_rows };
                 let grid = [Count::of(shard.rows, variant.channels()), Count::Rows(in_turn)];
                 let def = def(StepVariant { rows: in_turn, ..variant }, (format, y.order), self.layout);
@@ -265,7 +265,7 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
                 let build = move |io: &mut Io| build(io, (variant, format), (rows, inner), (layout, false), eps);
                 cases.push(Case::new("ssm_step", shape, build));
             }
-            // What packs y is the same for all formats.
+            // Packing y does not depend on the format.
             if matches!(format, WeightFormat::F32 | WeightFormat::Q4_0) {
                 let layout = DbcLayout { dt_rank: 12, state: 16 };
                 for (rows, inner) in [(1, 1), (1, 70), (11, 160)] {
@@ -293,7 +293,7 @@ fn build(
     let bytes = format.encode(&random.uniforms(inner * dt_rank, -1.0, 1.0), dt_rank);
     let shape = vec![inner, dt_rank];
     let tensor = Tensor::of_blocks("W", "case", format, &shape, &bytes);
-    // Time steps over many sizes, decays from slow to so fast that they underflow.
+    // Time steps over many magnitudes, decays from slow to underflow.
     let dt_bias = random.uniforms(inner, -9.0, 3.0);
     let a_log = random.uniforms(inner * state, -3.0, 3.5);
     let a_skip = scan::pack(&a_log, &random.uniforms(inner, -1.0, 1.0));
@@ -329,7 +329,7 @@ fn build(
     io.rows = rows;
     let dt_proj = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let projected = io.rows_in("projected", &projected, dt_rank + 2 * state)?;
-    // What reads x and y decides where their values lie; the gate follows x.
+    // The consumers of x and y decide their order; the gate follows x.
     let [x_order, y_order] = [0, 1].map(|_| if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads });
     let gate = linear::gate_first(inner);
     let placed: Vec<f32> = xg

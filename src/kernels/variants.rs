@@ -1,4 +1,4 @@
-//! Which variant of each kernel family is recorded: by what the adapter is and can do, or as it was measured.
+//! The variant of each kernel family to record: by the adapter's kind and abilities, or by measurement.
 
 use super::linear::{Linear, Math, Matrix, Product, matmul, matvec, trial};
 use super::{scan, ssm_step};
@@ -8,11 +8,11 @@ use crate::gpu::{Caps, Gpu};
 /// A matrix of a decode step, and the variant of its product.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepProduct {
-    /// What it is in the model: in_proj, x_proj, out_proj, head.
+    /// Its role in the model: in_proj, x_proj, out_proj, head.
     pub name: &'static str,
     /// Its shape and format.
     pub matrix: Matrix,
-    /// The variant.
+    /// The variant of its product.
     pub variant: matvec::MatvecVariant,
 }
 
@@ -33,16 +33,16 @@ pub struct Variants {
     pub matmul: matmul::MatmulVariant,
     /// The scan of a prefill chunk.
     pub scan: scan::ScanVariant,
-    /// How exact they are.
+    /// Class of arithmetic.
     pub math: Math,
 }
 
-/// What variants are chosen for: the matrices of a decode step by their names, and the channels and states of the scan.
+/// The shapes that variants are chosen for: named matrices of a decode step, channels and states of the scan.
 #[derive(Debug, Clone)]
 pub struct Sizes {
-    /// Different ones, each once.
+    /// Each distinct one once.
     pub matrices: Vec<(&'static str, Matrix)>,
-    /// All that leave what a product reads are cut by whole groups of rows.
+    /// All matrices whose outputs a product reads are sharded by whole int8 groups of rows.
     pub by_groups: bool,
     /// Channels, D.
     pub channels: usize,
@@ -51,7 +51,7 @@ pub struct Sizes {
 }
 
 impl Variants {
-    /// Forms that run anywhere and ask nothing of the adapter.
+    /// Variants that run on any adapter.
     pub fn portable(sizes: &Sizes, math: Math) -> Self {
         let caps = Caps::portable();
         Variants {
@@ -61,10 +61,10 @@ impl Variants {
         }
     }
 
-    /// What suits an adapter, by its type and what it can do, and a model: nothing that only a trial can tell.
+    /// The variants for an adapter and a model, as far as its kind and abilities tell without a trial.
     pub fn of(caps: &Caps, sizes: &Sizes, math: Math) -> Self {
-        // Fast arithmetic: what in_proj and the head read comes from out_proj, and what out_proj reads from the scan's step, each of
-        // which packs it. x_proj reads what in_proj leaves, whose lanes are far from each other.
+        // Fast arithmetic: out_proj packs the input of in_proj and the head, and the scan's step packs that of out_proj. The input of
+        // x_proj is not packed, because in_proj computes adjacent rows in distant lanes.
         let int8 = |name: &str, matrix: &Matrix| {
             let packed = math == Math::Fast && sizes.by_groups && name != "x_proj";
             packed && matvec::MatvecVariant::of(caps, matrix).with_int8(caps, matrix.format).int8
@@ -89,7 +89,7 @@ impl Variants {
         }
     }
 
-    /// [`Variants::of`], and cooperative matrices where they have won their trial on this device.
+    /// [`Variants::of`], with cooperative matrices if they win their trial on this device.
     pub fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
         let variants = Self::of(gpu.caps(), sizes, math);
         let trial = trial(gpu, math)?;
@@ -99,7 +99,7 @@ impl Variants {
         })
     }
 
-    /// The product of a decode step with a matrix of the model that these were chosen for, by what it is in the model.
+    /// The product of a decode step with a matrix, by its role in the model.
     pub fn decode(&self, name: &str, matrix: &Linear) -> Product {
         let found = self.products.iter().find(|product| product.name == name && product.matrix == matrix.matrix());
         Product::Matvec(found.expect("variants are chosen for all matrices of a model").variant)
@@ -110,7 +110,7 @@ impl Variants {
         Product::Matmul(self.matmul)
     }
 
-    /// Each variant with what it is for.
+    /// Each variant with its use.
     pub fn named(&self) -> Vec<(String, String)> {
         let products = self.products.iter();
         let mut named: Vec<_> = products.map(|p| (p.to_string(), p.variant.to_string())).collect();

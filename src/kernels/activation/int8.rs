@@ -1,12 +1,12 @@
-//! x as int8, which fast arithmetic multiplies with codes by integer products: 32 values side by side are a group, with the scale
-//! max |x| / 127. A row of U groups is 10 U words: codes of values 0 to 15 of each group, those of values 16 to 31, then for each
-//! group its scale and the sum of its codes, both f32. `shaders/lib/int8_pack.wgsl` writes rows, `unit_x_int8.wgsl` reads them.
+//! x packed as int8, which fast arithmetic multiplies with weight codes by integer products. 32 adjacent values are a group with the
+//! scale max |x| / 127. A row of U groups is 10 U words: codes of values 0 to 15 of each group, those of values 16 to 31, then the
+//! scale of each group and the sum of its codes, both f32. `shaders/lib/int8_pack.wgsl` writes rows, `unit_x_int8.wgsl` reads them.
 
 /// Values of a group.
 pub const GROUP: usize = 32;
 /// Words of a group.
 pub(in crate::kernels) const WORDS: usize = 10;
-/// Groups whose values are all below this are zero: 2^-100.
+/// Groups whose values are all below 2^-100 are zero.
 const LEAST: f32 = 7.888_609e-31;
 
 /// Scale and codes of each group of a row.
@@ -20,7 +20,7 @@ fn groups(values: &[f32]) -> impl Iterator<Item = (f32, [i8; GROUP])> {
     })
 }
 
-/// What is left of a row's values: what a product's twin multiplies with.
+/// A row's values after rounding to int8, as a product's twin uses them.
 pub fn rounded(values: &[f32]) -> Vec<f32> {
     let all = groups(values).flat_map(|(scale, codes)| codes.map(|code| scale * f32::from(code)));
     all.take(values.len()).collect()
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_all_but_zero_is_zero() {
+    fn tiny_values_are_packed_as_zero() {
         assert_eq!(pack(&[1e-35; 4]), [0; 10]);
     }
 }

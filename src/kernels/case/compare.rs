@@ -1,9 +1,9 @@
-//! Device results held against the twin's values.
+//! Comparison of device results with the twin's values.
 
-/// What an output holds before the kernel runs: a NaN that no arithmetic makes.
+/// Initial words of an output: a NaN that no arithmetic produces.
 pub(in crate::kernels) const FILL: u32 = 0x7fa5_c3e1;
 
-/// How far the device may be from the twin: |gpu - twin| <= abs + rel |twin| everywhere, and in the mean square.
+/// Allowed difference between device and twin: |gpu - twin| <= abs + rel |twin| for each value, and the mean square error.
 #[derive(Debug, Clone, Copy)]
 pub struct Tolerance {
     /// Largest normalized mean square error, sum (gpu - twin)^2 / sum twin^2.
@@ -19,14 +19,14 @@ impl Tolerance {
     pub const EXACT: Tolerance = Tolerance { nmse: 0.0, abs: 0.0, rel: 0.0 };
 }
 
-/// What was reached where nothing was wrong.
+/// Errors of a comparison that passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Reached {
     /// Normalized mean square error.
     pub nmse: f64,
     /// Largest absolute error.
     pub max_abs: f64,
-    /// Largest error as a share of what its value may have.
+    /// Largest error as a share of the allowed one.
     pub share: f64,
 }
 
@@ -42,21 +42,21 @@ impl Reached {
     }
 }
 
-/// What was wrong: the output, the place in it, and the values of both sides.
+/// Why a comparison failed: the output, the index in it, and both values.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "the fields are said above")]
+#[allow(missing_docs, reason = "the summary above names the fields")]
 pub enum Mismatch {
-    /// A value that the kernel should have written still holds the fill.
+    /// A value that the kernel should write still holds the fill.
     Unwritten { output: String, at: usize },
-    /// A word that the kernel should not have touched has changed.
+    /// A word that the kernel must not write has changed.
     Stray { output: String, at: isize },
-    /// A value that was computed is NaN or infinite.
+    /// A computed value is NaN or infinite.
     NotFinite { output: String, at: usize, cpu: f64 },
     /// A value is too far from the twin's.
     Far { output: String, at: usize, gpu: f64, cpu: f64, allowed: f64 },
-    /// All values are near, but too many of them are off.
+    /// Each value is within its bound, but the mean square error is too large.
     Nmse { output: String, nmse: f64, allowed: f64 },
-    /// The chosen token is not what the rules allow.
+    /// The selected token is not one that the sampling parameters allow.
     Token { output: String, why: String },
 }
 
@@ -64,7 +64,7 @@ impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Mismatch::Unwritten { output, at } => write!(f, "{output}[{at}] was never written"),
-            Mismatch::Stray { output, at } => write!(f, "{output}[{at}] is outside of what may be written, but was"),
+            Mismatch::Stray { output, at } => write!(f, "{output}[{at}] was written, but is out of range"),
             Mismatch::NotFinite { output, at, cpu } => write!(f, "{output}[{at}] is not finite, the twin has {cpu:e}"),
             Mismatch::Far { output, at, gpu, cpu, allowed } => {
                 write!(
@@ -79,7 +79,7 @@ impl std::fmt::Display for Mismatch {
     }
 }
 
-/// Holds one output against the twin's values. `None` marks words that must still hold the fill.
+/// Compares one output with the twin's values. `None` marks words that must still hold the fill.
 pub fn compare(output: &str, gpu: &[f32], cpu: &[Option<f64>], tolerance: Tolerance) -> Result<Reached, Mismatch> {
     assert_eq!(gpu.len(), cpu.len(), "{output}: the twin has another size");
     let output = || output.to_owned();
@@ -111,7 +111,7 @@ pub fn compare(output: &str, gpu: &[f32], cpu: &[Option<f64>], tolerance: Tolera
         squares += expected * expected;
         judged += 1;
     }
-    // A mean over a handful of values says nothing: one that cancels to almost zero would rule it.
+    // A mean over a few values says nothing: one that cancels to almost zero would dominate it.
     reached.nmse = if errors == 0.0 || judged < 8 { 0.0 } else { errors / squares };
     if reached.nmse > tolerance.nmse {
         return Err(Mismatch::Nmse { output: output(), nmse: reached.nmse, allowed: tolerance.nmse });

@@ -6,17 +6,17 @@ use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Usage};
 use crate::kernels::activation::{Activation, Order, ROW_ALIGN};
 
-/// Guard words before and after an output; 256 bytes, the largest alignment of a binding.
+/// Guard words before and after an output: 256 bytes, the largest alignment of a binding.
 const GUARD: usize = 64;
 
-/// An error put where the device's result is, to show that it would be found.
+/// An error planted in the device's result, to show that it is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
-    /// None.
+    /// No error.
     Nothing,
-    /// One value of each output is changed on the device, after the kernel ran.
+    /// One value of each output is changed on the device after the kernel has run.
     WrongValue,
-    /// One value is put back to the fill.
+    /// One value is reset to the fill.
     Unwritten,
     /// A guard word is overwritten.
     Stray,
@@ -40,7 +40,7 @@ impl Output {
             let guard = if salt.is_multiple_of(2) { GUARD - 1 } else { GUARD + self.len };
             return gpu.write(&self.guarded, guard, &[0]);
         }
-        // A word that the kernel wrote: the filling of rows holds the fill, and may.
+        // A word that the kernel wrote: the padding of rows may hold the fill.
         let words = pollster::block_on(gpu.read(&self.guarded, GUARD..GUARD + self.len))?;
         let from = (salt % self.len as u64) as usize;
         let at = (from..self.len).chain(0..from).find(|at| words[*at] != FILL).unwrap_or(from);
@@ -63,13 +63,13 @@ impl Output {
     }
 }
 
-/// What a case builds its problem with.
+/// Inputs, outputs and plan of a case.
 pub struct Io {
     /// The device.
     pub gpu: Gpu,
-    /// Where the kernel is recorded.
+    /// The plan to record the kernel in.
     pub plan: Plan,
-    /// Rows that the plan is run for.
+    /// Rows of the plan's run.
     pub rows: usize,
     /// Seeded by the case's shape.
     pub random: Random,
@@ -81,7 +81,7 @@ impl Io {
         Io { gpu: gpu.clone(), plan: Plan::new(gpu, "case"), rows: 1, outputs: vec![], random: Random::new(seed) }
     }
 
-    /// Runs what was recorded, plants an error where one is wanted, and judges every output.
+    /// Runs the plan, plants the error, and compares every output.
     pub(super) fn run(self, plant: Plant) -> Result<Result<Reached, Mismatch>> {
         self.plan.run(self.rows)?;
         let mut worst = Reached::default();
@@ -100,7 +100,7 @@ impl Io {
         self.gpu.upload(name, values, Usage::Storage)
     }
 
-    /// Activations that the kernel reads, `width` values a row, padded with zeros.
+    /// Activations that the kernel reads, `width` values per row, padded with zeros.
     pub fn rows_in(&self, name: &str, values: &[f32], width: usize) -> Result<Activation> {
         self.rows_in_order(name, values, width, Order::Plain)
     }
@@ -119,7 +119,7 @@ impl Io {
         self.gpu.upload("uniform", &[value], Usage::Uniform)
     }
 
-    /// A buffer that the kernel writes, judged word by word. `start` is what it holds before, the fill where `None`.
+    /// A buffer that the kernel writes, with a comparison of its words. `start` is its initial content; `None` is the fill.
     pub fn output_words(
         &mut self,
         name: &str,
@@ -149,7 +149,7 @@ impl Io {
         Ok(words.reinterpret())
     }
 
-    /// Activations that the kernel writes; the twin's values, `width` a row. The filling of a row must stay untouched.
+    /// Activations that the kernel writes; `cpu` has the twin's values, `width` per row. The padding of a row must stay unwritten.
     pub fn rows_out(&mut self, name: &str, cpu: &[f64], width: usize, tolerance: Tolerance) -> Result<Activation> {
         self.rows_out_at(name, cpu, (width, width), tolerance, |column| column)
     }
@@ -167,7 +167,7 @@ impl Io {
         Ok(rows.ordered(width, order))
     }
 
-    /// [`Io::rows_out`] where a row is wider than its values, and each lies where `place` says.
+    /// [`Io::rows_out`] with rows wider than their values; `place` gives each value's position.
     pub fn rows_out_at(
         &mut self,
         name: &str,
@@ -188,13 +188,13 @@ impl Io {
         Ok(Activation { buf, width: room, stride, order: Order::Plain })
     }
 
-    /// A buffer without rows that the kernel writes; `None` in the twin's values must stay untouched.
+    /// A buffer without rows that the kernel writes; words that are `None` in the twin's values must stay unwritten.
     pub fn output(&mut self, name: &str, cpu: Vec<Option<f64>>, tolerance: Tolerance) -> Result<Buf<f32>> {
         let start = vec![None; cpu.len()];
         self.output_f32(name, &start, cpu, tolerance)
     }
 
-    /// A buffer that the kernel reads and writes: what it holds before, and the twin's values after.
+    /// A buffer that the kernel reads and writes: its content before, and the twin's values after.
     pub fn in_out(&mut self, name: &str, before: &[f32], after: &[f64], tolerance: Tolerance) -> Result<Buf<f32>> {
         let start: Vec<_> = before.iter().map(|v| Some(v.to_bits())).collect();
         self.output_f32(name, &start, after.iter().map(|v| Some(*v)).collect(), tolerance)

@@ -1,4 +1,4 @@
-//! Packed int8 rows held against the twin's values.
+//! Comparison of rows packed as int8 with the twin's values.
 
 use super::compare::{FILL, Mismatch, Reached};
 use super::io::Io;
@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::kernels::activation::int8::{GROUP, WORDS, unpack};
 use crate::kernels::activation::{Activation, Order, ROW_ALIGN};
 
-/// Holds a row of packed values against the twin's. A value may be off by half a step, and a little, as the kernel's division is not
-/// exact; what fills the row up must be untouched.
+/// Compares a row of packed values with the twin's. A value may be off by a little over half a step, because the kernel's division is
+/// not exact; the padding must stay unwritten.
 fn judge(output: &str, words: &[u32], cpu: &[f64], at: usize) -> Result<Reached, Mismatch> {
     let units = cpu.len().div_ceil(GROUP);
     if let Some(stray) = (WORDS * units..words.len()).find(|i| words[*i] != FILL) {
@@ -42,7 +42,7 @@ fn judge(output: &str, words: &[u32], cpu: &[f64], at: usize) -> Result<Reached,
 }
 
 impl Io {
-    /// Activations that the kernel writes as int8; the twin's values, `width` a row.
+    /// Activations that the kernel writes as int8; `cpu` has the twin's values, `width` per row.
     pub fn rows_out_int8(&mut self, name: &str, cpu: &[f64], width: usize) -> Result<Activation> {
         let stride = width.next_multiple_of(ROW_ALIGN);
         let (label, cpu) = (name.to_owned(), cpu.to_vec());
@@ -62,7 +62,7 @@ mod tests {
     use crate::kernels::activation::int8::{pack, rounded};
 
     #[test]
-    fn a_row_is_packed_and_found_again() {
+    fn a_packed_row_agrees_with_its_values_and_errors_are_found() {
         let values: Vec<f32> = (0..70).map(|i| (i as f32 - 30.0) * if i < 32 { 1e-3 } else { 10.0 }).collect();
         let words = pack(&values);
         let wide: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
@@ -70,7 +70,7 @@ mod tests {
         assert!(judge("x", &words, &wide, 0).is_ok());
         let rounded = rounded(&values);
         assert!(values.iter().zip(&rounded).all(|(v, r)| (v - r).abs() <= if v.abs() < 0.1 { 2e-4 } else { 2.0 }));
-        // One code, a scale, a sum, a place that belongs to no group.
+        // One code, a scale, a sum, a word past the last group.
         for (at, wrong) in [(3, words[3] ^ 0x0200), (24, 0), (25, 7f32.to_bits())] {
             let mut words = words.clone();
             words[at] = wrong;

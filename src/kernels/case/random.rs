@@ -4,12 +4,12 @@
 pub struct Random(u64);
 
 impl Random {
-    /// A generator of its own.
+    /// A generator with this seed.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }
 
-    /// What the next bits come from.
+    /// The current state.
     pub(super) fn state(&self) -> u64 {
         self.0
     }
@@ -39,7 +39,7 @@ impl Random {
     }
 }
 
-/// Widened for a twin.
+/// Values widened for a twin.
 pub fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }

@@ -1,4 +1,4 @@
-//! Cases of products: every format, sizes that fit nothing, values far apart.
+//! Cases of products: every format, sizes that are multiples of nothing, values of many magnitudes.
 
 pub(super) mod matmul;
 pub(super) mod matvec;
@@ -15,16 +15,16 @@ use crate::kernels::case::{Case, Io, Tolerance, wide};
 use crate::kernels::maths::softplus;
 use crate::kernels::sizes::size;
 
-/// How many cases a variant gets.
+/// Number of cases for a variant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cases {
-    /// Every shape, and values far apart in every format.
+    /// Every shape, and values of many magnitudes in every format.
     All,
-    /// One shape a format.
+    /// One shape per format.
     Few,
 }
 
-/// Cases of a product with some epilogues, in some formats, of so many tokens at most.
+/// Cases of a product with each of `epilogues`, in each of `formats`, with at most `most_tokens` tokens.
 fn cases(
     kernel: &'static str,
     variant: &str,
@@ -33,10 +33,10 @@ fn cases(
     (which, most_tokens): (Cases, &dyn Fn(WeightFormat) -> usize),
 ) -> Vec<Case> {
     let mut cases = Vec::new();
-    // Odd sizes: no multiple of a unit, a tile or a team; more rows than a tile; one of each.
+    // Sizes that are no multiples of a unit, a tile or a team; more rows than a tile; ones.
     let more_tokens = if matches!(product, Product::Matmul(_)) { 131 } else { 1 };
     let of_values = [(9, 137, 70), (1, 1, 1), (3, 44, 12), (17, 300, 129), (more_tokens, 135, 40)];
-    // No multiple of a block, and several blocks. What follows the sum is the same for all formats.
+    // No multiple of a block, and several blocks. Epilogues do not depend on the format.
     let of_codes = [(more_tokens, 47, 540), (9, 137, 70)];
     let shapes = if which == Cases::All { usize::MAX } else { 1 };
     for format in formats.iter().copied() {
@@ -59,7 +59,7 @@ fn cases(
     cases
 }
 
-/// x `[tokens, columns]` as the product gets it: what int8 leaves of it, where it is packed so.
+/// x `[tokens, columns]` as the product reads it: rounded if it is packed as int8.
 fn seen(product: Product, x: &[f32], columns: usize) -> Vec<f32> {
     match product {
         Product::Matvec(variant) if variant.int8 => x.chunks_exact(columns).flat_map(int8::rounded).collect(),
@@ -67,13 +67,13 @@ fn seen(product: Product, x: &[f32], columns: usize) -> Vec<f32> {
     }
 }
 
-/// Tokens and rows of W whose values are far apart, from 2^-40 to 2^40: beyond f16 at both ends. All values are positive, so
-/// that every y is right in the relative sense.
+/// Tokens and rows of W with magnitudes from 2^-40 to 2^40, beyond f16 at both ends. All values are positive, so that the relative
+/// error of every y is small.
 fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usize) -> Result<()> {
     const EXACT: Tolerance = Tolerance { nmse: 1e-12, abs: 0.0, rel: 2e-6 };
     const FAST: Tolerance = Tolerance { nmse: 1e-6, abs: 0.0, rel: 1e-3 };
     let (rows, columns) = (37, 45);
-    // Where values or scales are f16.
+    // Formats with values or scales in f16.
     let narrow = !matches!(
         format,
         WeightFormat::F32 | WeightFormat::Bf16 | WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8
@@ -95,7 +95,7 @@ fn build_range(io: &mut Io, product: Product, format: WeightFormat, tokens: usiz
     linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (product, &batch))
 }
 
-/// softplus alone, right in the relative sense: time steps of 1e-26 count as much as those of 10.
+/// softplus alone, by relative error: time steps of 1e-26 count as much as those of 10.
 fn build_softplus(io: &mut Io, product: Product) -> Result<()> {
     const EXACT: Tolerance = Tolerance { nmse: 1e-10, abs: 0.0, rel: 1e-5 };
     /// x = -60 is wrong by up to 60 / 2^12 after rounding to f16, and so is the logarithm of y.
@@ -133,7 +133,7 @@ fn build(
             EpilogueKind::Store => *y,
             EpilogueKind::Residual => *y + f64::from(residual[i]),
             EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
-            _ => unreachable!("matvec has cases of its own for it"),
+            _ => unreachable!("a decode step's epilogue has its cases in matvec.rs"),
         };
     }
     io.rows = tokens;
@@ -146,7 +146,7 @@ fn build(
         EpilogueKind::Store => Epilogue::Store,
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
-        _ => unreachable!("matvec has cases of its own for it"),
+        _ => unreachable!("a decode step's epilogue has its cases in matvec.rs"),
     };
     linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))
 }

@@ -1,4 +1,4 @@
-//! What a product reads and what becomes of its sums.
+//! Prologues, which prepare a product's input, and epilogues, which finish its output.
 
 use crate::gpu::{Buf, params};
 use crate::kernels::activation::{Activation, Order, ROW_ALIGN};
@@ -12,52 +12,52 @@ params! {
         inner: u32,
         /// Versions of a slot's state.
         versions: u32,
-        /// Place of a row of y where the gate begins.
+        /// Offset of the gate in a row of y.
         gate_first: u32,
     }
 }
 
-/// What a product reads of x.
+/// Preparation of a product's input.
 #[derive(Clone, Copy)]
 pub enum Prologue<'a> {
-    /// x.
+    /// x as it is.
     None,
-    /// An RMSNorm, in a decode step: x is multiplied with its weights already and comes with its squares summed up in parts,
-    /// `[tokens, parts]`. The scale is 1 / sqrt(mean of the squares + eps).
+    /// An RMSNorm in a decode step: x is multiplied with the norm's weights already and comes with partial sums of squares. The scale is
+    /// 1 / sqrt(mean of the squares + eps).
     Norm {
         /// `[tokens, parts]`.
         squares: &'a Buf<f32>,
-        /// How many parts.
+        /// Partial sums per token.
         parts: usize,
         /// Added to the mean square.
         eps: f32,
     },
 }
 
-/// Where a decode step makes a residual stream ready for the norm that follows.
+/// Operands and outputs for the norm that follows in a decode step.
 #[derive(Clone, Copy)]
 pub struct NextNorm<'a> {
     /// `[H]`.
     pub weight: &'a Buf<f32>,
-    /// The stream times the weights, in the order of what reads it.
+    /// Output: the residual stream times the weights, in the order of its consumer.
     pub normed: &'a Activation,
-    /// The stream's squares summed up by a few rows, `[tokens, parts]`.
+    /// Output: partial sums of the stream's squares, `[tokens, parts]`.
     pub squares: &'a Buf<f32>,
 }
 
-/// What becomes of a product.
+/// How a product's sums become y.
 #[derive(Clone, Copy)]
 pub enum Epilogue<'a> {
     /// y = W x.
     Store,
-    /// y = residual + W x; the residual is laid out as y.
+    /// y = residual + W x; the residual has y's layout.
     Residual(&'a Activation),
-    /// [`Epilogue::Residual`], made ready for the next norm, in a decode step.
+    /// [`Epilogue::Residual`], with the next norm's input, in a decode step.
     ResidualNorm(&'a Activation, NextNorm<'a>),
     /// y = softplus(W x + bias), in prefill.
     Softplus(&'a Buf<f32>),
-    /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step: [x | gate], x in y's order and filled
-    /// up to whole units.
+    /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step: [x | gate], x in y's order and padded to
+    /// whole units.
     Mixer(Conv<'a>, &'a Buf<RowEntry>),
     /// y = W x where y is `[slot][version]`: a row goes to its slot's next version, in a decode step.
     Logits(&'a Buf<RowEntry>, usize),
@@ -69,12 +69,12 @@ pub(super) enum EpilogueKind {
     Store,
     Residual,
     ResidualNorm,
-    /// [`EpilogueKind::ResidualNorm`] where the next product reads int8.
+    /// [`EpilogueKind::ResidualNorm`] with packed int8 output.
     ResidualNormInt8,
     Softplus,
-    /// With the taps of its convolution.
+    /// With the number of taps of the convolution.
     Mixer(usize),
-    /// With the versions of a slot's.
+    /// With the number of versions of a slot.
     Logits(usize),
 }
 
@@ -92,7 +92,7 @@ impl Epilogue<'_> {
     }
 }
 
-/// Place of a row of [`Epilogue::Mixer`]'s y where the gate begins: after x, filled up to whole units.
+/// Offset of the gate in a row of [`Epilogue::Mixer`]'s y: after x, padded to whole units.
 pub fn gate_first(inner: usize) -> usize {
     inner.next_multiple_of(ROW_ALIGN)
 }

@@ -1,13 +1,13 @@
-//! Classes of arithmetic.
+//! Classes of arithmetic of products.
 
-/// How exact products are.
+/// Class of arithmetic of products.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Math {
-    /// As f32. Where cooperative matrices make a product, values that f16 does not hold are cut in two.
+    /// f32. Cooperative matrices split values that f16 cannot hold into two.
     #[default]
     Exact,
-    /// x is rounded: in decode steps to int8 by groups of 32 values, where weights are multiples of codes; in prefill to f16, where
-    /// cooperative matrices make a product. Sums are f32.
+    /// x is rounded: in decode steps to int8 in groups of 32 values, if weights are multiples of codes; in prefill to f16, if
+    /// cooperative matrices are used. Accumulators are f32.
     Fast,
 }
 

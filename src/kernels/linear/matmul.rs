@@ -1,4 +1,4 @@
-//! `matmul`: products of a weight matrix with the tokens of a prefill chunk, bound by arithmetic.
+//! `matmul`: products of a weight matrix with the tokens of a prefill chunk; arithmetic is the bottleneck.
 
 use super::math::Math;
 use crate::format::WeightFormat;
@@ -21,55 +21,55 @@ const BLOCK_SIDE: u32 = 64;
 /// Cooperative matrices of a [`Tile`]'s block over rows of y.
 const BLOCK_ROW_MATRICES: u32 = 2;
 
-/// Fewer rows than this leave most of a large GPU idle in large tiles of cooperative matrices.
+/// With fewer rows than this, large tiles of cooperative matrices leave most of a large GPU idle.
 const FEW_ROWS: usize = 2048;
 
-/// Rows from which tiles of 128 give every part of a large GPU something to do.
+/// With at least this many rows, tiles of 128 fill a large GPU.
 const LARGE_ROWS: usize = 4096;
 
-/// How the work is cut.
+/// How the work is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatmulVariant {
-    /// Each lane makes a block of y in registers and shares nothing: no barrier. For CPUs.
+    /// Each lane makes a block of y in registers and shares nothing, without barriers. For CPUs.
     Direct,
-    /// The same by subgroups of 8 lanes, each of which reads x for all: a CPU driver reads lane by lane, even where all
-    /// lanes read the same, so that reading is what a product costs there.
+    /// The same by subgroups of 8 lanes, each of which loads a part of x for all: a CPU driver loads lane by lane, even if all lanes
+    /// load the same address, so that loads dominate the time.
     Shared,
     /// A workgroup makes a tile of 64 `blocks` x 64 `blocks` through workgroup memory. For GPUs.
     Tiled {
         /// 1 or 2.
         blocks: u32,
     },
-    /// Subgroups of a workgroup make a tile by cooperative matrices: this one, or what suits the matrix and the tokens.
+    /// Subgroups of a workgroup make a tile by cooperative matrices: the given one, or one chosen by matrix and tokens.
     Coop(Coop, Math, Option<Tile>),
 }
 
-/// What a workgroup makes by cooperative matrices: blocks, tokens by rows, a subgroup each.
+/// The tile of y that a workgroup makes by cooperative matrices: blocks of tokens by rows, one per subgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tile {
     /// Blocks over tokens.
     pub token_blocks: u32,
     /// Blocks over rows.
     pub row_blocks: u32,
-    /// Matrices of a block over tokens, 2 or 4; it has two over rows.
+    /// Matrices of a block over tokens, 2 or 4; it has [`BLOCK_ROW_MATRICES`] over rows.
     pub block: u32,
-    /// Values of k that are brought at a time.
+    /// Values of k per step.
     pub depth: u32,
 }
 
 impl Tile {
-    /// 128 x 128 with matrices of 16: what was fastest on an H200 where x is cut in two, as far as its products have rows for it.
+    /// 128 x 128 with matrices of 16: the fastest on an H200 with x split in two, for matrices with enough rows.
     pub const LARGE: Tile = Tile { token_blocks: 2, row_blocks: 4, block: 4, depth: 32 };
     /// For few tokens.
     pub const FLAT: Tile = Tile { token_blocks: 1, ..Self::LARGE };
     /// For few rows.
     pub const SMALL: Tile = Tile { row_blocks: 2, ..Self::FLAT };
-    /// What every GPU has memory for.
+    /// Fits the memory of every GPU.
     pub const LEAST: Tile = Tile { row_blocks: 1, ..Self::FLAT };
-    /// For CPUs, whose drivers take minutes to compile more.
+    /// For CPUs, whose drivers take minutes to compile larger ones.
     pub const CPU: Tile = Tile { token_blocks: 2, row_blocks: 2, block: 2, depth: 16 };
 
-    /// Those of GPUs, the largest first.
+    /// Tiles for GPUs, the largest first.
     pub const GPU: [Tile; 5] =
         [Self::LARGE, Tile { row_blocks: 2, ..Self::LARGE }, Self::FLAT, Self::SMALL, Self::LEAST];
 
@@ -85,8 +85,8 @@ impl Tile {
         BLOCK_ROW_MATRICES * coop.size * self.row_blocks
     }
 
-    /// Whether an adapter has the lanes and the memory for it: a line of values, filled up by 16 bytes, of each token and row, high
-    /// and low; then a matrix of up to four subgroups, and the table of nf4 and fp4.
+    /// Whether an adapter has the lanes and the workgroup memory for it: a line of values with 16 bytes of padding per token and row,
+    /// high and low; one matrix of up to four subgroups; and the table of nf4 and fp4.
     fn fits(self, caps: &Caps, coop: Coop, splits: [bool; 2]) -> bool {
         let [x, w] = splits.map(|split| if split { 2 } else { 1 });
         let lines = x * self.tokens(coop) + w * self.rows(coop);
@@ -95,14 +95,14 @@ impl Tile {
     }
 }
 
-/// Whether x and W are each cut into a high and a low part.
+/// Whether x and W are each split into a high and a low part.
 fn splits(math: Math, format: WeightFormat) -> [bool; 2] {
     let exact = math == Math::Exact;
-    // The others have more digits than f16, a scale and a code together.
+    // In other formats a scale times a code has more digits than f16.
     [exact, exact && !matches!(format, WeightFormat::F16 | WeightFormat::Bf16)]
 }
 
-/// Whether weights of a format are scaled: all but what f16 has the range of.
+/// Whether rows of W are scaled: in all formats but f16, whose range is that of the matrices.
 pub(super) fn scales_rows(format: WeightFormat) -> bool {
     format != WeightFormat::F16
 }
@@ -112,19 +112,19 @@ fn can_share(caps: &Caps) -> bool {
 }
 
 impl MatmulVariant {
-    /// What suits an adapter, by what is known without a trial.
+    /// The variant for an adapter, as far as its kind tells without a trial.
     pub fn of(caps: &Caps) -> Self {
         match caps {
             Caps { cpu: true, .. } if can_share(caps) => MatmulVariant::Shared,
             Caps { cpu: true, .. } => MatmulVariant::Direct,
-            // Tiles of 128 need half the reads of tiles of 64 for the same work, and 64 sums in each lane's registers; GPUs
-            // that share their memory with a CPU have fewer registers, and few enough lanes to be short of work.
+            // Tiles of 128 need half the loads of tiles of 64 for the same work, and 64 sums in each lane's registers; integrated GPUs have
+            // fewer registers, and are filled by smaller tiles.
             Caps { discrete: true, .. } => MatmulVariant::Tiled { blocks: 2 },
             _ => MatmulVariant::Tiled { blocks: 1 },
         }
     }
 
-    /// Every variant that the adapter can run.
+    /// All variants that the adapter can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
         let mut all =
             vec![MatmulVariant::Direct, MatmulVariant::Tiled { blocks: 1 }, MatmulVariant::Tiled { blocks: 2 }];
@@ -136,8 +136,7 @@ impl MatmulVariant {
         all
     }
 
-    /// This variant with each tile that the adapter has room for, where it has some. A CPU's driver takes minutes to compile a GPU's
-    /// with matrices of 16.
+    /// This variant with each tile that fits the adapter. A CPU's driver takes minutes to compile a GPU's tiles with matrices of 16.
     pub(super) fn tiles(self, caps: &Caps) -> Vec<Self> {
         match self {
             MatmulVariant::Coop(coop, math, None) => {
@@ -154,8 +153,8 @@ impl MatmulVariant {
         }
     }
 
-    /// This variant for a matrix of so many rows, by the tokens of a run with the most that each is for: few rows, and few tokens, are
-    /// cut into smaller tiles.
+    /// This variant's kernels for a matrix of `rows` rows, each with the most tokens that it is for: few rows, and few tokens, take
+    /// smaller tiles.
     pub(super) fn for_matrix(self, caps: &Caps, format: WeightFormat, rows: usize) -> Vec<(u32, Self)> {
         match self {
             MatmulVariant::Tiled { .. } if rows < LARGE_ROWS => vec![(u32::MAX, MatmulVariant::Tiled { blocks: 1 })],
@@ -177,7 +176,7 @@ impl MatmulVariant {
         }
     }
 
-    /// Whether it takes exponents of x and W, see [`super::tops`].
+    /// Whether it reads exponents of x and W, see [`super::tops`].
     pub(super) fn takes_tops(self) -> bool {
         matches!(self, MatmulVariant::Coop(..))
     }

@@ -9,7 +9,7 @@ use crate::kernels::batch::X_ROWS;
 use crate::kernels::parts::{TEAM, X, file};
 use crate::kernels::sizes::size;
 
-/// The whole workgroup sums a row.
+/// Teams of a whole workgroup.
 const WIDE_TEAM: ShaderPart =
     ShaderPart::Subgroups { with: wgsl!("lib/team_workgroup.wgsl"), without: wgsl!("lib/team_shared.wgsl") };
 const WIDE_TOTALS: ShaderPart =
@@ -21,27 +21,27 @@ const SHARED_SCALES: ShaderPart =
 const SQUARES: ShaderPart =
     ShaderPart::Subgroups { with: wgsl!("lib/squares_subgroup.wgsl"), without: wgsl!("lib/squares_shared.wgsl") };
 
-/// How the work is cut.
+/// How the work is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MatvecVariant {
     /// Lanes of a workgroup.
     pub lanes: u32,
-    /// Rows of y that a workgroup makes.
+    /// Rows of y per workgroup.
     pub rows: u32,
-    /// Rows that a team of lanes makes at a time: 1, 2, 4 or 8.
+    /// Rows of y that a team of lanes makes at a time: 1, 2, 4 or 8.
     pub team_rows: u32,
-    /// Rows whose squares are summed up before the next norm adds them: the same for any `x_rows`. Those of a group where
-    /// what the next product reads is packed as int8; then a workgroup makes whole groups.
+    /// Rows of y per partial sum of squares for the next norm, the same for any `x_rows`. An int8 group if the next product's input is
+    /// packed; a workgroup then makes whole groups.
     pub square_rows: u32,
-    /// Units of each row that a lane has on their way at a time: 1, 2 or 4.
+    /// Units of each row that a lane has in flight: 1, 2 or 4.
     pub flight: u32,
     /// The whole workgroup is one team; else each subgroup is one.
     pub wide: bool,
-    /// The units of a row are a constant of the module: a GPU's driver then keeps more loads on their way.
+    /// The number of units in a row is a constant of the module, so that a GPU's driver keeps more loads in flight.
     pub fixed: bool,
     /// Input rows that reuse one weight load: 1, 2, 4 or 8.
     pub x_rows: u32,
-    /// x is int8 and meets codes by integer products: fast arithmetic.
+    /// x is int8, multiplied with codes by integer products: fast arithmetic.
     pub int8: bool,
 }
 
@@ -51,13 +51,13 @@ fn power_below(n: u32) -> u32 {
 }
 
 impl MatvecVariant {
-    /// Subgroups as teams, each with its rows.
+    /// Each subgroup is a team.
     fn subgroups(caps: &Caps, lanes: u32, team_rows: u32, flight: u32) -> Self {
         let rows = lanes / caps.subgroup_min.clamp(1, lanes) * team_rows;
         MatvecVariant { lanes, rows, team_rows, square_rows: team_rows.min(2), flight, fixed: true, ..Self::portable() }
     }
 
-    /// A workgroup as one team.
+    /// The workgroup is one team.
     fn workgroup(lanes: u32, team_rows: u32, flight: u32) -> Self {
         let rows = team_rows;
         MatvecVariant {
@@ -72,18 +72,18 @@ impl MatvecVariant {
         }
     }
 
-    /// What suits an adapter for a matrix.
+    /// The variant for an adapter and a matrix.
     pub fn of(caps: &Caps, matrix: &Matrix) -> Self {
         match (caps.cpu, caps.subgroups) {
-            // A CPU runs a workgroup on one thread: small ones, without barriers. Loads of x cost as much as loads of W,
-            // so eight rows share them.
+            // A CPU runs a workgroup on one thread: small workgroups, no barriers. Loads of x cost as much as loads of W, so eight rows
+            // share them.
             (true, true) => MatvecVariant { lanes: (2 * caps.subgroup_min).min(64), team_rows: 8, ..Self::portable() },
             (false, true) => Self::of_gpu(caps, matrix),
             (_, false) => MatvecVariant { fixed: !caps.cpu, ..Self::portable() },
         }
     }
 
-    /// What runs anywhere.
+    /// A variant that runs on any adapter.
     fn portable() -> Self {
         MatvecVariant {
             lanes: 64,
@@ -98,8 +98,8 @@ impl MatvecVariant {
         }
     }
 
-    /// This variant with an x of int8, where the format's values are multiples of codes. Half the bytes that an f32 x takes of the
-    /// caches and integer products leave subgroups enough to do.
+    /// This variant with x as int8, if the format's values are multiples of codes. With x smaller in the caches, and integer products,
+    /// subgroups are the best teams.
     pub(in crate::kernels) fn with_int8(self, caps: &Caps, format: WeightFormat) -> Self {
         match codes_part(format) {
             None => self,
@@ -108,7 +108,7 @@ impl MatvecVariant {
         }
     }
 
-    /// This variant for a workgroup that packs what it makes by groups: on a GPU by as many subgroups as get along with a row each.
+    /// This variant with workgroups that pack their output in groups: on a GPU one group of rows, up to one subgroup per row.
     pub(in crate::kernels) fn in_groups(self, caps: &Caps) -> Self {
         let group = size(int8::GROUP);
         if !self.fixed {
@@ -126,7 +126,7 @@ impl MatvecVariant {
         }
     }
 
-    /// Whether what it makes is packed by groups.
+    /// Whether it packs its output in groups.
     pub(super) fn packs(self) -> bool {
         self.square_rows == size(int8::GROUP)
     }
@@ -140,11 +140,11 @@ impl MatvecVariant {
         }
     }
 
-    /// What was measured to be fastest on an H200, whose subgroups have 32 lanes. As many workgroups as fill a large GPU
-    /// several times, few rows a team, and a few units of each on their way.
+    /// The fastest variants measured on an H200, whose subgroups have 32 lanes: enough workgroups to fill a large GPU several times, few
+    /// rows per team, and a few units of each row in flight.
     fn of_gpu(caps: &Caps, matrix: &Matrix) -> Self {
         let units = size(matrix.format.row_units(matrix.columns));
-        // Teams of a workgroup whose lanes have a unit of each row at least.
+        // A workgroup as one team, whose lanes have at least one unit of each row.
         let wide = |lanes: u32, team_rows| {
             let lanes = lanes.min(power_below(units)).clamp(caps.subgroup_max, caps.max_lanes.max(caps.subgroup_max));
             Self::workgroup(lanes, team_rows, power_below(units / lanes).min(4))
@@ -152,7 +152,7 @@ impl MatvecVariant {
         let bits = matrix.format.bits();
         let minimum = matches!(matrix.format, WeightFormat::Q4K | WeightFormat::Q5K);
         match (matrix.format.is_plain(), matrix.rows) {
-            // Few rows fill a GPU only if each has many lanes.
+            // Few rows fill a GPU only with many lanes each.
             (true, ..1024) => wide(512, 2),
             (true, 1024..8192) => wide(128, 4),
             (true, 8192..32768) => Self::subgroups(caps, 128, 4, 2),
@@ -161,14 +161,13 @@ impl MatvecVariant {
             (false, 1024..8192) => wide(128, 2),
             (false, 8192..32768) if bits > 6.0 => wide(128, 4),
             (false, 8192..32768) if minimum => Self::subgroups(caps, 256, 4, 2),
-            // Where several kinds of teams are as fast, subgroups: they suit several rows of x better.
+            // If both kinds of teams are equally fast, subgroups: they are better with several rows of x.
             (true, _) | (false, 8192..32768) => Self::subgroups(caps, 256, 2, 2),
             (false, _) => Self::subgroups(caps, 128, 2, 2),
         }
     }
 
-    /// Every variant that any adapter gets, as far as this one can run it, and some between. The first is this adapter's own, if it
-    /// is a CPU.
+    /// The kinds of variants that any adapter gets and this one can run. The first is this adapter's own, if it is a CPU.
     pub fn all(caps: &Caps) -> Vec<Self> {
         let mut variants = vec![
             Self::portable(),
@@ -180,7 +179,8 @@ impl MatvecVariant {
             Self::workgroup(512, 1, 2),
         ];
         if caps.cpu {
-            // Its driver takes minutes to compile loops that it unrolls: a variant of each kind of team shows that the bounds are right.
+            // Its driver unrolls loops with constant bounds and takes minutes to compile them: one variant of each kind of team is enough
+            // to test those bounds.
             variants.iter_mut().skip(3).for_each(|variant| variant.fixed = false);
         }
         if caps.subgroups {
@@ -192,7 +192,7 @@ impl MatvecVariant {
         variants
     }
 
-    /// The variants of fast arithmetic that any adapter gets, as far as this one can run them.
+    /// The variants of fast arithmetic that any adapter gets and this one can run.
     pub fn all_fast(caps: &Caps, format: WeightFormat) -> Vec<Self> {
         let mut variants: Vec<Self> =
             Self::all(caps).into_iter().take(3).map(|variant| variant.with_int8(caps, format)).collect();
@@ -202,14 +202,14 @@ impl MatvecVariant {
         variants
     }
 
-    /// Forms worth timing in place of one for a matrix on this adapter: that one, then others that read and leave the same.
+    /// Variants worth timing for a matrix on this adapter: this one, then others with the same input and output layouts.
     pub fn candidates(self, caps: &Caps, matrix: &Matrix) -> Vec<Self> {
         if self.packs() {
             return vec![self];
         }
         let mut variants = vec![self];
         if caps.cpu || !caps.subgroups {
-            // Seconds to compile, and little to gain.
+            // Each takes seconds to compile and gains little.
             variants.extend(Self::all(caps).into_iter().take(3));
         } else {
             let units = size(matrix.format.row_units(matrix.columns));
@@ -251,10 +251,9 @@ impl MatvecVariant {
     fn sharing(self, x_rows: u32, format: WeightFormat) -> Self {
         match x_rows {
             1 => self,
-            // Small workgroups are a CPU's: it has no registers for the sums anyhow, and memory near by. More rows share the
-            // scales of the norm.
+            // Only CPUs have small workgroups: their sums spill to the cache in any case. More rows share the norm's scales.
             _ if self.lanes < 64 => MatvecVariant { x_rows, rows: self.rows.max(32), team_rows: 8, ..self },
-            // Rows of W share what is loaded of x, as far as registers go.
+            // Rows of W share each load of x, as far as registers allow.
             _ if self.fixed => {
                 let team_rows = if x_rows == 8 && format.is_plain() { 4 } else { 2 };
                 MatvecVariant { x_rows, flight: 1, rows: self.rows / self.team_rows * team_rows, team_rows, ..self }
@@ -263,12 +262,12 @@ impl MatvecVariant {
         }
     }
 
-    /// The variants for runs of few rows and of many, with the most rows that each is for.
+    /// The variants for runs of few and of many rows, each with the most rows that it is for.
     pub(super) fn by_rows(self, format: WeightFormat) -> impl Iterator<Item = (u32, Self)> {
         X_ROWS.into_iter().map(move |x_rows| (x_rows, self.with_x_rows(x_rows, format)))
     }
 
-    /// The kernel for a matrix of so many units a row, and a normed x with squares in so many parts.
+    /// The kernel for a format and row length; `squares` is the number of partial sums of squares of a normed x.
     pub(super) fn def(
         self,
         mut parts: Vec<ShaderPart>,
@@ -283,7 +282,7 @@ impl MatvecVariant {
         parts.push(file(if self.packs() { wgsl!("lib/int8_pack.wgsl") } else { wgsl!("lib/groups_none.wgsl") }));
         parts.extend([file(wgsl!("lib/x_rows.wgsl")), if self.wide { WIDE_TEAM } else { TEAM }]);
         if squares.is_some() {
-            // Two teams, as a CPU has, take the scales sooner than they wait for each other.
+            // The two teams of a CPU compute the scales faster than they would wait for each other.
             let scales = if self.lanes < 64 { file(wgsl!("lib/scales_alone.wgsl")) } else { SHARED_SCALES };
             parts.extend([file(wgsl!("lib/prologue_norm.wgsl")), scales]);
         } else {

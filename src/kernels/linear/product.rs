@@ -1,5 +1,4 @@
-//! Products `y = W x` between a prologue and an epilogue: [`super::matvec`] for the rows of a decode step, [`super::matmul`] for
-//! the tokens of a prefill chunk. Both sum over k in an order that nothing but the phase decides.
+//! Products `y = W x` between a prologue and an epilogue, by either kernel.
 
 use super::epilogue::{Epilogue, EpilogueKind, MixerParams, Prologue, gate_first};
 use super::unpack::{dot_parts, weights_bindings, weights_parts};
@@ -28,27 +27,27 @@ params! {
         first: u32,
         /// Rows of this shard.
         rows: u32,
-        /// Sums of squares that a token of x comes with, where its norm is taken.
+        /// Partial sums of squares per token of x, if x is normed.
         squares_in: u32,
-        /// Sums of squares that a token of y leaves, of all shards, where the next norm is made ready.
+        /// Partial sums of squares per token of y, of all shards, for the next norm.
         squares_out: u32,
-        /// The first of them that is this shard's.
+        /// First of them that this shard writes.
         first_square: u32,
         /// Added to the mean square of x.
         eps: f32,
-        /// How what the next product reads is placed, see [`super::Order::placing`].
+        /// Order of the next product's input, see [`crate::kernels::Order::placing`].
         order_shift: u32,
-        /// Units of a row of it.
+        /// Units in a row of that input.
         order_units: u32,
     }
 }
 
-/// Which kernel makes a product, and in which variant.
+/// The kernel that makes a product, and its variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Product {
-    /// One row for each decoding slot.
+    /// For decode steps: one row per slot.
     Matvec(matvec::MatvecVariant),
-    /// The tokens of one slot's chunk.
+    /// For prefill: the tokens of one slot's chunk.
     Matmul(matmul::MatmulVariant),
 }
 
@@ -61,19 +60,19 @@ impl Product {
         }
     }
 
-    /// Whether it takes exponents of x and W, see [`super::tops`].
+    /// Whether it reads exponents of x and W, see [`super::tops`].
     fn takes_tops(self) -> bool {
         matches!(self, Product::Matmul(variant) if variant.takes_tops())
     }
 }
 
-/// What a product's module depends on beside its variant and what its matrix is multiplied with.
+/// What a product's module depends on besides its variant.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) format: WeightFormat,
     /// Values in a row of W.
     pub(super) columns: usize,
-    /// Parts of the squares that x comes with, where it is normed.
+    /// Partial sums of squares of x, if it is normed.
     pub(super) squares: Option<usize>,
     pub(super) epilogue: EpilogueKind,
 }
@@ -151,17 +150,17 @@ impl Linear {
         (product, batch): (Product, &Buf<Batch>),
     ) -> Result<()> {
         assert!(x.width >= self.columns() && y.width >= self.rows(), "{}: x or y is too narrow", self.name);
-        assert_eq!(x.order, product.order(self), "{}: x lies otherwise than it is read", self.name);
+        assert_eq!(x.order, product.order(self), "{}: x is not in the order that the product reads", self.name);
         let (product, square_rows) = match product {
             Product::Matmul(_) => (product, 1),
             Product::Matvec(variant) => {
                 let packed = epilogue.kind() == EpilogueKind::ResidualNormInt8;
-                assert_eq!(variant.packs(), packed, "{}: what it makes is packed otherwise than it is read", self.name);
+                assert_eq!(variant.packs(), packed, "{}: its output is not packed as the next product reads it", self.name);
                 assert!(!packed || self.cut_by_groups(), "{}: a shard begins within a group", self.name);
                 (product, variant.square_rows as usize)
             }
         };
-        // What comes out for the next product to read.
+        // Order of the next product's input.
         let [order_shift, order_units] = match epilogue {
             Epilogue::ResidualNorm(_, next) => next.normed.order.placing(next.normed.width),
             Epilogue::Mixer(conv, _) => y.order.placing(conv.inner),
@@ -211,7 +210,7 @@ impl Linear {
             ];
             bound.extend(squares.map(|squares| ("squares", squares.bind())));
             if let Some(x_tops) = &x_tops {
-                // Where W is not scaled nothing is read there.
+                // Not read if W is not scaled.
                 let w_tops = w_tops.map_or(x_tops, |tops| &tops[s]);
                 bound.extend([("x_tops", x_tops.bind()), ("w_tops", w_tops.bind())]);
             }
@@ -220,13 +219,13 @@ impl Linear {
             match epilogue {
                 Epilogue::Store => {}
                 Epilogue::Residual(residual) => {
-                    assert_eq!(residual.stride, y.stride, "{}: the residual is laid out as y", self.name);
+                    assert_eq!(residual.stride, y.stride, "{}: the residual has the stride of y", self.name);
                     bound.push(("residual", residual.buf.bind()));
                     row_bytes += floats(shard.rows);
                 }
                 Epilogue::ResidualNorm(residual, next) => {
                     let alike = residual.stride == y.stride && next.normed.stride == y.stride;
-                    assert!(alike, "{}: the residual and the normed stream are laid out as y", self.name);
+                    assert!(alike, "{}: the residual and the normed stream have the stride of y", self.name);
                     bound.extend([("residual", residual.buf.bind()), ("next_norm", next.weight.bind())]);
                     bound.extend([("normed", next.normed.buf.bind()), ("next_squares", next.squares.bind())]);
                     row_bytes += floats(2 * shard.rows + shard.rows.div_ceil(square_rows));

@@ -1,5 +1,5 @@
-//! Exponents of the largest values of tokens and of rows of W: what products by cooperative matrices scale them by, as f16 has less
-//! range than f32. Those of tokens are found before each product, those of rows once.
+//! Exponents of the largest values of tokens and of rows of W, by which products by cooperative matrices scale them, because f16 has
+//! less range than f32. Those of tokens are computed before each product, those of rows once.
 
 use super::unpack::{weights_bindings, weights_parts};
 use super::weights::Linear;
@@ -34,7 +34,7 @@ params! {
 
 /// Lanes of a workgroup.
 const LANES: u32 = 128;
-/// Rows that a workgroup takes.
+/// Rows per workgroup.
 const ROWS: u32 = 16;
 
 const EXPONENTS: ShaderPart = file(wgsl!("lib/exponents.wgsl"));
@@ -58,7 +58,7 @@ fn def_of_rows(format: WeightFormat) -> KernelDef {
     def
 }
 
-/// Records the exponents of x for a run's tokens; gives where they will be.
+/// Records the exponents of x for a run's tokens; returns their buffer.
 pub fn record(plan: &mut Plan, label: &str, x: &Activation, batch: &Buf<Batch>) -> Result<Buf<u32>> {
     let tops = plan.gpu().buffer(format!("{label}.tops"), x.buf.len() / x.stride, Usage::Storage)?;
     record_to(plan, label, (x, &tops), batch)?;
@@ -74,7 +74,7 @@ fn record_to(plan: &mut Plan, label: &str, (x, tops): (&Activation, &Buf<u32>), 
 }
 
 impl Linear {
-    /// Exponents of the largest weights of each row, shard by shard: found once.
+    /// Exponents of the largest weight of each row, per shard; computed once.
     pub(super) fn row_tops(&self, gpu: &Gpu) -> Result<&[Buf<u32>]> {
         if let Some(tops) = self.tops.get() {
             return Ok(tops);
@@ -112,7 +112,7 @@ fn cpu(values: &[f32]) -> u32 {
     values.iter().fold(0, |top, v| top.max(v.abs().to_bits() >> 23))
 }
 
-/// Values far apart, and of both signs.
+/// Values of both signs and many magnitudes.
 fn values(io: &mut Io, count: usize, width: usize) -> Vec<f32> {
     (0..count * width).map(|i| io.random.uniform(-1.0, 1.0) * 2f32.powi((i / width % 7) as i32 * 3 - 9)).collect()
 }

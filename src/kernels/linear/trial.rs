@@ -1,4 +1,4 @@
-//! The trial of cooperative matrices: whether a driver that lists them makes right products, and faster than other variants do.
+//! The trial of cooperative matrices: whether a driver that lists them computes correct products, and faster than other variants.
 
 use super::epilogue::{Epilogue, Prologue};
 use super::math::Math;
@@ -19,31 +19,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How a trial of cooperative matrices ended.
+/// Result of a trial of cooperative matrices.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// They are right, and faster than the other variant.
+    /// They are correct, and faster than the other variant.
     Won,
-    /// They are right, but not faster.
+    /// They are correct, but not faster.
     Slower,
-    /// They are wrong: what was found.
+    /// They are wrong: the mismatch.
     Wrong(String),
-    /// They could not be run: what the driver said.
+    /// They do not run: the driver's message.
     Refused(String),
-    /// The driver took the process down when they were last tried: they stay off while this file says so.
+    /// The driver crashed the process when they were last tried: they stay off while this file exists.
     Crashed(PathBuf),
 }
 
-/// A product by cooperative matrices, held against the same by the variant that the adapter's type suggests.
+/// A product by cooperative matrices, compared with the variant for the adapter's kind.
 #[derive(Debug, Clone)]
 pub struct Trial {
-    /// Cooperative matrices.
+    /// The variant with cooperative matrices.
     pub coop: MatmulVariant,
-    /// The variant beside them.
+    /// The variant compared with it.
     pub other: MatmulVariant,
-    /// Time of the product by each, the best of a few; zero where it was not taken.
+    /// Best times of the product by each; zero if not measured.
     pub times: [Duration; 2],
-    /// Which one is to be used, and why.
+    /// Which of them is used, and why.
     pub outcome: Outcome,
 }
 
@@ -74,8 +74,8 @@ impl std::fmt::Display for Trial {
     }
 }
 
-/// The trial of cooperative matrices on this device, run once and kept; `None` where it has none. Where [`Gpu::keep_in`] names a
-/// folder, a mark lies there meanwhile: a driver that takes the process down is not asked again.
+/// The trial of cooperative matrices on this device, run once; `None` if it has none. If [`Gpu::keep_in`] names a folder, it holds a
+/// mark during the trial, so that a driver that crashes the process is not tried again.
 pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
     let Some(coop) = gpu.caps().coop else { return Ok(None) };
     let (coop, other) = (MatmulVariant::Coop(coop, math, None), MatmulVariant::of(gpu.caps()));
@@ -86,7 +86,7 @@ pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
             Ok(Some(Err(left))) => {
                 Ok(Trial { coop, other, times: [Duration::ZERO; 2], outcome: Outcome::Crashed(left) })
             }
-            // A folder that cannot be written to guards nothing, and must not stop the start.
+            // An unwritable folder only means that there is no mark.
             Ok(None) | Err(_) => Race::new(gpu)?.run(coop, other),
             Ok(Some(Ok(mark))) => {
                 let trial = Race::new(gpu)?.run(coop, other);
@@ -98,11 +98,11 @@ pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
     .map(Some)
 }
 
-/// A file that is not empty while something is tried that may take the process down, and stays so if it did.
+/// A file that is not empty during a trial that may crash the process, and stays so if it crashed.
 struct CrashMark(File);
 
 impl CrashMark {
-    /// Marks a trial's beginning; its path where an earlier one did not end. Waits for another process that is at it.
+    /// Marks the start of a trial; returns the path if an earlier one did not end. Waits for a trial in another process.
     fn set(path: PathBuf, what: &str) -> io::Result<Result<Self, PathBuf>> {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir)?;
@@ -117,22 +117,21 @@ impl CrashMark {
         Ok(Ok(CrashMark(file)))
     }
 
-    /// The trial has ended, however it did.
+    /// Marks the end of the trial, whatever its outcome.
     fn clear(self) {
-        // Not to have noted it leaves the matrices off, and says how to try again.
+        // If this fails, the matrices stay off, and a message says how to try again.
         let _ = self.0.set_len(0);
     }
 }
 
-/// The product of a trial: of a size that keeps a GPU busy for longer than a submission takes, in the format that models
-/// come in.
+/// The product of a trial: long enough to dominate the cost of a submission, in the usual format of models.
 struct Race {
     gpu: Gpu,
     linear: Linear,
     x: Activation,
     y: Activation,
     batch: Buf<Batch>,
-    /// The twin's values for every so many tokens.
+    /// The twin's values for every [`Race::JUDGED`]-th token.
     expected: Vec<f64>,
 }
 
@@ -140,7 +139,7 @@ impl Race {
     const TOKENS: usize = 256;
     const ROWS: usize = 2048;
     const COLUMNS: usize = 512;
-    /// One token of this many is held against the twin.
+    /// One token of this many is compared with the twin.
     const JUDGED: usize = 64;
 
     fn new(gpu: &Gpu) -> Result<Self> {
@@ -189,7 +188,7 @@ impl Race {
         Ok(plan)
     }
 
-    /// What is wrong with a variant's y, if anything.
+    /// The mismatch of a variant's y, if any.
     fn wrong(&self, variant: MatmulVariant, plan: &Plan) -> Result<Option<String>> {
         let tolerance = tolerance(Product::Matmul(variant), Self::COLUMNS);
         plan.run(Self::TOKENS)?;
@@ -227,7 +226,7 @@ mod tests {
         let refused = race.run(coop, other).unwrap();
         assert!(matches!(refused.outcome, Outcome::Refused(_)), "{refused}");
         assert_eq!(refused.winner(), other);
-        // A variant against itself is right, until something else is expected of it.
+        // A variant agrees with itself, until the expected values change.
         let right = race.run(other, other).unwrap();
         assert!(matches!(right.outcome, Outcome::Won | Outcome::Slower), "{right}");
         race.expected[3] += 0.01;

@@ -1,10 +1,10 @@
-//! WGSL parts that read weights of a format, and multiply with them.
+//! WGSL parts that load weights of a format and multiply with them.
 
 use crate::format::WeightFormat;
 use crate::gpu::{Binding, ShaderFile, ShaderPart, wgsl};
 use crate::kernels::parts::file;
 
-/// The parts that read weights of a format: they bind them in group 1 and unpack a unit at a time.
+/// The parts that load weights of a format: they bind them in group 1 and unpack one unit at a time.
 pub(in crate::kernels) fn weights_parts(format: WeightFormat) -> Vec<ShaderPart> {
     let bits = ShaderPart::Longs { with: wgsl!("lib/bits_longs.wgsl"), without: wgsl!("lib/bits_words.wgsl") };
     let unpack = match format {
@@ -44,9 +44,9 @@ pub(in crate::kernels) fn weights_parts(format: WeightFormat) -> Vec<ShaderPart>
     [bits].into_iter().chain(unpack.into_iter().chain(quads).map(file)).chain([prepared]).collect()
 }
 
-/// The parts that multiply a unit of a format with what it meets of x, beside [`weights_parts`].
+/// The parts that multiply a unit of a format with x, in addition to [`weights_parts`].
 pub(in crate::kernels) fn dot_parts(format: WeightFormat) -> Vec<ShaderPart> {
-    // What makes floats of codes, and what the codes of half a unit are weighed with.
+    // The conversion of codes to floats, and the scaling of half a unit's products.
     let codes = |unpack: &[ShaderFile], weigh| [unpack, &[weigh, wgsl!("lib/dot_halves.wgsl")]].concat();
     let (scale, minimum) = (wgsl!("lib/weigh_scale.wgsl"), wgsl!("lib/weigh_minimum.wgsl"));
     let (nibbles, bytes) = (wgsl!("lib/lifted_codes.wgsl"), wgsl!("lib/lifted_bytes.wgsl"));
@@ -69,7 +69,7 @@ pub(in crate::kernels) fn weights_bindings() -> Vec<Binding> {
     vec![Binding::read("weight")]
 }
 
-/// What makes codes of a format's units for integer products; `None` where its values are no multiples of whole numbers.
+/// The part that extracts a format's codes for integer products; `None` if its values are not multiples of integers.
 pub(in crate::kernels) fn codes_part(format: WeightFormat) -> Option<ShaderFile> {
     match format {
         WeightFormat::Q8_0 | WeightFormat::Int8 => Some(wgsl!("lib/int8_of_8.wgsl")),

@@ -1,4 +1,4 @@
-//! Weight matrices on the device: in their own format, cut by rows into shards. [`super::product`] multiplies with them.
+//! Weight matrices on the device: in their storage format, split by rows into shards.
 
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
@@ -7,17 +7,17 @@ use crate::kernels::activation::int8::GROUP;
 use crate::kernels::fill::MadeUp;
 use std::sync::OnceLock;
 
-/// Rows that a workgroup makes, at the least.
+/// Least rows of y that a workgroup makes.
 const MIN_ROWS: u32 = 1;
 
-/// What a variant is chosen for: a matrix by its shape and format.
+/// Shape and format of a matrix, by which variants are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Matrix {
     /// Rows of W.
     pub rows: usize,
     /// Values in a row of W.
     pub columns: usize,
-    /// How they are stored.
+    /// Storage format.
     pub format: WeightFormat,
 }
 
@@ -27,8 +27,8 @@ impl std::fmt::Display for Matrix {
     }
 }
 
-/// A weight matrix `[rows, columns]` on the device, in its own format, cut by rows into as many shards as the adapter's
-/// binding limit asks for.
+/// A weight matrix `[rows, columns]` on the device, in its storage format, split by rows into as many shards as the adapter's binding
+/// limit requires.
 pub struct Linear {
     pub(super) name: String,
     format: WeightFormat,
@@ -39,28 +39,28 @@ pub struct Linear {
     pub(super) tops: OnceLock<Vec<Buf<u32>>>,
 }
 
-/// Some rows of a [`Linear`], in a buffer of their own.
+/// Some rows of a [`Linear`], in one buffer.
 pub(in crate::kernels) struct Shard {
     pub(in crate::kernels) weight: Buf<u8>,
     pub(in crate::kernels) first: usize,
     pub(in crate::kernels) rows: usize,
 }
 
-/// Rows of a shard: as many as the adapter binds, and dispatches, at a time.
+/// Rows of a shard: as many as the adapter can bind and dispatch at once.
 fn shard_rows(gpu: &Gpu, name: &str, format: WeightFormat, (rows, columns): (usize, usize)) -> Result<usize> {
     let row_bytes = format.device_row_bytes(columns) as u64;
     let limit = gpu.caps().span_limit();
     let most_groups = gpu.caps().max_groups as usize * MIN_ROWS as usize;
     match rows.min(usize::try_from(limit / row_bytes).unwrap_or(usize::MAX)).min(most_groups) {
         0 => Err(Error::RowTooLarge { what: name.to_owned(), bytes: row_bytes, limit }),
-        // Whole groups, which fast arithmetic packs, where that many fit.
+        // Whole groups, for fast arithmetic to pack, if a group fits.
         most if most < rows && most >= GROUP => Ok(most - most % GROUP),
         most => Ok(most),
     }
 }
 
 impl Linear {
-    /// Uploads a matrix as it is, calling `uploaded` with the number of bytes of the file as they arrive.
+    /// Uploads a matrix in its storage format; calls `uploaded` with the number of file bytes as they arrive.
     pub fn load(gpu: &Gpu, tensor: &Tensor<'_>, uploaded: &mut dyn FnMut(usize)) -> Result<Self> {
         let mut uploads = Uploads::default();
         let linear = Self::prepare(gpu, tensor, tensor.held_as(), &mut uploads)?;
@@ -68,7 +68,7 @@ impl Linear {
         Ok(linear)
     }
 
-    /// A matrix whose weights are there once `uploads` have run, in `format`: converted on the way if the tensor has another.
+    /// A matrix in `format` whose weights are complete when `uploads` have run; a tensor in another format is converted.
     pub fn prepare<'a>(
         gpu: &Gpu,
         tensor: &'a Tensor<'a>,
@@ -98,7 +98,7 @@ impl Linear {
         Ok(Linear { name: tensor.name.clone(), format, rows, columns, shards, tops: OnceLock::new() })
     }
 
-    /// A matrix of made-up weights, written on the device.
+    /// A matrix of synthetic weights, written on the device.
     pub fn made_up(gpu: &Gpu, name: &str, (format, rows, columns): (WeightFormat, usize, usize)) -> Result<Self> {
         let seed = name.bytes().fold(17u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let made_up = MadeUp::new(format, columns, seed);
@@ -119,8 +119,7 @@ impl Linear {
         self.rows
     }
 
-    /// Parts in which [`super::product::Epilogue::ResidualNorm`] leaves the sum of squares of a token: one for so many rows of a
-    /// shard.
+    /// Partial sums of squares per token that [`super::Epilogue::ResidualNorm`] writes: one per `rows` rows of a shard.
     pub fn square_parts(&self, rows: usize) -> usize {
         self.shards.iter().map(|shard| shard.rows.div_ceil(rows)).sum()
     }
@@ -130,17 +129,17 @@ impl Linear {
         self.columns
     }
 
-    /// How the weights are stored.
+    /// Storage format of the weights.
     pub fn format(&self) -> WeightFormat {
         self.format
     }
 
-    /// What the variant of its product is chosen by.
+    /// Its shape and format.
     pub fn matrix(&self) -> Matrix {
         Matrix { rows: self.rows, columns: self.columns, format: self.format }
     }
 
-    /// Whether each shard begins with a whole group of rows, so that what it makes can be packed.
+    /// Whether each shard begins at a whole int8 group of rows, so that its output can be packed.
     pub fn cut_by_groups(&self) -> bool {
         self.shards().iter().all(|shard| shard.first.is_multiple_of(GROUP))
     }

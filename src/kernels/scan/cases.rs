@@ -12,7 +12,7 @@ use crate::kernels::sizes::size;
 /// measured on three drivers, over all variants: nmse 5.1e-14, 0.09 of the bound.
 const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
-/// A chunk, at the edges of tiles, lanes and segments.
+/// Chunks at the limits of tiles, lanes and segments.
 pub(super) fn chunk(variant: ScanVariant) -> Vec<Case> {
     let shapes = [
         (1, 1, 1, 1),
@@ -40,7 +40,7 @@ fn build(
     let versions = 2;
     let layout = DbcLayout { dt_rank: 3, state };
     let random = &mut io.random;
-    // Time steps over many sizes, decays from slow to so fast that they underflow.
+    // Time steps over many magnitudes, decays from slow to underflow.
     let dt: Vec<f32> = (0..rows * inner).map(|_| random.uniform(-9.0, 3.0).exp()).collect();
     let a_log: Vec<f32> = (0..inner * state).map(|_| random.uniform(-3.0, 3.5)).collect();
     let a_skip = pack(&a_log, &random.uniforms(inner, -1.0, 1.0));

@@ -1,25 +1,25 @@
-//! How the scan of a chunk is cut: lanes a channel, tiles of tokens, segments.
+//! Variants of the scan of a chunk: lanes per channel, tiles of tokens, segments.
 
 use super::{RECURRENCE, RECURRENCE4, SUM_SHARED, SUM_SHUFFLE, TILE};
 use crate::gpu::{Caps, KernelDef, ShaderPart};
 use crate::kernels::sizes::size;
 
-/// Lanes that keep the widest GPU busy: two subgroups of 32 for each of the 528 schedulers of an H100. wgpu tells nobody how
-/// many an adapter has; a small one is no slower for being offered more.
+/// Lanes that keep the widest GPU busy: two subgroups of 32 for each of the 528 schedulers of an H100. wgpu does not report an
+/// adapter's width; more lanes do not slow a narrow one down.
 const WIDE: usize = 32768;
 
-/// Segments that [`segments_for`] asks for, at most.
+/// Most segments that [`segments_for`] returns.
 pub const MOST_SEGMENTS: usize = 8;
 
-/// Tokens of a segment, at the least: fewer do not pay for the carry.
+/// Least tokens of a segment: fewer do not pay for the carry pass.
 const LEAST_TOKENS: usize = 32;
 
 /// How lanes share the states of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanVariant {
-    /// One lane a channel, each by itself: no barrier. For CPUs.
+    /// One independent lane per channel: no barrier. For CPUs.
     Direct,
-    /// So many lanes a channel, 1, 4 or 16, and tiles of tokens in workgroup memory. For GPUs.
+    /// 1, 4 or 16 lanes per channel, and tiles of tokens in workgroup memory. For GPUs.
     Tiled(u32, Sum),
 }
 
@@ -28,7 +28,7 @@ pub enum ScanVariant {
 pub enum Sum {
     /// Through workgroup memory.
     Shared,
-    /// By shuffles, where every subgroup holds all lanes of a channel. The order is the same.
+    /// By shuffles, in the same order; every subgroup holds all lanes of a channel.
     Shuffle,
 }
 
@@ -39,10 +39,10 @@ impl std::fmt::Display for ScanVariant {
 }
 
 impl ScanVariant {
-    /// What suits an adapter and channels of so many states.
+    /// The variant for an adapter and a shape.
     ///
-    /// A GPU hides the chain from token to token behind other lanes, so four lanes a channel; 16 only where channels are so
-    /// few that those leave the widest GPUs half empty: each then has a state of its own, and more to sum.
+    /// A GPU hides the latency from token to token behind other lanes, so four lanes per channel; 16 only if there are so few channels
+    /// that four would leave the widest GPUs half empty: each lane then has one state, but there is more to sum.
     pub fn of(caps: &Caps, channels: usize, states: usize) -> Self {
         match (channels, states) {
             _ if caps.cpu => ScanVariant::Direct,
@@ -52,13 +52,13 @@ impl ScanVariant {
         }
     }
 
-    /// The tiled variant with shuffles where the adapter can.
+    /// The tiled variant, with shuffles if the adapter can.
     fn tiled(caps: &Caps, lanes: u32) -> Self {
         let shuffle = lanes > 1 && caps.subgroups && caps.subgroup_min >= lanes;
         ScanVariant::Tiled(lanes, if shuffle { Sum::Shuffle } else { Sum::Shared })
     }
 
-    /// Every variant that the adapter can run.
+    /// All variants that the adapter can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
         let mut variants = vec![ScanVariant::Direct];
         for lanes in [1, 4, 16] {
@@ -69,7 +69,7 @@ impl ScanVariant {
         variants
     }
 
-    /// The same cut with sums through workgroup memory.
+    /// This variant with sums through workgroup memory.
     pub(super) fn shared(self) -> Self {
         match self {
             ScanVariant::Tiled(lanes, _) => ScanVariant::Tiled(lanes, Sum::Shared),
@@ -77,7 +77,7 @@ impl ScanVariant {
         }
     }
 
-    /// For cases and labels.
+    /// Name for cases and labels.
     pub(in crate::kernels) fn name(self) -> &'static str {
         match self {
             ScanVariant::Direct => "scan",
@@ -107,19 +107,19 @@ impl ScanVariant {
         self.group() / self.lanes()
     }
 
-    /// Tokens of a tile: what fits into 16 KiB of workgroup memory at 64 states, and into the registers of one lane a channel.
+    /// Tokens of a tile: as many as fit into 16 KiB of workgroup memory at 64 states, and into the registers of one lane per channel.
     fn tile(self, states: usize) -> u32 {
         if self.lanes() > 1 && states <= 16 { 16 } else { 8 }
     }
 
-    /// A kernel in this variant: the parts and constants that it adds.
+    /// Adds this variant's parts and constants to a kernel.
     pub(super) fn def(self, mut def: KernelDef, direct: ShaderPart, tiled: ShaderPart, states: usize) -> KernelDef {
         let mut consts = vec![("N", size(states)), ("WG", self.group())];
         match self {
             ScanVariant::Direct => def.parts.extend([RECURRENCE, direct]),
             ScanVariant::Tiled(lanes, sum) => {
                 consts.extend([("LANES", lanes), ("TILE", self.tile(states))]);
-                // Up to 4 lanes a channel take their states by fours; 16 would have none left to take.
+                // Up to 4 lanes per channel take four states at a time; with 16 lanes too few states remain for that.
                 let recurrence = if lanes > 4 { RECURRENCE } else { RECURRENCE4 };
                 let sum = match sum {
                     Sum::Shared => SUM_SHARED,
@@ -132,8 +132,8 @@ impl ScanVariant {
     }
 }
 
-/// Segments of a full chunk that suit an adapter and a shape: one, unless even 16 lanes a channel leave most of a wide GPU
-/// idle. Several take twice the work, so fewer than four do not pay.
+/// Segments of a full chunk for an adapter and a shape: one, unless even 16 lanes per channel leave most of a wide GPU idle. Several
+/// segments double the work, so fewer than four do not pay.
 pub fn segments_for(caps: &Caps, channels: usize, states: usize, chunk: usize) -> usize {
     let lanes = ScanVariant::of(caps, channels, states).lanes() as usize;
     let fit = (WIDE / (channels * lanes)).min(MOST_SEGMENTS).min(chunk / LEAST_TOKENS);

@@ -1,4 +1,4 @@
-//! Cases of the choice: every rule, alone and together, against the twin's probabilities.
+//! Cases of the selection: every parameter, alone and combined, against the twin's probabilities.
 
 use super::{
     ALL_BANNED, EMPTY, NOT_FINITE, SamplingParams, Select, SelectVariant, Tallies, WINDOW, cpu, draw, penalized, recent,
@@ -9,10 +9,10 @@ use crate::kernels::batch::{Batch, RowEntry};
 use crate::kernels::case::{Case, Io, Mismatch, Reached, wide};
 use crate::kernels::sizes::size;
 
-/// How far the draw may fall outside of the twin's interval for the chosen id: f32 sums of a few thousand terms.
+/// How far the draw may be outside of the twin's interval for the selected id: f32 sums of a few thousand terms.
 const DRAW_SLACK: f64 = 2e-5;
 
-/// Whether `id` is what the rules and the draw allow.
+/// Whether parameters and draw allow `id`.
 fn judge(id: u32, logits: &[f64], rules: &SamplingParams, position: u32) -> Result<Reached, String> {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if logits.iter().any(|v| v.is_nan() || *v == f64::INFINITY) {
@@ -145,7 +145,7 @@ fn build(
     let table: Vec<RowEntry> = (0..size(rows) + entry)
         .map(|e| RowEntry { slot: size(rows + 1).wrapping_sub(e), id: 0, position: 100 + e, version: 5 + e })
         .collect();
-    // What each slot has read lately: as many tokens as its position says.
+    // The tokens that each slot has read: as many as its position.
     let read: Vec<Vec<u32>> = (0..rows)
         .map(|s| (0..100 + rows - 1 - s + entry as usize).map(|_| size(io.random.below(vocab))).collect())
         .collect();
@@ -189,7 +189,7 @@ fn build(
     let start: Vec<Option<u32>> = memory.iter().map(|w| Some(*w)).collect();
     let remembered = move |words: &[u32]| {
         for (s, (words, before)) in words.chunks(WINDOW + vocab).zip(memory.chunks(WINDOW + vocab)).enumerate() {
-            // Whatever was chosen: the place of its position has changed and the counts are those of the places.
+            // For any selected token: only the entry of its position has changed, and the counts match the entries.
             let window = rules.window as usize;
             let place = if window > 0 { (read[s].len() + advance as usize) % window } else { 0 };
             let mut counts = vec![0; vocab];
@@ -208,7 +208,7 @@ fn build(
         Ok(Reached::default())
     };
     let recent = io.output_words("recent", &start, remembered)?;
-    // Each row's logits are those of its slot's version after the step; the other version must not be looked at.
+    // Each row's logits are those of its slot's version after the step; the other version must not be read.
     let versions = 2;
     let mut of_slots = vec![f32::NAN; rows * versions * vocab];
     for (r, logits) in logits.chunks_exact(vocab).enumerate() {

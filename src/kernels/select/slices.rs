@@ -1,6 +1,6 @@
-//! The choice by a workgroup for each slice of a row, in stages: tops, tallies that narrow down the k-th key, tallies that
-//! narrow down the last key of top-p, then a list of the few tokens that a small top-k leaves, or what each slice weighs in
-//! the draw, and the finish. Every stage but the first and the last belongs to some rules only.
+//! Selection by one workgroup per slice of a row, in stages: tops, tallies that narrow down the k-th key, tallies that narrow down the
+//! last key of top-p, then a list of the few tokens that a small top-k leaves, or the weight of each slice in the draw, and the finish.
+//! Only the first and the last stage always run.
 
 use super::{END, FINISH, LINE, LIST, LOGIT, MASS, NARROW, RULES, SLICES, TALLY, TOPS, WEIGH};
 use super::{LANES, SamplingParams, Select, SelectVariant, consts, mass_bits};
@@ -25,7 +25,7 @@ params! {
         slices: u32,
         /// Words of a row in `work`.
         work: u32,
-        /// Which tally a dispatch makes.
+        /// The tally that a dispatch makes.
         tally: u32,
     }
 }
@@ -34,16 +34,16 @@ params! {
 const BY_RANK: Stages = Stages::only(0);
 /// Tallies that narrow down the last key of top-p.
 const BY_MASS: Stages = Stages::only(1);
-/// The list of what a small top-k leaves.
+/// The list of tokens that a small top-k leaves.
 const BY_LIST: Stages = Stages::only(2);
-/// What slices weigh in the draw, where there is no list.
+/// The weights of slices in the draw, if there is no list.
 const BY_WEIGHT: Stages = Stages::only(3);
 
-/// The largest top-k whose tokens are listed: an entry a lane.
+/// The largest top-k whose tokens are listed: one entry per lane.
 const LISTED: usize = LANES;
 /// Words of a row's notes.
 const NOTES: usize = 32;
-/// Values that a tally tells apart.
+/// Distinct values of a tally.
 const VALUES: usize = 2048;
 /// Words of a row in each of the two buffers of tallies: three of two words.
 const TALLIES: usize = 3 * 2 * VALUES;
@@ -67,7 +67,7 @@ pub(super) fn stages(rules: &SamplingParams, vocab: usize) -> Stages {
     stages
 }
 
-/// Ids that a lane takes: as few as leave at most a slice for each lane of the workgroup that finishes.
+/// Ids per lane: as few as give at most one slice to each lane of the finishing workgroup.
 fn lane_ids(vocab: usize) -> usize {
     vocab.div_ceil(LANES * LANES).next_power_of_two().max(4)
 }
@@ -76,12 +76,12 @@ fn slices(vocab: usize) -> usize {
     vocab.div_ceil(LANES * lane_ids(vocab))
 }
 
-/// Words of a row that stages leave for later ones: keys, five for each slice, the list.
+/// Words of a row that stages pass on: keys, five per slice, the list.
 fn work(vocab: usize) -> usize {
     vocab + 5 * slices(vocab) + 2 * LISTED
 }
 
-/// What the stages of a choice leave for each other; nothing in the variant that has one.
+/// Buffers that the stages of a selection share; empty in the variant with one stage.
 pub struct Tallies {
     variant: SelectVariant,
     work: Buf<u32>,
@@ -91,7 +91,7 @@ pub struct Tallies {
 }
 
 impl Tallies {
-    /// For at most so many rows of a step.
+    /// Buffers for at most `rows` rows of a step.
     pub fn new(gpu: &Gpu, variant: SelectVariant, rows: usize, vocab: usize) -> Result<Self> {
         let [work, notes, tallies] = Self::parts(variant, vocab);
         let buffer = |label, words: usize| gpu.buffer(label, rows * words, Usage::Storage);
@@ -111,18 +111,18 @@ impl Tallies {
         }
     }
 
-    /// Words that a row takes.
+    /// Words per row.
     pub fn words(variant: SelectVariant, vocab: usize) -> usize {
         let [work, notes, tallies] = Self::parts(variant, vocab);
         work + notes + 2 * tallies
     }
 
-    /// Words that a row takes in one buffer, at the most.
+    /// Words per row in the largest of the buffers.
     pub fn widest(variant: SelectVariant, vocab: usize) -> usize {
         Self::parts(variant, vocab).into_iter().max().unwrap_or(0)
     }
 
-    /// The variant that they are for.
+    /// The variant that uses them.
     pub fn variant(&self) -> SelectVariant {
         self.variant
     }
@@ -198,16 +198,16 @@ fn finish(lane_ids: usize) -> KernelDef {
     def("select_finish", &[END, FINISH], &bindings, lane_ids)
 }
 
-/// What a dispatch works on.
+/// The work of a dispatch.
 #[derive(Clone, Copy)]
 enum Stage {
-    /// A workgroup for each slice, with so many words read or written a token.
+    /// One workgroup per slice; `words` words are read or written per token.
     Slices { words: usize },
     /// The same, for this tally of tokens.
     Counts(u32),
-    /// Two workgroups for each slice, one for each word of mass, for this tally of masses.
+    /// Two workgroups per slice, one for each word of mass, for this tally of masses.
     Masses(u32),
-    /// A workgroup for each row.
+    /// One workgroup per row.
     Finish,
 }
 

@@ -1,4 +1,4 @@
-//! The choice by one workgroup a row.
+//! Selection by one workgroup per row.
 
 use super::{END, LANES, LINE, LOGIT, MASS, RULES, SamplingParams, Select, SelectVariant, WHOLE, consts, mass_bits};
 use crate::error::Result;

@@ -26,13 +26,13 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for variant in MatmulVariant::all(caps) {
         let product = Product::Matmul(variant);
-        // Classes of arithmetic are reported apart: each has an error of its own.
+        // Classes of arithmetic are reported separately: each has its own error.
         let kernel = match variant {
             MatmulVariant::Coop(_, Math::Exact, _) => "matmul_coop",
             MatmulVariant::Coop(_, Math::Fast, _) => "matmul_coop_fast",
             _ => "matmul",
         };
-        // A CPU's driver takes ten seconds and more to compile matrices of 16: there those of 8 see all formats and epilogues.
+        // A CPU's driver takes over ten seconds to compile matrices of 16: there only those of 8 test all formats and epilogues.
         let (formats, epilogues) = match variant {
             MatmulVariant::Coop(coop, ..) if caps.cpu && coop.size == 16 => {
                 (&[WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q4_0][..], &EPILOGUES[..1])
@@ -46,7 +46,7 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
             epilogues,
             (Cases::All, &|_| usize::MAX),
         ));
-        // Tiles differ in how lines are brought, which depends on the length of a unit, and on what is cut in two.
+        // Tiles differ in how lines are loaded, which depends on the length of a unit and on the splits.
         let own = Some(Tile::CPU).filter(|_| caps.cpu);
         let others = |tile: &MatmulVariant| matches!(tile, MatmulVariant::Coop(_, _, tile) if *tile != own);
         for tile in variant.tiles(caps).into_iter().filter(others) {

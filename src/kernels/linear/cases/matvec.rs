@@ -1,4 +1,4 @@
-//! Cases of the products of a decode step: prologues and epilogues beside what [`product::cases`] looks at.
+//! Declarations and cases of `matvec`: formats and shapes as for any product, then prologues and epilogues.
 
 use super::super::epilogue::{Epilogue, EpilogueKind, NextNorm, Prologue, gate_first};
 use super::super::matvec::MatvecVariant;
@@ -20,9 +20,9 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, variant) in MatvecVariant::all(caps).into_iter().enumerate() {
         let product = Product::Matvec(variant);
-        // The first is looked at in all formats, shapes and numbers of columns; of the others a shape a format with one column,
-        // and two kinds of teams with all columns in one format. A CPU's driver takes seconds to compile a kernel: there a format
-        // of each length of a unit will do for most.
+        // The first variant is tested in all formats, shapes and numbers of rows of x; the others in one shape per format with one row,
+        // and two kinds of teams with all numbers of rows in one format. A CPU's driver takes seconds to compile a kernel: there one
+        // format per length of a unit is enough for most.
         let own = i == 0;
         let most_tokens = |format| if own || i < 4 && format == WeightFormat::F32 { usize::MAX } else { 1 };
         let some = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
@@ -31,7 +31,7 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
         let variant_name = variant.to_string();
         let epilogues = [EpilogueKind::Store];
         cases.extend(cases_of("matvec", &variant_name, (product, formats), &epilogues, (which, &most_tokens)));
-        // A format of each length of a unit, one row and eight columns: prologues and epilogues are the same for all.
+        // One format per length of a unit: prologues and epilogues do not depend on it.
         let shapes = if own { 4 } else { 1 };
         for format in some.into_iter().take(if own { 3 } else { 1 }) {
             for (tokens, rows, columns) in
@@ -70,8 +70,8 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
     cases
 }
 
-/// Cases of fast arithmetic: x as int8, y packed as int8, or both. The twin multiplies with what int8 leaves of x; one case a format
-/// says how far that is from x.
+/// Cases of fast arithmetic: x as int8, y packed as int8, or both. The twin uses the rounded x; one case per format bounds the error of
+/// rounding.
 fn fast_cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
@@ -110,10 +110,10 @@ fn fast_cases(caps: &Caps) -> Vec<Case> {
     cases
 }
 
-/// How far a product is from one of the same x in f32.
+/// The error of a product with int8 x against one with f32 x.
 fn build_rounding(io: &mut Io, product: Product, format: WeightFormat) -> Result<()> {
-    // Uniform values below 1 are rounded to multiples of 1/127: an nmse of 1/(12 * 127^2) over 1/3. Sums of 540 products are off by
-    // 0.03 in the root mean square, and up to five times that.
+    // Uniform values below 1 are rounded to multiples of 1/127: an nmse of 1/(12 * 127^2) over 1/3. Sums of 540 products are off by an
+    // RMS of 0.03, and at most five times that.
     const ROUNDING: Tolerance = Tolerance { nmse: 2e-5, abs: 0.15, rel: 0.0 };
     let (tokens, rows, columns) = (3, 137, 540);
     let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
@@ -128,11 +128,11 @@ fn build_rounding(io: &mut Io, product: Product, format: WeightFormat) -> Result
     matrix.record(&mut io.plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (product, &batch))
 }
 
-/// What becomes of a product of a normed x.
+/// The epilogue of a product of a normed x.
 #[derive(Clone, Copy)]
 enum Then {
     Store,
-    /// The mixer's epilogue, with so many taps.
+    /// The mixer's epilogue, with the number of taps.
     Mixer(usize),
     Logits,
 }
@@ -163,12 +163,12 @@ fn build_normed(
         .collect();
     io.rows = tokens;
     let x = io.rows_in_order("x", &x, columns, product.order(&matrix))?;
-    // What fills a token's up to whole vec4s may be anything.
+    // The padding of a token to whole vec4s may hold anything.
     let filled: Vec<f32> = squares.chunks_exact(parts).flat_map(|parts| [parts, &[1e9]].concat()).collect();
     let squares = io.input("squares", &filled)?;
     let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
     let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
-    // The scale multiplies what the sum is off by.
+    // The scale also multiplies the error of the sum.
     let tolerance = Tolerance { abs: 16.0 * TOLERANCE.abs, ..TOLERANCE };
     // RowEntry r is slot r, its version r to version r + 1.
     let versions = 2;
@@ -206,7 +206,7 @@ fn build_normed(
         y.extend(row[inner..].iter().map(|v| silu(*v)));
         after[at(r + 1)..][..size_of_state].copy_from_slice(&state);
     }
-    // What reads x decides where it lies; the gate follows it.
+    // The consumer of x decides its order; the gate follows it.
     let order = if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads };
     let gate = gate_first(inner);
     let place = |row| if row < inner { order.place(row, inner) } else { gate + row - inner };
@@ -217,7 +217,7 @@ fn build_normed(
     matrix.record(&mut io.plan, "y", (&x, &y), (prologue, Epilogue::Mixer(conv, &table)), (product, &batch))
 }
 
-/// A product added to the residual stream, which is made ready for the next norm.
+/// A product added to the residual stream, with the next norm's input.
 fn build_residual(
     io: &mut Io,
     product: Product,
@@ -229,7 +229,7 @@ fn build_residual(
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     if variant.packs() && !matrix.cut_by_groups() {
-        // An adapter that binds less than a group of rows.
+        // The adapter cannot bind a group of rows.
         return build_residual(io, product, format, (tokens, 1, columns));
     }
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
@@ -258,7 +258,7 @@ fn build_residual(
         true => io.rows_out_int8("normed", &normed, rows)?,
         false => io.rows_out_order("normed", &normed, rows, TOLERANCE, order)?,
     };
-    // A square is off by twice what its root is, times the root: up to about 20 here.
+    // The error of a square is 2 |v| times that of v: up to about 20 times here.
     let tolerance = Tolerance { abs: 40.0 * TOLERANCE.abs, rel: 1e-5, ..TOLERANCE };
     let squares = io.output("squares", squares, tolerance)?;
     let weight = io.input("next_norm", &weight)?;
