@@ -15,7 +15,7 @@ params! {
         words: u32,
         /// Values in a row of W.
         columns: u32,
-        /// RowEntry of the matrix that this shard begins with.
+        /// Row of the matrix that this shard begins with.
         first: u32,
         /// Rows of this shard.
         rows: u32,

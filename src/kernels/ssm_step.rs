@@ -148,6 +148,17 @@ fn def(variant: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_
     def
 }
 
+/// Activations of a step.
+#[derive(Clone, Copy)]
+pub struct StepOperands<'a> {
+    /// `[rows, R + 2N]`: dt | B | C.
+    pub projected: &'a Activation,
+    /// `[rows, x | gate]`, both after SiLU.
+    pub xg: &'a Activation,
+    /// `[rows, D]`, gated.
+    pub y: &'a Activation,
+}
+
 /// Weights and state of one layer.
 pub struct SsmStep<'a> {
     /// `[D, R]`.
@@ -173,10 +184,11 @@ impl SsmStep<'_> {
         &self,
         plan: &mut Plan,
         label: &str,
-        (projected, xg, y): (&Activation, &Activation, &Activation),
+        on: StepOperands<'_>,
         (variant, batch): (StepVariant, &Buf<Batch>),
         rows: &Buf<RowEntry>,
     ) -> Result<()> {
+        let StepOperands { projected, xg, y } = on;
         let DbcLayout { dt_rank, state } = self.layout;
         let inner = self.dt_proj.rows();
         let format = self.dt_proj.format();
@@ -301,7 +313,7 @@ fn build(
     let xg = random.uniforms(rows * 2 * inner, -2.0, 2.0);
     let before = random.uniforms(rows * versions * inner * state, -1.0, 1.0);
 
-    // RowEntry r is slot r, its version r to version r + 1.
+    // Row r is slot r, its version r to version r + 1.
     let mut after = wide(&before);
     let [dt, b, c] = dbc_norm::cpu(&wide(&projected), layout, eps);
     let dt = linear::cpu(&dt, &tensor.to_f32(), dt_rank);
@@ -356,5 +368,6 @@ fn build(
     let step =
         SsmStep { dt_proj: &dt_proj, dt_bias: &dt_bias, a_skip: &a_skip, state: &state_buf, layout, eps, versions };
     let batch = io.uniform(Batch { rows: size(rows), ..Default::default() })?;
-    step.record(&mut io.plan, "y", (&projected, &xg, &y), (variant, &batch), &table)
+    let on = StepOperands { projected: &projected, xg: &xg, y: &y };
+    step.record(&mut io.plan, "y", on, (variant, &batch), &table)
 }

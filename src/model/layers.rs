@@ -12,7 +12,7 @@ use crate::kernels::linear::Linear;
 use crate::kernels::linear::{Epilogue, NextNorm, Product, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
 use crate::kernels::select::{SamplingParams, Select, Tallies};
-use crate::kernels::ssm_step::SsmStep;
+use crate::kernels::ssm_step::{SsmStep, StepOperands};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Activation, Batch, RowEntry, dbc_norm, embed, rms_norm};
 
@@ -178,7 +178,7 @@ impl Builder<'_> {
                 versions: VERSIONS,
             };
             let gated = on.gated.ordered(config.inner, order("out_proj", &layer.out_proj));
-            let operands = (&on.projected, &xg, &gated);
+            let operands = StepOperands { projected: &on.projected, xg: &xg, y: &gated };
             step.record(plan, &at("ssm_step"), operands, (self.variants.step, batch), self.table)?;
             normed_x = normed_of(i + 1);
             let next = NextNorm { weight: of_layer(i + 1).0, normed: &normed_x, squares: &on.squares };

@@ -24,6 +24,14 @@ enum Cases {
     Few,
 }
 
+/// Size of a product in a case.
+#[derive(Clone, Copy)]
+struct Size {
+    tokens: usize,
+    rows: usize,
+    columns: usize,
+}
+
 /// Cases of a product with each of `epilogues`, in each of `formats`, with at most `most_tokens` tokens.
 fn cases(
     kernel: &'static str,
@@ -46,7 +54,7 @@ fn cases(
                 let tokens = tokens.min(most_tokens(format));
                 let then = format!("{epilogue:?}").to_lowercase();
                 let shape = format!("{variant} {format} {then} {tokens}x{rows}x{columns}");
-                let build = move |io: &mut Io| build(io, product, format, epilogue, (tokens, rows, columns));
+                let build = move |io: &mut Io| build(io, product, format, epilogue, Size { tokens, rows, columns });
                 cases.push(Case::new(kernel, shape, build));
             }
         }
@@ -118,7 +126,7 @@ fn build(
     product: Product,
     format: WeightFormat,
     epilogue: EpilogueKind,
-    (tokens, rows, columns): (usize, usize, usize),
+    Size { tokens, rows, columns }: Size,
 ) -> Result<()> {
     let weights = io.random.uniforms(rows * columns, -1.0, 1.0);
     let bytes = format.encode(&weights, columns);

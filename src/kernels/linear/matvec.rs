@@ -45,6 +45,15 @@ pub struct MatvecVariant {
     pub int8: bool,
 }
 
+/// What a kernel's module depends on besides its variant and epilogue.
+pub(super) struct Input {
+    pub(super) format: WeightFormat,
+    /// Values in a row of W.
+    pub(super) columns: usize,
+    /// Partial sums of squares of x, if it is normed.
+    pub(super) squares: Option<usize>,
+}
+
 /// The largest power of two that is not above `n`.
 fn power_below(n: u32) -> u32 {
     1 << n.max(1).ilog2()
@@ -267,13 +276,9 @@ impl MatvecVariant {
         X_ROWS.into_iter().map(move |x_rows| (x_rows, self.with_x_rows(x_rows, format)))
     }
 
-    /// The kernel for a format and row length; `squares` is the number of partial sums of squares of a normed x.
-    pub(super) fn def(
-        self,
-        mut parts: Vec<ShaderPart>,
-        bindings: Vec<Binding>,
-        (format, columns, squares): (WeightFormat, usize, Option<usize>),
-    ) -> KernelDef {
+    /// The kernel for an input.
+    pub(super) fn def(self, mut parts: Vec<ShaderPart>, bindings: Vec<Binding>, input: Input) -> KernelDef {
+        let Input { format, columns, squares } = input;
         let units = format.row_units(columns);
         match codes_part(format).filter(|_| self.int8) {
             Some(codes) => parts.extend([file(codes), file(wgsl!("lib/unit_x_int8.wgsl"))]),

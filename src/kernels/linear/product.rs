@@ -23,7 +23,7 @@ params! {
         x_stride: u32,
         /// Floats from one token of y to the next.
         y_stride: u32,
-        /// RowEntry of y that this shard's row 0 makes.
+        /// Row of y of this shard's row 0.
         first: u32,
         /// Rows of this shard.
         rows: u32,
@@ -121,7 +121,7 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
     let mut def = match product {
         Product::Matvec(variant) => {
             parts.extend(dot_parts(format));
-            variant.def(parts, bindings, (format, columns, squares))
+            variant.def(parts, bindings, matvec::Input { format, columns, squares })
         }
         Product::Matmul(variant) => {
             parts.push(file(wgsl!("lib/x_words.wgsl")));
@@ -155,7 +155,12 @@ impl Linear {
             Product::Matmul(_) => (product, 1),
             Product::Matvec(variant) => {
                 let packed = epilogue.kind() == EpilogueKind::ResidualNormInt8;
-                assert_eq!(variant.packs(), packed, "{}: its output is not packed as the next product reads it", self.name);
+                assert_eq!(
+                    variant.packs(),
+                    packed,
+                    "{}: its output is not packed as the next product reads it",
+                    self.name
+                );
                 assert!(!packed || self.cut_by_groups(), "{}: a shard begins within a group", self.name);
                 (product, variant.square_rows as usize)
             }

@@ -99,7 +99,8 @@ impl Linear {
     }
 
     /// A matrix of synthetic weights, written on the device.
-    pub fn made_up(gpu: &Gpu, name: &str, (format, rows, columns): (WeightFormat, usize, usize)) -> Result<Self> {
+    pub fn made_up(gpu: &Gpu, name: &str, matrix: Matrix) -> Result<Self> {
+        let Matrix { rows, columns, format } = matrix;
         let seed = name.bytes().fold(17u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
         let made_up = MadeUp::new(format, columns, seed);
         let shard_rows = shard_rows(gpu, name, format, (rows, columns))?;

@@ -26,17 +26,20 @@ pub(super) fn chunk(variant: ScanVariant) -> Vec<Case> {
     ];
     let case = |(rows, inner, state, segments)| {
         let shape = format!("{rows}x{inner}x{state} in {segments}");
-        Case::new(variant.name(), shape, move |io| build(io, variant, segments, (rows, inner, state)))
+        Case::new(variant.name(), shape, move |io| build(io, variant, segments, Size { rows, inner, state }))
     };
     shapes.into_iter().map(case).collect()
 }
 
-fn build(
-    io: &mut Io,
-    variant: ScanVariant,
-    segments: usize,
-    (rows, inner, state): (usize, usize, usize),
-) -> Result<()> {
+/// Size of a case.
+#[derive(Clone, Copy)]
+struct Size {
+    rows: usize,
+    inner: usize,
+    state: usize,
+}
+
+fn build(io: &mut Io, variant: ScanVariant, segments: usize, Size { rows, inner, state }: Size) -> Result<()> {
     let versions = 2;
     let layout = DbcLayout { dt_rank: 3, state };
     let random = &mut io.random;

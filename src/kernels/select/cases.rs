@@ -80,7 +80,7 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
             [(1, 1, 0), (5, 301, 1), (2, 5000, 1)].into_iter().chain(large).map(|shape| (SelectVariant::Slices, shape));
         for (variant, (rows, vocab, advance)) in whole.into_iter().chain(slices) {
             cases.push(Case::new("select", format!("{variant:?} {name} {rows}x{vocab}"), move |io| {
-                build(io, (variant, rules), (rows, vocab, advance), |_, _| {})
+                build(io, (variant, rules), Size { rows, vocab, advance }, |_, _| {})
             }));
         }
     }
@@ -88,41 +88,54 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
         let all = SamplingParams { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), temperature: 0.8, ..plain };
         for (rules, kind) in [(plain, "plain"), (all, "all rules"), (SamplingParams { top_k: 0, ..all }, "top_p")] {
             cases.push(Case::new("select", format!("{variant:?} {kind}, nan in row 1 of 3x100"), move |io| {
-                build(io, (variant, rules), (3, 100, 1), |r, logits| {
+                build(io, (variant, rules), Size { rows: 3, vocab: 100, advance: 1 }, |r, logits| {
                     if r == 1 {
                         logits[77] = f32::NAN
                     }
                 })
             }));
             cases.push(Case::new("select", format!("{variant:?} {kind}, inf in row 1 of 3x100"), move |io| {
-                build(io, (variant, rules), (3, 100, 1), |r, logits| {
+                build(io, (variant, rules), Size { rows: 3, vocab: 100, advance: 1 }, |r, logits| {
                     if r == 1 {
                         logits[99] = f32::INFINITY
                     }
                 })
             }));
             cases.push(Case::new("select", format!("{variant:?} {kind}, all banned in row 2 of 3x100"), move |io| {
-                build(io, (variant, rules), (3, 100, 0), |r, logits| {
+                build(io, (variant, rules), Size { rows: 3, vocab: 100, advance: 0 }, |r, logits| {
                     if r == 2 {
                         logits.fill(f32::NEG_INFINITY)
                     }
                 })
             }));
             cases.push(Case::new("select", format!("{variant:?} {kind}, ties 2x3000"), move |io| {
-                build(io, (variant, rules), (2, 3000, 0), |_, logits| logits.fill(1.5))
+                build(io, (variant, rules), Size { rows: 2, vocab: 3000, advance: 0 }, |_, logits| logits.fill(1.5))
             }));
         }
         cases.push(Case::new("select", format!("{variant:?} ties 4x64"), move |io| {
-            build(io, (variant, SamplingParams { top_k: 3, ..plain }), (4, 64, 0), |_, logits| logits.fill(1.5))
+            build(
+                io,
+                (variant, SamplingParams { top_k: 3, ..plain }),
+                Size { rows: 4, vocab: 64, advance: 0 },
+                |_, logits| logits.fill(1.5),
+            )
         }));
     }
     cases
 }
 
+/// Size of a case, and whether slots advance.
+#[derive(Clone, Copy)]
+struct Size {
+    rows: usize,
+    vocab: usize,
+    advance: u32,
+}
+
 fn build(
     io: &mut Io,
     (variant, rules): (SelectVariant, SamplingParams),
-    (rows, vocab, advance): (usize, usize, u32),
+    Size { rows, vocab, advance }: Size,
     spoil: impl Fn(usize, &mut [f32]),
 ) -> Result<()> {
     let mut logits = io.random.uniforms(rows * vocab, -6.0, 6.0);

@@ -5,7 +5,7 @@ use super::super::matvec::MatvecVariant;
 use super::super::product::{self, Product, Shape};
 use super::super::twin::{TOLERANCE, cpu};
 use super::super::weights::Linear;
-use super::{Cases, cases as cases_of, seen};
+use super::{Cases, Size, cases as cases_of, seen};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Caps, KernelDef};
@@ -39,7 +39,8 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
             {
                 let tokens = tokens.min(most_tokens(format));
                 let shape = format!("{variant} {} normed {tokens}x{rows}x{columns}", format.name());
-                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Store);
+                let build =
+                    move |io: &mut Io| build_normed(io, product, format, Size { tokens, rows, columns }, Then::Store);
                 cases.push(Case::new("matvec", shape, build));
             }
             for (tokens, rows, columns) in
@@ -47,7 +48,7 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
             {
                 let tokens = tokens.min(most_tokens(format));
                 let shape = format!("{variant} {} residual {tokens}x{rows}x{columns}", format.name());
-                let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
+                let build = move |io: &mut Io| build_residual(io, product, format, Size { tokens, rows, columns });
                 cases.push(Case::new("matvec", shape, build));
             }
             for (tokens, inner, columns, kernel) in
@@ -57,12 +58,13 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
                 let shape = format!("{variant} {} mixer {tokens}x{inner}x{columns} kernel {kernel}", format.name());
                 let rows = 2 * inner;
                 let then = Then::Mixer(kernel);
-                let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), then);
+                let build = move |io: &mut Io| build_normed(io, product, format, Size { tokens, rows, columns }, then);
                 cases.push(Case::new("matvec", shape, build));
             }
             let (tokens, rows, columns) = (most_tokens(format).min(9), 44, 129);
             let shape = format!("{variant} {} logits {tokens}x{rows}x{columns}", format.name());
-            let build = move |io: &mut Io| build_normed(io, product, format, (tokens, rows, columns), Then::Logits);
+            let build =
+                move |io: &mut Io| build_normed(io, product, format, Size { tokens, rows, columns }, Then::Logits);
             cases.push(Case::new("matvec", shape, build));
         }
     }
@@ -85,7 +87,7 @@ fn fast_cases(caps: &Caps) -> Vec<Case> {
             if variant.packs() && (variant.int8 || some) {
                 for (tokens, rows, columns) in [(tokens, 45, 70), (1, 1, 1), (1, 300, 129)] {
                     let shape = format!("{variant} {format} residual {tokens}x{rows}x{columns}");
-                    let build = move |io: &mut Io| build_residual(io, product, format, (tokens, rows, columns));
+                    let build = move |io: &mut Io| build_residual(io, product, format, Size { tokens, rows, columns });
                     cases.push(Case::new("matvec", shape, build));
                 }
             }
@@ -97,7 +99,9 @@ fn fast_cases(caps: &Caps) -> Vec<Case> {
                 cases.extend(cases_of("matvec", &name, (product, &formats), &epilogues, (which, &most_tokens)));
                 if some {
                     let shape = format!("{variant} {format} logits 9x44x129");
-                    let build = move |io: &mut Io| build_normed(io, product, format, (9, 44, 129), Then::Logits);
+                    let build = move |io: &mut Io| {
+                        build_normed(io, product, format, Size { tokens: 9, rows: 44, columns: 129 }, Then::Logits)
+                    };
                     cases.push(Case::new("matvec", shape, build));
                 }
                 if i == 0 {
@@ -142,7 +146,7 @@ fn build_normed(
     io: &mut Io,
     product: Product,
     format: WeightFormat,
-    (tokens, rows, columns): (usize, usize, usize),
+    Size { tokens, rows, columns }: Size,
     then: Then,
 ) -> Result<()> {
     let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
@@ -170,7 +174,7 @@ fn build_normed(
     let prologue = Prologue::Norm { squares: &squares, parts, eps: 1e-5 };
     // The scale also multiplies the error of the sum.
     let tolerance = Tolerance { abs: 16.0 * TOLERANCE.abs, ..TOLERANCE };
-    // RowEntry r is slot r, its version r to version r + 1.
+    // Row r is slot r, its version r to version r + 1.
     let versions = 2;
     let table: Vec<RowEntry> =
         (0..size(tokens)).map(|r| RowEntry { slot: r, version: r, ..Default::default() }).collect();
@@ -222,7 +226,7 @@ fn build_residual(
     io: &mut Io,
     product: Product,
     format: WeightFormat,
-    (tokens, rows, columns): (usize, usize, usize),
+    Size { tokens, rows, columns }: Size,
 ) -> Result<()> {
     let Product::Matvec(variant) = product else { unreachable!("a decode step's product") };
     let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
@@ -230,7 +234,7 @@ fn build_residual(
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     if variant.packs() && !matrix.cut_by_groups() {
         // The adapter cannot bind a group of rows.
-        return build_residual(io, product, format, (tokens, 1, columns));
+        return build_residual(io, product, format, Size { tokens, rows: 1, columns });
     }
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
