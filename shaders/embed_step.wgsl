@@ -6,9 +6,9 @@
 @group(0) @binding(5) var<storage, read_write> squares: array<f32>;  // [rows], each padded to a vec4
 
 @compute @workgroup_size(WG)
-fn embed_step(lanes: Lanes) {
+fn embed_step(group: Group, lanes: Lanes) {
   prepare_weights(lanes.index, WG);
-  let row = lanes.group.x;
+  let row = group.id.x;
   let id = rows[row].id - params.first;  // an id below the shard wraps to a value past its rows
   var sum = 0.0;
   for (var first = lanes.index * GROUP_UNITS; first < params.units && id < params.rows; first += WG * GROUP_UNITS) {
@@ -28,6 +28,6 @@ fn embed_step(lanes: Lanes) {
     }
     finish_group(row, first, lanes);
   }
-  let total = workgroup_sum(sum, lanes);
+  let total = workgroup_sum(sum, group, lanes);
   if (lanes.index == 0u && id < params.rows) { squares[4u * row] = total; }
 }

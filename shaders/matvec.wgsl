@@ -10,19 +10,19 @@ fn row_units() -> u32 {
 }
 
 @compute @workgroup_size(WG)
-fn matvec(lanes: Lanes) {
-  let token = lanes.group.y * X_ROWS;
+fn matvec(group: Group, lanes: Lanes) {
+  let token = group.id.y * X_ROWS;
   if (token >= batch.rows) { return; }
   prepare_weights(lanes.index, WG);
-  load_scales(token, lanes);
-  let first = lanes.group.x * ROWS;
+  load_scales(token, group, lanes);
+  let first = group.id.x * ROWS;
   let end = min(params.rows, first + ROWS);
-  for (var at = 0u; at < ROWS; at += team_count(lanes) * TEAM_ROWS) {
+  for (var at = 0u; at < ROWS; at += team_count(group) * TEAM_ROWS) {
     let row = first + at + team_index(lanes) * TEAM_ROWS;
-    preload_first(token, row, end, lanes);
+    preload_first(token, row, end, group, lanes);
     // Every index is a constant: the sums stay in registers.
     var sums: array<Sums, MAX_X_ROWS>;
-    let step = team_size(lanes);
+    let step = team_size(group);
     let lane = team_lane(lanes);
     // If the bound is a parameter, each lane counts from its own first unit: Mesa's software driver recompiles a loop with a uniform
     // bound at each dispatch.
@@ -51,7 +51,7 @@ fn matvec(lanes: Lanes) {
     if (FLIGHT == 1u || UNITS == 0u || UNITS % (FLIGHT * step) != 0u) {
       for (; base < row_units(); base += step) {
         let unit = base + ahead;
-        if (UNITS > 0u && UNITS % step == 0u || unit < row_units()) { add(&sums, load_rows(row, unit), token, unit); }
+        if ((UNITS > 0u && UNITS % step == 0u) || unit < row_units()) { add(&sums, load_rows(row, unit), token, unit); }
       }
     }
 
@@ -69,7 +69,7 @@ fn matvec(lanes: Lanes) {
     }
     sync_totals(lanes);
     if (at == 0u) { sync_scales(); }
-    finish_rows(token, row, end, lanes);
+    finish_rows(token, row, end, group, lanes);
   }
   write_groups(token, first, lanes);
 }
@@ -78,20 +78,20 @@ const MOST_FLIGHT: u32 = 4u;
 
 // Whether a team finishes all of its rows at once, one item per lane. The epilogue's operands are then loaded before the sums are
 // known.
-fn at_once(lanes: Lanes) -> bool { return SUBGROUP_LANES > 0u && TEAM_ROWS * X_ROWS <= team_size(lanes); }
+fn at_once(group: Group) -> bool { return SUBGROUP_LANES > 0u && TEAM_ROWS * X_ROWS <= team_size(group); }
 
-fn preload_first(token: u32, row: u32, end: u32, lanes: Lanes) {
+fn preload_first(token: u32, row: u32, end: u32, group: Group, lanes: Lanes) {
   let item = team_lane(lanes);
   let own_row = row + item % TEAM_ROWS;
-  if (at_once(lanes) && item / TEAM_ROWS < X_ROWS && own_row < end && token + item / TEAM_ROWS < batch.rows) {
+  if (at_once(group) && item / TEAM_ROWS < X_ROWS && own_row < end && token + item / TEAM_ROWS < batch.rows) {
     preload(token + item / TEAM_ROWS, params.first + own_row);
   }
 }
 
 // Applies the epilogue to the sums of a team and writes y. An item is a row of y for one row of x; lanes take one item each, because
 // an epilogue may be long.
-fn finish_rows(token: u32, row: u32, end: u32, lanes: Lanes) {
-  for (var at = 0u; at < TEAM_ROWS * X_ROWS; at += team_size(lanes)) {
+fn finish_rows(token: u32, row: u32, end: u32, group: Group, lanes: Lanes) {
+  for (var at = 0u; at < TEAM_ROWS * X_ROWS; at += team_size(group)) {
     let item = at + team_lane(lanes);
     let x_row = item / TEAM_ROWS;
     let own_row = row + item % TEAM_ROWS;
@@ -99,11 +99,11 @@ fn finish_rows(token: u32, row: u32, end: u32, lanes: Lanes) {
     var value = 0.0;
     if (there) {
       let out = params.first + own_row;
-      if (!at_once(lanes)) { preload(token + x_row, out); }
-      value = finish(token + x_row, out, total_of(x_row, item % TEAM_ROWS, lanes) * scale(x_row, lanes));
+      if (!at_once(group)) { preload(token + x_row, out); }
+      value = finish(token + x_row, out, total_of(x_row, item % TEAM_ROWS, group, lanes) * scale(x_row, group, lanes));
       y[y_at(token + x_row, out)] = value;
     }
-    if (x_row < X_ROWS) { keep(x_row, own_row - lanes.group.x * ROWS, there); }
+    if (x_row < X_ROWS) { keep(x_row, own_row - group.id.x * ROWS, there); }
     if (SQUARES) {
       let sum = sum_of_rows(value * value, lanes);
       if (there && item % SQUARE_ROWS == 0u) {

@@ -32,13 +32,13 @@ struct Params {
 const SHARE: u32 = (N + LANES - 1u) / LANES;  // states of a lane
 
 @compute @workgroup_size(WG)
-fn ssm_step(lanes: Lanes) {
+fn ssm_step(group: Group, lanes: Lanes) {
   prepare_weights(lanes.index, WG);
-  let first = lanes.group.y * ROWS;
+  let first = group.id.y * ROWS;
   if (ROWS == 1u) {
-    step(first, lanes);  // a CPU driver masks every instruction of a loop
+    step(first, group, lanes);  // a CPU driver masks every instruction of a loop
   } else {
-    for (var r = first; r < min(first + ROWS, batch.rows); r++) { step(r, lanes); }
+    for (var r = first; r < min(first + ROWS, batch.rows); r++) { step(r, group, lanes); }
   }
 }
 
@@ -48,10 +48,10 @@ fn row_units() -> u32 {
   return params.units;
 }
 
-fn step(r: u32, lanes: Lanes) {
+fn step(r: u32, group: Group, lanes: Lanes) {
   let p = r * params.p_stride;
   let b = p + params.dt_rank;
-  let channel = lanes.group.x * (WG / LANES) + lanes.index / LANES;
+  let channel = group.id.x * (WG / LANES) + lanes.index / LANES;
   let part = lanes.index % LANES;
   let own = min(channel, params.rows - 1u);  // lanes past the shard compute and write nothing
   let d = params.first + own;
@@ -76,10 +76,10 @@ fn step(r: u32, lanes: Lanes) {
   var sum = 0.0;
   for (var base = 0u; base < row_units(); base += LANES) {
     let unit = base + part;
-    if (UNITS % LANES == 0u && UNITS > 0u || unit < row_units()) { sum = with_products(sum, own, unit, p); }
+    if ((UNITS % LANES == 0u && UNITS > 0u) || unit < row_units()) { sum = with_products(sum, own, unit, p); }
   }
 
-  let scale = norm_scales(p, b, lanes);
+  let scale = norm_scales(p, b, group, lanes);
   let dt = softplus(channel_sum(sum) * scale.x + bias);
 
   var readout = 0.0;
@@ -93,7 +93,7 @@ fn step(r: u32, lanes: Lanes) {
   }
   let total = channel_sum(readout) + skip * u;
   put(r, d, total * gate, part == 0u && channel < params.rows, lanes);
-  write_groups(r, lanes);
+  write_groups(r, group, lanes);
 }
 
 // `sum` plus the products of one unit of a channel's row of dt_proj.
@@ -104,23 +104,23 @@ fn with_products(sum: f32, row: u32, unit: u32, p: u32) -> f32 {
 }
 
 // The scales of the norms of dt, B and C. Each team computes them itself: a few hundred values, and no barrier between teams.
-fn norm_scales(p: u32, b: u32, lanes: Lanes) -> vec3<f32> {
+fn norm_scales(p: u32, b: u32, group: Group, lanes: Lanes) -> vec3<f32> {
   if (params.normed == 0u) { return vec3<f32>(1.0); }
   var squares = vec4<f32>();
   if (DT_RANK % 4u == 0u && N % 4u == 0u && DT_RANK > 0u) {
-    for (var i = team_lane(lanes); i < DT_RANK / 4u; i += team_size(lanes)) {
+    for (var i = team_lane(lanes); i < DT_RANK / 4u; i += team_size(group)) {
       let v = load_x(p / 4u + i);
       squares.x += dot(v, v);
     }
-    for (var i = team_lane(lanes); i < N / 4u; i += team_size(lanes)) {
+    for (var i = team_lane(lanes); i < N / 4u; i += team_size(group)) {
       let v = load_x(b / 4u + i);
       let w = load_x(b / 4u + N / 4u + i);
       squares.y += dot(v, v);
       squares.z += dot(w, w);
     }
   } else {
-    for (var i = team_lane(lanes); i < params.dt_rank; i += team_size(lanes)) { squares.x += value(p + i) * value(p + i); }
-    for (var n = team_lane(lanes); n < N; n += team_size(lanes)) {
+    for (var i = team_lane(lanes); i < params.dt_rank; i += team_size(group)) { squares.x += value(p + i) * value(p + i); }
+    for (var n = team_lane(lanes); n < N; n += team_size(group)) {
       squares.y += value(b + n) * value(b + n);
       squares.z += value(b + N + n) * value(b + N + n);
     }

@@ -4,6 +4,7 @@ use naga::valid::{Capabilities, ValidationFlags, Validator};
 use peregrine::gpu::{Access, Caps, Coop, KernelDef, ShaderPart, StructLayout, link};
 use peregrine::kernels;
 use std::collections::BTreeSet;
+use std::process::Command;
 
 fn declared() -> Vec<(KernelDef, Caps)> {
     let mut all = Vec::new();
@@ -272,4 +273,39 @@ fn a_message_of_the_compiler_is_mapped_back_to_its_file() {
         let text = std::fs::read_to_string(format!("{}/shaders/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert_eq!(text.lines().nth(line - 1), Some(lines[entry - 1]), "{}", def.name);
     }
+}
+
+/// What Tint, Chromium's compiler, says against a module.
+fn refused_by_tint(wgsl: &str, dir: &std::path::Path) -> Option<String> {
+    let (file, out) = (dir.join("module.wgsl"), dir.join("out.wgsl"));
+    std::fs::write(&file, wgsl).unwrap();
+    let output = Command::new("tint").args(["--format", "wgsl", "-o"]).args([&out, &file]).output().unwrap();
+    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Tint's uniformity analysis is stricter than naga's, which every test here runs too. Browsers get all modules but those with
+/// cooperative matrices or 64-bit integers, which their WGSL does not have.
+#[test]
+fn tint_accepts_every_module() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        eprintln!("SKIPPED tint_accepts_every_module: tint is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut seen, mut refused) = (BTreeSet::new(), Vec::new());
+    for (def, caps) in declared().into_iter().filter(|(def, _)| !def.coop) {
+        let linked = link(&def, &Caps { int64: false, ..caps.clone() });
+        let enable = if caps.subgroups { "enable subgroups;\n" } else { "" };
+        let wgsl = format!("{enable}{}", linked.wgsl);
+        if seen.insert(wgsl.clone()) {
+            refused.extend(refused_by_tint(&wgsl, dir.path()).map(|said| format!("{}: {said}", def.name)));
+        }
+    }
+    eprintln!("tint accepts {} of {} modules", seen.len() - refused.len(), seen.len());
+    assert!(seen.len() > 100 && refused.is_empty(), "{} are refused: {:?}", refused.len(), refused.first());
+    // The control: a barrier that some lanes do not reach.
+    let bad = "@compute @workgroup_size(64) fn f(@builtin(local_invocation_index) lane: u32) {
+        if (lane > 3u) { workgroupBarrier(); }
+    }";
+    assert!(refused_by_tint(bad, dir.path()).unwrap().contains("uniform control flow"));
 }

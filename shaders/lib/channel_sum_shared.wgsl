@@ -1,6 +1,10 @@
 // Sums over the lanes of a channel through workgroup memory, in the order of channel_sum_shuffle.wgsl.
+// The same in all lanes of a workgroup; passed separately from Lanes, so that compilers see that branches on it are uniform.
+struct Group {
+  @builtin(workgroup_id) id: vec3<u32>,
+}
+
 struct Lanes {
-  @builtin(workgroup_id) group: vec3<u32>,
   @builtin(local_invocation_index) index: u32,
 }
 
@@ -8,7 +12,7 @@ struct Lanes {
 const PLANE: u32 = TILE * CHANNELS + (32u / LANES) % 32u;
 var<workgroup> sums: array<f32, LANES * PLANE>;
 
-fn lane_index(lanes: Lanes) -> u32 { return lanes.index; }
+fn lane_index(group: Group, lanes: Lanes) -> u32 { return lanes.index; }
 
 // Stores a lane's part of the sum for token t of the tile.
 fn keep_sum(t: u32, part: f32, index: u32) { sums[(index % LANES) * PLANE + t * CHANNELS + index / LANES] = part; }

@@ -1,6 +1,6 @@
 // Prologue: x as it is.
-fn load_scales(token: u32, lanes: Lanes) {}
+fn load_scales(token: u32, group: Group, lanes: Lanes) {}
 
 fn sync_scales() {}
 
-fn scale(x_row: u32, lanes: Lanes) -> f32 { return 1.0; }
+fn scale(x_row: u32, group: Group, lanes: Lanes) -> f32 { return 1.0; }

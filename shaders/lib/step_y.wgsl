@@ -5,4 +5,4 @@ fn put(r: u32, d: u32, value: f32, there: bool, lanes: Lanes) {
   if (there) { y[r * params.y_stride + placed(d, params.y_shift, params.order_units)] = value; }
 }
 
-fn write_groups(r: u32, lanes: Lanes) {}
+fn write_groups(r: u32, group: Group, lanes: Lanes) {}

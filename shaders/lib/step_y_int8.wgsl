@@ -10,10 +10,10 @@ fn put(r: u32, d: u32, value: f32, there: bool, lanes: Lanes) {
 fn put_word(at: u32, word: u32) { y[at] = word; }
 
 // Writes the groups of the workgroup, one quad per lane.
-fn write_groups(r: u32, lanes: Lanes) {
+fn write_groups(r: u32, group: Group, lanes: Lanes) {
   workgroupBarrier();
   for (var item = lanes.index; item < CHANNELS / 4u; item += WG) {
-    let channel = lanes.group.x * CHANNELS + item / 8u * 32u;
+    let channel = group.id.x * CHANNELS + item / 8u * 32u;
     if (channel < params.rows) {
       pack_quad(item / 8u * 32u, item % 8u, r * params.y_stride, (params.first + channel) / 32u, params.order_units);
     }

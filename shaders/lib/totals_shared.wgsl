@@ -8,4 +8,4 @@ fn sync_totals(lanes: Lanes) {
   for (var c = 0u; c < X_ROWS; c++) { totals[c] = direct_sums(totals[c], lanes); }
 }
 
-fn total_of(x_row: u32, row: u32, lanes: Lanes) -> f32 { return sum_in(totals[x_row], row); }
+fn total_of(x_row: u32, row: u32, group: Group, lanes: Lanes) -> f32 { return sum_in(totals[x_row], row); }

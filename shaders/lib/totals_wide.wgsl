@@ -10,8 +10,8 @@ fn sum_up(x_row: u32, sums: Sums, lanes: Lanes) {
 // A workgroup makes all its rows at once, so the sums are written only once.
 fn sync_totals(lanes: Lanes) { workgroupBarrier(); }
 
-fn total_of(x_row: u32, row: u32, lanes: Lanes) -> f32 {
+fn total_of(x_row: u32, row: u32, group: Group, lanes: Lanes) -> f32 {
   var total = 0.0;
-  for (var s = 0u; s < subgroup_count(lanes); s++) { total += sum_in(partial_totals[s * X_ROWS + x_row], row); }
+  for (var s = 0u; s < subgroup_count(group); s++) { total += sum_in(partial_totals[s * X_ROWS + x_row], row); }
   return total;
 }
