@@ -23,7 +23,7 @@ impl Devices {
         let listed = adapters();
         let gpu = self.device.open(false)?;
         let (info, caps) = (gpu.info(), gpu.caps());
-        let forms = Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16))?;
+        let forms = pollster::block_on(Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16)))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let devices: Vec<_> = (0..)
@@ -71,7 +71,7 @@ impl Devices {
             writeln!(out, "  {what:<26} {form}")?;
         }
         for math in [Math::Exact, Math::Fast] {
-            if let Some(trial) = linear::trial(&gpu, math)? {
+            if let Some(trial) = pollster::block_on(linear::trial(&gpu, math))? {
                 writeln!(out, "  trial, {math}: {trial}")?;
             }
         }

@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::oneshot;
 
 /// Bytes of a staging buffer. Uploads are best cut into pieces of this size; a larger piece enlarges all staging buffers.
 pub const UPLOAD_PIECE: usize = 4 << 20;
@@ -270,13 +271,13 @@ pub struct Readback<T> {
 pub struct Pending<T> {
     readback: Readback<T>,
     submitted: Submitted,
-    mapped: std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 impl<T: Pod> Readback<T> {
     /// Asks for the memory to be mapped once `submitted`, which copies to it, is done.
     pub fn after(self, submitted: Submitted) -> Pending<T> {
-        let (send, mapped) = std::sync::mpsc::channel();
+        let (send, mapped) = oneshot::channel();
         self.buffer.map_async(wgpu::MapMode::Read, .., move |outcome| {
             let _ = send.send(outcome);
         });
@@ -285,12 +286,12 @@ impl<T: Pod> Readback<T> {
 }
 
 impl<T: Pod> Pending<T> {
-    /// The values, and the memory for reuse. Natively it blocks until the device is done; the future is then ready.
+    /// The values, and the memory for reuse. Natively it polls the device until they arrive, so the future is ready at its first poll.
     pub async fn get(self) -> Result<(Vec<T>, Readback<T>)> {
         let Pending { readback, submitted, mapped } = self;
         submitted.wait(&readback.gpu)?;
         let refused = |problem: String| Error::Gpu { what: "reading a result".to_owned(), problem };
-        mapped.recv().map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
+        mapped.await.map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
         let view = readback.buffer.get_mapped_range(..).map_err(|e| refused(e.to_string()))?;
         let bytes = &view[..readback.len * size_of::<T>()];
         let values = bytemuck::pod_collect_to_vec(bytes);

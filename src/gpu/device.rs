@@ -40,14 +40,14 @@ pub(super) struct Shared {
 
 impl Gpu {
     /// Opens an adapter with the features and limits that the kernels can use.
-    pub fn open(choice: &AdapterChoice) -> Result<Self> {
-        Self::open_with(choice, Switches::from_env()?)
+    pub async fn open_async(choice: &AdapterChoice) -> Result<Self> {
+        Self::open_with_async(choice, Switches::from_env()?).await
     }
 
-    /// [`Gpu::open`] with the given switches instead of the environment's.
-    pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
+    /// [`Gpu::open_async`] with the given switches instead of the environment's.
+    pub async fn open_with_async(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
         let shaders = shaders(&switches)?;
-        let adapter = adapters::pick(choice, &switches)?;
+        let adapter = adapters::pick(choice, &switches).await?;
         let opened = Some((choice.clone(), switches.clone()));
         let wanted = caps::wanted_features(adapter.features(), &switches);
         let descriptor = wgpu::DeviceDescriptor {
@@ -58,7 +58,9 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
             .map_err(|e| Error::Gpu { what: format!("opening {}", adapter.get_info().name), problem: e.to_string() })?;
         let gpu = Self::assemble(&adapter, (device, queue), (&switches, shaders), opened);
         gpu.shared.faults.set_from_env();
@@ -67,14 +69,14 @@ impl Gpu {
 
     /// Opens the adapter of this device again after [`Error::DeviceLost`], or the best remaining one if it is gone. Keeps pipelines and
     /// tuning in the same folder.
-    pub fn reopen(&self) -> Result<Self> {
+    pub async fn reopen_async(&self) -> Result<Self> {
         let Some((choice, switches)) = &self.shared.opened else {
             let reason = "the application opened it, and has to open it again".to_owned();
             return Err(Error::DeviceLost { reason });
         };
-        let opened = match Self::open_with(choice, switches.clone()) {
+        let opened = match Self::open_with_async(choice, switches.clone()).await {
             Err(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => {
-                Self::open_with(&AdapterChoice::Best, Switches { adapter: None, ..switches.clone() })?
+                Self::open_with_async(&AdapterChoice::Best, Switches { adapter: None, ..switches.clone() }).await?
             }
             opened => opened?,
         };
@@ -161,13 +163,17 @@ impl Gpu {
         Ok(kernel)
     }
 
-    /// The value that `find` returned for `name`; `find` runs once in the life of the device. A name always has the same type.
-    pub fn finding<T: Any + Send + Sync>(&self, name: &str, find: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    /// The value of `find` for `name`; `find` is awaited once in the life of the device. A name always has the same type.
+    pub async fn finding<T: Any + Send + Sync>(
+        &self,
+        name: &str,
+        find: impl Future<Output = Result<T>>,
+    ) -> Result<Arc<T>> {
         let known = || self.shared.findings.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(found) = known().get(name) {
             return Ok(found.clone().downcast().expect("a name always has the same type"));
         }
-        let found = Arc::new(find()?); // outside the lock: `find` may call `finding`
+        let found = Arc::new(find.await?); // outside the lock: `find` may call `finding`
         known().insert(name.to_owned(), found.clone());
         Ok(found)
     }
@@ -194,6 +200,18 @@ impl Gpu {
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         self.meet_fault(FaultSite::Wait)?;
         self.shared.latch.wait(submission)
+    }
+
+    /// Ready once all submissions so far are done.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) async fn work_done(&self) -> Result<()> {
+        let (send, done) = tokio::sync::oneshot::channel();
+        self.shared.queue.on_submitted_work_done(move || {
+            let _ = send.send(());
+        });
+        // A lost device drops the callback.
+        let _ = done.await;
+        self.check()
     }
 
     /// Keeps compiled pipelines, and what tuning found, in a folder from now on; only the first call counts. A file there that is
@@ -262,7 +280,7 @@ mod tests {
             eprintln!("skipped: what_was_never_submitted_is_no_timeout");
             return;
         }
-        let [first, second] = [(); 2].map(|()| Gpu::open(&AdapterChoice::Best).unwrap());
+        let [first, second] = [(); 2].map(|()| pollster::block_on(Gpu::open_async(&AdapterChoice::Best)).unwrap());
         let submissions = [(); 5].map(|()| first.shared.queue.submit([]));
         let refused = second.wait(submissions[4].clone());
         assert!(matches!(refused, Err(Error::Gpu { .. })), "{refused:?}");

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// How long a device that refused a command may take to report that it is lost.
@@ -114,18 +116,32 @@ impl Latch {
     }
 
     /// Runs `make` in error scopes; a wgpu error becomes an error that names `what`.
+    ///
+    /// Natively wgpu reports errors at once. A browser reports them later: there no scope is opened, so that the latch gets them.
     pub(super) fn scoped<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        if cfg!(target_arch = "wasm32") {
+            let made = make();
+            return self.check().map(|()| made);
+        }
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
         let made = make();
-        let errors = [internal.pop(), validation.pop(), memory.pop()].map(pollster::block_on);
+        let errors = [at_once(internal.pop()), at_once(validation.pop()), at_once(memory.pop())];
         self.check()?;
-        match errors.into_iter().flatten().next() {
+        match errors.into_iter().flatten().flatten().next() {
             None => Ok(made),
             Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.to_owned(), bytes: 0 }),
             Some(error) => Err(Error::Gpu { what: what.to_owned(), problem: error.to_string() }),
         }
+    }
+}
+
+/// The output of a future that is ready at its first poll.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 

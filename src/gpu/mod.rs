@@ -4,6 +4,8 @@
 //! (`tests/layering.rs`).
 
 mod adapters;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod budget;
 mod buffer;
 mod cache;
@@ -21,7 +23,9 @@ mod run;
 mod submitted;
 mod upload;
 
-pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters};
+pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters_async};
+#[cfg(feature = "blocking")]
+pub use blocking::adapters;
 pub use budget::LONGEST_SUBMISSION;
 pub use buffer::{Bound, Buf, BufferCopy, Pending, Readback, UPLOAD_PIECE, Usage};
 pub(crate) use cache::write_whole;
@@ -32,6 +36,7 @@ pub use faults::{FaultSite, InjectedFault};
 pub use folder::{READS_SHADERS, ShaderFolder};
 pub use kernel::{Access, Binding, Kernel, KernelDef, Linked, ShaderFile, ShaderPart, StructLayout, link};
 pub(crate) use kernel::{params, wgsl};
+pub(crate) use latch::at_once;
 pub use memory::FreeMemory;
 pub use plan::{Cost, Count, KernelChoice, Plan, Stages, Totals};
 pub use profile::DispatchTime;

@@ -5,7 +5,8 @@ use super::device::Gpu;
 use super::plan::{Dispatch, Plan, Stages};
 use super::submitted::Submitted;
 use crate::error::{Error, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// The time of one dispatch.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,7 +7,7 @@ use super::submitted::{Run, Submitted};
 use crate::error::Result;
 use bytemuck::Pod;
 use std::ops::Range;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Runs are shortened to a multiple of this many rows, the step of the products.
 const ROWS_AT_A_TIME: usize = 16;
@@ -44,10 +44,10 @@ impl Plan {
     }
 
     /// Runs the plan dispatch by dispatch and calls `see` with each label, so that the kernel's outputs can be read.
-    pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    pub async fn run_stepwise(&self, rows: usize, mut see: impl AsyncFnMut(&str) -> Result<()>) -> Result<()> {
         for (i, dispatch) in self.dispatches.iter().enumerate() {
             self.run_range::<u32>(i..i + 1, (rows, Stages::ALL), None, None)?;
-            see(&dispatch.label)?;
+            see(&dispatch.label).await?;
         }
         Ok(())
     }

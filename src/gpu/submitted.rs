@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::device::Gpu;
 use crate::error::Result;
 use std::sync::Arc;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Submitted commands, or a run.
 pub struct Submitted {
@@ -45,7 +45,15 @@ impl Submitted {
         Submitted { last, run: None }
     }
 
-    /// Waits until it is done.
+    /// Waits until it is done. Natively it polls the device until then, so the future is ready at its first poll.
+    pub async fn done(self, gpu: &Gpu) -> Result<()> {
+        #[cfg(target_arch = "wasm32")]
+        gpu.work_done().await?;
+        self.wait(gpu)
+    }
+
+    /// Waits until it is done, where a thread can wait. A browser's cannot and continues: it keeps few submissions in flight, and whoever
+    /// needs results awaits them.
     pub fn wait(self, gpu: &Gpu) -> Result<()> {
         let started = Instant::now();
         let outcome = gpu.wait(self.last);

@@ -43,10 +43,10 @@ impl Case {
     }
 
     /// Runs on the device and by the twin. The outer result says whether it ran, the inner whether both agree.
-    pub fn run(&self, gpu: &Gpu, plant: Plant) -> Result<Result<Reached, Mismatch>> {
+    pub async fn run(&self, gpu: &Gpu, plant: Plant) -> Result<Result<Reached, Mismatch>> {
         let seed = self.shape.bytes().fold(7u64, |s, b| s.wrapping_mul(31).wrapping_add(b.into()));
         let mut io = Io::new(gpu, seed);
         (self.build)(&mut io)?;
-        io.run(plant)
+        io.run(plant).await
     }
 }

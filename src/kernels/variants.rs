@@ -90,9 +90,9 @@ impl Variants {
     }
 
     /// [`Variants::of`], with cooperative matrices if they win their trial on this device.
-    pub fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
+    pub async fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
         let variants = Self::of(gpu.caps(), sizes, math);
-        let trial = trial(gpu, math)?;
+        let trial = trial(gpu, math).await?;
         Ok(match trial {
             Some(trial) => Variants { matmul: trial.winner(), ..variants },
             None => variants,

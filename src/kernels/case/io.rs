@@ -32,7 +32,7 @@ struct Output {
 }
 
 impl Output {
-    fn plant(&self, gpu: &Gpu, plant: Plant, salt: u64) -> Result<()> {
+    async fn plant(&self, gpu: &Gpu, plant: Plant, salt: u64) -> Result<()> {
         if plant == Plant::Nothing {
             return Ok(());
         }
@@ -41,15 +41,15 @@ impl Output {
             return gpu.write(&self.guarded, guard, &[0]);
         }
         // A word that the kernel wrote: the padding of rows may hold the fill.
-        let words = pollster::block_on(gpu.read(&self.guarded, GUARD..GUARD + self.len))?;
+        let words = gpu.read(&self.guarded, GUARD..GUARD + self.len).await?;
         let from = (salt % self.len as u64) as usize;
         let at = (from..self.len).chain(0..from).find(|at| words[*at] != FILL).unwrap_or(from);
         let wrong = if plant == Plant::Unwritten { FILL } else { (f32::from_bits(words[at]) * 1.01 + 1.0).to_bits() };
         gpu.write(&self.guarded, GUARD + at, &[wrong])
     }
 
-    fn check(&self, gpu: &Gpu) -> Result<Result<Reached, Mismatch>> {
-        let words = pollster::block_on(gpu.read(&self.guarded, 0..self.guarded.len()))?;
+    async fn check(&self, gpu: &Gpu) -> Result<Result<Reached, Mismatch>> {
+        let words = gpu.read(&self.guarded, 0..self.guarded.len()).await?;
         let (before, rest) = words.split_at(GUARD);
         let (values, after) = rest.split_at(self.len);
         let stray = |at| Ok(Err(Mismatch::Stray { output: self.name.clone(), at }));
@@ -82,12 +82,12 @@ impl Io {
     }
 
     /// Runs the plan, plants the error, and compares every output.
-    pub(super) fn run(self, plant: Plant) -> Result<Result<Reached, Mismatch>> {
+    pub(super) async fn run(self, plant: Plant) -> Result<Result<Reached, Mismatch>> {
         self.plan.run(self.rows)?;
         let mut worst = Reached::default();
         for (i, output) in self.outputs.iter().enumerate() {
-            output.plant(&self.gpu, plant, self.random.state().wrapping_add(i as u64))?;
-            match output.check(&self.gpu)? {
+            output.plant(&self.gpu, plant, self.random.state().wrapping_add(i as u64)).await?;
+            match output.check(&self.gpu).await? {
                 Err(fault) => return Ok(Err(fault)),
                 Ok(reached) => worst = worst.worst(reached),
             }

@@ -1,26 +1,24 @@
-//! What moves between the device, the host's memory and disk, and what is given up.
+//! The tiers of kept states (device, host memory, disk): which state moves where, and which is dropped.
 
 use super::spill::{Record, SpillFile};
 use super::{Held, StateBudget, StateStats};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::model::{Config, Forward, Saved, SlotState};
 use std::collections::BTreeMap;
 
-/// States by their number, and where each lies.
-pub(super) struct Shelves {
-    gpu: Gpu,
+/// Kept states by id, each in one tier.
+pub(super) struct Tiers {
     config: Config,
     budget: StateBudget,
-    /// Bytes of a state.
+    /// Bytes of one state.
     size: u64,
     kept: BTreeMap<u64, State>,
-    /// Memory on the device that is free for the next state.
+    /// Device memory that is free for the next state.
     idle: Vec<Saved>,
     file: Option<SpillFile>,
-    /// Of the next state.
+    /// Id of the next state.
     id: u64,
-    /// Counts uses, for their order.
+    /// Counts uses, for LRU order.
     clock: u64,
     spilled: u64,
     returned: u64,
@@ -32,17 +30,26 @@ struct State {
     place: Place,
 }
 
-enum Place {
+/// Where a state is.
+pub(super) enum Place {
     Device(Saved),
     Host(SlotState),
     Disk(Record),
-    /// It went with its device.
+    /// Lost with its device.
     Lost,
-    /// And why.
+    /// Dropped, with the reason.
     Gone(String),
 }
 
-/// A [`Place`] without what lies there.
+/// Device memory for a state.
+pub(super) enum Memory {
+    Free(Saved),
+    /// That of the state with this id, which has to be spilled first.
+    Of(u64, Saved),
+    None,
+}
+
+/// The tier of a [`Place`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tier {
     Device,
@@ -61,10 +68,9 @@ impl Place {
     }
 }
 
-impl Shelves {
+impl Tiers {
     pub(super) fn new(forward: &Forward) -> Self {
-        Shelves {
-            gpu: forward.gpu().clone(),
+        Tiers {
             config: forward.config().clone(),
             budget: StateBudget::default(),
             size: forward.state_bytes(),
@@ -79,7 +85,7 @@ impl Shelves {
         }
     }
 
-    /// The device was lost: what was kept there is gone.
+    /// Drops the states on a lost device.
     pub(super) fn lose(&mut self) {
         self.idle.clear();
         for state in self.kept.values_mut().filter(|state| state.place.tier() == Some(Tier::Device)) {
@@ -88,59 +94,31 @@ impl Shelves {
         }
     }
 
-    pub(super) fn adopt(&mut self, gpu: &Gpu) {
-        self.gpu = gpu.clone();
-    }
-
-    /// Keeps a slot's state; gives its number.
-    pub(super) fn keep(&mut self, forward: &Forward, slot: usize) -> Result<u64> {
-        let place = match self.device_memory(forward)? {
-            Some(saved) => {
-                forward.save(slot, 0, &saved)?;
-                Place::Device(saved)
-            }
-            None if self.has_room_below() => {
-                let state = pollster::block_on(forward.read_state(slot, 0))?;
-                self.put_on_host(state)
-            }
-            None => self.give_up(),
-        };
+    /// Adds a state; returns its id.
+    pub(super) fn admit(&mut self, place: Place) -> u64 {
         let (id, used) = (self.id, self.tick());
         self.id += 1;
         self.kept.insert(id, State { used, place });
-        Ok(id)
+        id
     }
 
-    /// Puts a slot to a state, which comes to the device where it can.
-    pub(super) fn restore(&mut self, forward: &mut Forward, slot: usize, position: u64, id: u64) -> Result<()> {
+    /// Marks a state as used and returns it if it is on the device. [`Error::StateNotKept`] if it was dropped.
+    pub(super) fn on_device(&mut self, id: u64) -> Result<Option<&Saved>> {
         let used = self.tick();
         let state = self.kept.get_mut(&id).expect("whoever holds a state's number keeps its entry");
         state.used = used;
         match &state.place {
-            Place::Device(saved) => return forward.restore(slot, position, saved),
-            Place::Lost => return Err(Error::StateNotKept { why: "the device that it was on was lost".to_owned() }),
-            Place::Gone(why) => return Err(Error::StateNotKept { why: why.clone() }),
-            Place::Host(_) | Place::Disk(_) => {}
+            Place::Device(saved) => Ok(Some(saved)),
+            Place::Lost => Err(Error::StateNotKept { why: "the device that it was on was lost".to_owned() }),
+            Place::Gone(why) => Err(Error::StateNotKept { why: why.clone() }),
+            Place::Host(_) | Place::Disk(_) => Ok(None),
         }
-        let state = self.take(id)?;
-        let restored = match self.device_memory(forward) {
-            Ok(Some(saved)) => saved
-                .write(&self.gpu, &state)
-                .and_then(|()| forward.restore(slot, position, &saved))
-                .map(|()| Some(saved)),
-            Ok(None) => forward.write_state(slot, position, &state).map(|()| None),
-            Err(error) => Err(error),
-        };
-        let (place, outcome) = match restored {
-            Ok(Some(saved)) => {
-                self.returned += 1;
-                (Place::Device(saved), Ok(()))
-            }
-            Ok(None) => (self.put_on_host(state), Ok(())),
-            Err(error) => (self.put_on_host(state), Err(error)), // it is kept all the same
-        };
-        self.put(id, place);
-        outcome
+    }
+
+    /// Place of a state that was moved back to the device.
+    pub(super) fn put_returned(&mut self, saved: Saved) -> Place {
+        self.returned += 1;
+        Place::Device(saved)
     }
 
     pub(super) fn has(&self, id: u64) -> bool {
@@ -155,9 +133,8 @@ impl Shelves {
         self.size
     }
 
-    pub(super) fn set_budget(&mut self, budget: StateBudget) -> Result<()> {
+    pub(super) fn set_budget(&mut self, budget: StateBudget) {
         self.budget = budget;
-        self.fit()
     }
 
     pub(super) fn stats(&self) -> StateStats {
@@ -185,7 +162,7 @@ impl Shelves {
         self.kept.values().filter(|state| state.place.tier() == Some(tier)).count()
     }
 
-    /// States that a budget has room for.
+    /// Number of states that a tier's budget has room for.
     fn room(&self, tier: Tier) -> usize {
         let bytes = match tier {
             Tier::Device => self.budget.device,
@@ -195,78 +172,78 @@ impl Shelves {
         usize::try_from(bytes / self.size.max(1)).unwrap_or(usize::MAX)
     }
 
-    fn has_room_below(&self) -> bool {
+    /// Whether the host or the disk has any budget.
+    pub(super) fn has_room_below(&self) -> bool {
         self.room(Tier::Host) > 0 || self.room(Tier::Disk) > 0
     }
 
-    /// What was not used for longest of those in one kind of memory.
+    /// The least recently used state of a tier.
     fn oldest(&self, tier: Tier) -> Option<u64> {
         let there = self.kept.iter().filter(|(_, state)| state.place.tier() == Some(tier));
         there.min_by_key(|(_, state)| state.used).map(|(id, _)| *id)
     }
 
-    fn put(&mut self, id: u64, place: Place) {
-        if let Some(state) = self.kept.get_mut(&id) {
-            state.place = place;
+    /// Sets a state's place; a state that was freed meanwhile is dropped.
+    pub(super) fn put(&mut self, id: u64, place: Place) {
+        match self.kept.get_mut(&id) {
+            Some(state) => state.place = place,
+            None => self.clear(place),
         }
     }
 
-    /// Takes out what lies at a place and leaves nothing there.
+    /// Takes a state out of its place while it moves.
     fn lift(&mut self, id: u64) -> Place {
         let moved = Place::Gone("it was being moved".to_owned());
         self.kept.get_mut(&id).map_or(Place::Gone(String::new()), |state| std::mem::replace(&mut state.place, moved))
     }
 
-    fn give_up(&mut self) -> Place {
+    pub(super) fn dropped_for_room(&mut self) -> Place {
         self.dropped += 1;
         Place::Gone("there was no room for it within the budget for states".to_owned())
     }
 
-    /// Memory on the device for one state, within the budget; `None`: there is no room for a single one.
-    fn device_memory(&mut self, forward: &Forward) -> Result<Option<Saved>> {
-        loop {
-            if let Some(saved) = self.idle.pop() {
-                return Ok(Some(saved));
+    /// Device memory for one state within the budget, or the state to spill first, lifted from its place.
+    pub(super) fn device_memory(&mut self, forward: &Forward) -> Result<Memory> {
+        if let Some(saved) = self.idle.pop() {
+            return Ok(Memory::Free(saved));
+        }
+        if self.count(Tier::Device) < self.room(Tier::Device) {
+            match forward.saved() {
+                Ok(saved) => return Ok(Memory::Free(saved)),
+                // The device has less than the budget.
+                Err(Error::OutOfMemory { .. }) => {}
+                Err(error) => return Err(error),
             }
-            if self.count(Tier::Device) < self.room(Tier::Device) {
-                match forward.saved() {
-                    Ok(saved) => return Ok(Some(saved)),
-                    // The budget is more than there is.
-                    Err(Error::OutOfMemory { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            match self.oldest(Tier::Device) {
-                Some(id) => self.spill(id)?,
-                None => return Ok(None),
-            }
+        }
+        Ok(self.lift_oldest_of_device().map_or(Memory::None, |(id, saved)| Memory::Of(id, saved)))
+    }
+
+    /// The state to spill next if the device is above its budget, lifted from its place.
+    pub(super) fn above_device_budget(&mut self) -> Option<(u64, Saved)> {
+        if self.count(Tier::Device) > self.room(Tier::Device) { self.lift_oldest_of_device() } else { None }
+    }
+
+    fn lift_oldest_of_device(&mut self) -> Option<(u64, Saved)> {
+        let id = self.oldest(Tier::Device)?;
+        match self.lift(id) {
+            Place::Device(saved) => Some((id, saved)),
+            _ => None,
         }
     }
 
-    /// Moves a state off the device; its memory is idle then.
-    fn spill(&mut self, id: u64) -> Result<()> {
-        let Place::Device(saved) = self.lift(id) else { return Ok(()) };
-        let place = if self.has_room_below() {
-            match pollster::block_on(saved.read(&self.gpu)) {
-                Ok(state) => {
-                    self.spilled += 1;
-                    self.put_on_host(state)
-                }
-                Err(error) => {
-                    self.put(id, Place::Device(saved));
-                    return Err(error);
-                }
-            }
-        } else {
-            self.give_up()
-        };
-        self.idle.push(saved);
-        self.put(id, place);
-        Ok(())
+    /// Place of a state that was spilled from the device.
+    pub(super) fn put_spilled(&mut self, state: SlotState) -> Place {
+        self.spilled += 1;
+        self.put_on_host(state)
     }
 
-    /// A place for a state that has none on the device.
-    fn put_on_host(&mut self, state: SlotState) -> Place {
+    /// Keeps device memory for the next state.
+    pub(super) fn free_memory(&mut self, saved: Saved) {
+        self.idle.push(saved);
+    }
+
+    /// Place of a state that is not on the device: the host, else the disk.
+    pub(super) fn put_on_host(&mut self, state: SlotState) -> Place {
         if self.room(Tier::Host) == 0 {
             return self.put_on_disk(&state);
         }
@@ -276,7 +253,7 @@ impl Shelves {
         Place::Host(state)
     }
 
-    /// Moves the host's oldest state to disk.
+    /// Moves the host's least recently used state to disk.
     fn sink(&mut self) {
         let Some(id) = self.oldest(Tier::Host) else { return };
         if let Place::Host(state) = self.lift(id) {
@@ -287,7 +264,7 @@ impl Shelves {
 
     fn put_on_disk(&mut self, state: &SlotState) -> Place {
         if self.room(Tier::Disk) == 0 {
-            return self.give_up();
+            return self.dropped_for_room();
         }
         while self.count(Tier::Disk) >= self.room(Tier::Disk) {
             self.drop_from_disk();
@@ -309,17 +286,17 @@ impl Shelves {
         file.write(state)
     }
 
-    /// Gives up the oldest state on disk.
+    /// Drops the least recently used state on disk.
     fn drop_from_disk(&mut self) {
         let Some(id) = self.oldest(Tier::Disk) else { return };
         let place = self.lift(id);
         self.clear(place);
-        let place = self.give_up();
+        let place = self.dropped_for_room();
         self.put(id, place);
     }
 
-    /// Takes a state out of the host's memory or off the disk.
-    fn take(&mut self, id: u64) -> Result<SlotState> {
+    /// Takes a state from the host or the disk.
+    pub(super) fn take(&mut self, id: u64) -> Result<SlotState> {
         let place = self.lift(id);
         if let Place::Host(state) = place {
             return Ok(state);
@@ -338,7 +315,7 @@ impl Shelves {
         })
     }
 
-    /// Frees what lies at a place.
+    /// Frees a place.
     fn clear(&mut self, place: Place) {
         match place {
             Place::Device(saved) => self.idle.push(saved),
@@ -356,19 +333,15 @@ impl Shelves {
         if let Some(state) = self.kept.remove(&id) {
             self.clear(state.place);
         }
-        // Memory waits only where somebody is likely to want it.
+        // Free memory is only kept while states are on the device.
         if self.count(Tier::Device) == 0 {
             self.idle.clear();
         }
     }
 
-    /// Brings all within the budget.
-    fn fit(&mut self) -> Result<()> {
-        while self.count(Tier::Device) > self.room(Tier::Device) {
-            let Some(id) = self.oldest(Tier::Device) else { break };
-            self.spill(id)?;
-        }
-        let room = self.room(Tier::Device) - self.count(Tier::Device);
+    /// Brings the host and the disk within their budgets, after the device.
+    pub(super) fn fit(&mut self) {
+        let room = self.room(Tier::Device).saturating_sub(self.count(Tier::Device));
         self.idle.truncate(room);
         while self.count(Tier::Host) > self.room(Tier::Host) {
             self.sink();
@@ -376,6 +349,5 @@ impl Shelves {
         while self.count(Tier::Disk) > self.room(Tier::Disk) {
             self.drop_from_disk();
         }
-        Ok(())
     }
 }
