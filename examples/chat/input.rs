@@ -1,7 +1,7 @@
 //! What a person types: lines, several lines in `"""` or after a trailing `\`, with history and completion on a terminal.
 
-use super::last::state_folder;
-use super::words::Words;
+use super::completion::Words;
+use super::last_chat::state_folder;
 use rustyline::completion::unescape;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;

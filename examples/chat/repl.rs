@@ -4,27 +4,27 @@
 mod branches;
 #[path = "commands.rs"]
 mod commands;
+#[path = "completion.rs"]
+mod completion;
 #[path = "input.rs"]
 mod input;
 #[path = "interrupts.rs"]
 mod interrupts;
-#[path = "last.rs"]
-mod last;
+#[path = "last_chat.rs"]
+mod last_chat;
 #[path = "screen.rs"]
 pub mod screen;
 #[path = "settings.rs"]
 mod settings;
 #[path = "signals.rs"]
 pub mod signals;
-#[path = "words.rs"]
-mod words;
 #[path = "wrap.rs"]
 mod wrap;
 
 use branches::Branches;
 use input::{Input, Typed};
 use interrupts::Interrupts;
-use last::LastChat;
+use last_chat::LastChat;
 use peregrine::Error;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Session};
 use screen::{Figures, Told, note, stream};

@@ -1,6 +1,6 @@
 //! Escapes in texts on the command line, as llama.cpp has them.
 
-use super::ending::usage;
+use super::exit::usage;
 use clap::Args;
 
 #[derive(Args)]

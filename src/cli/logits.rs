@@ -1,10 +1,10 @@
 //! `peregrine logits`: what the model makes of given ids, as a safetensors file. It is how anyone holds peregrine against
 //! another runtime.
 
-use super::ending::usage;
+use super::exit::usage;
+use super::force::ForceArgs;
 use super::interrupt::leave_nothing;
 use super::model::{ModelArgs, load_forward};
-use super::overwrite::ForceArgs;
 use anyhow::{Context, bail};
 use clap::Args;
 use peregrine::format::safetensors_head;

@@ -2,29 +2,29 @@
 
 mod batch;
 mod bench;
-mod bytes;
+mod byte_size;
 mod chat;
 mod devices;
-mod ending;
 mod escape;
 mod eval;
-mod habits;
+mod exit;
+mod force;
 mod inspect;
 mod interrupt;
+mod llama_flags;
 mod logits;
 mod model;
-mod overwrite;
 mod prompt;
 mod quantize;
 mod run;
 mod sampling;
 mod selftest;
-mod shaders;
+mod shader_override;
 mod template;
-mod weights;
+mod weight_format;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use ending::{EXIT_CODES, exit_code, is_broken_pipe, said};
+use exit::{EXIT_CODES, exit_code, is_broken_pipe, said};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -79,7 +79,7 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    let outcome = match Cli::parse_from(habits::spelled(std::env::args_os())).command {
+    let outcome = match Cli::parse_from(llama_flags::spelled(std::env::args_os())).command {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
         Command::Batch(batch) => batch.run(),

@@ -1,9 +1,9 @@
 //! Opening the device and the model that the command line names.
 
-use super::bytes::bytes;
-use super::habits::Habits;
-use super::shaders::say_shaders;
-use super::weights::NamedFormat;
+use super::byte_size::bytes;
+use super::llama_flags::Habits;
+use super::shader_override::say_shaders;
+use super::weight_format::NamedFormat;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};

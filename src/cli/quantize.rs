@@ -1,9 +1,9 @@
 //! `peregrine quantize`: a checkpoint written anew, its matrices in another format.
 
+use super::force::ForceArgs;
 use super::interrupt::leave_nothing;
 use super::model::{CheckpointArgs, LoadBar};
-use super::overwrite::ForceArgs;
-use super::weights::NamedFormat;
+use super::weight_format::NamedFormat;
 use clap::Args;
 use peregrine::model::Bytes;
 use peregrine::runtime::{Existing, ExportOptions};

@@ -1,9 +1,9 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
 use super::chat::repl::screen::{self, Figures, note};
+use super::force::ForceArgs;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
-use super::overwrite::ForceArgs;
 use super::prompt::{Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
 use super::template::TemplateArgs;

@@ -1,7 +1,7 @@
 //! `peregrine selftest`: shows on this machine's adapters that the numbers are right.
 
-use super::ending::usage;
-use super::shaders::say_shaders;
+use super::exit::usage;
+use super::shader_override::say_shaders;
 use clap::Args;
 use peregrine::gpu::{AdapterChoice, AdapterInfo, adapters};
 use peregrine::kernels;

@@ -20,7 +20,7 @@ pub fn json(file: &str, bytes: &[u8]) -> Result<Value> {
         Some(Err(error)) => error,
         None => error,
     };
-    let problem = match super::kind::beginning(bytes) {
+    let problem = match super::file_kind::beginning(bytes) {
         None if text.trim().is_empty() => "it is empty; download it again".to_owned(),
         Some(first) if !first.starts_with(['{', '[']) => format!("it is no JSON: it begins with {first:?}"),
         _ if error.is_eof() => format!("{error}; was it cut off? Download it again"),

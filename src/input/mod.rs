@@ -1,10 +1,10 @@
 //! Files that somebody gives: what they are where they are not what was expected, and JSON as Python writes it.
 
+mod file_kind;
 mod json;
-mod kind;
 
+pub use file_kind::FileKind;
 pub use json::{FLOAT, json, shown};
-pub use kind::FileKind;
 
 use crate::error::{Error, Result};
 
@@ -26,7 +26,7 @@ pub fn not_of_kind(wanted: FileKind, file: &str, bytes: &[u8]) -> Option<Error> 
     if let Some(kind) = FileKind::of(bytes) {
         return (kind != wanted).then(|| kind.refused(file));
     }
-    let first = kind::beginning(bytes)?;
+    let first = file_kind::beginning(bytes)?;
     Some(Error::WrongKind {
         file: file.to_owned(),
         found: format!("text that begins with {first:?}"),

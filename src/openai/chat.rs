@@ -1,8 +1,8 @@
 //! The messages of a chat request.
 
 use super::fields::Fields;
-use super::idle::is_empty;
-use super::refusal::{Place, Refusal};
+use super::request_error::{Place, Refusal};
+use super::unsupported::is_empty;
 use crate::runtime::Checkpoint;
 use crate::text::Message;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! The prompts of a completion request.
 
 use super::fields::{Fields, id, items};
-use super::refusal::{Place, Refusal};
+use super::request_error::{Place, Refusal};
 use crate::error::Result as Outcome;
 use crate::runtime::Checkpoint;
 use crate::text::Specials;

@@ -1,7 +1,7 @@
 //! The fields of an object of a request: each is read by name, and what nobody has read is refused.
 
-use super::idle::{HARMLESS, asks, is_known, refusal_of};
-use super::refusal::{Place, Refusal};
+use super::request_error::{Place, Refusal};
+use super::unsupported::{HARMLESS, asks, is_known, refusal_of};
 use serde_json::{Map, Value};
 
 /// An object of a request.

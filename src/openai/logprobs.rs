@@ -1,8 +1,8 @@
 //! Log-probabilities of an answer's tokens: what a request asks for, and the forms that the two endpoints have for them.
 
 use super::fields::{Fields, count};
-use super::refusal::Refusal;
 use super::request::Endpoint;
+use super::request_error::Refusal;
 use crate::runtime::Chosen;
 use crate::text::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -87,7 +87,7 @@ fn spelled(bytes: &[u8], before: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::Place;
+    use super::super::request_error::Place;
     use super::*;
 
     fn wanted(body: Value, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {

@@ -14,14 +14,14 @@ mod answer;
 mod chat;
 mod completions;
 mod fields;
-mod idle;
 mod logprobs;
-mod refusal;
 mod request;
+mod request_error;
 mod response;
 mod sampling;
+mod unsupported;
 
 pub use answer::{Answered, Choice, Unsaid};
-pub use refusal::Refusal;
 pub use request::{Endpoint, Request};
+pub use request_error::Refusal;
 pub use response::{error_body, failure_body};

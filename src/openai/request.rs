@@ -4,7 +4,7 @@ use super::chat::Chat;
 use super::completions::{self, Prompt};
 use super::fields::Fields;
 use super::logprobs;
-use super::refusal::{Place, Refusal};
+use super::request_error::{Place, Refusal};
 use super::sampling::{Limits, Settings, read_answers};
 use crate::error::Result as Outcome;
 use crate::runtime::{AnswerOptions, Checkpoint, Sampling};

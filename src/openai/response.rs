@@ -2,8 +2,8 @@
 
 use super::answer::{Answered, Choice};
 use super::logprobs;
-use super::refusal::Refusal;
 use super::request::Endpoint;
+use super::request_error::Refusal;
 use crate::error::{Error, Result};
 use crate::runtime::{Checkpoint, Finish};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use super::completions::of_this_model;
 use super::fields::{Fields, count, count_or_all, id, items, number, whole};
-use super::refusal::{Place, Refusal};
+use super::request_error::{Place, Refusal};
 use crate::error::Error;
 use crate::runtime::{Sampling, SamplingDefaults};
 use serde_json::Value;

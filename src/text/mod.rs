@@ -1,7 +1,7 @@
 //! Text on its way to ids and back.
 
-mod growth;
-mod pieces;
+mod chunked;
+mod expansion;
 mod settings;
 mod stop;
 mod stream;
@@ -9,7 +9,7 @@ mod template;
 mod tokenizer;
 mod vocabulary;
 
-pub use pieces::{Piece, Pieces};
+pub use chunked::{Piece, Pieces};
 pub use settings::TokenizerSettings;
 pub(crate) use settings::spelled;
 pub use stop::StopStrings;

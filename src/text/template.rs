@@ -3,30 +3,30 @@
 mod arguments;
 mod budget;
 mod case;
+mod compile;
 mod filters;
 mod globals;
 mod json;
-mod letters;
 mod markup;
 mod methods;
 mod named;
 mod number;
 mod operators;
-mod origin;
-mod printed;
 mod printf;
-mod program;
+mod python_str;
 mod search;
-mod size;
+mod source_limits;
+mod spans;
+mod stand_ins;
 
 use crate::error::{Error, Result};
 use budget::{Budget, Reach};
-use letters::Letters;
 use methods::Tools;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Value, context};
 pub use named::{CHATML, named_template, template_names};
+use stand_ins::Letters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -73,7 +73,7 @@ impl Template {
         let source = without_generation_marks(source);
         let template = Template { file: file.to_owned(), source };
         let syntax = template.syntax()?;
-        template.on_a_stack(|| program::compile(&template.source, syntax).map(drop).map_err(|e| template.error(&e)))?;
+        template.on_a_stack(|| compile::compile(&template.source, syntax).map(drop).map_err(|e| template.error(&e)))?;
         Ok(template)
     }
 
@@ -140,21 +140,21 @@ impl Template {
         let now = jiff::Zoned::now();
         let conversation = Conversation { messages, answer_next, variables, now: &now, cancelled };
         let rendered = self.render_with_letters(&conversation, &Arc::default())?;
-        if !origin::has_marks(&rendered, specials) {
-            return Ok(origin::unmarked(rendered));
+        if !spans::has_marks(&rendered, specials) {
+            return Ok(spans::unmarked(rendered));
         }
         let texts = messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]);
         let said = variables.to_string();
         let texts = texts.chain([self.source.as_str(), said.as_str()]);
         let Some(letters) = Letters::of(specials, texts) else {
-            return Ok(origin::spans(&rendered, None, &Letters::default(), specials));
+            return Ok(spans::spans(&rendered, None, &Letters::default(), specials));
         };
         let letters = Arc::new(letters);
         let other = match self.render_with_letters(&conversation, &letters) {
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             other => other.ok(),
         };
-        Ok(origin::spans(&rendered, other.as_deref(), &letters, specials))
+        Ok(spans::spans(&rendered, other.as_deref(), &letters, specials))
     }
 
     /// A rendering with stand-ins for these letters.
@@ -183,7 +183,7 @@ impl Template {
             let none = ["tools", "documents"].map(|name| (name, Value::from(())));
             let own = [("messages", Value::from(said)), ("add_generation_prompt", Value::from(answer_next))];
             let variables = Value::from_pairs(none.into_iter().chain(given).chain(own));
-            let rendered = program::render(environment(&tools, now), &self.source, syntax, (variables, &tools));
+            let rendered = compile::render(environment(&tools, now), &self.source, syntax, (variables, &tools));
             rendered.map_err(|e| match cancelled.swap(false, Ordering::Relaxed) {
                 true => Error::Cancelled,
                 false => self.error(&e),

@@ -1,6 +1,6 @@
 //! Text to ids and back, by a checkpoint's tokenizer.json. Byte-level BPE, as all models of the Mamba family have it.
 
-use super::growth::Growth;
+use super::expansion::Growth;
 use super::settings::TokenizerSettings;
 use crate::error::{Error, Result};
 use crate::input;

@@ -4,9 +4,9 @@ mod journal;
 mod line;
 
 use super::chat::repl::opened_again;
+use super::force::ForceArgs;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
-use super::overwrite::ForceArgs;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use journal::{Journal, There};

@@ -1,11 +1,11 @@
 //! `peregrine bench`: how fast a model, or just its shape, runs on this machine.
 
-mod picture;
+mod chart;
 
-use super::ending::usage;
-use super::habits::Habits;
+use super::exit::usage;
+use super::force::ForceArgs;
+use super::llama_flags::Habits;
 use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
-use super::overwrite::ForceArgs;
 use super::sampling::ChoiceArgs;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -130,7 +130,7 @@ impl Bench {
         let report = run(&mut forward, subject, &options, &mut |what| spinner.set_message(what.to_owned()))?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            write_whole(path, picture::draw(&report)?.as_bytes())?;
+            write_whole(path, chart::draw(&report)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {
@@ -154,7 +154,7 @@ impl Bench {
         })?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            write_whole(path, picture::draw_longest(&longest)?.as_bytes())?;
+            write_whole(path, chart::draw_longest(&longest)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {

@@ -1,6 +1,6 @@
 //! Upper and lower case as Python has them.
 
-use super::letters::Letters;
+use super::stand_ins::Letters;
 
 /// What becomes of a text's letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,11 +4,11 @@
 use super::arguments::{Arguments, kind};
 use super::budget::{ITEM, refused};
 use super::case::{Case, turned};
-use super::letters::Text;
 use super::methods::{Tools, filled, item_of, replaced};
-use super::printed::{repr, str};
 use super::printf::printf;
+use super::python_str::{repr, str};
 use super::search::stripped;
+use super::stand_ins::Text;
 use super::{json, markup, number};
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};

@@ -3,7 +3,7 @@
 use super::arguments::Arguments;
 use super::budget::refused;
 use super::methods::Tools;
-use super::printed::float;
+use super::python_str::float;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 

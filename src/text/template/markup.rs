@@ -1,9 +1,9 @@
 //! Filters for HTML, and for addresses of pages.
 
 use super::budget::{ITEM, refused};
-use super::letters::Letters;
 use super::methods::Tools;
-use super::printed::str;
+use super::python_str::str;
+use super::stand_ins::Letters;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 

@@ -3,8 +3,8 @@
 use super::arguments::{Arguments, kind};
 use super::budget::{Budget, ITEM, refused};
 use super::case::{self, Case};
-use super::letters::{Letters, Text};
 use super::search::{cut_at, cut_at_space, found, lines, range_of, stripped};
+use super::stand_ins::{Letters, Text};
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
@@ -94,7 +94,7 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
         "isalnum" => all(char::is_alphanumeric),
         "isalpha" => all(char::is_alphabetic),
         "isascii" => is(plain.is_ascii()),
-        "isprintable" => is(plain.chars().all(super::printed::is_printable)),
+        "isprintable" => is(plain.chars().all(super::python_str::is_printable)),
         "isidentifier" => {
             let word = |c: char| c.is_alphanumeric() || c == '_';
             is(plain.starts_with(|c: char| c.is_alphabetic() || c == '_') && plain.chars().all(word))

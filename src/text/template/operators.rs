@@ -2,11 +2,11 @@
 //! where the engine does otherwise.
 
 use super::budget::{FUEL, ITEM, Reach, refused};
+use super::compile::Names;
 use super::filters::check_items;
 use super::methods::Tools;
-use super::printed::str;
 use super::printf::printf;
-use super::program::Names;
+use super::python_str::str;
 use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use super::arguments::kind;
 use super::budget::refused;
 use super::methods::Tools;
 use super::number;
-use super::printed::{repr, str};
+use super::python_str::{repr, str};
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 use std::iter::Peekable;

@@ -1,6 +1,6 @@
 //! llama.cpp's flags that have no meaning here: each is taken, or refused, with a line that says what it would mean.
 
-use super::ending::usage;
+use super::exit::usage;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use std::ffi::OsString;
 

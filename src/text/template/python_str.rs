@@ -1,6 +1,6 @@
 //! Values as Python prints them: `str()` and `repr()`.
 
-use super::letters::Letters;
+use super::stand_ins::Letters;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use std::fmt::Write;

@@ -7,7 +7,7 @@ use super::operators::{
     self, COMPARED, CONCAT, EQUAL, ITEM_OF, LOOPED, MADE, MAP, OPERANDS, ORDERED, PRODUCT, REMAINDER, SLICED, UNEQUAL,
     WITHIN,
 };
-use super::size;
+use super::source_limits;
 use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, Value};
@@ -45,7 +45,7 @@ pub fn render(
 
 /// Compiles, with a look at the size of expressions before.
 pub fn compile(source: &str, syntax: SyntaxConfig) -> Result<CompiledTemplate<'_>, Error> {
-    size::check(source, syntax.clone())?;
+    source_limits::check(source, syntax.clone())?;
     let config = TemplateConfig { syntax_config: syntax, default_auto_escape: Arc::new(|_| AutoEscape::None) };
     CompiledTemplate::new("chat", source, &config)
 }

@@ -1,7 +1,7 @@
 //! Which marks of a rendered conversation its template wrote, and which somebody typed.
 
 use super::Span;
-use super::letters::Letters;
+use super::stand_ins::Letters;
 use std::collections::HashMap;
 use std::ops::Range;
 
