@@ -56,15 +56,15 @@ pub enum Error {
         /// The file that is missing.
         missing: String,
     },
-    /// A model is in several files, and one of them is missing.
-    #[error("{} has no {missing}: the model is in {parts} parts, and all must be there; download this one", dir.display())]
-    MissingPart {
-        /// The folder of the parts.
+    /// A sharded model lacks one of its files.
+    #[error("{} has no {missing}: the model has {shards} shards and needs all of them; download this one", dir.display())]
+    MissingShard {
+        /// The folder of the shards.
         dir: PathBuf,
         /// The file that is missing.
         missing: String,
-        /// How many parts there are.
-        parts: u64,
+        /// How many shards the model has.
+        shards: u64,
     },
     /// The folder has only a pickled checkpoint, which is code and is not run.
     #[error(

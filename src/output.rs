@@ -25,24 +25,24 @@ pub fn remove_unfinished() {
 }
 
 /// Something is about to be written under a temporary name.
-pub(crate) fn begin(temporary: &Path) {
+pub(crate) fn register_temporary(temporary: &Path) {
     UNFINISHED.lock().insert(temporary.to_owned());
 }
 
 /// It is not there any more, or in its place.
-pub(crate) fn end(temporary: &Path) {
+pub(crate) fn forget_temporary(temporary: &Path) {
     UNFINISHED.lock().remove(temporary);
 }
 
-/// A file under a hidden name beside its place, renamed into it by [`WholeFile::commit`]. Dropped before that, it leaves
+/// A file under a hidden name beside its place, renamed into it by [`AtomicFile::commit`]. Dropped before that, it leaves
 /// nothing behind; what a killed process left behind goes when the same file is written next.
-pub struct WholeFile {
+pub struct AtomicFile {
     path: PathBuf,
     temporary: PathBuf,
     file: Option<BufWriter<File>>,
 }
 
-impl WholeFile {
+impl AtomicFile {
     /// Fails at once where the file could not be written. A link is followed: what it names is replaced.
     pub fn create(path: &Path) -> Result<Self> {
         let fail = |source| Error::io("write", path, source);
@@ -59,15 +59,15 @@ impl WholeFile {
         remove_leftovers(folder_of(&path), name);
         loop {
             let temporary = path.with_file_name(temporary_name(name));
-            begin(&temporary);
-            let file = File::create(&temporary).inspect_err(|_| end(&temporary)).map_err(fail)?;
+            register_temporary(&temporary);
+            let file = File::create(&temporary).inspect_err(|_| forget_temporary(&temporary)).map_err(fail)?;
             // The lock says that somebody is at work; it goes with the process. Not every file system has locks.
             let _ = file.lock();
             // Whoever tidies up may have come between the two.
             if temporary.exists() {
-                return Ok(WholeFile { path, temporary, file: Some(BufWriter::new(file)) });
+                return Ok(AtomicFile { path, temporary, file: Some(BufWriter::new(file)) });
             }
-            end(&temporary);
+            forget_temporary(&temporary);
         }
     }
 
@@ -102,18 +102,18 @@ impl WholeFile {
     }
 }
 
-impl Drop for WholeFile {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             let _ = std::fs::remove_file(&self.temporary);
         }
-        end(&self.temporary);
+        forget_temporary(&self.temporary);
     }
 }
 
 /// Writes a file of these bytes.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = WholeFile::create(path)?;
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
     file.write(bytes)?;
     file.commit()
 }
@@ -172,15 +172,15 @@ mod tests {
     fn what_is_not_committed_leaves_nothing_and_the_old_file_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        write_whole(&path, b"old").unwrap();
-        let mut file = WholeFile::create(&path).unwrap();
+        write_atomic(&path, b"old").unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
         file.write(b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(dir.path()).len(), 2);
         drop(file);
         assert_eq!(names(dir.path()), ["x"]);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        write_whole(&path, b"new").unwrap();
+        write_atomic(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(names(dir.path()), ["x"]);
     }
@@ -192,10 +192,10 @@ mod tests {
         for left in [".x.123-4.tmp", ".x.77.tmp", ".y.123-4.tmp", ".x.note.tmp", "x.123.tmp"] {
             std::fs::write(dir.path().join(left), b"half").unwrap();
         }
-        let mut first = WholeFile::create(&path).unwrap();
+        let mut first = AtomicFile::create(&path).unwrap();
         first.write(b"first").unwrap();
         // Another writer of the same file, in the same process, does not disturb the first.
-        write_whole(&path, b"second").unwrap();
+        write_atomic(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         first.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
@@ -207,12 +207,12 @@ mod tests {
     fn links_are_followed_and_devices_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (path, link) = (dir.path().join("x"), dir.path().join("link"));
-        write_whole(&path, b"old").unwrap();
+        write_atomic(&path, b"old").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        write_whole(&link, b"new").unwrap();
+        write_atomic(&link, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(link.is_symlink());
-        let refused = write_whole(Path::new("/dev/null"), b"x");
+        let refused = write_atomic(Path::new("/dev/null"), b"x");
         assert!(matches!(refused, Err(Error::BadOutput { .. })), "{refused:?}");
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use common::{fixture, shipped};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
-use peregrine::text::{Piece, Pieces, Specials, Tokenizer};
+use peregrine::text::{ChunkedText, Specials, TextChunk, Tokenizer};
 use std::cell::Cell;
 use std::io::Read;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ impl Read for Slowly<'_> {
     }
 }
 
-fn pieces(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, by: usize) -> Vec<Piece> {
-    let mut pieces = Pieces::new(tokenizer, specials, "text", Slowly(text.as_bytes(), by));
+fn pieces(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, by: usize) -> Vec<TextChunk> {
+    let mut pieces = ChunkedText::new(tokenizer, specials, "text", Slowly(text.as_bytes(), by));
     let mut all = vec![];
     while let Some(piece) = pieces.next(tokens).unwrap() {
         all.push(piece);
@@ -157,7 +157,7 @@ impl Read for Endless<'_> {
 fn no_more_is_read_than_is_needed() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let read = Cell::new(0);
-    let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
+    let mut pieces = ChunkedText::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
     let mut end = 0;
     while end < 400_000 {
         end = pieces.next(512).unwrap().unwrap().end as usize;
@@ -194,7 +194,7 @@ fn what_is_no_text_is_refused_where_it_is() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     for (bytes, at) in [(&b"a\xffb"[..], 1), (b"abc\xf0\x9f", 3), (b"\x80", 0)] {
         for by in [1, 100] {
-            let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "the prompt", Slowly(bytes, by));
+            let mut pieces = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", Slowly(bytes, by));
             match pieces.next(8) {
                 Err(Error::NotText { what, at: found }) => assert_eq!((what.as_str(), found), ("the prompt", at)),
                 other => panic!("{bytes:?}: {other:?}"),
@@ -202,7 +202,7 @@ fn what_is_no_text_is_refused_where_it_is() {
         }
     }
     let long = [b"word ".repeat(1000), vec![0xc3]].concat();
-    let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "the prompt", &long[..]);
+    let mut pieces = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", &long[..]);
     let refused = loop {
         match pieces.next(8) {
             Ok(piece) => assert!(piece.is_some(), "the end was reached"),
@@ -210,5 +210,5 @@ fn what_is_no_text_is_refused_where_it_is() {
         }
     };
     assert!(matches!(refused, Error::NotText { at: 5000, .. }), "{refused:?}");
-    assert!(Pieces::new(&tokenizer, Specials::Literal, "nothing", &b""[..]).next(8).unwrap().is_none());
+    assert!(ChunkedText::new(&tokenizer, Specials::Literal, "nothing", &b""[..]).next(8).unwrap().is_none());
 }

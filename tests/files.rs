@@ -153,7 +153,7 @@ fn a_missing_part_is_named() {
         fs::write(dir.path().join(part(i)), TINY.safetensors()).unwrap();
     }
     let error = says(dir.path(), &[&part(2), "3 parts"]);
-    assert!(matches!(error, Error::MissingPart { parts: 3, .. }), "{error}");
+    assert!(matches!(error, Error::MissingShard { shards: 3, .. }), "{error}");
     // A tensor that two parts have must be the same.
     fs::write(dir.path().join(part(2)), TINY.safetensors()).unwrap();
     Checkpoint::open(dir.path()).unwrap().tensors().unwrap();

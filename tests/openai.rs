@@ -3,27 +3,27 @@
 mod common;
 
 use common::{gpu, no_gpu, shipped};
-use peregrine::openai::{Answered, Endpoint, Request, Unsaid};
+use peregrine::openai::{Completion, Endpoint, Request, RequestDefaults};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, StateBudget};
 use peregrine::text::Specials;
 use serde_json::{Value, json};
 
 const PROMPT: &str = "Once upon a time";
-const UNSAID: Unsaid = Unsaid { max_tokens: None, seed: 5 };
+const UNSAID: RequestDefaults = RequestDefaults { max_tokens: None, seed: 5 };
 
 fn engine() -> Engine {
     let options = EngineOptions { slots: 1, ..Default::default() };
     Engine::load(&gpu(), Checkpoint::open(shipped("tiny-chat")).unwrap(), options, &mut |_| {}).unwrap()
 }
 
-fn answer(engine: &Engine, endpoint: Endpoint, body: &Value) -> Answered {
+fn answer(engine: &Engine, endpoint: Endpoint, body: &Value) -> Completion {
     let request = Request::parse(endpoint, body).unwrap_or_else(|refusal| panic!("{refusal}"));
     request.fits(engine.checkpoint()).unwrap();
     request.answer(&mut engine.session(Sampling::GREEDY).unwrap(), UNSAID).unwrap()
 }
 
 /// The continuation of a prompt, of 24 tokens where `more` does not say.
-fn story(engine: &Engine, more: Value) -> Answered {
+fn story(engine: &Engine, more: Value) -> Completion {
     let mut body = json!({"prompt": PROMPT});
     if more.get("n_predict").is_none() {
         body["max_tokens"] = json!(24);
@@ -32,7 +32,7 @@ fn story(engine: &Engine, more: Value) -> Answered {
     answer(engine, Endpoint::Completions, &body)
 }
 
-fn texts(answered: &Answered) -> Vec<&str> {
+fn texts(answered: &Completion) -> Vec<&str> {
     answered.choices.iter().map(|choice| choice.text.as_str()).collect()
 }
 
@@ -43,7 +43,7 @@ fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_o
     }
     let engine = engine();
     let sampled = |n: usize, seed: u64| json!({"n": n, "seed": seed, "temperature": 1.1, "repeat_penalty": 1.2});
-    let alone: Vec<Answered> = (7..10).map(|seed| story(&engine, sampled(1, seed))).collect();
+    let alone: Vec<Completion> = (7..10).map(|seed| story(&engine, sampled(1, seed))).collect();
     let before = engine.counts().fed;
     let together = story(&engine, sampled(3, 7));
     let prompt = alone[0].prompt_tokens;

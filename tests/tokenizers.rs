@@ -3,7 +3,7 @@
 
 mod common;
 
-use peregrine::text::{Pieces, Specials, Tokenizer, TokenizerSettings};
+use peregrine::text::{ChunkedText, Specials, Tokenizer, TokenizerSettings};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -42,7 +42,7 @@ fn odd_texts_have_the_ids_that_transformers_has() {
             let expected = ids(expected);
             assert_eq!(tokenizer.encode_text(text, Specials::Parse).unwrap(), expected, "{name}: {text:?}");
             // By pieces the same, and what stands around the text once.
-            let mut pieces = Pieces::of_text(&tokenizer, Specials::Parse, "text", text.as_bytes());
+            let mut pieces = ChunkedText::of_text(&tokenizer, Specials::Parse, "text", text.as_bytes());
             let mut all = vec![];
             while let Some(piece) = pieces.next(4).unwrap() {
                 all.extend(piece.ids);

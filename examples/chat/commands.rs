@@ -2,7 +2,7 @@
 
 use super::input::file_name;
 use super::screen::{note, printable};
-use super::{Next, Repl, beginning, settings};
+use super::{Next, Repl, preview, settings};
 use peregrine::runtime::Sampling;
 
 /// What a command takes behind its name.
@@ -82,12 +82,12 @@ impl Repl<'_> {
             "/continue" => self.answer(|session, options| session.resume(options))?,
             "/fork" => {
                 let forked = self.branches.fork(self.session, rest);
-                self.say(forked)?;
+                self.report_text(forked)?;
             }
             "/switch" if rest.is_empty() => note(&self.branches.list(self.session)),
             "/switch" => {
                 let switched = self.branches.switch(self.session, rest);
-                self.say(switched)?;
+                self.report_text(switched)?;
             }
             "/save" | "/load" | "/read" if rest.is_empty() => {
                 note(&format!("it needs the name of a file: {command} FILE"));
@@ -95,11 +95,13 @@ impl Repl<'_> {
             "/save" => {
                 let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(file_name(rest)));
                 let (tokens, turns) = (self.session.position(), self.session.messages().len());
-                self.say(saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {}", printable(rest))))?;
+                self.report_text(
+                    saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {}", printable(rest))),
+                )?;
             }
             "/load" => {
                 let loaded = self.branches.load(self.session, &file_name(rest));
-                self.say(loaded)?;
+                self.report_text(loaded)?;
             }
             "/system" if rest.is_empty() => note(self.system().unwrap_or("there is no system prompt")),
             "/system" => self.session.system(rest),
@@ -109,7 +111,7 @@ impl Repl<'_> {
             "/tokens" => {
                 let (tokens, turns) = (self.session.position(), self.session.messages().len());
                 note(&format!("{tokens} tokens in {turns} messages"));
-                note(&self.kept());
+                note(&self.cache_stats());
             }
             "/device" => {
                 let gpu = self.session.engine().gpu();
@@ -152,8 +154,8 @@ impl Repl<'_> {
                     note("there is nothing more to undo");
                     break;
                 }
-                undone => match self.told(undone.map_err(Into::into))? {
-                    Some(message) => note(&format!("took back \"{}\"", beginning(&message.content))),
+                undone => match self.report(undone.map_err(Into::into))? {
+                    Some(message) => note(&format!("took back \"{}\"", preview(&message.content))),
                     None => break,
                 },
             }
@@ -170,7 +172,7 @@ impl Repl<'_> {
         match settings::change(rest, &mut sampling, &mut options) {
             Ok(None) => {
                 let set = self.session.set_sampling(sampling);
-                if self.told(set.map_err(Into::into))?.is_some() {
+                if self.report(set.map_err(Into::into))?.is_some() {
                     self.options = options;
                 }
             }
@@ -188,7 +190,7 @@ impl Repl<'_> {
         };
         note(if self.stats { "speed is shown" } else { "speed is not shown" });
         if self.stats || rest.is_empty() {
-            note(&self.kept());
+            note(&self.cache_stats());
         }
     }
 
@@ -202,14 +204,14 @@ impl Repl<'_> {
     }
 
     /// Says what came of something.
-    fn say(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
-        let said = self.told(outcome.map_err(Into::into))?;
+    fn report_text(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
+        let said = self.report(outcome.map_err(Into::into))?;
         said.iter().for_each(|text| note(text));
         Ok(())
     }
 
     /// What is kept to go back to, and of the beginnings of texts.
-    fn kept(&self) -> String {
+    fn cache_stats(&self) -> String {
         let engine = self.session.engine();
         let (states, beginnings) = (engine.state_stats(), engine.prefix_stats());
         let held = |held: peregrine::runtime::Held| format!("{} ({:.1} MB)", held.states, held.bytes as f64 / 1e6);
@@ -244,13 +246,13 @@ fn unknown(command: &str) -> String {
 /// Of some names the one that a word is most likely meant to be: what it begins, or a slip or two away.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let near = names.map(|name| (if name.starts_with(&word) { 1 } else { slips(&word, name) }, name));
+    let near = names.map(|name| (if name.starts_with(&word) { 1 } else { edit_distance(&word, name) }, name));
     let most = if word.len() > 4 { 2 } else { 1 };
     near.filter(|(slips, _)| *slips <= most).min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
 }
 
 /// Letters to add, take away, change or exchange with the next to make one word of another.
-fn slips(from: &str, to: &str) -> usize {
+fn edit_distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut before: Vec<usize> = vec![];
     let mut row: Vec<usize> = (0..=to.len()).collect();

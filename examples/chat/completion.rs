@@ -10,7 +10,7 @@ use rustyline::{Context, Helper};
 use std::cell::Cell;
 
 /// The helper of the line editor.
-pub struct Words {
+pub struct LineHelper {
     files: FilenameCompleter,
     /// Names of conversations.
     pub branches: Vec<String>,
@@ -18,17 +18,17 @@ pub struct Words {
     pub typed: Cell<bool>,
 }
 
-impl Words {
+impl LineHelper {
     pub fn new() -> Self {
-        Words { files: FilenameCompleter::new(), branches: vec![], typed: Cell::new(false) }
+        LineHelper { files: FilenameCompleter::new(), branches: vec![], typed: Cell::new(false) }
     }
 }
 
-impl Helper for Words {}
-impl Highlighter for Words {}
-impl Validator for Words {}
+impl Helper for LineHelper {}
+impl Highlighter for LineHelper {}
+impl Validator for LineHelper {}
 
-impl Hinter for Words {
+impl Hinter for LineHelper {
     type Hint = String;
 
     /// There are no hints, but this sees every change of the line.
@@ -38,7 +38,7 @@ impl Hinter for Words {
     }
 }
 
-impl Completer for Words {
+impl Completer for LineHelper {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, context: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
@@ -74,11 +74,11 @@ impl Completer for Words {
 
 #[cfg(test)]
 mod tests {
-    use super::Words;
+    use super::LineHelper;
     use rustyline::completion::Completer;
     use rustyline::history::MemHistory;
 
-    fn completed(words: &Words, line: &str) -> Vec<String> {
+    fn completed(words: &LineHelper, line: &str) -> Vec<String> {
         let history = MemHistory::new();
         let (from, pairs) = words.complete(line, line.len(), &rustyline::Context::new(&history)).unwrap();
         pairs.into_iter().map(|pair| format!("{}{}", &line[..from], pair.replacement)).collect()
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn commands_conversations_settings_and_switches_are_completed() {
-        let mut words = Words::new();
+        let mut words = LineHelper::new();
         words.branches = vec!["main".to_owned(), "maybe".to_owned(), "other".to_owned()];
         assert_eq!(completed(&words, "/dev"), ["/device"]);
         assert_eq!(completed(&words, "/st"), ["/stats "]);

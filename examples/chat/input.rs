@@ -1,6 +1,6 @@
 //! What a person types: lines, several lines in `"""` or after a trailing `\`, with history and completion on a terminal.
 
-use super::completion::Words;
+use super::completion::LineHelper;
 use super::last_chat::state_folder;
 use rustyline::completion::unescape;
 use rustyline::error::ReadlineError;
@@ -23,7 +23,7 @@ pub enum Typed {
 
 /// The keyboard, or a pipe.
 pub struct Input {
-    editor: Option<Editor<Words, FileHistory>>,
+    editor: Option<Editor<LineHelper, FileHistory>>,
     /// As long as there is a printer, the editor waits for signals as well, in whatever thread they arrive.
     _printer: Option<Box<dyn ExternalPrinter>>,
     history: Option<PathBuf>,
@@ -41,7 +41,7 @@ impl Input {
             return Ok(Input { editor: None, _printer: None, history: None });
         }
         let mut editor = Editor::new()?;
-        editor.set_helper(Some(Words::new()));
+        editor.set_helper(Some(LineHelper::new()));
         let printer = editor.create_external_printer().ok();
         let _printer = printer.map(|printer| Box::new(printer) as Box<dyn ExternalPrinter>);
         let history = history_file();

@@ -23,13 +23,13 @@ struct State {
     answering: bool,
     /// When Ctrl-C was pressed since the last line.
     pressed: Option<Instant>,
-    leaving: Option<Why>,
+    leaving: Option<LeaveReason>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Pressed,
-    Told,
+enum LeaveReason {
+    CtrlC,
+    Signal,
 }
 
 impl Interrupts {
@@ -53,8 +53,8 @@ impl Interrupts {
         let mut state = self.state();
         match state.leaving {
             // It is us who woke the line editor.
-            Some(Why::Told) => return,
-            Some(Why::Pressed) => std::process::exit(130),
+            Some(LeaveReason::Signal) => return,
+            Some(LeaveReason::CtrlC) => std::process::exit(130),
             None => {}
         }
         if !self.0.interactive && !state.answering {
@@ -65,7 +65,7 @@ impl Interrupts {
         match (again, self.0.interactive) {
             (false, _) => self.0.cancel.cancel(),
             (true, true) => {
-                state.leaving = Some(Why::Pressed);
+                state.leaving = Some(LeaveReason::CtrlC);
                 self.0.cancel.cancel_all();
             }
             (true, false) => std::process::exit(130),
@@ -74,7 +74,7 @@ impl Interrupts {
 
     /// Somebody wants the program to end.
     fn leave(&self) {
-        self.state().leaving = Some(Why::Told);
+        self.state().leaving = Some(LeaveReason::Signal);
         self.0.cancel.cancel_all();
         // The line editor may be about to wait: until the program has ended.
         loop {

@@ -27,17 +27,17 @@ use interrupts::Interrupts;
 use last_chat::LastChat;
 use peregrine::Error;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Session};
-use screen::{Figures, Told, note, stream};
+use screen::{Printed, Stats, note, stream};
 use std::io::Write;
 use std::time::Instant;
 
 /// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
-const BEGINNINGS: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
+const PREFIX_CACHE: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
 
 /// What becomes of the last chat with the same model, which was kept when somebody left it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "the example always offers it")]
-pub enum Last {
+pub enum LastChatMode {
     /// On a terminal, ask whether to go on with it; keep this chat in its place.
     Offer,
     /// Go on with it without asking; keep this chat in its place.
@@ -49,13 +49,13 @@ pub enum Last {
 /// How a chat begins.
 pub struct Setup<'a> {
     pub options: AnswerOptions,
-    pub last: Last,
+    pub last: LastChatMode,
     /// Puts what was asked for over a chat that goes on, which brings settings of its own.
     pub over: &'a dyn Fn(&mut Session) -> anyhow::Result<()>,
 }
 
 /// Losses of the device in a row after which an answer is given up.
-const MOST_LOSSES: usize = 3;
+const MAX_LOSSES: usize = 3;
 
 struct Repl<'a> {
     session: &'a mut Session,
@@ -77,10 +77,10 @@ enum Next {
 /// On a terminal it shows a prompt; in a pipe stdout has the answers alone, each ended by a newline.
 pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
     let interactive = Input::is_interactive();
-    session.engine().set_prefix_cache(BEGINNINGS);
+    session.engine().set_prefix_cache(PREFIX_CACHE);
     let interrupts = Interrupts::install(session.cancel_handle(), interactive);
     let label = session.engine().checkpoint().label().to_owned();
-    let last = if setup.last == Last::Ignore { None } else { LastChat::of(&label) };
+    let last = if setup.last == LastChatMode::Ignore { None } else { LastChat::of(&label) };
     let mut input = Input::new()?;
     let mut repl = Repl {
         session,
@@ -94,19 +94,19 @@ pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
         note("/help shows the commands");
     }
     let first = match &last {
-        Some(last) => repl.go_on_with(last, setup, &mut input)?,
+        Some(last) => repl.resume_last(last, setup, &mut input)?,
         None => None,
     };
-    let outcome = repl.talk(&mut input, first);
+    let outcome = repl.read_loop(&mut input, first);
     if let (true, Some(last)) = (interactive, &last) {
-        repl.keep(last);
+        repl.save_last(last);
     }
     outcome
 }
 
 impl Repl<'_> {
     /// The loop; `first` is what was typed before it.
-    fn talk(&mut self, input: &mut Input, first: Option<Typed>) -> anyhow::Result<()> {
+    fn read_loop(&mut self, input: &mut Input, first: Option<Typed>) -> anyhow::Result<()> {
         let mut first = first;
         let mut pressed = false;
         loop {
@@ -146,12 +146,12 @@ impl Repl<'_> {
     }
 
     /// Goes on with the last chat, if that is wanted. Who types a message instead of yes or no wants to say that.
-    fn go_on_with(&mut self, last: &LastChat, setup: &Setup<'_>, input: &mut Input) -> anyhow::Result<Option<Typed>> {
-        let asks = setup.last == Last::Offer;
+    fn resume_last(&mut self, last: &LastChat, setup: &Setup<'_>, input: &mut Input) -> anyhow::Result<Option<Typed>> {
+        let asks = setup.last == LastChatMode::Offer;
         if asks && (!self.interactive || self.session.position() > 0) {
             return Ok(None);
         }
-        let snapshot = match self.told(last.open().map_err(Into::into))? {
+        let snapshot = match self.report(last.open().map_err(Into::into))? {
             Some(Some(snapshot)) => snapshot,
             Some(None) if !asks => {
                 note("there is no chat with this model to continue");
@@ -169,7 +169,7 @@ impl Repl<'_> {
             }
         }
         let restored = self.session.restore(&snapshot);
-        let Some(warnings) = self.told(restored.map_err(Into::into))? else { return Ok(None) };
+        let Some(warnings) = self.report(restored.map_err(Into::into))? else { return Ok(None) };
         warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
         (setup.over)(self.session)?;
         self.show_end();
@@ -181,12 +181,12 @@ impl Repl<'_> {
         let mut end = self.session.messages().iter().rev().take(2).collect::<Vec<_>>();
         end.reverse();
         for message in end {
-            note(&format!("{}: {}", screen::printable(&message.role), beginning(&message.content)));
+            note(&format!("{}: {}", screen::printable(&message.role), preview(&message.content)));
         }
     }
 
     /// Keeps the chat for the next start, if anything was said in it.
-    fn keep(&self, last: &LastChat) {
+    fn save_last(&self, last: &LastChat) {
         if self.session.messages().iter().all(|message| message.role != "user") {
             return;
         }
@@ -211,13 +211,13 @@ impl Repl<'_> {
     fn reopen(&self, lost: &Error) -> anyhow::Result<()> {
         let engine = self.session.engine();
         if engine.recover(&mut |_| {})? {
-            note(&opened_again(lost, &engine.gpu().info().name));
+            note(&reopened_message(lost, &engine.gpu().info().name));
         }
         Ok(())
     }
 
     /// Gives what came of something. What went wrong is said, and the conversation goes on; a lost device is opened again first.
-    fn told<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    fn report<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         match outcome.map_err(|error| error.downcast::<Error>()) {
             Ok(value) => Ok(Some(value)),
             Err(Ok(error)) => {
@@ -236,7 +236,7 @@ impl Repl<'_> {
         &mut self,
         ask: &dyn for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
         options: &mut AnswerOptions,
-    ) -> anyhow::Result<(Told, Instant)> {
+    ) -> anyhow::Result<(Printed, Instant)> {
         let cancel = self.session.cancel_handle();
         self.interrupts.answering(true);
         let outcome = ask(self.session, options).map_err(Into::into).and_then(|mut answer| {
@@ -268,7 +268,7 @@ impl Repl<'_> {
         let started = Instant::now();
         let mut options = self.options.clone();
         let mut outcome = self.stream(&ask, &mut options);
-        for _ in 0..MOST_LOSSES {
+        for _ in 0..MAX_LOSSES {
             let Some(lost @ Error::DeviceLost { .. }) = outcome.as_ref().err().and_then(|error| error.downcast_ref())
             else {
                 break;
@@ -281,7 +281,7 @@ impl Repl<'_> {
                 self.stream(&ask, &mut options)
             };
         }
-        let Some((told, first)) = self.told(outcome)? else { return Ok(()) };
+        let Some((told, first)) = self.report(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
             note("the conversation was read again from its start: its earlier turns have changed, or were not kept");
         }
@@ -296,7 +296,7 @@ impl Repl<'_> {
             _ => told.why_empty().into_iter().for_each(note),
         }
         let read = self.session.position().saturating_sub(position + told.tokens);
-        if let (true, Some(figures)) = (self.stats, Figures::of(read, told.tokens, (started, first))) {
+        if let (true, Some(figures)) = (self.stats, Stats::of(read, told.tokens, (started, first))) {
             note(&figures.to_string());
         }
         Ok(())
@@ -304,7 +304,7 @@ impl Repl<'_> {
 }
 
 /// That a lost device was opened again, in a line.
-pub fn opened_again(lost: &Error, adapter: &str) -> String {
+pub fn reopened_message(lost: &Error, adapter: &str) -> String {
     let reason = match lost {
         Error::DeviceLost { reason } => reason.as_str(),
         _ => "",
@@ -313,7 +313,7 @@ pub fn opened_again(lost: &Error, adapter: &str) -> String {
 }
 
 /// What a message begins with, short enough for a line.
-fn beginning(text: &str) -> String {
+fn preview(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", screen::printable(&line[..end])),

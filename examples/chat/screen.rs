@@ -31,7 +31,7 @@ pub fn printable(text: &str) -> String {
 }
 
 /// What became of an answer.
-pub struct Told {
+pub struct Printed {
     pub tokens: u64,
     pub finish: Option<Finish>,
     /// Whether it has no text.
@@ -40,7 +40,7 @@ pub struct Told {
     pub open: bool,
 }
 
-impl Told {
+impl Printed {
     /// Why there is no text, where that was nobody's wish.
     pub fn why_empty(&self) -> Option<&'static str> {
         match self.finish {
@@ -55,7 +55,7 @@ impl Told {
 }
 
 /// Prints an answer to stdout as it comes, wrapped at so many columns.
-pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result<Told> {
+pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result<Printed> {
     let mut stdout = std::io::stdout().lock();
     let mut wrap = Wrap::new(columns);
     let mut last = None;
@@ -73,7 +73,7 @@ pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result
     stdout.write_all(wrap.finish().as_bytes())?;
     stdout.flush()?;
     let (tokens, finish) = (answer.generation().tokens() as u64, answer.finish());
-    let told = Told { tokens, finish, empty: last.is_none(), open: last.is_some_and(|last| last != '\n') };
+    let told = Printed { tokens, finish, empty: last.is_none(), open: last.is_some_and(|last| last != '\n') };
     if outcome.is_err() && told.open {
         writeln!(stdout)?;
     }
@@ -82,7 +82,7 @@ pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result
 }
 
 /// How fast an answer was: a line that fits 80 columns, with what there is to say.
-pub struct Figures {
+pub struct Stats {
     /// Tokens of the prompt that were read, and the time until the first token was chosen.
     pub read: u64,
     pub first: Duration,
@@ -91,15 +91,15 @@ pub struct Figures {
     pub rest: Duration,
 }
 
-impl Figures {
+impl Stats {
     /// Of an answer that began to come at `first`; `None` where nothing was read and nothing came.
     pub fn of(read: u64, tokens: u64, (started, first): (Instant, Instant)) -> Option<Self> {
         let (first, rest) = (first.duration_since(started), first.elapsed());
-        (read > 0 || tokens > 0).then_some(Figures { read, first, tokens, rest })
+        (read > 0 || tokens > 0).then_some(Stats { read, first, tokens, rest })
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |tokens: u64| format!("{tokens} token{}", if tokens == 1 { "" } else { "s" });
         let speed = |tokens: u64, time: Duration| {
@@ -122,12 +122,12 @@ impl fmt::Display for Figures {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figures, printable};
+    use super::{Stats, printable};
     use std::time::Duration;
 
     fn line(read: u64, first: f64, tokens: u64, rest: f64) -> String {
         let (first, rest) = (Duration::from_secs_f64(first), Duration::from_secs_f64(rest));
-        Figures { read, first, tokens, rest }.to_string()
+        Stats { read, first, tokens, rest }.to_string()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Words wrapped at the width of the terminal, as they come.
+//! LineHelper wrapped at the width of the terminal, as they come.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 

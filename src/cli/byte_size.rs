@@ -1,7 +1,7 @@
 //! Numbers of bytes as people write them.
 
 /// A number of bytes with a unit: K, M, G and T as powers of 1024, also with `iB`; with `B` alone powers of 1000.
-pub fn bytes(text: &str) -> Result<u64, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
     let (base, prefix) = match unit.strip_suffix("ib") {
@@ -21,7 +21,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::parse_bytes;
 
     #[test]
     fn numbers_of_bytes_are_read_with_their_units() {
@@ -35,10 +35,10 @@ mod tests {
             ("1TB", 1_000_000_000_000),
             ("0.5gb", 500_000_000),
         ] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
+            assert_eq!(parse_bytes(text), Ok(expected), "{text}");
         }
         for text in ["", "G", "0", "-1G", "1X", "8 G", "nan", "inf", "1iB", "1GG"] {
-            assert!(bytes(text).is_err(), "{text}");
+            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use super::sampling::SamplingArgs;
 use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::runtime::{Session, Snapshot};
-use repl::{Last, Setup};
+use repl::{LastChatMode, Setup};
 use std::path::PathBuf;
 
 #[path = "../../examples/chat/repl.rs"]
@@ -59,9 +59,9 @@ impl Chat {
             None => begin(&mut session, system.as_deref()),
         }
         let last = match () {
-            () if self.no_autosave => Last::Ignore,
-            () if self.go_on => Last::Continue,
-            () => Last::Offer,
+            () if self.no_autosave => LastChatMode::Ignore,
+            () if self.go_on => LastChatMode::Continue,
+            () => LastChatMode::Offer,
         };
         repl::run(&mut session, &Setup { options, last, over: &over })
     }

@@ -1,6 +1,6 @@
 //! Escapes in texts on the command line, as llama.cpp has them.
 
-use super::exit::usage;
+use super::exit::usage_error;
 use clap::Args;
 
 #[derive(Args)]
@@ -21,7 +21,7 @@ impl EscapeArgs {
             return Ok(typed.to_owned());
         }
         String::from_utf8(unescaped(typed))
-            .map_err(|_| usage(format!("{flag}: the bytes of its \\x escapes are not UTF-8; see --no-escape")))
+            .map_err(|_| usage_error(format!("{flag}: the bytes of its \\x escapes are not UTF-8; see --no-escape")))
     }
 }
 

@@ -1,6 +1,6 @@
 //! `peregrine eval`: how well a model predicts a text or answers questions, and what another format of its weights changes.
 
-use super::interrupt::leave_nothing;
+use super::interrupt::remove_files_on_signal;
 use super::model::{ModelArgs, load_forward};
 use anyhow::Context;
 use clap::Args;
@@ -58,7 +58,7 @@ struct Against {
 
 impl Eval {
     pub fn run(self) -> anyhow::Result<()> {
-        leave_nothing();
+        remove_files_on_signal();
         // Before anything is loaded: what cannot be read.
         let text = self.text.as_deref().map(read_text).transpose()?;
         let questions = self.questions.as_deref().map(|path| {

@@ -8,25 +8,25 @@ pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the
 
 /// An error whose exit code does not follow from its kind.
 #[derive(Debug)]
-struct Coded {
+struct CodedError {
     code: u8,
     said: String,
 }
 
-impl std::error::Error for Coded {}
-impl std::fmt::Display for Coded {
+impl std::error::Error for CodedError {}
+impl std::fmt::Display for CodedError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.said)
     }
 }
 
 /// What was typed is wrong.
-pub fn usage(said: impl Into<String>) -> anyhow::Error {
-    Coded { code: 2, said: said.into() }.into()
+pub fn usage_error(said: impl Into<String>) -> anyhow::Error {
+    CodedError { code: 2, said: said.into() }.into()
 }
 
 /// An error with its causes; what one has said already is not said again.
-pub fn said(error: &anyhow::Error) -> String {
+pub fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {
@@ -45,7 +45,7 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if let Some(Coded { code, .. }) = error.downcast_ref() {
+    if let Some(CodedError { code, .. }) = error.downcast_ref() {
         return *code;
     }
     if error.is::<selftest::Failed>() {
@@ -55,7 +55,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(
             Error::ModelNotFound { .. }
             | Error::IncompleteCheckpoint { .. }
-            | Error::MissingPart { .. }
+            | Error::MissingShard { .. }
             | Error::PickleOnly { .. }
             | Error::Unreadable { .. }
             | Error::WrongKind { .. }
@@ -101,17 +101,17 @@ mod tests {
     fn the_systems_words_are_said_once() {
         let source = || IoError::new(ErrorKind::NotFound, "No such file");
         let error = anyhow::Error::from(Error::Io { doing: "read", path: "x".into(), problem: source() });
-        assert_eq!(said(&error), "cannot read x: No such file");
+        assert_eq!(message(&error), "cannot read x: No such file");
         let error = Err::<(), _>(source()).context("cannot read y").unwrap_err();
-        assert_eq!(said(&error), "cannot read y: No such file");
+        assert_eq!(message(&error), "cannot read y: No such file");
         let error = Err::<(), _>(Error::NoTokens).context("of this").unwrap_err();
-        assert_eq!(said(&error), "of this: no tokens to run: the prompt is empty");
+        assert_eq!(message(&error), "of this: no tokens to run: the prompt is empty");
     }
 
     #[test]
     fn codes_tell_what_was_typed_from_what_is_there() {
         let io = || Error::Io { doing: "read", path: "x".into(), problem: ErrorKind::NotFound.into() };
-        assert_eq!(exit_code(&usage("no")), 2);
+        assert_eq!(exit_code(&usage_error("no")), 2);
         assert_eq!(exit_code(&io().into()), 1);
         assert_eq!(exit_code(&Error::Unreadable { path: "x".into(), problem: ErrorKind::NotFound.into() }.into()), 3);
         assert_eq!(exit_code(&Error::Cancelled.into()), 130);

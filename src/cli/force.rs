@@ -14,7 +14,7 @@ pub struct ForceArgs {
 
 impl ForceArgs {
     /// Refuses, before any work, a file that is there.
-    pub fn allows(&self, path: &Path) -> Result<()> {
+    pub fn check(&self, path: &Path) -> Result<()> {
         if !self.force && path.is_file() {
             let problem = "it is there already; --force replaces it".to_owned();
             return Err(Error::BadOutput { path: path.to_owned(), problem });
@@ -23,10 +23,10 @@ impl ForceArgs {
     }
 
     /// The same for a command that goes on with what it has read `from`: that may be its output as well.
-    pub fn allows_to_go_on(&self, path: &Path, from: Option<&Path>) -> Result<()> {
+    pub fn check_unless_input(&self, path: &Path, from: Option<&Path>) -> Result<()> {
         match from {
             Some(from) if same_file::is_same_file(path, from).unwrap_or(false) => Ok(()),
-            _ => self.allows(path),
+            _ => self.check(path),
         }
     }
 

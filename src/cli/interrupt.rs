@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Ends the program as Ctrl-C does where nobody listens, but leaves no temporary files.
-fn end_at_once() -> ! {
+fn exit_now() -> ! {
     remove_unfinished();
     std::process::exit(130)
 }
 
 /// From now on Ctrl-C, SIGTERM and SIGHUP end the program at once, and it leaves no temporary files.
-pub fn leave_nothing() {
+pub fn remove_files_on_signal() {
     // Where no handler can be set they end it as ever.
-    let _ = ctrlc::set_handler(|| end_at_once());
-    on_termination(|| end_at_once());
+    let _ = ctrlc::set_handler(|| exit_now());
+    on_termination(|| exit_now());
 }
 
 /// Ctrl-C, SIGTERM or SIGHUP: the first ends what is under way, the second the program.
@@ -25,7 +25,7 @@ pub fn leave_nothing() {
 pub struct Interrupt {
     hit: Arc<AtomicBool>,
     /// What each worker does now.
-    ends: Arc<Mutex<HashMap<usize, CancelHandle>>>,
+    handles: Arc<Mutex<HashMap<usize, CancelHandle>>>,
 }
 
 impl Interrupt {
@@ -33,16 +33,16 @@ impl Interrupt {
     pub fn listen(&self) {
         let heard = self.clone();
         // Where no handler can be set it goes on doing that.
-        let _ = ctrlc::set_handler(move || heard.hear());
+        let _ = ctrlc::set_handler(move || heard.on_signal());
         let heard = self.clone();
-        on_termination(move || heard.hear());
+        on_termination(move || heard.on_signal());
     }
 
-    fn hear(&self) {
+    fn on_signal(&self) {
         if self.hit.swap(true, Ordering::SeqCst) {
-            end_at_once();
+            exit_now();
         }
-        self.ends_now().values().for_each(CancelHandle::cancel_all);
+        self.handles().values().for_each(CancelHandle::cancel_all);
     }
 
     pub fn hit(&self) -> bool {
@@ -55,15 +55,15 @@ impl Interrupt {
     }
 
     /// From now on it ends what a session does, in place of what this worker did before.
-    pub fn ends(&self, worker: usize, handle: CancelHandle) {
-        self.ends_now().insert(worker, handle.clone());
+    pub fn cancels(&self, worker: usize, handle: CancelHandle) {
+        self.handles().insert(worker, handle.clone());
         // Whoever interrupted a moment ago did not know of this session.
         if self.hit() {
             handle.cancel_all();
         }
     }
 
-    fn ends_now(&self) -> MutexGuard<'_, HashMap<usize, CancelHandle>> {
-        self.ends.lock().unwrap_or_else(|e| e.into_inner())
+    fn handles(&self) -> MutexGuard<'_, HashMap<usize, CancelHandle>> {
+        self.handles.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

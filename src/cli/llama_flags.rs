@@ -1,6 +1,6 @@
 //! llama.cpp's flags that have no meaning here: each is taken, or refused, with a line that says what it would mean.
 
-use super::exit::usage;
+use super::exit::usage_error;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use std::ffi::OsString;
 
@@ -49,12 +49,12 @@ pub fn spelled(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item 
 }
 
 /// A flag of llama.cpp.
-struct Habit {
+struct LlamaFlag {
     /// The first is what clap knows it by.
     names: &'static [&'static str],
     short: Option<char>,
     takes: Takes,
-    means: Means,
+    handling: Handling,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,20 +65,20 @@ enum Takes {
 }
 
 #[derive(Clone, Copy)]
-enum Means {
+enum Handling {
     /// It is so anyway.
-    Already,
+    NoOp,
     /// It is not needed, and why.
-    Needless(&'static str),
+    Unneeded(&'static str),
     /// It is refused, unless its value is one of these, at which it does nothing.
     Refused(&'static str, &'static [&'static str]),
 }
 
-use Means::{Already, Needless, Refused};
+use Handling::{NoOp, Refused, Unneeded};
 use Takes::{MaybeValue, Nothing, Value};
 
-const fn habit(names: &'static [&'static str], takes: Takes, means: Means) -> Habit {
-    Habit { names, short: None, takes, means }
+const fn flag(names: &'static [&'static str], takes: Takes, handling: Handling) -> LlamaFlag {
+    LlamaFlag { names, short: None, takes, handling }
 }
 
 const LAYERS: &str =
@@ -97,85 +97,85 @@ const SAMPLER: &str = "this way of sampling is not supported; there are temperat
 const GRAMMAR: &str = "answers cannot be held to a grammar here";
 const OTHER_WEIGHTS: &str = "only one model's own weights are run";
 
-const HABITS: &[Habit] = &[
-    habit(&["n-gpu-layers", "gpu-layers"], Value, Needless(LAYERS)),
-    Habit { short: Some('c'), ..habit(&["ctx-size"], Value, Needless(CONTEXT)) },
-    Habit { short: Some('t'), ..habit(&["threads"], Value, Needless(THREADS)) },
-    Habit { short: Some('b'), ..habit(&["batch-size"], Value, Needless(BATCH)) },
-    habit(&["threads-batch"], Value, Needless(THREADS)),
-    habit(&["keep"], Value, Needless(CONTEXT)),
-    habit(&["cache-type-k"], Value, Needless(CACHE)),
-    habit(&["cache-type-v"], Value, Needless(CACHE)),
-    habit(&["no-kv-offload"], Nothing, Needless(CACHE)),
-    habit(&["mlock"], Nothing, Needless(MAPPED)),
-    habit(&["no-mmap"], Nothing, Needless(MAPPED)),
-    habit(&["mmap"], MaybeValue, Needless(MAPPED)),
-    habit(&["numa"], Value, Needless(THREADS)),
-    habit(&["split-mode"], Value, Needless(ONE_DEVICE)),
-    habit(&["tensor-split"], Value, Needless(ONE_DEVICE)),
-    habit(&["main-gpu"], Value, Needless(ONE_DEVICE)),
-    habit(&["flash-attn"], MaybeValue, Needless(ATTENTION)),
-    habit(&["rope-scaling"], Value, Needless(ATTENTION)),
-    habit(&["rope-freq-base"], Value, Needless(ATTENTION)),
-    habit(&["rope-freq-scale"], Value, Needless(ATTENTION)),
-    habit(&["context-shift"], Nothing, Needless(CONTEXT)),
-    habit(&["no-context-shift"], Nothing, Already),
-    habit(&["cont-batching"], Nothing, Already),
-    habit(&["color"], MaybeValue, Already),
-    habit(&["jinja"], Nothing, Already),
-    habit(&["log-disable"], Nothing, Already),
-    habit(&["no-display-prompt"], Nothing, Already),
-    habit(&["no-perf"], Nothing, Already),
-    habit(&["offline"], Nothing, Already),
-    habit(&["no-warmup"], Nothing, Already),
-    habit(&["warmup"], Nothing, Already),
-    habit(&["simple-io"], Nothing, Already),
-    habit(&["single-turn"], Nothing, Already),
-    habit(&["interactive"], Nothing, Refused(CHAT, &[])),
-    habit(&["interactive-first"], Nothing, Refused(CHAT, &[])),
-    habit(&["hf-repo"], Value, Refused(DOWNLOAD, &[])),
-    habit(&["model-url"], Value, Refused(DOWNLOAD, &[])),
-    habit(
+const FLAGS: &[LlamaFlag] = &[
+    flag(&["n-gpu-layers", "gpu-layers"], Value, Unneeded(LAYERS)),
+    LlamaFlag { short: Some('c'), ..flag(&["ctx-size"], Value, Unneeded(CONTEXT)) },
+    LlamaFlag { short: Some('t'), ..flag(&["threads"], Value, Unneeded(THREADS)) },
+    LlamaFlag { short: Some('b'), ..flag(&["batch-size"], Value, Unneeded(BATCH)) },
+    flag(&["threads-batch"], Value, Unneeded(THREADS)),
+    flag(&["keep"], Value, Unneeded(CONTEXT)),
+    flag(&["cache-type-k"], Value, Unneeded(CACHE)),
+    flag(&["cache-type-v"], Value, Unneeded(CACHE)),
+    flag(&["no-kv-offload"], Nothing, Unneeded(CACHE)),
+    flag(&["mlock"], Nothing, Unneeded(MAPPED)),
+    flag(&["no-mmap"], Nothing, Unneeded(MAPPED)),
+    flag(&["mmap"], MaybeValue, Unneeded(MAPPED)),
+    flag(&["numa"], Value, Unneeded(THREADS)),
+    flag(&["split-mode"], Value, Unneeded(ONE_DEVICE)),
+    flag(&["tensor-split"], Value, Unneeded(ONE_DEVICE)),
+    flag(&["main-gpu"], Value, Unneeded(ONE_DEVICE)),
+    flag(&["flash-attn"], MaybeValue, Unneeded(ATTENTION)),
+    flag(&["rope-scaling"], Value, Unneeded(ATTENTION)),
+    flag(&["rope-freq-base"], Value, Unneeded(ATTENTION)),
+    flag(&["rope-freq-scale"], Value, Unneeded(ATTENTION)),
+    flag(&["context-shift"], Nothing, Unneeded(CONTEXT)),
+    flag(&["no-context-shift"], Nothing, NoOp),
+    flag(&["cont-batching"], Nothing, NoOp),
+    flag(&["color"], MaybeValue, NoOp),
+    flag(&["jinja"], Nothing, NoOp),
+    flag(&["log-disable"], Nothing, NoOp),
+    flag(&["no-display-prompt"], Nothing, NoOp),
+    flag(&["no-perf"], Nothing, NoOp),
+    flag(&["offline"], Nothing, NoOp),
+    flag(&["no-warmup"], Nothing, NoOp),
+    flag(&["warmup"], Nothing, NoOp),
+    flag(&["simple-io"], Nothing, NoOp),
+    flag(&["single-turn"], Nothing, NoOp),
+    flag(&["interactive"], Nothing, Refused(CHAT, &[])),
+    flag(&["interactive-first"], Nothing, Refused(CHAT, &[])),
+    flag(&["hf-repo"], Value, Refused(DOWNLOAD, &[])),
+    flag(&["model-url"], Value, Refused(DOWNLOAD, &[])),
+    flag(
         &["prompt-cache"],
         Value,
         Refused("--save-state FILE keeps what was read, and --load-state FILE goes on with it", &[]),
     ),
-    habit(&["mirostat"], Value, Refused(SAMPLER, &["0"])),
-    habit(&["typical"], Value, Refused(SAMPLER, &["1", "1.0"])),
-    habit(&["xtc-probability"], Value, Refused(SAMPLER, &["0", "0.0"])),
-    habit(&["dry-multiplier"], Value, Refused(SAMPLER, &["0", "0.0"])),
-    habit(&["dynatemp-range"], Value, Refused(SAMPLER, &["0", "0.0"])),
-    habit(&["top-nsigma", "top-n-sigma"], Value, Refused(SAMPLER, &["-1", "-1.0"])),
-    habit(&["samplers"], Value, Refused(SAMPLER, &[])),
-    habit(&["sampling-seq", "sampler-seq"], Value, Refused(SAMPLER, &[])),
-    habit(&["grammar"], Value, Refused(GRAMMAR, &[""])),
-    habit(&["grammar-file"], Value, Refused(GRAMMAR, &[])),
-    Habit { short: Some('j'), ..habit(&["json-schema"], Value, Refused(GRAMMAR, &[])) },
-    habit(&["lora"], Value, Refused(OTHER_WEIGHTS, &[])),
-    habit(&["mmproj"], Value, Refused(OTHER_WEIGHTS, &[])),
-    habit(&["model-draft"], Value, Refused(OTHER_WEIGHTS, &[])),
+    flag(&["mirostat"], Value, Refused(SAMPLER, &["0"])),
+    flag(&["typical"], Value, Refused(SAMPLER, &["1", "1.0"])),
+    flag(&["xtc-probability"], Value, Refused(SAMPLER, &["0", "0.0"])),
+    flag(&["dry-multiplier"], Value, Refused(SAMPLER, &["0", "0.0"])),
+    flag(&["dynatemp-range"], Value, Refused(SAMPLER, &["0", "0.0"])),
+    flag(&["top-nsigma", "top-n-sigma"], Value, Refused(SAMPLER, &["-1", "-1.0"])),
+    flag(&["samplers"], Value, Refused(SAMPLER, &[])),
+    flag(&["sampling-seq", "sampler-seq"], Value, Refused(SAMPLER, &[])),
+    flag(&["grammar"], Value, Refused(GRAMMAR, &[""])),
+    flag(&["grammar-file"], Value, Refused(GRAMMAR, &[])),
+    LlamaFlag { short: Some('j'), ..flag(&["json-schema"], Value, Refused(GRAMMAR, &[])) },
+    flag(&["lora"], Value, Refused(OTHER_WEIGHTS, &[])),
+    flag(&["mmproj"], Value, Refused(OTHER_WEIGHTS, &[])),
+    flag(&["model-draft"], Value, Refused(OTHER_WEIGHTS, &[])),
 ];
 
 /// Those that were given.
-pub struct Habits {
+pub struct LlamaFlags {
     /// Why those that are not needed are not.
-    needless: Vec<String>,
+    unneeded: Vec<String>,
     /// Why one cannot be taken.
     refused: Option<String>,
 }
 
-impl Habits {
+impl LlamaFlags {
     /// Says of each in a line why it is not needed. One that would change the answer is an error.
-    pub fn say(&self) -> anyhow::Result<()> {
+    pub fn report(&self) -> anyhow::Result<()> {
         if let Some(refused) = &self.refused {
-            return Err(usage(refused));
+            return Err(usage_error(refused));
         }
-        self.needless.iter().for_each(|line| eprintln!("{line}"));
+        self.unneeded.iter().for_each(|line| eprintln!("{line}"));
         Ok(())
     }
 }
 
-impl Habit {
+impl LlamaFlag {
     fn id(&self) -> &'static str {
         self.names[0]
     }
@@ -211,31 +211,31 @@ impl Habit {
     }
 }
 
-impl FromArgMatches for Habits {
+impl FromArgMatches for LlamaFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut habits = Habits { needless: vec![], refused: None };
-        habits.update_from_arg_matches(matches).map(|()| habits)
+        let mut llama_flags = LlamaFlags { unneeded: vec![], refused: None };
+        llama_flags.update_from_arg_matches(matches).map(|()| llama_flags)
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        for habit in HABITS {
-            let Some(value) = habit.given(matches).pop() else { continue };
-            match habit.means {
-                Already => {}
-                Needless(why) => self.needless.push(format!("{}: not needed: {why}", habit.shown())),
+        for flag in FLAGS {
+            let Some(value) = flag.given(matches).pop() else { continue };
+            match flag.handling {
+                NoOp => {}
+                Unneeded(why) => self.unneeded.push(format!("{}: not needed: {why}", flag.shown())),
                 Refused(_, idle) if idle.contains(&value.as_str()) => {}
-                Refused(why, _) => self.refused = Some(format!("{}: {why}", habit.shown())),
+                Refused(why, _) => self.refused = Some(format!("{}: {why}", flag.shown())),
             }
         }
         Ok(())
     }
 }
 
-impl Args for Habits {
+impl Args for LlamaFlags {
     fn augment_args(command: Command) -> Command {
         let own: Vec<String> = command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
-        let others = HABITS.iter().filter(|habit| !own.iter().any(|own| own == habit.id()));
-        command.args(others.map(Habit::arg))
+        let others = FLAGS.iter().filter(|flag| !own.iter().any(|own| own == flag.id()));
+        command.args(others.map(LlamaFlag::arg))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -247,20 +247,20 @@ impl Args for Habits {
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Habits {
+    fn parsed(arguments: &[&str]) -> LlamaFlags {
         let all = ["p"].iter().chain(arguments).map(OsString::from);
-        let matches = Habits::augment_args(Command::new("p")).get_matches_from(spelled(all));
-        Habits::from_arg_matches(&matches).unwrap()
+        let matches = LlamaFlags::augment_args(Command::new("p")).get_matches_from(spelled(all));
+        LlamaFlags::from_arg_matches(&matches).unwrap()
     }
 
     #[test]
     fn what_has_no_meaning_is_taken_with_a_line_or_in_silence() {
         let typed =
             "-ngl 99 -c 4096 -t 8 -b 512 --mlock --no-mmap -fa -fa on --keep -1 --no-display-prompt --mirostat 0";
-        let habits = parsed(&typed.split(' ').collect::<Vec<_>>());
-        let flags: Vec<&str> = habits.needless.iter().map(|line| line.split(':').next().unwrap()).collect();
+        let llama_flags = parsed(&typed.split(' ').collect::<Vec<_>>());
+        let flags: Vec<&str> = llama_flags.unneeded.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(flags, ["-ngl", "-c", "-t", "-b", "--keep", "--mlock", "--no-mmap", "-fa"]);
-        assert_eq!((habits.refused, parsed(&["-ngl", "all", "--jinja"]).needless.len()), (None, 1));
+        assert_eq!((llama_flags.refused, parsed(&["-ngl", "all", "--jinja"]).unneeded.len()), (None, 1));
     }
 
     #[test]
@@ -272,7 +272,7 @@ mod tests {
             (&["--grammar", "root ::= x"], "--grammar: answers"),
             (&["--interactive"], "peregrine chat"),
         ] {
-            let error = parsed(typed).say().unwrap_err();
+            let error = parsed(typed).report().unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
         }
     }

@@ -1,14 +1,14 @@
 //! `peregrine logits`: what the model makes of given ids, as a safetensors file. It is how anyone holds peregrine against
 //! another runtime.
 
-use super::exit::usage;
+use super::exit::usage_error;
 use super::force::ForceArgs;
-use super::interrupt::leave_nothing;
+use super::interrupt::remove_files_on_signal;
 use super::model::{ModelArgs, load_forward};
 use anyhow::{Context, bail};
 use clap::Args;
 use peregrine::format::safetensors_head;
-use peregrine::output::WholeFile;
+use peregrine::output::AtomicFile;
 use peregrine::{Error, model};
 use std::path::PathBuf;
 
@@ -35,13 +35,13 @@ pub struct Logits {
 
 impl Logits {
     pub fn run(self) -> anyhow::Result<()> {
-        leave_nothing();
+        remove_files_on_signal();
         let ids = self.parse_ids()?;
-        self.force.allows(&self.output)?;
+        self.force.check(&self.output)?;
         let checkpoint = self.model.checkpoint()?;
         let config = checkpoint.config().clone();
         // Before any work: an output that cannot be written, ids that cannot be fed.
-        let mut file = WholeFile::create(&self.output)?;
+        let mut file = AtomicFile::create(&self.output)?;
         if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab) {
             return Err(Error::IdOutOfRange { id: *id, at, vocab: config.vocab }.into());
         }
@@ -80,10 +80,10 @@ impl Logits {
             (None, None) => bail!("give --ids or --ids-file"),
         };
         let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
-        let ids = words.map(|word| word.parse().map_err(|_| usage(format!("{word:?} is not a token id"))));
+        let ids = words.map(|word| word.parse().map_err(|_| usage_error(format!("{word:?} is not a token id"))));
         let ids: Vec<u32> = ids.collect::<anyhow::Result<_>>()?;
         if ids.is_empty() {
-            return Err(usage("there are no tokens in what was given"));
+            return Err(usage_error("there are no tokens in what was given"));
         }
         Ok(ids)
     }

@@ -24,7 +24,7 @@ mod template;
 mod weight_format;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use exit::{EXIT_CODES, exit_code, is_broken_pipe, said};
+use exit::{EXIT_CODES, exit_code, is_broken_pipe, message};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // The terminal may be gone.
-            let _ = writeln!(std::io::stderr(), "error: {}", said(&error));
+            let _ = writeln!(std::io::stderr(), "error: {}", message(&error));
             ExitCode::from(exit_code(&error))
         }
     }

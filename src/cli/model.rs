@@ -1,9 +1,9 @@
 //! Opening the device and the model that the command line names.
 
-use super::byte_size::bytes;
-use super::llama_flags::Habits;
-use super::shader_override::say_shaders;
-use super::weight_format::NamedFormat;
+use super::byte_size::parse_bytes;
+use super::llama_flags::LlamaFlags;
+use super::shader_override::report_shader_override;
+use super::weight_format::FormatArg;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
@@ -33,7 +33,7 @@ pub struct ModelArgs {
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
-    habits: Habits,
+    llama_flags: LlamaFlags,
 }
 
 /// Which model, and what is known better than it does.
@@ -86,11 +86,11 @@ pub struct KernelArgs {
     tune: TuneChoice,
     /// Format of the matrices on the device (f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, nf4, fp4, int8, or llama.cpp's name
     /// for one of as many bits, such as Q4_K_M); without it they stay as they are stored
-    #[arg(short, long, value_name = "FORMAT", value_parser = NamedFormat::parse)]
-    weights: Option<NamedFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = FormatArg::parse)]
+    weights: Option<FormatArg>,
     /// Memory of the device that the model may take, such as 8G, 6.5GiB or 8GB (G and GiB are 1024^3); without it what the
     /// driver says is free, where it says so
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
     /// Where the table of embeddings lies: `host` saves the device its memory, and costs speed, as no step can run ahead
     #[arg(long, value_name = "WHERE", default_value = "device")]
@@ -126,8 +126,8 @@ impl KernelArgs {
     }
 
     /// Says what is not as it was typed.
-    pub fn say(&self) {
-        self.weights.iter().for_each(NamedFormat::say);
+    pub fn report(&self) {
+        self.weights.iter().for_each(FormatArg::report);
     }
 
     /// For one conversation.
@@ -173,7 +173,7 @@ fn cache_dir() -> Option<PathBuf> {
 }
 
 /// Keeps what was compiled for the next start. Not to have kept it costs that start a moment, and nothing else.
-pub fn keep_pipelines(gpu: &Gpu, verbose: bool) {
+pub fn save_pipelines(gpu: &Gpu, verbose: bool) {
     if let (Err(error), true) = (gpu.save_pipelines(), verbose) {
         eprintln!("compiled pipelines are not kept: {error}");
     }
@@ -184,7 +184,7 @@ impl DeviceArgs {
     pub fn open(&self, verbose: bool) -> Result<Gpu> {
         let choice = self.device.as_deref().map_or(AdapterChoice::Best, AdapterChoice::parse);
         let gpu = Gpu::open(&choice)?;
-        say_shaders(gpu.caps());
+        report_shader_override(gpu.caps());
         if let Some(dir) = cache_dir() {
             gpu.keep_in(&dir)?;
         }
@@ -200,8 +200,8 @@ impl DeviceArgs {
 impl ModelArgs {
     /// Opens the checkpoint: its small files are read and its weights mapped. Says what is not as it was typed.
     pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
-        self.habits.say()?;
-        self.kernels.say();
+        self.llama_flags.report()?;
+        self.kernels.report();
         Ok(self.checkpoint.open()?)
     }
 
@@ -223,12 +223,12 @@ impl ModelArgs {
         if matches!(self.kernels.tune, TuneChoice::Auto) {
             eprintln!("kernels are measured on this adapter, unless they were before");
         }
-        say_plan(&gpu, &checkpoint, options, self.verbose)?;
+        report_plan(&gpu, &checkpoint, options, self.verbose)?;
         let mut bar = LoadBar::new();
         let label = checkpoint.label().to_owned();
         let engine = Engine::load(&gpu, checkpoint, options, &mut |progress| bar.show(progress))?;
         bar.finish();
-        keep_pipelines(&gpu, self.verbose);
+        save_pipelines(&gpu, self.verbose);
         if self.verbose {
             let (seconds, bytes) = (started.elapsed().as_secs_f64(), gpu.allocated_bytes());
             eprintln!("loaded {label} in {seconds:.2} s, {:.1} MB on the device", bytes as f64 / 1e6);
@@ -238,7 +238,7 @@ impl ModelArgs {
 }
 
 /// Says what is not as it was asked for; with `verbose`, what a model is going to take, and what there is.
-pub fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
+pub fn report_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
     options.check()?;
     let tensors = checkpoint.tensors()?;
     let plan = MemoryPlan::of(checkpoint.config(), &tensors, options, gpu.caps().span_limit());
@@ -296,7 +296,7 @@ fn instead(tensors: &ModelTensors<'_>, recipe: Recipe) -> Option<String> {
 
 /// Loads a model without an engine around it, with a bar on a terminal.
 pub fn load_forward(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<Forward> {
-    say_plan(gpu, checkpoint, options, verbose)?;
+    report_plan(gpu, checkpoint, options, verbose)?;
     let mut bar = LoadBar::new();
     let tensors = checkpoint.tensors()?;
     let forward = Forward::load(gpu, checkpoint.config(), &tensors, options, &mut |progress| bar.show(progress))?;

@@ -4,7 +4,7 @@ use super::interrupt::Interrupt;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::runtime::Session;
-use peregrine::text::{Pieces, Specials, utf8};
+use peregrine::text::{ChunkedText, Specials, utf8};
 use std::fs::File;
 use std::io::{Cursor, IsTerminal, Read};
 use std::path::Path;
@@ -43,15 +43,15 @@ impl Prompt {
         };
         let (file, bytes) = open().with_context(|| format!("cannot read {}", path.display()))?;
         let from: Box<dyn Read> = match bytes {
-            Some(_) => Box::new(Trimmed::of(file)),
+            Some(_) => Box::new(TrimNewline::of(file)),
             // A pipe, which may keep us waiting.
-            None => Box::new(Trimmed::of(Waiting::of(file, interrupt.clone()))),
+            None => Box::new(TrimNewline::of(Interruptible::of(file, interrupt.clone()))),
         };
         Ok(Prompt { what: path.display().to_string(), from, bytes })
     }
 
     pub fn of_stdin(interrupt: &Interrupt) -> Self {
-        let from = Box::new(Trimmed::of(Waiting::of(std::io::stdin(), interrupt.clone())));
+        let from = Box::new(TrimNewline::of(Interruptible::of(std::io::stdin(), interrupt.clone())));
         Prompt { what: "the prompt".to_owned(), from, bytes: None }
     }
 
@@ -75,8 +75,8 @@ impl Prompt {
         let tokenizer = engine.checkpoint().tokenizer()?;
         // What a text begins with does not belong into its middle.
         let mut pieces = match session.position() {
-            0 => Pieces::of_text(tokenizer, specials, &self.what, self.from),
-            _ => Pieces::new(tokenizer, specials, &self.what, self.from),
+            0 => ChunkedText::of_text(tokenizer, specials, &self.what, self.from),
+            _ => ChunkedText::new(tokenizer, specials, &self.what, self.from),
         };
         let mut bar = PromptBar { bar: None, total: self.bytes };
         let mut read = ReadPrompt { tokens: 0, bytes: 0, interrupted: false };
@@ -104,19 +104,19 @@ impl Prompt {
 }
 
 /// A text without the line end at its end, if it has one: an editor or `echo` put it there.
-struct Trimmed<R> {
+struct TrimNewline<R> {
     from: R,
     /// The last byte that was read: whether it is the end shows when another follows.
     last: Option<u8>,
 }
 
-impl<R> Trimmed<R> {
+impl<R> TrimNewline<R> {
     fn of(from: R) -> Self {
-        Trimmed { from, last: None }
+        TrimNewline { from, last: None }
     }
 }
 
-impl<R: Read> Read for Trimmed<R> {
+impl<R: Read> Read for TrimNewline<R> {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         loop {
             let count = self.from.read(to)?;
@@ -144,13 +144,13 @@ impl<R: Read> Read for Trimmed<R> {
 }
 
 /// Stdin or another pipe, read by a thread: it may keep us waiting, and an interrupt must end that.
-struct Waiting {
+struct Interruptible {
     pieces: Receiver<std::io::Result<Vec<u8>>>,
     now: Cursor<Vec<u8>>,
     interrupt: Interrupt,
 }
 
-impl Waiting {
+impl Interruptible {
     fn of(mut from: impl Read + Send + 'static, interrupt: Interrupt) -> Self {
         let (sender, pieces) = sync_channel(4);
         std::thread::spawn(move || {
@@ -166,11 +166,11 @@ impl Waiting {
                 }
             }
         });
-        Waiting { pieces, now: Cursor::default(), interrupt }
+        Interruptible { pieces, now: Cursor::default(), interrupt }
     }
 }
 
-impl Read for Waiting {
+impl Read for Interruptible {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         loop {
             let count = self.now.read(to)?;
@@ -253,7 +253,7 @@ mod tests {
             ("\na\r\n", "\na\r"),
         ] {
             for (from, to) in [(1, 1), (1, 8), (2, 3), (8, 1), (8, 2), (64, 64)] {
-                let mut trimmed = Trimmed::of(Slow(text.as_bytes(), from));
+                let mut trimmed = TrimNewline::of(Slow(text.as_bytes(), from));
                 let (mut read, mut buffer) = (vec![], vec![0; to]);
                 loop {
                     match trimmed.read(&mut buffer).unwrap() {

@@ -1,9 +1,9 @@
 //! `peregrine quantize`: a checkpoint written anew, its matrices in another format.
 
 use super::force::ForceArgs;
-use super::interrupt::leave_nothing;
+use super::interrupt::remove_files_on_signal;
 use super::model::{CheckpointArgs, LoadBar};
-use super::weight_format::NamedFormat;
+use super::weight_format::FormatArg;
 use clap::Args;
 use peregrine::model::Bytes;
 use peregrine::runtime::{Existing, ExportOptions};
@@ -15,8 +15,8 @@ pub struct Quantize {
     checkpoint: CheckpointArgs,
     /// Format of the matrices: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, and in a folder nf4, fp4, int8. Rows that do not
     /// fit its blocks get another
-    #[arg(short, long, value_name = "FORMAT", value_parser = NamedFormat::parse)]
-    weights: NamedFormat,
+    #[arg(short, long, value_name = "FORMAT", value_parser = FormatArg::parse)]
+    weights: FormatArg,
     /// What to write: a file that ends in .gguf, else a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -26,8 +26,8 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(self) -> anyhow::Result<()> {
-        leave_nothing();
-        self.weights.say();
+        remove_files_on_signal();
+        self.weights.report();
         let checkpoint = self.checkpoint.open()?;
         let existing = if self.force.is_given() { Existing::Replace } else { Existing::Refuse };
         let options = ExportOptions { weights: self.weights.format, existing };

@@ -1,6 +1,6 @@
 //! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
 
-use super::chat::repl::screen::{self, Figures, note};
+use super::chat::repl::screen::{self, Stats, note};
 use super::force::ForceArgs;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
@@ -9,7 +9,7 @@ use super::sampling::SamplingArgs;
 use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::Error;
-use peregrine::output::WholeFile;
+use peregrine::output::AtomicFile;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, Session, Snapshot};
 use peregrine::text::Specials;
 use std::io::{IsTerminal, Write};
@@ -64,8 +64,8 @@ impl Run {
         let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
         if let Some(path) = &self.save_state {
             // Before any work: a file that cannot be written.
-            self.force.allows_to_go_on(path, self.load_state.as_deref())?;
-            drop(WholeFile::create(path)?);
+            self.force.check_unless_input(path, self.load_state.as_deref())?;
+            drop(AtomicFile::create(path)?);
         }
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
@@ -89,9 +89,9 @@ impl Run {
             self.snapshot(&session)?.save(path)?;
         }
         match outcome? {
-            Ending::Done => Ok(()),
-            Ending::Interrupted => Err(Error::Cancelled.into()),
-            Ending::Unwritten(error) => Err(error.into()),
+            Outcome::Done => Ok(()),
+            Outcome::Interrupted => Err(Error::Cancelled.into()),
+            Outcome::OutputClosed(error) => Err(error.into()),
         }
     }
 
@@ -107,74 +107,76 @@ impl Run {
         prompt: Option<Prompt>,
         options: &AnswerOptions,
         interrupt: &Interrupt,
-    ) -> anyhow::Result<Ending> {
+    ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let before = session.position();
         let mut answer = match prompt {
             None => {
-                interrupt.ends(0, session.cancel_handle());
+                interrupt.cancels(0, session.cancel_handle());
                 match session.resume(options) {
                     Err(Error::NothingToResume) => {
                         note("the model had come to its end there: a prompt would go on");
-                        return Ok(Ending::Done);
+                        return Ok(Outcome::Done);
                     }
                     answer => answer?,
                 }
             }
             Some(prompt) if self.conversation => {
                 let text = match prompt.text() {
-                    Err(_) if interrupt.hit() => return Ok(Ending::Interrupted),
+                    Err(_) if interrupt.hit() => return Ok(Outcome::Interrupted),
                     text => text?,
                 };
                 if let Some(system) = &self.system_prompt {
                     session.system(&self.sampling.escape.apply("--system-prompt", system)?);
                 }
-                interrupt.ends(0, session.cancel_handle());
+                interrupt.cancels(0, session.cancel_handle());
                 session.send(&text, options)?
             }
             Some(prompt) => {
                 let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
                 let read = prompt.feed(session, specials, self.model.chunk, interrupt)?;
                 if read.interrupted {
-                    self.say_stopped(&read);
-                    return Ok(Ending::Interrupted);
+                    self.report_stopped(&read);
+                    return Ok(Outcome::Interrupted);
                 }
-                interrupt.ends(0, session.cancel_handle());
+                interrupt.cancels(0, session.cancel_handle());
                 session.complete(&[], options)?
             }
         };
         let first = Instant::now();
-        let told = match self.show(&mut answer) {
+        let printed = match self.show(&mut answer) {
             Err(error) => match error.downcast() {
                 // The state is that of the last token all the same.
-                Ok(unwritten) => return Ok(Ending::Unwritten(unwritten)),
+                Ok(unwritten) => return Ok(Outcome::OutputClosed(unwritten)),
                 Err(error) => return Err(error),
             },
-            Ok(told) => told,
+            Ok(printed) => printed,
         };
         drop(answer);
         // Who keeps the state of a prompt alone wants no answer.
-        if self.save_state.is_none() || told.tokens > 0 {
-            told.why_empty().into_iter().for_each(note);
+        if self.save_state.is_none() || printed.tokens > 0 {
+            printed.why_empty().into_iter().for_each(note);
         }
-        let read = session.position().saturating_sub(before + told.tokens);
+        let read = session.position().saturating_sub(before + printed.tokens);
         if self.model.verbose || std::io::stderr().is_terminal() {
-            Figures::of(read, told.tokens, (started, first)).into_iter().for_each(|figures| note(&figures.to_string()));
+            Stats::of(read, printed.tokens, (started, first))
+                .into_iter()
+                .for_each(|figures| note(&figures.to_string()));
         }
-        Ok(if told.finish == Some(Finish::Cancelled) { Ending::Interrupted } else { Ending::Done })
+        Ok(if printed.finish == Some(Finish::Cancelled) { Outcome::Interrupted } else { Outcome::Done })
     }
 
     /// Prints the answer. A newline ends it, unless the state is kept and what is said may go on in another run.
-    fn show(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Told> {
-        let told = screen::stream(answer, screen::columns())?;
+    fn show(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Printed> {
+        let printed = screen::stream(answer, screen::columns())?;
         let mut stdout = std::io::stdout();
-        if told.open && (self.save_state.is_none() || stdout.is_terminal()) {
+        if printed.open && (self.save_state.is_none() || stdout.is_terminal()) {
             writeln!(stdout)?;
         }
-        Ok(told)
+        Ok(printed)
     }
 
-    fn say_stopped(&self, read: &ReadPrompt) {
+    fn report_stopped(&self, read: &ReadPrompt) {
         let ReadPrompt { tokens, bytes, .. } = read;
         let rest = match &self.save_state {
             Some(path) => format!("; --load-state {} goes on with the text behind them", path.display()),
@@ -198,9 +200,9 @@ impl Run {
 }
 
 /// How it came to an end.
-enum Ending {
+enum Outcome {
     Done,
     Interrupted,
     /// Nobody can read what is said any more.
-    Unwritten(std::io::Error),
+    OutputClosed(std::io::Error),
 }

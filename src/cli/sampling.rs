@@ -6,7 +6,7 @@ use peregrine::runtime::{AnswerOptions, Checkpoint, Sampling, SamplingDefaults};
 
 /// How the next token is chosen.
 #[derive(Args)]
-pub struct ChoiceArgs {
+pub struct SamplerArgs {
     /// Temperature; 0 always takes the most probable token
     #[arg(long, alias = "temperature", value_name = "T", allow_negative_numbers = true)]
     temp: Option<f32>,
@@ -27,13 +27,13 @@ pub struct ChoiceArgs {
     repeat_last_n: Option<i64>,
 }
 
-impl ChoiceArgs {
+impl SamplerArgs {
     /// Names of the flags, as clap has them.
     pub const NAMES: [&str; 6] = ["temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n"];
 
     /// Whether any of them is given.
     pub fn is_given(&self) -> bool {
-        let ChoiceArgs { temp, top_k, top_p, min_p, repeat_penalty, repeat_last_n } = self;
+        let SamplerArgs { temp, top_k, top_p, min_p, repeat_penalty, repeat_last_n } = self;
         let numbers = [temp, top_p, min_p, repeat_penalty];
         numbers.iter().any(|number| number.is_some()) || top_k.is_some() || repeat_last_n.is_some()
     }
@@ -90,7 +90,7 @@ pub struct SamplingArgs {
     )]
     predict: Option<i64>,
     #[command(flatten)]
-    choice: ChoiceArgs,
+    choice: SamplerArgs,
     /// Seed; -1, and none, take a new one each time and print it
     #[arg(short, long, value_name = "SEED", allow_negative_numbers = true)]
     seed: Option<i64>,
@@ -134,7 +134,7 @@ impl SamplingArgs {
         below: Sampling,
         seed: Option<i64>,
     ) -> anyhow::Result<(Sampling, AnswerOptions)> {
-        let given = seed.map(|seed| u64::try_from(seed).unwrap_or_else(|_| drawn_seed()));
+        let given = seed.map(|seed| u64::try_from(seed).unwrap_or_else(|_| random_seed()));
         let mut logit_bias = self.logit_bias.clone();
         if logit_bias.is_empty() {
             logit_bias.clone_from(&below.logit_bias);
@@ -164,7 +164,7 @@ impl SamplingArgs {
 }
 
 /// A seed that is short enough to be typed.
-fn drawn_seed() -> u64 {
+fn random_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     (now.as_nanos() as u64 ^ u64::from(std::process::id())) & 0xffff_ffff
 }

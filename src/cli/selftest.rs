@@ -1,7 +1,7 @@
 //! `peregrine selftest`: shows on this machine's adapters that the numbers are right.
 
-use super::exit::usage;
-use super::shader_override::say_shaders;
+use super::exit::usage_error;
+use super::shader_override::report_shader_override;
 use clap::Args;
 use peregrine::gpu::{AdapterChoice, AdapterInfo, adapters};
 use peregrine::kernels;
@@ -60,7 +60,7 @@ impl Selftest {
         if let Some(kernel) = &options.plant
             && !kernels().contains(kernel.as_str())
         {
-            return Err(usage(format!("no kernel {kernel:?}; there are: {}", named(kernels()))));
+            return Err(usage_error(format!("no kernel {kernel:?}; there are: {}", named(kernels()))));
         }
         let model = Checkpoint::embedded()?;
         let terminal = std::io::stderr().is_terminal();
@@ -77,10 +77,12 @@ impl Selftest {
             if terminal {
                 eprint!("\r\x1b[K");
             }
-            report.caps.iter().for_each(say_shaders);
+            report.caps.iter().for_each(report_shader_override);
             if report.rows.is_empty() {
                 let (only, kernels) = (options.only.unwrap_or_default(), named(kernels()));
-                return Err(usage(format!("no kernel, case or check is called {only:?}; kernels are: {kernels}")));
+                return Err(usage_error(format!(
+                    "no kernel, case or check is called {only:?}; kernels are: {kernels}"
+                )));
             }
             if !self.json {
                 writeln!(stdout, "{}", report.markdown())?;

@@ -5,7 +5,7 @@ use peregrine::kernels::unused_shaders;
 use std::sync::Once;
 
 /// Says once, aloud, that shaders are not those compiled in.
-pub fn say_shaders(caps: &Caps) {
+pub fn report_shader_override(caps: &Caps) {
     static SAID: Once = Once::new();
     let Some(folder) = &caps.shaders else { return };
     SAID.call_once(|| {

@@ -4,23 +4,23 @@ use peregrine::format::WeightFormat;
 
 /// A format, and what stands on the command line for it.
 #[derive(Clone)]
-pub struct NamedFormat {
+pub struct FormatArg {
     pub format: WeightFormat,
     name: String,
 }
 
-impl NamedFormat {
+impl FormatArg {
     /// By its own name, or one of llama.cpp's for as many bits.
     pub fn parse(name: &str) -> Result<Self, String> {
         let format = match WeightFormat::parse(name) {
             Some(format) => format,
             None => near(name)?,
         };
-        Ok(NamedFormat { format, name: name.to_owned() })
+        Ok(FormatArg { format, name: name.to_owned() })
     }
 
     /// Says what a name of llama.cpp's is here.
-    pub fn say(&self) {
+    pub fn report(&self) {
         if WeightFormat::parse(&self.name).is_none() {
             eprintln!("-w {}: {} here", self.name, self.format);
         }
@@ -76,13 +76,13 @@ mod tests {
             ("Q8_0", Q8_0),
             ("FP16", F16),
         ] {
-            assert_eq!(NamedFormat::parse(name).map(|named| named.format), Ok(format), "{name}");
+            assert_eq!(FormatArg::parse(name).map(|named| named.format), Ok(format), "{name}");
         }
         for name in ["Q3_K_M", "Q2_K", "IQ2_XXS", "iq1_s", "TQ1_0"] {
-            assert!(NamedFormat::parse(name).is_err_and(|said| said.contains("4 bits")), "{name}");
+            assert!(FormatArg::parse(name).is_err_and(|said| said.contains("4 bits")), "{name}");
         }
         for name in ["", "q", "q4_K_Q", "q7_0", "gptq"] {
-            assert!(NamedFormat::parse(name).is_err_and(|said| said.contains("there are f32")), "{name}");
+            assert!(FormatArg::parse(name).is_err_and(|said| said.contains("there are f32")), "{name}");
         }
     }
 }

@@ -19,7 +19,7 @@ mod upload;
 pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters};
 pub use budget::LONGEST_SUBMISSION;
 pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
-pub(crate) use cache::write_whole;
+pub(crate) use cache::write_atomic;
 pub use caps::{Caps, Coop, SWITCHES, Switches};
 pub use clock::Clock;
 pub use faults::{Fault, Site};

@@ -6,7 +6,7 @@ use crate::runtime::{AnswerOptions, Chosen, Finish, Mark, Session};
 
 /// What holds where neither the request nor the model says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unsaid {
+pub struct RequestDefaults {
     /// Tokens of an answer at most; `None`: until the model ends.
     pub max_tokens: Option<usize>,
     /// The seed.
@@ -15,7 +15,7 @@ pub struct Unsaid {
 
 /// The answers to a request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answered {
+pub struct Completion {
     /// In the order of the prompts, and of the answers to each.
     pub choices: Vec<Choice>,
     /// Tokens of the prompts, each counted once.
@@ -38,15 +38,15 @@ pub struct Choice {
 impl Request {
     /// Has a session answer it; what the session had read before is forgotten. Each prompt is read once, however many answers it
     /// gets. Cancelled, it ends with [`Error::Cancelled`].
-    pub fn answer(&self, session: &mut Session, unsaid: Unsaid) -> Result<Answered> {
+    pub fn answer(&self, session: &mut Session, defaults: RequestDefaults) -> Result<Completion> {
         let engine = session.engine().clone();
         let checkpoint = engine.checkpoint();
-        let options = self.options(checkpoint, unsaid.max_tokens);
-        let mut answered = Answered { choices: vec![], prompt_tokens: 0, completion_tokens: 0 };
+        let options = self.options(checkpoint, defaults.max_tokens);
+        let mut answered = Completion { choices: vec![], prompt_tokens: 0, completion_tokens: 0 };
         for ids in self.prompts(checkpoint)? {
             let mut read = None;
             for index in 0..self.answers() {
-                session.set_sampling(self.sampling(checkpoint, unsaid.seed, index))?;
+                session.set_sampling(self.sampling(checkpoint, defaults.seed, index))?;
                 match &read {
                     None => read_prompt(session, &ids)?,
                     Some(read) => go_back(session, read, &ids)?,
@@ -75,7 +75,7 @@ fn go_back(session: &mut Session, read: &Mark, ids: &[u32]) -> Result<()> {
     }
 }
 
-impl Answered {
+impl Completion {
     fn take(&mut self, session: &mut Session, options: &AnswerOptions) -> Result<()> {
         let mut answer = session.complete(&[], options)?;
         let mut text = String::new();

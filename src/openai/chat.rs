@@ -1,7 +1,7 @@
 //! The messages of a chat request.
 
 use super::fields::Fields;
-use super::request_error::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
 use super::unsupported::is_empty;
 use crate::runtime::Checkpoint;
 use crate::text::Message;
@@ -11,37 +11,37 @@ use serde_json::Value;
 #[derive(Debug, PartialEq)]
 pub(super) struct Chat {
     pub(super) messages: Vec<Message>,
-    beside: Vec<Beside>,
+    extra: Vec<ExtraField>,
 }
 
 /// A field of a message that some templates show. Templates here get role and content alone, which is right for those that
 /// never look at the field.
 #[derive(Debug, PartialEq)]
-struct Beside {
+struct ExtraField {
     name: &'static str,
-    place: Place,
+    place: FieldPath,
 }
 
 /// What a message may say beside role and content: calls of tools and what they belong to, who speaks, what was thought.
-const SHOWN_BY_SOME: &[&str] =
+const TEMPLATE_FIELDS: &[&str] =
     &["function_call", "name", "reasoning", "reasoning_content", "thinking", "tool_call_id", "tool_calls"];
 
 /// What changes nothing: hints for caches, sources of what was said.
-const HARMLESS: &[&str] = &["annotations", "cache_control"];
+const IGNORED: &[&str] = &["annotations", "cache_control"];
 
 /// Kinds of parts of a content that are text, with the field that has it.
 const TEXTS: &[(&str, &str)] =
     &[("text", "text"), ("input_text", "text"), ("output_text", "text"), ("refusal", "refusal")];
 
 impl Chat {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, RequestError> {
         let place = fields.place("messages");
         let list = fields.read("messages", "a list of messages", Value::as_array)?;
-        let list = list.ok_or_else(|| place.refuse("is missing: it is a list of messages"))?;
+        let list = list.ok_or_else(|| place.error("is missing: it is a list of messages"))?;
         if list.is_empty() {
-            return Err(place.refuse("is empty: it must have one message at least"));
+            return Err(place.error("is empty: it must have one message at least"));
         }
-        let mut chat = Chat { messages: Vec::with_capacity(list.len()), beside: vec![] };
+        let mut chat = Chat { messages: Vec::with_capacity(list.len()), extra: vec![] };
         for (i, value) in list.iter().enumerate() {
             let place = place.item(i);
             let object = value.as_object().ok_or_else(|| place.must_be(value, "an object with role and content"))?;
@@ -50,9 +50,9 @@ impl Chat {
         Ok(chat)
     }
 
-    fn read_message(&mut self, mut message: Fields<'_>, place: &Place) -> Result<(), Refusal> {
+    fn read_message(&mut self, mut message: Fields<'_>, place: &FieldPath) -> Result<(), RequestError> {
         let role = message.read("role", "a text", Value::as_str)?;
-        let role = role.filter(|role| !role.is_empty()).ok_or_else(|| place.refuse("has no role"))?;
+        let role = role.filter(|role| !role.is_empty()).ok_or_else(|| place.error("has no role"))?;
         // OpenAI's newer word, which templates do not know.
         let role = if role == "developer" { "system" } else { role };
         let content = message.get("content").map(|content| read_content(content, &message.place("content")));
@@ -60,28 +60,28 @@ impl Chat {
         let refused = message.read("refusal", "a text", Value::as_str)?;
         let content = content.transpose()?.or_else(|| refused.map(str::to_owned)).unwrap_or_default();
         for (name, value) in message.rest() {
-            if is_empty(value) || HARMLESS.contains(&name) {
+            if is_empty(value) || IGNORED.contains(&name) {
                 continue;
             }
-            let Some(name) = SHOWN_BY_SOME.iter().find(|known| **known == name) else {
+            let Some(name) = TEMPLATE_FIELDS.iter().find(|known| **known == name) else {
                 return Err(message.unknown(name));
             };
-            self.beside.push(Beside { name, place: message.place(name) });
+            self.extra.push(ExtraField { name, place: message.place(name) });
         }
         self.messages.push(Message::new(role, content));
         Ok(())
     }
 
     /// Refuses what the model's template would show and does not get.
-    pub(super) fn fits(&self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
-        let shown = self.beside.iter().find(|beside| checkpoint.template_mentions(beside.name));
+    pub(super) fn fits(&self, checkpoint: &Checkpoint) -> Result<(), RequestError> {
+        let shown = self.extra.iter().find(|field| checkpoint.template_mentions(field.name));
         let problem = "is not supported: this model's chat template looks at it, and gets role and content alone here";
-        shown.map_or(Ok(()), |beside| Err(beside.place.refuse(problem)))
+        shown.map_or(Ok(()), |field| Err(field.place.error(problem)))
     }
 }
 
 /// A text, or the texts of a list's parts, joined.
-fn read_content(content: &Value, place: &Place) -> Result<String, Refusal> {
+fn read_content(content: &Value, place: &FieldPath) -> Result<String, RequestError> {
     match content {
         Value::String(text) => Ok(text.clone()),
         Value::Array(parts) => parts.iter().enumerate().map(|(i, part)| read_part(part, &place.item(i))).collect(),
@@ -89,7 +89,7 @@ fn read_content(content: &Value, place: &Place) -> Result<String, Refusal> {
     }
 }
 
-fn read_part<'a>(part: &'a Value, place: &Place) -> Result<&'a str, Refusal> {
+fn read_part<'a>(part: &'a Value, place: &FieldPath) -> Result<&'a str, RequestError> {
     let Some(object) = part.as_object() else {
         return part.as_str().ok_or_else(|| place.must_be(part, "a text, or an object with type and text"));
     };
@@ -99,8 +99,8 @@ fn read_part<'a>(part: &'a Value, place: &Place) -> Result<&'a str, Refusal> {
         return Err(place.field("type").must_be(&Value::from(kind), "\"text\", as this model reads nothing else"));
     };
     let text = fields.read(field, "a text", Value::as_str)?;
-    let text = text.ok_or_else(|| place.field(field).refuse("is missing"))?;
-    match fields.rest().find(|(name, value)| !is_empty(value) && !HARMLESS.contains(name)) {
+    let text = text.ok_or_else(|| place.field(field).error("is missing"))?;
+    match fields.rest().find(|(name, value)| !is_empty(value) && !IGNORED.contains(name)) {
         Some((name, _)) => Err(fields.unknown(name)),
         None => Ok(text),
     }
@@ -111,9 +111,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(messages: Value) -> Result<Chat, Refusal> {
+    fn read(messages: Value) -> Result<Chat, RequestError> {
         let body = json!({ "messages": messages });
-        Chat::read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+        Chat::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()))
     }
 
     #[test]
@@ -130,8 +130,8 @@ mod tests {
         let expected =
             [("system", "Be kind."), ("user", "Hi"), ("assistant", ""), ("assistant", ""), ("assistant", "No.")];
         assert_eq!(chat.messages, expected.map(|(role, content)| Message::new(role, content)));
-        let beside: Vec<_> = chat.beside.iter().map(|beside| beside.place.refuse("").message).collect();
-        assert_eq!(beside, ["messages[2].tool_calls ", "messages[3].tool_calls "]);
+        let extra: Vec<_> = chat.extra.iter().map(|field| field.place.error("").message).collect();
+        assert_eq!(extra, ["messages[2].tool_calls ", "messages[3].tool_calls "]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The prompts of a completion request.
 
 use super::fields::{Fields, id, items};
-use super::request_error::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
 use crate::error::Result as Outcome;
 use crate::runtime::Checkpoint;
 use crate::text::Specials;
@@ -11,18 +11,18 @@ use serde_json::Value;
 #[derive(Debug, PartialEq)]
 pub(super) enum Prompt {
     Text(String),
-    Ids { ids: Vec<u32>, place: Place },
+    Ids { ids: Vec<u32>, place: FieldPath },
 }
 
 const KINDS: &str = "a text, a list of token ids, or a list of those";
 
 /// One prompt or several: a text, token ids, or a list of either.
-pub(super) fn read(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, Refusal> {
+pub(super) fn read(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, RequestError> {
     let place = fields.place("prompt");
     match fields.get("prompt") {
-        None => Err(place.refuse(format_args!("is missing: it is {KINDS}"))),
+        None => Err(place.error(format_args!("is missing: it is {KINDS}"))),
         Some(Value::String(text)) => Ok(vec![Prompt::Text(text.clone())]),
-        Some(Value::Array(list)) if list.is_empty() => Err(place.refuse(format_args!("is empty: it must be {KINDS}"))),
+        Some(Value::Array(list)) if list.is_empty() => Err(place.error(format_args!("is empty: it must be {KINDS}"))),
         Some(Value::Array(list)) if list[0].is_number() => Ok(vec![Prompt::of_ids(list, place)?]),
         Some(Value::Array(list)) => list.iter().enumerate().map(|(i, one)| Prompt::of(one, place.item(i))).collect(),
         Some(other) => Err(place.must_be(other, KINDS)),
@@ -31,7 +31,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, Refusal> {
 
 impl Prompt {
     /// One of several.
-    fn of(value: &Value, place: Place) -> Result<Self, Refusal> {
+    fn of(value: &Value, place: FieldPath) -> Result<Self, RequestError> {
         match value {
             Value::String(text) => Ok(Prompt::Text(text.clone())),
             Value::Array(ids) => Prompt::of_ids(ids, place),
@@ -39,12 +39,12 @@ impl Prompt {
         }
     }
 
-    fn of_ids(list: &[Value], place: Place) -> Result<Self, Refusal> {
+    fn of_ids(list: &[Value], place: FieldPath) -> Result<Self, RequestError> {
         Ok(Prompt::Ids { ids: items(list, &place, "a token id", id)?, place })
     }
 
     /// Refuses ids that the model does not have.
-    pub(super) fn fits(&self, vocab: usize) -> Result<(), Refusal> {
+    pub(super) fn fits(&self, vocab: usize) -> Result<(), RequestError> {
         let Prompt::Ids { ids, place } = self else { return Ok(()) };
         match ids.iter().position(|id| *id as usize >= vocab) {
             Some(at) => Err(place.item(at).must_be(&ids[at].into(), &of_this_model(vocab))),
@@ -70,9 +70,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn prompts(prompt: Value) -> Result<Vec<Prompt>, Refusal> {
+    fn prompts(prompt: Value) -> Result<Vec<Prompt>, RequestError> {
         let body = json!({ "prompt": prompt });
-        read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+        read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()))
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! The fields of an object of a request: each is read by name, and what nobody has read is refused.
 
-use super::request_error::{Place, Refusal};
-use super::unsupported::{HARMLESS, asks, is_known, refusal_of};
+use super::request_error::{FieldPath, RequestError};
+use super::unsupported::{IGNORED, has_effect, is_listed, message_for};
 use serde_json::{Map, Value};
 
 /// An object of a request.
 pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
-    place: Place,
+    place: FieldPath,
     read: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(map: &'a Map<String, Value>, place: Place) -> Self {
+    pub(super) fn new(map: &'a Map<String, Value>, place: FieldPath) -> Self {
         Fields { map, place, read: vec![] }
     }
 
-    pub(super) fn place(&self, name: &str) -> Place {
+    pub(super) fn place(&self, name: &str) -> FieldPath {
         self.place.field(name)
     }
 
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
         name: &'static str,
         what: &str,
         read: impl FnOnce(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, Refusal> {
+    ) -> Result<Option<T>, RequestError> {
         let Some(value) = self.get(name) else { return Ok(None) };
         read(value).map(Some).ok_or_else(|| self.place(name).must_be(value, what))
     }
@@ -43,13 +43,13 @@ impl<'a> Fields<'a> {
         names: &[&'static str],
         what: &str,
         read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>, Refusal> {
+    ) -> Result<Option<T>, RequestError> {
         let mut found: Option<(&str, T)> = None;
         for name in names {
             let Some(value) = self.read(name, what, &read)? else { continue };
             match &found {
                 Some((other, first)) if *first != value => {
-                    return Err(self.place(name).refuse(format_args!("and {other} say the same thing and differ")));
+                    return Err(self.place(name).error(format_args!("and {other} say the same thing and differ")));
                 }
                 Some(_) => {}
                 None => found = Some((name, value)),
@@ -59,14 +59,14 @@ impl<'a> Fields<'a> {
     }
 
     /// Refuses what nobody has read and what asks for something that is not done here.
-    pub(super) fn finish(self) -> Result<(), Refusal> {
+    pub(super) fn finish(self) -> Result<(), RequestError> {
         for (name, value) in self.map {
-            if value.is_null() || self.read.contains(&name.as_str()) || HARMLESS.contains(&name.as_str()) {
+            if value.is_null() || self.read.contains(&name.as_str()) || IGNORED.contains(&name.as_str()) {
                 continue;
             }
-            if is_known(name) {
-                if asks(name, value) {
-                    return Err(self.place(name).refuse(refusal_of(name)));
+            if is_listed(name) {
+                if has_effect(name, value) {
+                    return Err(self.place(name).error(message_for(name)));
                 }
                 continue;
             }
@@ -81,8 +81,8 @@ impl<'a> Fields<'a> {
         others.map(|(name, value)| (name.as_str(), value))
     }
 
-    pub(super) fn unknown(&self, name: &str) -> Refusal {
-        self.place(name).refuse("is not a field that is known here")
+    pub(super) fn unknown(&self, name: &str) -> RequestError {
+        self.place(name).error("is not a field that is known here")
     }
 }
 
@@ -119,10 +119,10 @@ pub(super) fn id(value: &Value) -> Option<u32> {
 /// The items of a list, each read; what is wrong is named by its place.
 pub(super) fn items<T>(
     list: &[Value],
-    place: &Place,
+    place: &FieldPath,
     what: &str,
     read: impl Fn(&Value) -> Option<T>,
-) -> Result<Vec<T>, Refusal> {
+) -> Result<Vec<T>, RequestError> {
     let item = |(i, value): (usize, &Value)| read(value).ok_or_else(|| place.item(i).must_be(value, what));
     list.iter().enumerate().map(item).collect()
 }
@@ -154,7 +154,7 @@ mod tests {
     fn two_names_of_one_setting_agree_or_are_refused() {
         let read = |body: Value| {
             let map = body.as_object().unwrap().clone();
-            Fields::new(&map, Place::root()).read_any(&["a", "b"], "a number", count)
+            Fields::new(&map, FieldPath::root()).read_any(&["a", "b"], "a number", count)
         };
         assert_eq!(read(json!({"a": 1, "b": 1.0})), Ok(Some(1)));
         assert_eq!(read(json!({"b": 2, "a": null})), Ok(Some(2)));

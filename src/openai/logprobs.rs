@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, count};
 use super::request::Endpoint;
-use super::request_error::Refusal;
+use super::request_error::RequestError;
 use crate::runtime::Chosen;
 use crate::text::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ const MOST: usize = 20;
 const NEVER: f64 = -9999.0;
 
 /// With how many of the most probable tokens log-probabilities are wanted; `None` for none at all.
-pub(super) fn read(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {
+pub(super) fn read(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<Option<usize>, RequestError> {
     let few = |value: &Value| count(value).filter(|n| *n <= MOST);
     let kind = format!("a whole number from 0 to {MOST}");
     match endpoint {
@@ -28,7 +28,7 @@ pub(super) fn read(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<Option
         Endpoint::Chat => {
             let wanted = fields.read("logprobs", "true or false", Value::as_bool)?.unwrap_or(false);
             match fields.read("top_logprobs", &kind, few)? {
-                Some(top) if top > 0 && !wanted => Err(fields.place("top_logprobs").refuse("needs logprobs: true")),
+                Some(top) if top > 0 && !wanted => Err(fields.place("top_logprobs").error("needs logprobs: true")),
                 top => Ok(wanted.then_some(top.unwrap_or(0))),
             }
         }
@@ -87,11 +87,11 @@ fn spelled(bytes: &[u8], before: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request_error::Place;
+    use super::super::request_error::FieldPath;
     use super::*;
 
-    fn wanted(body: Value, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {
-        read(&mut Fields::new(body.as_object().unwrap(), Place::root()), endpoint)
+    fn wanted(body: Value, endpoint: Endpoint) -> Result<Option<usize>, RequestError> {
+        read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()), endpoint)
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! [`Request::parse`] reads the body of a request. Each of its fields is followed, or changes nothing about an answer, or is
 //! refused by its place, such as `messages[3].content[1].type`. [`Request::fits`] holds it against a model, and
-//! [`Request::answer`] has a session answer it; [`Answered::body`] and [`failure_body`] are what goes back.
+//! [`Request::answer`] has a session answer it; [`Completion::body`] and [`failure_body`] are what goes back.
 //!
-//! The endpoints are `/v1/chat/completions` and `/v1/completions`. Beside OpenAI's fields those of llama.cpp's server and
+//! The endpoints are `/v1/chat/completions` and `/v1/completions`. ExtraField OpenAI's fields those of llama.cpp's server and
 //! of vLLM are followed where sampling here has the same: `top_k`, `min_p`, `repeat_penalty`, `repeat_last_n`, `n_predict`. Null is as if a field were not there, whole numbers may be
 //! written `8.0`, and -1 means what it means on the command line: no limit of tokens, all of `top_k`, no seed of one's own.
 //!
@@ -21,7 +21,7 @@ mod response;
 mod sampling;
 mod unsupported;
 
-pub use answer::{Answered, Choice, Unsaid};
+pub use answer::{Choice, Completion, RequestDefaults};
 pub use request::{Endpoint, Request};
-pub use request_error::Refusal;
+pub use request_error::RequestError;
 pub use response::{error_body, failure_body};

@@ -4,7 +4,7 @@ use super::chat::Chat;
 use super::completions::{self, Prompt};
 use super::fields::Fields;
 use super::logprobs;
-use super::request_error::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
 use super::sampling::{Limits, Settings, read_answers};
 use crate::error::Result as Outcome;
 use crate::runtime::{AnswerOptions, Checkpoint, Sampling};
@@ -33,7 +33,7 @@ impl Endpoint {
 /// What is asked for.
 #[derive(Debug)]
 pub struct Request {
-    what: What,
+    input: Input,
     settings: Settings,
     limits: Limits,
     answers: usize,
@@ -42,20 +42,22 @@ pub struct Request {
 }
 
 #[derive(Debug)]
-enum What {
+enum Input {
     Chat(Chat),
     Completions(Vec<Prompt>),
 }
 
 impl Request {
     /// Reads the body of a request. What does not depend on the model is checked here.
-    pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Self, Refusal> {
-        let Some(map) = body.as_object() else { return Err(Place::root().field("body").must_be(body, "an object")) };
-        let mut fields = Fields::new(map, Place::root());
+    pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Self, RequestError> {
+        let Some(map) = body.as_object() else {
+            return Err(FieldPath::root().field("body").must_be(body, "an object"));
+        };
+        let mut fields = Fields::new(map, FieldPath::root());
         let request = Request {
-            what: match endpoint {
-                Endpoint::Chat => What::Chat(Chat::read(&mut fields)?),
-                Endpoint::Completions => What::Completions(completions::read(&mut fields)?),
+            input: match endpoint {
+                Endpoint::Chat => Input::Chat(Chat::read(&mut fields)?),
+                Endpoint::Completions => Input::Completions(completions::read(&mut fields)?),
             },
             settings: Settings::read(&mut fields)?,
             limits: Limits::read(&mut fields)?,
@@ -69,9 +71,9 @@ impl Request {
 
     /// What it is for.
     pub fn endpoint(&self) -> Endpoint {
-        match self.what {
-            What::Chat(_) => Endpoint::Chat,
-            What::Completions(_) => Endpoint::Completions,
+        match self.input {
+            Input::Chat(_) => Endpoint::Chat,
+            Input::Completions(_) => Endpoint::Completions,
         }
     }
 
@@ -86,20 +88,20 @@ impl Request {
     }
 
     /// Refuses what the model does not have: token ids, fields of messages that its template would show.
-    pub fn fits(&self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
+    pub fn fits(&self, checkpoint: &Checkpoint) -> Result<(), RequestError> {
         let vocab = checkpoint.config().vocab;
-        match &self.what {
-            What::Chat(chat) => chat.fits(checkpoint)?,
-            What::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
+        match &self.input {
+            Input::Chat(chat) => chat.fits(checkpoint)?,
+            Input::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
         }
         self.settings.fits(vocab)
     }
 
     /// The ids that are to be read, of each prompt.
     pub fn prompts(&self, checkpoint: &Checkpoint) -> Outcome<Vec<Vec<u32>>> {
-        match &self.what {
-            What::Chat(chat) => Ok(vec![checkpoint.encode(&checkpoint.render(&chat.messages, true)?)?]),
-            What::Completions(prompts) => prompts.iter().map(|prompt| prompt.ids(checkpoint)).collect(),
+        match &self.input {
+            Input::Chat(chat) => Ok(vec![checkpoint.encode(&checkpoint.render(&chat.messages, true)?)?]),
+            Input::Completions(prompts) => prompts.iter().map(|prompt| prompt.ids(checkpoint)).collect(),
         }
     }
 
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn parse(endpoint: Endpoint, more: Value) -> Result<Request, Refusal> {
+    fn parse(endpoint: Endpoint, more: Value) -> Result<Request, RequestError> {
         let mut body = match endpoint {
             Endpoint::Chat => json!({"messages": [{"role": "user", "content": "Hi"}]}),
             Endpoint::Completions => json!({"prompt": "Once"}),

@@ -5,62 +5,62 @@ use std::fmt;
 
 /// Why a request is not answered: a short line that names the place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RequestError {
     /// What is wrong, where, and what would be right.
     pub message: String,
     /// The place, such as `messages[3].role`.
     pub param: Option<String>,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RequestError {}
 
 /// Characters of a name or a text that a message shows.
 const SHOWN: usize = 40;
 
 /// Where in a request something stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place(String);
+pub(super) struct FieldPath(String);
 
-impl Place {
+impl FieldPath {
     /// The request itself.
     pub(super) fn root() -> Self {
-        Place(String::new())
+        FieldPath(String::new())
     }
 
     /// A field of the object here.
     pub(super) fn field(&self, name: &str) -> Self {
         let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         match (plain && name.len() <= SHOWN, self.0.is_empty()) {
-            (true, true) => Place(name.to_owned()),
-            (true, false) => Place(format!("{}.{name}", self.0)),
+            (true, true) => FieldPath(name.to_owned()),
+            (true, false) => FieldPath(format!("{}.{name}", self.0)),
             (false, _) => self.key(name),
         }
     }
 
     /// An entry of the object here, whose keys are no names of fields.
     pub(super) fn key(&self, key: &str) -> Self {
-        Place(format!("{}[{:?}]", self.0, cut(key)))
+        FieldPath(format!("{}[{:?}]", self.0, cut(key)))
     }
 
     /// An item of the list here.
     pub(super) fn item(&self, index: usize) -> Self {
-        Place(format!("{}[{index}]", self.0))
+        FieldPath(format!("{}[{index}]", self.0))
     }
 
     /// That something is wrong here: the problem follows the place.
-    pub(super) fn refuse(&self, problem: impl fmt::Display) -> Refusal {
-        Refusal { message: format!("{} {problem}", self.0), param: Some(self.0.clone()) }
+    pub(super) fn error(&self, problem: impl fmt::Display) -> RequestError {
+        RequestError { message: format!("{} {problem}", self.0), param: Some(self.0.clone()) }
     }
 
     /// That the value here is not what it must be.
-    pub(super) fn must_be(&self, value: &Value, what: &str) -> Refusal {
-        self.refuse(format_args!("is {}: it must be {what}", shown(value)))
+    pub(super) fn must_be(&self, value: &Value, what: &str) -> RequestError {
+        self.error(format_args!("is {}: it must be {what}", shown(value)))
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn places_read_as_in_javascript() {
-        let root = Place::root();
+        let root = FieldPath::root();
         let part = root.field("messages").item(3).field("content").item(1).field("type");
         assert_eq!(part.0, "messages[3].content[1].type");
         assert_eq!(root.field("logit_bias").key("12a").0, "logit_bias[\"12a\"]");
@@ -99,12 +99,12 @@ mod tests {
     #[test]
     fn however_long_a_value_is_its_refusal_is_short() {
         let long = "é".repeat(5000);
-        let place = Place::root().field("stop");
+        let place = FieldPath::root().field("stop");
         for value in [json!(long), json!([long]), json!({"a": long}), json!(1.5)] {
             let refusal = place.must_be(&value, "a text");
             assert!(refusal.message.len() < 140 && refusal.message.starts_with("stop is "), "{refusal}");
         }
-        let refusal = Place::root().field(&long).refuse("is unknown");
+        let refusal = FieldPath::root().field(&long).error("is unknown");
         assert!(refusal.message.len() < 140, "{refusal}");
     }
 }

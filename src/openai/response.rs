@@ -1,14 +1,14 @@
 //! What goes back to whoever asked.
 
-use super::answer::{Answered, Choice};
+use super::answer::{Choice, Completion};
 use super::logprobs;
 use super::request::Endpoint;
-use super::request_error::Refusal;
+use super::request_error::RequestError;
 use crate::error::{Error, Result};
 use crate::runtime::{Checkpoint, Finish};
 use serde_json::{Value, json};
 
-impl Answered {
+impl Completion {
     /// The body of a response. `number` names it among others, `created` is in seconds since 1970.
     pub fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, (number, created): (usize, u64)) -> Result<Value> {
         let choices = self.choices.iter().enumerate().map(|(index, choice)| choice.body(endpoint, checkpoint, index));
@@ -44,7 +44,7 @@ impl Choice {
 }
 
 /// The body that says what is wrong with a request.
-pub fn error_body(refusal: &Refusal) -> Value {
+pub fn error_body(refusal: &RequestError) -> Value {
     body(&refusal.message, "invalid_request_error", refusal.param.as_deref())
 }
 

@@ -2,7 +2,7 @@
 
 use super::completions::of_this_model;
 use super::fields::{Fields, count, count_or_all, id, items, number, whole};
-use super::request_error::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
 use crate::error::Error;
 use crate::runtime::{Sampling, SamplingDefaults};
 use serde_json::Value;
@@ -22,11 +22,11 @@ pub(super) struct Settings {
 struct Bias {
     id: u32,
     bias: f32,
-    place: Place,
+    place: FieldPath,
 }
 
 impl Settings {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, RequestError> {
         let top_k = fields.read("top_k", "a whole number, or -1 for all", count_or_all)?;
         let last_n = fields.read("repeat_last_n", "a whole number, or -1 for as many as can be", count_or_all)?;
         let settings = Settings {
@@ -48,16 +48,16 @@ impl Settings {
         let plain = Sampling { logit_bias: vec![], ..settings.over(&SamplingDefaults::default(), 0) };
         match plain.rules(usize::MAX) {
             Err(Error::BadSetting { name, value, problem }) => {
-                Err(Place::root().field(name).refuse(format_args!("is {value}: {problem}")))
+                Err(FieldPath::root().field(name).error(format_args!("is {value}: {problem}")))
             }
             _ => Ok(settings),
         }
     }
 
     /// Refuses biases of tokens that the model does not have.
-    pub(super) fn fits(&self, vocab: usize) -> Result<(), Refusal> {
+    pub(super) fn fits(&self, vocab: usize) -> Result<(), RequestError> {
         match self.logit_bias.iter().find(|bias| bias.id as usize >= vocab) {
-            Some(bias) => Err(bias.place.refuse(format_args!("is of no token: it must be {}", of_this_model(vocab)))),
+            Some(bias) => Err(bias.place.error(format_args!("is of no token: it must be {}", of_this_model(vocab)))),
             None => Ok(()),
         }
     }
@@ -84,7 +84,7 @@ fn seed(value: &Value) -> Option<Option<u64>> {
 }
 
 /// `{"15043": -100}`, or as llama.cpp has it `[[15043, -100], [15044, false]]`, where false bans a token.
-fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, Refusal> {
+fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, RequestError> {
     let place = fields.place("logit_bias");
     match fields.get("logit_bias") {
         None => Ok(vec![]),
@@ -92,7 +92,7 @@ fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, Refusal> {
             let entry = |(key, value): (&String, &Value)| {
                 let place = place.key(key);
                 let Ok(id) = key.parse() else {
-                    return Err(place.refuse("is of no token: its key must be a token id"));
+                    return Err(place.error("is of no token: its key must be a token id"));
                 };
                 Ok(Bias { id, bias: read_bias(value, &place)?, place })
             };
@@ -103,14 +103,14 @@ fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, Refusal> {
     }
 }
 
-fn read_pair(pair: &Value, place: &Place) -> Result<Bias, Refusal> {
+fn read_pair(pair: &Value, place: &FieldPath) -> Result<Bias, RequestError> {
     let pair = pair.as_array().filter(|pair| pair.len() == 2);
-    let pair = pair.ok_or_else(|| place.refuse("is no pair: it must be a token id and a number"))?;
+    let pair = pair.ok_or_else(|| place.error("is no pair: it must be a token id and a number"))?;
     let id = id(&pair[0]).ok_or_else(|| place.item(0).must_be(&pair[0], "a token id"))?;
     Ok(Bias { id, bias: read_bias(&pair[1], &place.item(1))?, place: place.clone() })
 }
 
-fn read_bias(value: &Value, place: &Place) -> Result<f32, Refusal> {
+fn read_bias(value: &Value, place: &FieldPath) -> Result<f32, RequestError> {
     if value == &Value::Bool(false) {
         return Ok(f32::NEG_INFINITY);
     }
@@ -126,7 +126,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, RequestError> {
         let names = ["max_completion_tokens", "max_tokens", "n_predict"];
         let place = fields.place("stop");
         let stop = match fields.get("stop") {
@@ -141,7 +141,7 @@ impl Limits {
 }
 
 /// How many answers each prompt gets: from 1 to 128, as at OpenAI.
-pub(super) fn read_answers(fields: &mut Fields<'_>) -> Result<usize, Refusal> {
+pub(super) fn read_answers(fields: &mut Fields<'_>) -> Result<usize, RequestError> {
     let one_to_128 = |value: &Value| count(value).filter(|n| (1..=128).contains(n));
     let n = fields.read("n", "a whole number from 1 to 128", one_to_128)?.unwrap_or(1);
     let best_of = fields.read("best_of", "a whole number", count)?.unwrap_or(n);
@@ -157,8 +157,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn settings(body: Value) -> Result<Settings, Refusal> {
-        Settings::read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+    fn settings(body: Value) -> Result<Settings, RequestError> {
+        Settings::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()))
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn limits_are_read_by_any_of_their_names() {
-        let limits = |body: Value| Limits::read(&mut Fields::new(body.as_object().unwrap(), Place::root()));
+        let limits = |body: Value| Limits::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()));
         for (body, expected) in [
             (json!({}), None),
             (json!({"max_tokens": null}), None),
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn one_answer_or_several_but_no_contest() {
-        let answers = |body: Value| read_answers(&mut Fields::new(body.as_object().unwrap(), Place::root()));
+        let answers = |body: Value| read_answers(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()));
         for (body, expected) in [
             (json!({}), 1),
             (json!({"n": 1, "best_of": 1}), 1),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Fields that change nothing about an answer: whom it is for, how it is billed, kept, routed or cached; hints for speed; and
 /// how something works that is itself refused unless it is off.
-pub(super) const HARMLESS: &[&str] = &[
+pub(super) const IGNORED: &[&str] = &[
     "cache_prompt",
     "cache_salt",
     "dry_allowed_length",
@@ -37,7 +37,7 @@ pub(super) const HARMLESS: &[&str] = &[
 
 /// A value at which a field asks for nothing.
 #[derive(Clone, Copy)]
-enum Idle {
+enum NoOp {
     False,
     True,
     Number(f64),
@@ -50,10 +50,10 @@ enum Idle {
     OnlyText,
 }
 
-use Idle::{Empty, False, Number, OnlyText, PlainText, True, Word};
+use NoOp::{Empty, False, Number, OnlyText, PlainText, True, Word};
 
 /// Fields that nothing here follows, with the values at which they ask for nothing.
-const UNFOLLOWED: &[(&str, &[Idle])] = &[
+const UNSUPPORTED: &[(&str, &[NoOp])] = &[
     ("add_generation_prompt", &[True]),
     ("allowed_token_ids", &[Empty]),
     ("audio", &[]),
@@ -112,28 +112,28 @@ const UNFOLLOWED: &[(&str, &[Idle])] = &[
 ];
 
 /// What serves instead of a field that nothing here follows.
-const INSTEAD: &[(&str, &str)] = &[
+const ALTERNATIVES: &[(&str, &str)] = &[
     ("ignore_eos", "ban the tokens that end an answer by logit_bias"),
     ("repetition_penalty", "give repeat_penalty, with repeat_last_n for how far it looks back"),
     ("stop_token_ids", "give texts in stop"),
 ];
 
 /// What is said about a field that nothing here follows.
-pub(super) fn refusal_of(name: &str) -> String {
-    match INSTEAD.iter().find(|(known, _)| *known == name) {
+pub(super) fn message_for(name: &str) -> String {
+    match ALTERNATIVES.iter().find(|(known, _)| *known == name) {
         Some((_, instead)) => format!("is not supported: {instead}"),
         None => "is not supported".to_owned(),
     }
 }
 
 /// Whether others follow this field and nothing here does.
-pub(super) fn is_known(name: &str) -> bool {
-    UNFOLLOWED.iter().any(|(known, _)| *known == name)
+pub(super) fn is_listed(name: &str) -> bool {
+    UNSUPPORTED.iter().any(|(known, _)| *known == name)
 }
 
 /// Whether a field that nothing here follows asks for something.
-pub(super) fn asks(name: &str, value: &Value) -> bool {
-    let idle = UNFOLLOWED.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, idle)| idle);
+pub(super) fn has_effect(name: &str, value: &Value) -> bool {
+    let idle = UNSUPPORTED.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, idle)| idle);
     !idle.iter().any(|idle| match idle {
         False => value == &Value::Bool(false),
         True => value == &Value::Bool(true),
@@ -182,13 +182,13 @@ mod tests {
             ("modalities", json!(["text"]), json!(["text", "audio"])),
             ("grammar", json!(""), json!("root ::= \"no\"")),
         ] {
-            assert!(is_known(name) && !asks(name, &nothing) && asks(name, &something), "{name}");
+            assert!(is_listed(name) && !has_effect(name, &nothing) && has_effect(name, &something), "{name}");
         }
     }
 
     #[test]
     fn no_field_is_on_both_lists() {
-        assert!(HARMLESS.iter().all(|name| !is_known(name)));
-        assert!(INSTEAD.iter().all(|(name, _)| is_known(name)));
+        assert!(IGNORED.iter().all(|name| !is_listed(name)));
+        assert!(ALTERNATIVES.iter().all(|(name, _)| is_listed(name)));
     }
 }

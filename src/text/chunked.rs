@@ -18,7 +18,7 @@ const READ: usize = 1 << 16;
 ///
 /// It is cut only where its tokenizer cuts it anyway, before white space or between a word and a mark for instance, so that the
 /// ids are those of the whole text. A megabyte without any such place, as no text has, is cut between two characters.
-pub struct Pieces<'a> {
+pub struct ChunkedText<'a> {
     tokenizer: &'a Tokenizer,
     specials: Specials,
     what: String,
@@ -44,24 +44,24 @@ struct Around {
 
 /// A piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub struct TextChunk {
     /// Its ids.
     pub ids: Vec<u32>,
     /// Bytes of the text up to its end.
     pub end: u64,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> ChunkedText<'a> {
     /// The text that `from` gives, as [`Tokenizer::encode_text`] has it: with what its tokenizer puts before and behind each
     /// text. `what` is its name for messages.
     pub fn of_text(tokenizer: &'a Tokenizer, specials: Specials, what: &str, from: impl Read + 'a) -> Self {
         let [before, after] = tokenizer.around().clone();
-        Pieces { around: Around { before, after }, ..Self::new(tokenizer, specials, what, from) }
+        ChunkedText { around: Around { before, after }, ..Self::new(tokenizer, specials, what, from) }
     }
 
     /// The text that `from` gives, where it goes on from another; `what` is its name for messages.
     pub fn new(tokenizer: &'a Tokenizer, specials: Specials, what: &str, from: impl Read + 'a) -> Self {
-        Pieces {
+        ChunkedText {
             tokenizer,
             specials,
             what: what.to_owned(),
@@ -78,19 +78,19 @@ impl<'a> Pieces<'a> {
     /// The next piece, of about `tokens` ids and not more where the text can be cut so; none at the end.
     ///
     /// What stands before and behind the whole text comes beyond `tokens`.
-    pub fn next(&mut self, tokens: usize) -> Result<Option<Piece>> {
+    pub fn next(&mut self, tokens: usize) -> Result<Option<TextChunk>> {
         let piece = self.next_of_text(tokens)?;
         let is_last = self.at_end && self.text.is_empty();
         let before = std::mem::take(&mut self.around.before);
         let after = if is_last { std::mem::take(&mut self.around.after) } else { vec![] };
         match piece {
-            Some(Piece { ids, end }) => Ok(Some(Piece { ids: [before, ids, after].concat(), end })),
+            Some(TextChunk { ids, end }) => Ok(Some(TextChunk { ids: [before, ids, after].concat(), end })),
             None if before.is_empty() && after.is_empty() => Ok(None),
-            None => Ok(Some(Piece { ids: [before, after].concat(), end: self.given })),
+            None => Ok(Some(TextChunk { ids: [before, after].concat(), end: self.given })),
         }
     }
 
-    fn next_of_text(&mut self, tokens: usize) -> Result<Option<Piece>> {
+    fn next_of_text(&mut self, tokens: usize) -> Result<Option<TextChunk>> {
         let tokens = tokens.max(1);
         let mut aim = ((tokens as f64 * self.bytes_a_token) as usize).clamp(1, LONGEST);
         self.fill(aim + OVERLAP)?;
@@ -114,7 +114,7 @@ impl<'a> Pieces<'a> {
         Ok(self.give(end, ids))
     }
 
-    fn give(&mut self, end: usize, ids: Vec<u32>) -> Option<Piece> {
+    fn give(&mut self, end: usize, ids: Vec<u32>) -> Option<TextChunk> {
         if end == 0 {
             return None;
         }
@@ -122,7 +122,7 @@ impl<'a> Pieces<'a> {
         self.bytes_a_token = (end as f64 / ids.len().max(1) as f64 * 0.95).max(0.25);
         self.text.drain(..end);
         self.given += end as u64;
-        Some(Piece { ids, end: self.given })
+        Some(TextChunk { ids, end: self.given })
     }
 
     fn encode(&self, range: impl std::slice::SliceIndex<str, Output = str>) -> Result<Vec<u32>> {

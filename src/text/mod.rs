@@ -9,14 +9,14 @@ mod template;
 mod tokenizer;
 mod vocabulary;
 
-pub use chunked::{Piece, Pieces};
+pub use chunked::{ChunkedText, TextChunk};
 pub use settings::TokenizerSettings;
 pub(crate) use settings::spelled;
 pub use stop::StopStrings;
 pub use stream::TextStream;
 pub use template::{CHATML, Message, Span, Template, named_template, template_names};
 pub use tokenizer::{Specials, Tokenizer};
-pub use vocabulary::{Kind as TokenKind, Vocabulary};
+pub use vocabulary::{TokenKind, Vocabulary};
 
 use crate::error::{Error, Result};
 

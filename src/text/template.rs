@@ -21,12 +21,12 @@ mod stand_ins;
 
 use crate::error::{Error, Result};
 use budget::{Budget, Reach};
-use methods::Tools;
+use methods::RenderContext;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Value, context};
 pub use named::{CHATML, named_template, template_names};
-use stand_ins::Letters;
+use stand_ins::StandIns;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -139,51 +139,51 @@ impl Template {
     ) -> Result<Vec<Span>> {
         let now = jiff::Zoned::now();
         let conversation = Conversation { messages, answer_next, variables, now: &now, cancelled };
-        let rendered = self.render_with_letters(&conversation, &Arc::default())?;
+        let rendered = self.render_with_stand_ins(&conversation, &Arc::default())?;
         if !spans::has_marks(&rendered, specials) {
             return Ok(spans::unmarked(rendered));
         }
         let texts = messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]);
         let said = variables.to_string();
         let texts = texts.chain([self.source.as_str(), said.as_str()]);
-        let Some(letters) = Letters::of(specials, texts) else {
-            return Ok(spans::spans(&rendered, None, &Letters::default(), specials));
+        let Some(stand_ins) = StandIns::of(specials, texts) else {
+            return Ok(spans::spans(&rendered, None, &StandIns::default(), specials));
         };
-        let letters = Arc::new(letters);
-        let other = match self.render_with_letters(&conversation, &letters) {
+        let stand_ins = Arc::new(stand_ins);
+        let other = match self.render_with_stand_ins(&conversation, &stand_ins) {
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             other => other.ok(),
         };
-        Ok(spans::spans(&rendered, other.as_deref(), &letters, specials))
+        Ok(spans::spans(&rendered, other.as_deref(), &stand_ins, specials))
     }
 
     /// A rendering with stand-ins for these letters.
-    fn render_with_letters(&self, conversation: &Conversation<'_>, letters: &Arc<Letters>) -> Result<String> {
+    fn render_with_stand_ins(&self, conversation: &Conversation<'_>, stand_ins: &Arc<StandIns>) -> Result<String> {
         let Conversation { messages, answer_next, variables, now, cancelled } = *conversation;
         let said: Vec<Value> = messages
             .iter()
             .map(|message| {
                 // A template compares the role with these words, whatever the tokenizer makes of them.
                 let is_known = ROLES.contains(&&*message.role);
-                let role = if is_known { message.role.clone() } else { letters.hide_text(&message.role) };
-                context! { role => role, content => letters.hide_text(&message.content) }
+                let role = if is_known { message.role.clone() } else { stand_ins.mask_text(&message.role) };
+                context! { role => role, content => stand_ins.mask_text(&message.content) }
             })
             .collect();
         let bytes =
             messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>() + variables.to_string().len();
         let budget = Arc::new(Budget::new(bytes, cancelled));
-        let tools = Arc::new(Tools { budget, letters: letters.clone() });
+        let context = Arc::new(RenderContext { budget, stand_ins: stand_ins.clone() });
         let syntax = self.syntax()?;
         self.on_a_stack(|| {
             let given = variables.as_object().into_iter().flatten().map(|(name, value)| {
                 // Special tokens are the template's to write; all else somebody may have typed.
                 let is_token = name.ends_with("_token");
-                (name.as_str(), from_json(value, if is_token { None } else { Some(letters) }))
+                (name.as_str(), from_json(value, if is_token { None } else { Some(stand_ins) }))
             });
             let none = ["tools", "documents"].map(|name| (name, Value::from(())));
             let own = [("messages", Value::from(said)), ("add_generation_prompt", Value::from(answer_next))];
             let variables = Value::from_pairs(none.into_iter().chain(given).chain(own));
-            let rendered = compile::render(environment(&tools, now), &self.source, syntax, (variables, &tools));
+            let rendered = compile::render(environment(&context, now), &self.source, syntax, (variables, &context));
             rendered.map_err(|e| match cancelled.swap(false, Ordering::Relaxed) {
                 true => Error::Cancelled,
                 false => self.error(&e),
@@ -203,32 +203,32 @@ struct Conversation<'a> {
 }
 
 /// What templates may call beside what the engine has.
-fn environment(tools: &Arc<Tools>, now: &jiff::Zoned) -> Environment<'static> {
+fn environment(context: &Arc<RenderContext>, now: &jiff::Zoned) -> Environment<'static> {
     let mut environment = Environment::new();
-    let of = tools.clone();
+    let cx = context.clone();
     environment.set_unknown_method_callback(move |state, value, method, arguments| {
         // What a map is asked for is not copied.
         if value.kind() != ValueKind::Map {
-            of.budget.look(value, if method.contains("split") { Reach::Characters } else { Reach::Text })?;
+            cx.budget.look(value, if method.contains("split") { Reach::Characters } else { Reach::Text })?;
         }
-        arguments.iter().try_for_each(|argument| of.budget.look(argument, Reach::Text))?;
+        arguments.iter().try_for_each(|argument| cx.budget.look(argument, Reach::Text))?;
         if method == "join" {
             // What stands between stands before the list here.
             let items = arguments.first().and_then(Value::len).unwrap_or(0);
-            of.budget.spend(items.saturating_mul(value.as_str().map_or(0, str::len)))?;
+            cx.budget.spend(items.saturating_mul(value.as_str().map_or(0, str::len)))?;
         }
         if method == "format" {
             // Widths may be as large as the numbers in it.
             let format = value.as_str().unwrap_or_default();
             let numbers = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
             let widths = numbers.map(|digits| digits.parse().unwrap_or(usize::MAX));
-            of.budget.spend(widths.fold(0, usize::saturating_add))?;
+            cx.budget.spend(widths.fold(0, usize::saturating_add))?;
         }
-        methods::call(state, &of, (value, method), arguments)
+        methods::call(state, &cx, (value, method), arguments)
     });
-    globals::add(&mut environment, tools, now);
+    globals::add(&mut environment, context, now);
     globals::add_tests(&mut environment);
-    filters::add(&mut environment, tools);
+    filters::add(&mut environment, context);
     environment
 }
 
@@ -254,8 +254,8 @@ fn without_generation_marks(source: &str) -> String {
 }
 
 /// A value of JSON, its texts with stand-ins where somebody may have typed them.
-fn from_json(json: &serde_json::Value, letters: Option<&Letters>) -> Value {
-    let text = |text: &str| letters.map_or_else(|| text.to_owned(), |letters| letters.hide_text(text));
+fn from_json(json: &serde_json::Value, stand_ins: Option<&StandIns>) -> Value {
+    let text = |text: &str| stand_ins.map_or_else(|| text.to_owned(), |stand_ins| stand_ins.mask_text(text));
     use serde_json::Value as Json;
     // A template asks for names as it spells them.
     let is_name = |key: &str| key.chars().all(|c| c.is_alphanumeric() || c == '_');
@@ -269,8 +269,10 @@ fn from_json(json: &serde_json::Value, letters: Option<&Letters>) -> Value {
             (None, None) => Value::from(n.as_f64().unwrap_or(f64::NAN)),
         },
         Json::String(s) => Value::from(text(s)),
-        Json::Array(items) => Value::from(items.iter().map(|item| from_json(item, letters)).collect::<Vec<_>>()),
-        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, value)| (key_of(key), from_json(value, letters)))),
+        Json::Array(items) => Value::from(items.iter().map(|item| from_json(item, stand_ins)).collect::<Vec<_>>()),
+        Json::Object(map) => {
+            Value::from_pairs(map.iter().map(|(key, value)| (key_of(key), from_json(value, stand_ins))))
+        }
     }
 }
 

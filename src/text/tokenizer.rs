@@ -1,6 +1,6 @@
 //! Text to ids and back, by a checkpoint's tokenizer.json. Byte-level BPE, as all models of the Mamba family have it.
 
-use super::expansion::Growth;
+use super::expansion::ExpansionBound;
 use super::settings::TokenizerSettings;
 use crate::error::{Error, Result};
 use crate::input;
@@ -22,7 +22,7 @@ pub enum Specials {
 /// A checkpoint's tokenizer.
 pub struct Tokenizer {
     file: String,
-    growth: Growth,
+    expansion: ExpansionBound,
     /// Behind a lock because how specials are taken is a setting of the tokenizer and not of the call.
     inner: Mutex<tokenizers::Tokenizer>,
     bytes: HashMap<u32, Vec<u8>>,
@@ -58,10 +58,10 @@ impl Tokenizer {
         let completed = settings.complete(&mut value).then(|| value.to_string());
         let json = completed.as_ref().map_or(json, String::as_bytes);
         // The added tokens are normalized when they are read.
-        let growth = Growth::of(&value);
+        let expansion = ExpansionBound::of(&value);
         let added = value["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
         let bytes = added.iter().filter_map(|token| token["content"].as_str()).map(str::len).sum();
-        check_growth(file, growth, (added.len(), bytes))?;
+        check_expansion(file, expansion, (added.len(), bytes))?;
         let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
             .map_err(|_| bad("not a tokenizer: its parts do not fit together".to_owned()))?
             .map_err(|e| bad(format!("not a tokenizer: {e}")))?;
@@ -87,7 +87,7 @@ impl Tokenizer {
         let specials = added.iter().filter(|(_, token)| token.special);
         let (special, special_texts) = specials.map(|(id, token)| (*id, token.content.clone())).unzip();
         let (file, inner) = (file.to_owned(), Mutex::new(inner));
-        Ok(Tokenizer { file, growth, inner, bytes, special, special_texts, around, normalizes_specials })
+        Ok(Tokenizer { file, expansion, inner, bytes, special, special_texts, around, normalizes_specials })
     }
 
     /// The ids of a text with those that its tokenizer puts before and behind each text. For texts of their own; not for a part
@@ -106,7 +106,7 @@ impl Tokenizer {
     ///
     /// Fails where the rules of the tokenizer can make a text of this length many times as long.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
-        check_growth(&self.file, self.growth, (1, text.len()))?;
+        check_expansion(&self.file, self.expansion, (1, text.len()))?;
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
         inner.set_encode_special_tokens(specials == Specials::Literal);
         let encoding = inner.encode_fast(text, false);
@@ -174,8 +174,8 @@ fn around(inner: &tokenizers::Tokenizer) -> Option<[Vec<u32>; 2]> {
 }
 
 /// Refuses what could become much longer before it is cut: so many texts, of so many bytes together.
-fn check_growth(file: &str, growth: Growth, (texts, bytes): (usize, usize)) -> Result<()> {
-    let Some(most) = growth.too_much(texts, bytes) else { return Ok(()) };
+fn check_expansion(file: &str, expansion: ExpansionBound, (texts, bytes): (usize, usize)) -> Result<()> {
+    let Some(most) = expansion.beyond_limit(texts, bytes) else { return Ok(()) };
     let problem = format!("its normalizer can make {most} bytes of a text of {bytes}; this file is not to be trusted");
     Err(Error::Tokenizer { file: file.to_owned(), problem })
 }

@@ -11,7 +11,7 @@ pub struct Vocabulary {
     /// Spelled in the byte alphabet, but for added tokens, which stand for their text. The index is the id.
     pub tokens: Vec<String>,
     /// A kind for each token.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<TokenKind>,
     /// Pairs with a space between.
     pub merges: Vec<String>,
     /// llama.cpp's name of how text is cut.
@@ -22,7 +22,7 @@ pub struct Vocabulary {
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// A piece of text.
     Normal,
     /// A mark of structure.
@@ -33,24 +33,24 @@ pub enum Kind {
     Unused,
 }
 
-impl Kind {
+impl TokenKind {
     /// The number that GGUF files have for it.
     pub fn number(self) -> i32 {
         match self {
-            Kind::Normal => 1,
-            Kind::Control => 3,
-            Kind::UserDefined => 4,
-            Kind::Unused => 5,
+            TokenKind::Normal => 1,
+            TokenKind::Control => 3,
+            TokenKind::UserDefined => 4,
+            TokenKind::Unused => 5,
         }
     }
 
     /// The kind of a number. The unknown token (2) is a mark as well; single bytes (6) are what they stand for.
     pub fn of_number(number: u64) -> Option<Self> {
         match number {
-            1 | 6 => Some(Kind::Normal),
-            2 | 3 => Some(Kind::Control),
-            4 => Some(Kind::UserDefined),
-            5 => Some(Kind::Unused),
+            1 | 6 => Some(TokenKind::Normal),
+            2 | 3 => Some(TokenKind::Control),
+            4 => Some(TokenKind::UserDefined),
+            5 => Some(TokenKind::Unused),
             _ => None,
         }
     }
@@ -123,14 +123,14 @@ impl Vocabulary {
             });
         };
         let pieces = || self.tokens.iter().zip(&self.kinds).enumerate();
-        let vocab = pieces().filter(|(_, (_, kind))| **kind != Kind::Unused);
+        let vocab = pieces().filter(|(_, (_, kind))| **kind != TokenKind::Unused);
         let vocab: serde_json::Map<String, Value> = vocab.map(|(id, (token, _))| (token.clone(), id.into())).collect();
-        let added = pieces().filter(|(_, (_, kind))| matches!(kind, Kind::Control | Kind::UserDefined));
+        let added = pieces().filter(|(_, (_, kind))| matches!(kind, TokenKind::Control | TokenKind::UserDefined));
         let added: Vec<Value> = added
             .map(|(id, (token, kind))| {
                 json!({
                     "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": *kind == Kind::Control,
+                    "normalized": false, "special": *kind == TokenKind::Control,
                 })
             })
             .collect();
@@ -168,7 +168,7 @@ impl Vocabulary {
                 hint: "those of Falcon Mamba, GPT-2 and GPT-NeoX are; write a folder instead".to_owned(),
             })?;
         let mut tokens = vec![None; rows];
-        let mut put = |id: Option<u64>, token: &str, kind: Kind| {
+        let mut put = |id: Option<u64>, token: &str, kind: TokenKind| {
             // Tokens that the model has no row for cannot be used.
             if let Some(place) = id.and_then(|id| usize::try_from(id).ok()).and_then(|id| tokens.get_mut(id)) {
                 *place = Some((token.to_owned(), kind));
@@ -176,14 +176,14 @@ impl Vocabulary {
         };
         let vocab = json["model"]["vocab"].as_object().ok_or_else(|| bad("it has no model.vocab".to_owned()))?;
         for (token, id) in vocab {
-            put(id.as_u64(), token, Kind::Normal);
+            put(id.as_u64(), token, TokenKind::Normal);
         }
         for token in json["added_tokens"].as_array().into_iter().flatten() {
-            let kind = if token["special"] == true { Kind::Control } else { Kind::UserDefined };
+            let kind = if token["special"] == true { TokenKind::Control } else { TokenKind::UserDefined };
             put(token["id"].as_u64(), token["content"].as_str().unwrap_or_default(), kind);
         }
         let filled = tokens.into_iter().enumerate();
-        let filled = filled.map(|(id, token)| token.unwrap_or_else(|| (format!("[PAD{id}]"), Kind::Unused)));
+        let filled = filled.map(|(id, token)| token.unwrap_or_else(|| (format!("[PAD{id}]"), TokenKind::Unused)));
         let (tokens, kinds) = filled.unzip();
         let merges = json["model"]["merges"].as_array().into_iter().flatten();
         let merges = merges.map(|merge| match merge {
@@ -216,7 +216,7 @@ mod tests {
         let tokens = ["a", "b"].map(str::to_owned).to_vec();
         let vocabulary = Vocabulary {
             tokens,
-            kinds: vec![Kind::Normal; 2],
+            kinds: vec![TokenKind::Normal; 2],
             merges: vec![],
             pre: pre.to_owned(),
             around: [None, Some(1)],

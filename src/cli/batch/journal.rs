@@ -32,9 +32,9 @@ enum Output {
 
 /// What becomes of answers that are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum There {
+pub enum OldAnswers {
     /// They stay, and the others are added.
-    GoOn,
+    Keep,
     /// They go, with whatever else the file holds.
     Replace,
 }
@@ -43,7 +43,7 @@ impl Journal {
     /// Reads the answers that are there, and changes nothing: that is for [`Journal::start`]. A file that holds anything but
     /// answers is refused unless it is to be replaced, and so is the one that the requests come from, whatever its name. `-` is
     /// stdout, which knows of no earlier answers.
-    pub fn open(path: &Path, input: &Path, there: There) -> Result<Self> {
+    pub fn open(path: &Path, input: &Path, old: OldAnswers) -> Result<Self> {
         let refuse = |problem: String| Error::BadOutput { path: path.to_owned(), problem };
         let fail = |problem| Error::Io { doing: "write", path: path.to_owned(), problem };
         let (answered, refused) = Default::default();
@@ -70,7 +70,7 @@ impl Journal {
             return Err(refuse("the requests are read from it; name another file".to_owned()));
         }
         journal.lock(&file)?;
-        if there == There::GoOn {
+        if old == OldAnswers::Keep {
             journal.read(&file)?;
         }
         journal.to = Some(Output::File(file));

@@ -1,7 +1,7 @@
 //! A line of a batch: the request that it is, and the line that answers it.
 
 use peregrine::Error;
-use peregrine::openai::{Answered, Endpoint, Refusal, Request, error_body, failure_body};
+use peregrine::openai::{Completion, Endpoint, Request, RequestError, error_body, failure_body};
 use peregrine::runtime::Checkpoint;
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,16 +11,16 @@ pub struct Line {
     /// From 1 on.
     pub number: usize,
     pub custom_id: Option<String>,
-    pub request: Result<Request, Refused>,
+    pub request: Result<Request, Rejected>,
 }
 
 /// Why a line is not worked on, and what that is the answer to.
 #[derive(Debug, PartialEq)]
-pub enum Refused {
+pub enum Rejected {
     /// The request of a custom_id.
-    Request(Refusal),
+    Request(RequestError),
     /// A line without a custom_id of its own.
-    Line(Refusal),
+    Line(RequestError),
 }
 
 /// A line of the output.
@@ -40,14 +40,14 @@ impl Line {
         let value: Value = match serde_json::from_slice(text) {
             Ok(value) => value,
             Err(error) => {
-                let refused = Refused::Line(refusal(format!("not JSON: {error}"), None));
+                let refused = Rejected::Line(invalid(format!("not JSON: {error}"), None));
                 return Line { number, custom_id: None, request: Err(refused) };
             }
         };
         let custom_id = value["custom_id"].as_str().map(str::to_owned);
         let request = match (&custom_id, value.as_object()) {
-            (Some(_), Some(line)) => parse(line).map_err(Refused::Request),
-            _ => Err(Refused::Line(refusal("it has no custom_id, a text", Some("custom_id")))),
+            (Some(_), Some(line)) => parse(line).map_err(Rejected::Request),
+            _ => Err(Rejected::Line(invalid("it has no custom_id, a text", Some("custom_id")))),
         };
         Line { number, custom_id, request }
     }
@@ -55,19 +55,19 @@ impl Line {
     /// As a line whose id stands before it in the input.
     pub fn repeated(self) -> Self {
         let message = "this custom_id stands on an earlier line already";
-        Line { request: Err(Refused::Line(refusal(message, Some("custom_id")))), ..self }
+        Line { request: Err(Rejected::Line(invalid(message, Some("custom_id")))), ..self }
     }
 
     /// Whether its answer goes by its number: it has no custom_id, or that of another line.
     pub fn is_refused_as_line(&self) -> bool {
-        matches!(&self.request, Err(Refused::Line(_)))
+        matches!(&self.request, Err(Rejected::Line(_)))
     }
 
     /// The answer to a line that is not worked on.
-    pub fn refused(&self, refused: &Refused) -> Reply {
+    pub fn refused(&self, refused: &Rejected) -> Reply {
         let line = match refused {
-            Refused::Request(refusal) => self.answered(400, error_body(refusal)),
-            Refused::Line(Refusal { message, param }) => {
+            Rejected::Request(refusal) => self.answered(400, error_body(refusal)),
+            Rejected::Line(RequestError { message, param }) => {
                 let message = format!("line {}: {message}", self.number);
                 let error = json!({"code": "invalid_request", "message": message, "param": param, "line": self.number});
                 json!({"id": self.id(), "custom_id": self.custom_id, "response": null, "error": error})
@@ -77,7 +77,7 @@ impl Line {
     }
 
     /// The answer to a request that was worked on.
-    pub fn done(&self, endpoint: Endpoint, answered: &Answered, checkpoint: &Checkpoint) -> peregrine::Result<Reply> {
+    pub fn done(&self, endpoint: Endpoint, answered: &Completion, checkpoint: &Checkpoint) -> peregrine::Result<Reply> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let body = answered.body(endpoint, checkpoint, (self.number, created))?;
         Ok(Reply { line: self.answered(200, body), tokens: answered.completion_tokens, failed: false })
@@ -99,29 +99,29 @@ impl Line {
     }
 }
 
-fn refusal(message: impl Into<String>, param: Option<&str>) -> Refusal {
-    Refusal { message: message.into(), param: param.map(str::to_owned) }
+fn invalid(message: impl Into<String>, param: Option<&str>) -> RequestError {
+    RequestError { message: message.into(), param: param.map(str::to_owned) }
 }
 
-fn parse(line: &Map<String, Value>) -> Result<Request, Refusal> {
+fn parse(line: &Map<String, Value>) -> Result<Request, RequestError> {
     if let Some((name, _)) = line.iter().find(|(name, value)| !value.is_null() && !FIELDS.contains(&name.as_str())) {
         let name: String = name.chars().take(40).collect();
-        return Err(refusal(format!("{name} is not a field of a line: there are {}", FIELDS.join(", ")), Some(&name)));
+        return Err(invalid(format!("{name} is not a field of a line: there are {}", FIELDS.join(", ")), Some(&name)));
     }
     if line.get("method").is_some_and(|method| !method.is_null() && method != "POST") {
-        return Err(refusal("method can only be \"POST\"", Some("method")));
+        return Err(invalid("method can only be \"POST\"", Some("method")));
     }
-    let path = line.get("url").and_then(Value::as_str).ok_or_else(|| refusal("it has no url, a text", Some("url")))?;
+    let path = line.get("url").and_then(Value::as_str).ok_or_else(|| invalid("it has no url, a text", Some("url")))?;
     let endpoint = Endpoint::of_path(path).ok_or_else(|| {
         let known = Endpoint::PATHS.map(|(path, _)| path).join(" and ");
         let path: String = path.chars().take(40).collect();
-        refusal(format!("url is {path:?}: there are {known}"), Some("url"))
+        invalid(format!("url is {path:?}: there are {known}"), Some("url"))
     })?;
     let body = line.get("body").filter(|body| body.is_object());
-    let body = body.ok_or_else(|| refusal("it has no body, an object", Some("body")))?;
+    let body = body.ok_or_else(|| invalid("it has no body, an object", Some("body")))?;
     let request = Request::parse(endpoint, body)?;
     match request.streams() {
-        true => Err(refusal("stream is not supported in a batch: each answer is one line", Some("stream"))),
+        true => Err(invalid("stream is not supported in a batch: each answer is one line", Some("stream"))),
         false => Ok(request),
     }
 }
@@ -130,7 +130,7 @@ fn parse(line: &Map<String, Value>) -> Result<Request, Refusal> {
 mod tests {
     use super::*;
 
-    fn refused(line: &Value) -> Refused {
+    fn refused(line: &Value) -> Rejected {
         Line::parse(1, line.to_string().as_bytes()).request.expect_err("it is refused")
     }
 
@@ -141,7 +141,7 @@ mod tests {
             (json!({"url": "/v1/completions", "body": {"prompt": "a"}}), "no custom_id"),
             (json!({"custom_id": 7, "url": "/v1/completions", "body": {"prompt": "a"}}), "no custom_id"),
         ] {
-            let Refused::Line(refusal) = refused(&line) else { panic!("{line}") };
+            let Rejected::Line(refusal) = refused(&line) else { panic!("{line}") };
             assert!(refusal.message.contains(said), "{refusal}");
         }
         for (line, said) in [
@@ -159,7 +159,7 @@ mod tests {
                 "stream is not",
             ),
         ] {
-            let Refused::Request(refusal) = refused(&line) else { panic!("{line}") };
+            let Rejected::Request(refusal) = refused(&line) else { panic!("{line}") };
             assert!(refusal.message.contains(said), "{refusal}");
         }
     }

@@ -3,16 +3,16 @@
 mod journal;
 mod line;
 
-use super::chat::repl::opened_again;
+use super::chat::repl::reopened_message;
 use super::force::ForceArgs;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use journal::{Journal, There};
-use line::{Line, Refused, Reply};
+use journal::{Journal, OldAnswers};
+use line::{Line, Rejected, Reply};
 use peregrine::Error;
-use peregrine::openai::{Request, Unsaid};
+use peregrine::openai::{Request, RequestDefaults};
 use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, SamplingDefaults, StateBudget};
 use std::collections::HashSet;
 use std::io::{BufRead, Seek};
@@ -58,7 +58,7 @@ struct Work<'a> {
 }
 
 /// Losses of the device in a row with which a batch goes on.
-const MOST_LOSSES: u64 = 3;
+const MAX_LOSSES: u64 = 3;
 
 /// The input as it is read.
 struct Lines {
@@ -70,8 +70,8 @@ struct Lines {
 impl Batch {
     pub fn run(self) -> anyhow::Result<()> {
         let (input, total) = self.open_input()?;
-        let there = if self.force.is_given() { There::Replace } else { There::GoOn };
-        let mut journal = Journal::open(&self.output, &self.input, there)?;
+        let old = if self.force.is_given() { OldAnswers::Replace } else { OldAnswers::Keep };
+        let mut journal = Journal::open(&self.output, &self.input, old)?;
         let answered = journal.len();
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
@@ -208,13 +208,13 @@ impl Work<'_> {
     fn answer(&self, worker: usize, line: &Line, request: &Request) -> anyhow::Result<Option<Reply>> {
         let checkpoint = self.engine.checkpoint();
         if let Err(refusal) = request.fits(checkpoint) {
-            return Ok(Some(line.refused(&Refused::Request(refusal))));
+            return Ok(Some(line.refused(&Rejected::Request(refusal))));
         }
-        let unsaid = Unsaid { max_tokens: Some(self.predict), seed: line.number as u64 };
+        let defaults = RequestDefaults { max_tokens: Some(self.predict), seed: line.number as u64 };
         loop {
             let answered = self.engine.session(Sampling::GREEDY).and_then(|mut session| {
-                self.interrupt.ends(worker, session.cancel_handle());
-                request.answer(&mut session, unsaid)
+                self.interrupt.cancels(worker, session.cancel_handle());
+                request.answer(&mut session, defaults)
             });
             match answered {
                 _ if self.interrupt.hit() => return Ok(None),
@@ -229,13 +229,13 @@ impl Work<'_> {
 
     /// Opens the device again after its loss, unless that does not help.
     fn recover(&self, lost: Error) -> anyhow::Result<()> {
-        if self.losses.load(Ordering::Relaxed) >= MOST_LOSSES {
+        if self.losses.load(Ordering::Relaxed) >= MAX_LOSSES {
             return Err(lost.into());
         }
         if self.engine.recover(&mut |_| {})? {
             self.losses.fetch_add(1, Ordering::Relaxed);
             let adapter = self.engine.gpu().info().name.clone();
-            self.bar.suspend(|| eprintln!("{}", opened_again(&lost, &adapter)));
+            self.bar.suspend(|| eprintln!("{}", reopened_message(&lost, &adapter)));
         }
         Ok(())
     }

@@ -2,17 +2,17 @@
 
 mod chart;
 
-use super::exit::usage;
+use super::exit::usage_error;
 use super::force::ForceArgs;
-use super::llama_flags::Habits;
-use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
-use super::sampling::ChoiceArgs;
+use super::llama_flags::LlamaFlags;
+use super::model::{DeviceArgs, KernelArgs, LoadBar, report_plan, save_pipelines};
+use super::sampling::SamplerArgs;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, longest, run};
 use peregrine::format::WeightFormat;
 use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, Recipe, SHAPES, Shape, Weights};
-use peregrine::output::{WholeFile, write_whole};
+use peregrine::output::{AtomicFile, write_atomic};
 use peregrine::runtime::{Checkpoint, SamplingDefaults};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub struct Bench {
     #[arg(long, visible_alias = "npl", value_name = "N", value_delimiter = ',', default_value = "1")]
     n_parallel: Vec<usize>,
     #[command(flatten, next_help_heading = "Generate once more, by these settings")]
-    choice: ChoiceArgs,
+    choice: SamplerArgs,
     /// Measurements of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
@@ -59,7 +59,7 @@ pub struct Bench {
     profile: bool,
     /// Instead of tests: read one prompt of N tokens and generate N / 8, with speed and memory at every doubling
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1M", value_parser = tokens)]
-    #[arg(conflicts_with_all = ChoiceArgs::NAMES)]
+    #[arg(conflicts_with_all = SamplerArgs::NAMES)]
     longest: Option<usize>,
     /// Draw speed and memory into this SVG file: against the depths of -d, or the lengths of --longest
     #[arg(long, value_name = "FILE")]
@@ -70,7 +70,7 @@ pub struct Bench {
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Output,
     #[command(flatten)]
-    habits: Habits,
+    llama_flags: LlamaFlags,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,14 +102,14 @@ impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
         if let Some(path) = &self.picture {
             // Before any work: a file that is there, or that cannot be written.
-            self.force.allows(path)?;
-            drop(WholeFile::create(path)?);
+            self.force.check(path)?;
+            drop(AtomicFile::create(path)?);
         }
         if self.longest.is_some() && self.output == Output::Csv {
-            return Err(usage("--longest prints md or json"));
+            return Err(usage_error("--longest prints md or json"));
         }
-        self.habits.say()?;
-        self.kernels.say();
+        self.llama_flags.report()?;
+        self.kernels.report();
         let Loaded { mut forward, subject, defaults } = self.load()?;
         let sampling = self.choice.is_given().then(|| self.choice.over(&defaults).rules(forward.config().vocab));
         let options = Options {
@@ -130,7 +130,7 @@ impl Bench {
         let report = run(&mut forward, subject, &options, &mut |what| spinner.set_message(what.to_owned()))?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            write_whole(path, chart::draw(&report)?.as_bytes())?;
+            write_atomic(path, chart::draw(&report)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {
@@ -154,7 +154,7 @@ impl Bench {
         })?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            write_whole(path, chart::draw_longest(&longest)?.as_bytes())?;
+            write_atomic(path, chart::draw_longest(&longest)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {
@@ -171,7 +171,7 @@ impl Bench {
         let (gpu, name, tied, config, weights);
         let mut defaults = SamplingDefaults::default();
         if let Some(shape) = &self.shape {
-            let shape = named_or_read(shape)?;
+            let shape = parse_shape(shape)?;
             gpu = self.device.open(false)?;
             let format = self.kernels.weights().unwrap_or(WeightFormat::Bf16);
             MemoryPlan::checked_shape(&gpu, &shape, ForwardOptions { weights: Recipe::To(format), ..layout })?;
@@ -181,7 +181,7 @@ impl Bench {
             let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
-            say_plan(&gpu, &checkpoint, layout, false)?;
+            report_plan(&gpu, &checkpoint, layout, false)?;
             MemoryPlan::checked(&gpu, checkpoint.config(), &tensors, layout)?;
             weights = Weights::load_with(&gpu, &tensors, (layout.weights, layout.embeddings), &mut |progress| {
                 bar.show(progress)
@@ -195,7 +195,7 @@ impl Bench {
         let weight_bytes = gpu.allocated_bytes();
         let format = weights.formats();
         let forward = Forward::new(&gpu, &config, Arc::new(weights), layout)?;
-        keep_pipelines(&gpu, false);
+        save_pipelines(&gpu, false);
         let subject = Subject {
             model: name,
             weights: format,
@@ -210,14 +210,14 @@ impl Bench {
 }
 
 /// A published shape, or that of a config.json.
-fn named_or_read(shape: &str) -> anyhow::Result<Shape> {
+fn parse_shape(shape: &str) -> anyhow::Result<Shape> {
     if let Some(shape) = Shape::named(shape) {
         return Ok(shape);
     }
     let path = Path::new(shape);
     if !path.exists() {
         let known = SHAPES.join(", ");
-        return Err(usage(format!("no shape {shape:?}; there are {known}, or name a config.json")));
+        return Err(usage_error(format!("no shape {shape:?}; there are {known}, or name a config.json")));
     }
     let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
     let file = path.display().to_string();

@@ -1,6 +1,6 @@
 //! Upper and lower case as Python has them.
 
-use super::stand_ins::Letters;
+use super::stand_ins::StandIns;
 
 /// What becomes of a text's letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub enum Case {
 }
 
 /// A text in another case. A letter of a message stays one, and so does what comes of letters that special tokens do not have.
-pub fn turned(shown: &str, case: Case, letters: &Letters) -> String {
-    let plain = letters.plain_text(shown);
+pub fn turned(shown: &str, case: Case, stand_ins: &StandIns) -> String {
+    let plain = stand_ins.plain_text(shown);
     match case {
         // As a whole: what becomes of a letter may depend on its neighbours.
-        Case::Upper if !letters.is_any() => return shown.to_uppercase(),
-        Case::Lower if !letters.is_any() => return shown.to_lowercase(),
+        Case::Upper if !stand_ins.any() => return shown.to_uppercase(),
+        Case::Lower if !stand_ins.any() => return shown.to_lowercase(),
         _ => {}
     }
     let mut out = String::with_capacity(shown.len());
@@ -55,8 +55,8 @@ pub fn turned(shown: &str, case: Case, letters: &Letters) -> String {
             }
             _ => turned,
         };
-        let typed = letters.behind(shown).is_some() || letters.hide(c) == c;
-        out.extend(turned.into_iter().map(|turned| if typed { letters.hide(turned) } else { turned }));
+        let typed = stand_ins.original(shown).is_some() || stand_ins.mask(c) == c;
+        out.extend(turned.into_iter().map(|turned| if typed { stand_ins.mask(turned) } else { turned }));
     }
     out
 }

@@ -2,7 +2,7 @@
 //! costs from a [`Budget`]. The engine itself only counts instructions, and a string doubles with each of them.
 
 use super::budget::refused;
-use super::methods::Tools;
+use super::methods::RenderContext;
 use super::operators::{
     self, COMPARED, CONCAT, EQUAL, ITEM_OF, LOOPED, MADE, MAP, OPERANDS, ORDERED, PRODUCT, REMAINDER, SLICED, UNEQUAL,
     WITHIN,
@@ -22,7 +22,7 @@ pub fn render(
     mut environment: Environment<'_>,
     source: &str,
     syntax: SyntaxConfig,
-    (variables, tools): (Value, &Arc<Tools>),
+    (variables, context): (Value, &Arc<RenderContext>),
 ) -> Result<String, Error> {
     let compiled = compile(source, syntax)?;
     let all = || compiled.blocks.values().chain([&compiled.instructions]);
@@ -31,7 +31,7 @@ pub fn render(
         Instruction::PerformTest(name, ..) if !operators::SHALLOW_TESTS.contains(name) => Some(name),
         _ => None,
     });
-    operators::add(&mut environment, tools, (&filters, &tests));
+    operators::add(&mut environment, context, (&filters, &tests));
     let checked = |from| checked(from, (&filters, &tests));
     let instructions = checked(&compiled.instructions)?;
     let blocks = compiled.blocks.iter().map(|(name, block)| Ok((*name, checked(block)?)));

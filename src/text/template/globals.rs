@@ -2,28 +2,28 @@
 
 use super::arguments::Arguments;
 use super::budget::{Reach, refused};
-use super::methods::Tools;
+use super::methods::RenderContext;
 use minijinja::value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Adds functions. Every rendering of a conversation has the same `now`.
-pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>, now: &jiff::Zoned) {
+pub fn add(environment: &mut Environment<'_>, context: &Arc<RenderContext>, now: &jiff::Zoned) {
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
     });
-    let (of, now) = (tools.clone(), now.clone());
+    let (cx, now) = (context.clone(), now.clone());
     environment.add_function("strftime_now", move |format: String| -> Result<String, Error> {
         // Two letters become up to thirty.
-        of.budget.spend(format.len().saturating_mul(16))?;
+        cx.budget.spend(format.len().saturating_mul(16))?;
         jiff::fmt::strtime::format(&format, &now).map_err(|e| refused(format!("strftime_now: {e}")))
     });
-    let of = tools.clone();
+    let cx = context.clone();
     environment.add_function("dict", move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
         let mut pairs = Vec::new();
         for value in values.into_values() {
-            of.budget.look(&value, Reach::Text)?;
+            cx.budget.look(&value, Reach::Text)?;
             for item in value.try_iter()? {
                 pairs.push(match value.kind() {
                     ValueKind::Map => (item.clone(), value.get_item(&item)?),
@@ -31,23 +31,23 @@ pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>, now: &jiff::Zo
                 });
             }
         }
-        of.budget.container(2 * pairs.len())?;
+        cx.budget.container(2 * pairs.len())?;
         if pairs.iter().any(|(key, _)| matches!(key.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)) {
             return Err(refused("a list or a map cannot be a key of a map"));
         }
         Ok(Value::from_pairs(pairs))
     });
-    let of = tools.clone();
+    let cx = context.clone();
     environment.add_function("cycler", move |items: Rest<Value>| -> Result<Value, Error> {
-        of.budget.container(items.len())?;
+        cx.budget.container(items.len())?;
         if items.is_empty() {
             return Err(refused("cycler needs something to go through"));
         }
         Ok(Value::from_object(Cycler { items: items.0, at: AtomicUsize::new(0) }))
     });
-    let of = tools.clone();
+    let cx = context.clone();
     environment.add_function("joiner", move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
-        of.budget.container(1)?;
+        cx.budget.container(1)?;
         let values = values.into_values();
         let between = Arguments::new("joiner", &values, &["sep"])?.get(0, "sep").unwrap_or(Value::from(", "));
         Ok(Value::from_object(Joiner { between, calls: AtomicUsize::new(0) }))

@@ -2,7 +2,7 @@
 
 use super::arguments::Arguments;
 use super::budget::refused;
-use super::methods::Tools;
+use super::methods::RenderContext;
 use super::python_str::float;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
@@ -11,13 +11,13 @@ use minijinja::{Error, Value};
 const DEPTH: usize = 500;
 
 /// As json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) writes it.
-pub fn to_json(value: &Value, args: &Arguments, tools: &Tools) -> Result<String, Error> {
+pub fn to_json(value: &Value, args: &Arguments, context: &RenderContext) -> Result<String, Error> {
     let indent = match args.some(1, "indent") {
         None => None,
         Some(text) if text.kind() == ValueKind::String => Some(text.as_str().unwrap_or_default().to_owned()),
         Some(_) => {
             let width = usize::try_from(args.whole(1, "indent")?.unwrap_or(0)).unwrap_or(0);
-            tools.budget.spend(width)?;
+            context.budget.spend(width)?;
             Some(" ".repeat(width))
         }
     };
@@ -33,7 +33,7 @@ pub fn to_json(value: &Value, args: &Arguments, tools: &Tools) -> Result<String,
         Some(_) => return Err(refused("tojson: separators are two texts")),
     };
     let (ascii, sorted) = (args.flag(0, "ensure_ascii", false), args.flag(3, "sort_keys", false));
-    let mut writer = Writer { indent, separators, ascii, sorted, tools, out: String::new() };
+    let mut writer = Writer { indent, separators, ascii, sorted, context, out: String::new() };
     writer.value(value, 0)?;
     Ok(writer.out)
 }
@@ -44,13 +44,13 @@ struct Writer<'a> {
     separators: [String; 2],
     ascii: bool,
     sorted: bool,
-    tools: &'a Tools,
+    context: &'a RenderContext,
     out: String,
 }
 
 impl Writer<'_> {
     fn push(&mut self, text: &str) -> Result<(), Error> {
-        self.tools.budget.spend(text.len())?;
+        self.context.budget.spend(text.len())?;
         self.out += text;
         Ok(())
     }
@@ -58,17 +58,17 @@ impl Writer<'_> {
     /// Begins a line, where there are lines.
     fn line(&mut self, depth: usize) -> Result<(), Error> {
         let Some(indent) = &self.indent else { return Ok(()) };
-        self.tools.budget.spend(indent.len().saturating_mul(depth).saturating_add(1))?;
+        self.context.budget.spend(indent.len().saturating_mul(depth).saturating_add(1))?;
         self.out.push('\n');
         (0..depth).for_each(|_| self.out += indent);
         Ok(())
     }
 
     fn quoted(&mut self, text: &str) -> Result<(), Error> {
-        self.tools.budget.spend(text.len().saturating_mul(if self.ascii { 6 } else { 2 }))?;
+        self.context.budget.spend(text.len().saturating_mul(if self.ascii { 6 } else { 2 }))?;
         self.out.push('"');
         for shown in text.chars() {
-            match self.tools.letters.plain(shown) {
+            match self.context.stand_ins.plain(shown) {
                 '\n' => self.out += "\\n",
                 '\r' => self.out += "\\r",
                 '\t' => self.out += "\\t",
@@ -111,7 +111,7 @@ impl Writer<'_> {
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sorted {
-                    keys.sort_by_cached_key(|key| self.tools.letters.plain_value(key));
+                    keys.sort_by_cached_key(|key| self.context.stand_ins.plain_value(key));
                 }
                 self.items(keys.into_iter(), depth, ['{', '}'], |writer, key| {
                     match (key.kind(), key.as_str()) {

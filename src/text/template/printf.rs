@@ -2,7 +2,7 @@
 
 use super::arguments::kind;
 use super::budget::refused;
-use super::methods::Tools;
+use super::methods::RenderContext;
 use super::number;
 use super::python_str::{repr, str};
 use minijinja::value::ValueKind;
@@ -25,7 +25,12 @@ struct Spec {
 }
 
 /// A text with values in place of its conversions.
-pub fn printf(tools: &Tools, format: &str, values: &[Value], by_name: Option<&Value>) -> Result<String, Error> {
+pub fn printf(
+    context: &RenderContext,
+    format: &str,
+    values: &[Value],
+    by_name: Option<&Value>,
+) -> Result<String, Error> {
     let mut out = String::new();
     let mut values_left = values.iter();
     let mut chars = format.chars().peekable();
@@ -67,8 +72,8 @@ pub fn printf(tools: &Tools, format: &str, values: &[Value], by_name: Option<&Va
             Some(value) => value,
             None => values_left.next().cloned().ok_or_else(|| refused("format: there are too few values"))?,
         };
-        tools.budget.spend(spec.width.saturating_add(spec.precision.unwrap_or(0)))?;
-        spec.write(tools, conversion, &value, &mut out)?;
+        context.budget.spend(spec.width.saturating_add(spec.precision.unwrap_or(0)))?;
+        spec.write(context, conversion, &value, &mut out)?;
     }
     if values_left.next().is_some() && by_name.is_none() {
         return Err(refused("format: there are too many values"));
@@ -86,19 +91,19 @@ fn size(chars: &mut Peekable<Chars<'_>>) -> usize {
 }
 
 impl Spec {
-    fn write(&self, tools: &Tools, conversion: char, value: &Value, out: &mut String) -> Result<(), Error> {
+    fn write(&self, context: &RenderContext, conversion: char, value: &Value, out: &mut String) -> Result<(), Error> {
         let is_number = matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
         let refuse = || refused(format!("format: %{conversion} of {}", kind(value)));
         let text = match conversion {
-            's' => str(value, &tools.letters),
-            'r' | 'a' => repr(value, &tools.letters),
+            's' => str(value, &context.stand_ins),
+            'r' | 'a' => repr(value, &context.stand_ins),
             'c' => match value.as_str() {
                 Some(text) if text.chars().count() == 1 => text.to_owned(),
                 Some(_) => return Err(refuse()),
                 // A letter by its number may be one of a message's.
                 None => {
                     let code = value.as_i64().and_then(|code| u32::try_from(code).ok()).and_then(char::from_u32);
-                    tools.letters.hide(code.ok_or_else(refuse)?).to_string()
+                    context.stand_ins.mask(code.ok_or_else(refuse)?).to_string()
                 }
             },
             'd' | 'i' | 'u' | 'x' | 'X' | 'o' if is_number => return self.whole(conversion, value, out),

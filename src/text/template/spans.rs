@@ -1,22 +1,21 @@
 //! Which marks of a rendered conversation its template wrote, and which somebody typed.
 
 use super::Span;
-use super::stand_ins::Letters;
+use super::stand_ins::StandIns;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The spans of a rendering. `with_stand_ins` is the same rendering with stand-ins for the letters of messages, where it could be
+/// The spans of a rendering. `masked` is the same rendering with stand-ins for the letters of messages, where it could be
 /// made.
 ///
 /// A special token's spelling with any letter of a message in it is literal. Where the second rendering is not the same as the
 /// first, it cannot be told, and all are.
-pub fn spans(rendered: &str, with_stand_ins: Option<&str>, letters: &Letters, specials: &[String]) -> Vec<Span> {
-    let typed =
-        with_stand_ins.filter(|other| rendered.chars().eq(other.chars().map(|c| letters.plain(c)))).map(|other| {
-            let typed = other.chars().map(|c| letters.behind(c).is_some());
-            let places = rendered.char_indices().zip(typed).filter(|(_, typed)| *typed);
-            places.map(|((at, _), _)| at).collect::<Vec<usize>>()
-        });
+pub fn spans(rendered: &str, masked: Option<&str>, stand_ins: &StandIns, specials: &[String]) -> Vec<Span> {
+    let typed = masked.filter(|other| rendered.chars().eq(other.chars().map(|c| stand_ins.plain(c)))).map(|other| {
+        let typed = other.chars().map(|c| stand_ins.original(c).is_some());
+        let places = rendered.char_indices().zip(typed).filter(|(_, typed)| *typed);
+        places.map(|((at, _), _)| at).collect::<Vec<usize>>()
+    });
     // The first letter that was typed from the beginning of a mark on.
     let is_typed = |mark: &Range<usize>| match &typed {
         Some(typed) => typed.get(typed.partition_point(|at| *at < mark.start)).is_some_and(|at| *at < mark.end),
@@ -78,12 +77,12 @@ mod tests {
 
     fn literal(rendered: &str, typed: &[&str], specials: &[&str]) -> Vec<String> {
         let specials: Vec<String> = specials.iter().map(|special| (*special).to_owned()).collect();
-        let letters = Letters::of(&specials, [rendered].into_iter()).unwrap();
+        let stand_ins = StandIns::of(&specials, [rendered].into_iter()).unwrap();
         let mut other = rendered.to_owned();
         for part in typed {
-            other = other.replacen(part, &letters.hide_text(part), 1);
+            other = other.replacen(part, &stand_ins.mask_text(part), 1);
         }
-        let spans = spans(rendered, Some(&other), &letters, &specials);
+        let spans = spans(rendered, Some(&other), &stand_ins, &specials);
         assert_eq!(spans.iter().map(|span| span.text.as_str()).collect::<String>(), rendered);
         spans.into_iter().filter(|span| span.literal).map(|span| span.text).collect()
     }
@@ -99,8 +98,8 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_told_every_mark_is_literal() {
-        let letters = Letters::default();
-        let of = |other| spans("a<s>b", other, &letters, &["<s>".to_owned()]);
+        let stand_ins = StandIns::default();
+        let of = |other| spans("a<s>b", other, &stand_ins, &["<s>".to_owned()]);
         for other in [None, Some("a<s>c")] {
             assert!(of(other).iter().any(|span| span.literal && span.text == "<s>"));
         }

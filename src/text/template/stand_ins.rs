@@ -16,13 +16,13 @@ const BLOCKS: u32 = 15;
 
 /// Which character stands for which letter.
 #[derive(Debug, Default)]
-pub struct Letters {
+pub struct StandIns {
     stand_ins: HashMap<char, char>,
     letters: Vec<char>,
     first: u32,
 }
 
-impl Letters {
+impl StandIns {
     /// Stand-ins for the letters of these tokens, by characters that `texts` do not have; none where all are taken.
     pub fn of<'a>(tokens: &[String], texts: impl Iterator<Item = &'a str>) -> Option<Self> {
         let letters: BTreeSet<char> =
@@ -37,38 +37,38 @@ impl Letters {
         let block = taken.iter().position(|taken| !taken).filter(|_| letters.len() <= BLOCK as usize)?;
         let first = PRIVATE + u32::try_from(block).ok()? * BLOCK;
         let stand_ins = letters.iter().copied().zip((first..).filter_map(char::from_u32)).collect();
-        Some(Letters { stand_ins, letters, first })
+        Some(StandIns { stand_ins, letters, first })
     }
 
     /// Whether anything stands for a letter.
-    pub fn is_any(&self) -> bool {
+    pub fn any(&self) -> bool {
         !self.letters.is_empty()
     }
 
     /// A letter's stand-in, where it has one.
-    pub fn hide(&self, c: char) -> char {
+    pub fn mask(&self, c: char) -> char {
         self.stand_ins.get(&c).copied().unwrap_or(c)
     }
 
     /// The letter that a character stands for, if it stands for one.
-    pub fn behind(&self, c: char) -> Option<char> {
+    pub fn original(&self, c: char) -> Option<char> {
         let at = u32::from(c).checked_sub(self.first)?;
         self.letters.get(at as usize).copied()
     }
 
     /// A character as it is meant.
     pub fn plain(&self, c: char) -> char {
-        self.behind(c).unwrap_or(c)
+        self.original(c).unwrap_or(c)
     }
 
     /// A text of a message with stand-ins.
-    pub fn hide_text(&self, text: &str) -> String {
-        text.chars().map(|c| self.hide(c)).collect()
+    pub fn mask_text(&self, text: &str) -> String {
+        text.chars().map(|c| self.mask(c)).collect()
     }
 
     /// A text as it is meant.
     pub fn plain_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if text.chars().any(|c| self.behind(c).is_some()) {
+        if text.chars().any(|c| self.original(c).is_some()) {
             text.chars().map(|c| self.plain(c)).collect::<String>().into()
         } else {
             text.into()
@@ -97,7 +97,7 @@ impl Letters {
 
     fn has(&self, value: &Value) -> bool {
         match value.kind() {
-            ValueKind::String => value.as_str().is_some_and(|text| text.chars().any(|c| self.behind(c).is_some())),
+            ValueKind::String => value.as_str().is_some_and(|text| text.chars().any(|c| self.original(c).is_some())),
             ValueKind::Map => value
                 .try_iter()
                 .into_iter()
@@ -118,7 +118,7 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    pub fn new(shown: &'a str, letters: &Letters) -> Self {
+    pub fn new(shown: &'a str, letters: &StandIns) -> Self {
         let plain = letters.plain_text(shown);
         let mut places = Vec::new();
         if let Cow::Owned(plain) = &plain {
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn what_stands_in_is_found_again() {
-        let letters = Letters::of(&["<|é end|>".to_owned()], ["\u{f0001}"].into_iter()).unwrap();
-        let hidden = letters.hide_text("a <|end é|> z");
+        let letters = StandIns::of(&["<|é end|>".to_owned()], ["\u{f0001}"].into_iter()).unwrap();
+        let hidden = letters.mask_text("a <|end é|> z");
         assert!(!hidden.contains('<') && hidden.contains("a ") && !hidden.contains('\u{f0001}'));
         assert_eq!(letters.plain_text(&hidden), "a <|end é|> z");
         let text = Text::new(&hidden, &letters);
