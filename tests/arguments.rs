@@ -58,7 +58,7 @@ fn what_is_wrong_with_the_arguments_is_told_by_the_exit_code() {
         (&["logits", "--ids-file", "/no/such", "-o", &new], 1, &["cannot read /no/such", missing]),
         // Wrong values.
         (&["run", "-p", "x", "-l", "nonsense"], 2, &["nonsense", "ID+X"]),
-        (&["run", "-p", "x", "-w", "nonsense"], 2, &["nonsense", "there are f32"]),
+        (&["run", "-p", "x", "-w", "nonsense"], 2, &["nonsense", "available: f32"]),
         (&["run", "-p", "x", "-w", "Q2_K"], 2, &["Q2_K", "4 bits"]),
         (&["run", "-p", r"x\xff"], 2, &["-p", "UTF-8", "--no-escape"]),
         (&["run", "-p", "x", "--mirostat", "2"], 2, &["--mirostat", "not supported"]),
@@ -69,10 +69,10 @@ fn what_is_wrong_with_the_arguments_is_told_by_the_exit_code() {
         (&["bench", "--longest", "-o", "csv"], 2, &["--longest", "json"]),
         (&["selftest", "--plant", "nope"], 2, &["nope", "ssm_step"]),
         // What is there stays there.
-        (&["run", "-p", "x", "--save-state", &there], 2, &[&there, "there already", "--force"]),
-        (&["logits", "-m", model, "--ids", "1", "-o", &there], 2, &[&there, "there already", "--force"]),
+        (&["run", "-p", "x", "--save-state", &there], 2, &[&there, "already exists", "--force"]),
+        (&["logits", "-m", model, "--ids", "1", "-o", &there], 2, &[&there, "already exists", "--force"]),
         (&["quantize", "-w", "q8_0", "-o", &there], 2, &[&there, "--force"]),
-        (&["bench", "--picture", &there], 2, &[&there, "there already", "--force"]),
+        (&["bench", "--picture", &there], 2, &[&there, "already exists", "--force"]),
         (&["batch", "-i", &shape, "-o", &there], 2, &[&there, "--force"]),
     ]);
     assert_eq!(std::fs::read_to_string(&there).unwrap(), "precious");
@@ -104,7 +104,7 @@ fn outputs_that_are_there_are_replaced_by_force_alone() {
         &["bench", "-p", "0", "-n", "1", "-r", "1", "--no-warmup", "--picture", path],
     ] {
         std::fs::write(&out, "precious").unwrap();
-        refused(&run(command), 2, &["there already"]);
+        refused(&run(command), 2, &["already exists"]);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "precious", "{command:?}");
         stdout(&run(&[command, &["--force"]].concat()));
         assert_ne!(std::fs::read(&out).unwrap(), b"precious", "{command:?}");

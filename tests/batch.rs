@@ -155,7 +155,7 @@ fn a_batch_that_was_killed_goes_on_where_it_was() {
     std::fs::write(&output, format!("{text}{{\"id\":\"batch_req_9")).unwrap();
 
     let said = stderr(&batch(&input, &output, &["--slots", "3"]));
-    assert!(said.contains(&format!("{before} were before")), "{said}");
+    assert!(said.contains(&format!("{before} skipped")), "{said}");
     let text_of = |answer: &Value| answer["response"]["body"]["choices"][0]["text"].as_str().unwrap().to_owned();
     let (resumed, whole) = (answers(&output), answers(&whole));
     assert_eq!(resumed.len(), 40);
@@ -164,7 +164,7 @@ fn a_batch_that_was_killed_goes_on_where_it_was() {
     }
     // A third time there is nothing to do.
     let said = stderr(&batch(&input, &output, &[]));
-    assert!(said.contains("0 answered (0 with an error), 40 were before"), "{said}");
+    assert!(said.contains("0 answered (0 with an error), 40 skipped"), "{said}");
 }
 
 /// The line that answers a request, without its end.
@@ -181,7 +181,7 @@ fn a_batch_changes_nothing_in_a_file_that_it_did_not_write() {
         [no_end, "a thesis\nof two lines", "\n", " ", "{}", "{\"id\":7", &(mine.clone() + no_end), &(mine + "{}")]
     {
         std::fs::write(&output, text).unwrap();
-        refused(&batch(&input, &output, &[]), 2, &["out", "is no answer of a batch", "--force"]);
+        refused(&batch(&input, &output, &[]), 2, &["out", "is not an answer of a batch", "--force"]);
         assert_eq!(std::fs::read_to_string(&output).unwrap(), text);
     }
 }
@@ -221,10 +221,10 @@ fn requests_and_answers_are_not_one_file_whatever_its_names() {
         std::os::unix::fs::symlink(&input, &names[3]).unwrap();
     }
     for name in names {
-        refused(&batch(&input, &name, &[]), 2, &["the requests are read from it"]);
+        refused(&batch(&input, &name, &[]), 2, &["it is the input file"]);
         let arguments = ["batch", "-i", "-", "-o", name.to_str().unwrap()];
         let from_stdin = peregrine().args(arguments).stdin(std::fs::File::open(&input).unwrap()).output().unwrap();
-        refused(&from_stdin, 2, &["the requests are read from it"]);
+        refused(&from_stdin, 2, &["it is the input file"]);
         assert_eq!(std::fs::read(&input).unwrap(), before);
     }
 }
@@ -246,7 +246,7 @@ fn of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on() {
     for written in [refusals[0].to_owned() + "\n", answers[0].to_owned() + "\n", answers[0].to_owned()] {
         std::fs::write(&output, &written).unwrap();
         let said = stderr(&batch(&input, &output, &[]));
-        assert!(said.contains("1 were before"), "{said}");
+        assert!(said.contains("1 skipped"), "{said}");
         let text = std::fs::read_to_string(&output).unwrap();
         assert!(text.starts_with(&written));
         assert_eq!(text.lines().count(), 2, "{text}");
@@ -274,5 +274,5 @@ fn a_batch_answers_on_stdout_and_begins_anew_when_told_to() {
         stdout(&batch(&input, &output, &["--force"]));
         answered(std::fs::read_to_string(&output).unwrap());
     }
-    refused(&batch(&input, &input, &["--force"]), 2, &["the requests are read from it"]);
+    refused(&batch(&input, &input, &["--force"]), 2, &["it is the input file"]);
 }

@@ -93,7 +93,7 @@ fn chat_works_through_a_pipe() {
     let lines: Vec<String> = stdout(&said).lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!((&lines[0], &lines[1]), (&"3 plus 4 is 7.".to_owned(), &lines[2]));
-    for note in ["will be the same", "Be kind.", "in 5 messages", "[ Prompt: ", "nothing to continue", "read again"] {
+    for note in ["will be the same", "Be kind.", "5 messages, ", "[ Prompt: ", "nothing to continue", "read again"] {
         assert!(stderr(&said).contains(note), "{note}: {}", stderr(&said));
     }
     // The end of the input leaves too; /clear forgets.
@@ -242,7 +242,7 @@ fn bad_input_of_logits_is_refused_and_writes_nothing() {
         std::fs::write(&out, "precious").unwrap();
         refused(&logits(&["--ids", "999", "--force"], &out), 2, &["999"]);
         refused(&logits(&["--ids", "1", "--force", "--device", "99"], &out), 4, &["99"]);
-        refused(&logits(&["--ids", "1"], &out), 2, &["there already", "--force"]);
+        refused(&logits(&["--ids", "1"], &out), 2, &["already exists", "--force"]);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "precious");
         std::fs::remove_file(&out).unwrap();
     }
@@ -359,7 +359,7 @@ fn a_chat_template_can_be_given_and_is_said() {
     // A name is a name, in any case, and never a text.
     assert!(stderr(&with(&["--chat-template", "Zephyr"])).contains("chat template: zephyr"));
     refused(&with(&["--chat-template", "zefyr"]), 2, &["zefyr", "chatml, falcon3", "zephyr"]);
-    refused(&with(&["--chat-template", "{{ bos_token }}"]), 3, &["prints nothing of what is said"]);
+    refused(&with(&["--chat-template", "{{ bos_token }}"]), 3, &["does not print the messages"]);
     assert!(stdout(&run(&["run", "--help"])).contains("chatml, falcon3"));
 }
 

@@ -70,7 +70,7 @@ fn a_model_against_itself_differs_in_nothing_and_in_another_format_in_little() {
 
     // For people: the same, in words; without a reference no comparison.
     let words = stdout(&run(&["eval", "-f", text, "-w", "f16", "--limit", "64"]));
-    for word in ["63 of 64 tokens scored, in 1 windows", "perplexity", "against", "KL divergence", "same best"] {
+    for word in ["63 of 64 tokens scored, in 1 windows", "perplexity", "against", "KL divergence", "same top-1"] {
         assert!(words.contains(word), "{word} is not in:\n{words}");
     }
     assert!(!stdout(&run(&["eval", "-f", text, "--limit", "64"])).contains("against"));
@@ -94,14 +94,14 @@ fn a_format_costs_no_more_than_it_did() {
         let scores = json(&["--text", text.to_str().unwrap(), "--parse-special", "--limit", "1536", "-w", format]);
         let against = &scores["text"]["against"];
         let [kl, best] = ["kl", "same_best"].map(|field| number(&against[field]));
-        eprintln!("reached | tiny-chat {format} | KL {kl:.1e} | same best {:.2} %", 100.0 * best);
+        eprintln!("reached | tiny-chat {format} | KL {kl:.1e} | same top-1 {:.2} %", 100.0 * best);
         (kl, best)
     };
     for (format, most, least) in
         [("q8_0", 5e-5, 0.98), ("int8", 5e-5, 0.98), ("q4_0", 4e-3, 0.94), ("nf4", 5e-3, 0.94), ("fp4", 1e-2, 0.92)]
     {
         let (kl, best) = cost(format);
-        assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same best {best}");
+        assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same top-1 {best}");
     }
     // Its rows are too short for blocks of 256.
     assert_eq!(cost("q4_K"), cost("q8_0"));
@@ -125,8 +125,8 @@ fn fast_steps_diverge_little() {
     };
     let fast = score(&["--math", "fast", "--steps"]);
     let [kl, best] = ["kl", "same_best"].map(|field| number(&fast["against"][field]));
-    eprintln!("reached | tiny-chat q8_0, fast steps | KL {kl:.1e} | same best {:.2} %", 100.0 * best);
-    assert!(kl > 0.0 && kl < 6e-4 && best > 0.98, "KL {kl:e}, same best {best}");
+    eprintln!("reached | tiny-chat q8_0, fast steps | KL {kl:.1e} | same top-1 {:.2} %", 100.0 * best);
+    assert!(kl > 0.0 && kl < 6e-4 && best > 0.98, "KL {kl:e}, same top-1 {best}");
     // Exact steps predict what exact prompts do.
     let [prompts, steps] = [&[][..], &["--steps"]].map(|more| number(&score(more)["perplexity"]));
     assert!((prompts / steps - 1.0).abs() < 1e-4, "{prompts} {steps}");
@@ -202,7 +202,7 @@ fn questions_are_answered_and_counted() {
         assert!(got["text"].is_null());
     }
     let words = stdout(&run(&["eval", "--questions", path]));
-    assert!(words.contains("66.67 % of 3 right"), "{words}");
+    assert!(words.contains("66.67 % of 3 correct"), "{words}");
 }
 
 #[test]

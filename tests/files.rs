@@ -100,7 +100,7 @@ fn weights_under_the_name_of_another_container_are_told_apart() {
     says(dir.path(), &["model.safetensors", "text that begins with \"Entry not found\""]);
     says(&dir.path().join("x.gguf"), &["x.gguf", "text that begins with \"Entry not found\""]);
     fs::write(dir.path().join("x.gguf"), [0; 4096]).unwrap();
-    says(&dir.path().join("x.gguf"), &["nothing but zeros"]);
+    says(&dir.path().join("x.gguf"), &["all zero bytes"]);
     // A GGUF file needs no name.
     fs::write(dir.path().join("blob"), &gguf).unwrap();
     Checkpoint::open(dir.path().join("blob")).unwrap().tensors().unwrap();
@@ -306,12 +306,12 @@ fn inspect_lists_what_is_not_used() {
     let text = stdout(&output);
     for line in [
         "tensor backbone.rotary_emb.inv_freq: angles",
-        "change nothing here: initializer_range",
-        "not followed: novelty",
+        "keys without effect: initializer_range",
+        "unknown keys, ignored: novelty",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
-    assert!(stderr(&output).contains("not followed: novelty"));
+    assert!(stderr(&output).contains("ignoring unknown keys: novelty"));
     let json: Value = serde_json::from_str(&stdout(&run(&["inspect", "-m", model, "--json"]))).unwrap();
     assert_eq!(json["unused"]["tensors"][0]["name"], "backbone.rotary_emb.inv_freq");
     assert_eq!(json["unused"]["unknown_keys"], json!(["novelty"]));

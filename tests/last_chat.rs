@@ -67,7 +67,7 @@ fn a_chat_that_was_killed_in_an_answer_goes_on_token_for_token() {
         // In the midst of the answer, which has no end.
         one.exp_regex(r"(?s)fox.*\n.*\w+ \w+ \w+").unwrap();
         send(signal, &mut one);
-        assert!(ended(one).contains("the chat is kept"), "{signal}");
+        assert!(ended(one).contains("chat saved"), "{signal}");
         let cut = kept(folder.path());
         assert_eq!(cut.messages().len(), 2);
         // The settings are those of the chat, whatever the model's are.
@@ -77,7 +77,7 @@ fn a_chat_that_was_killed_in_an_answer_goes_on_token_for_token() {
         two.exp_string(&format!("user: {STORY}")).unwrap();
         prompt(&mut two);
         two.send_line("/continue").unwrap();
-        two.exp_string("cut off at its limit").unwrap();
+        two.exp_string("token limit reached").unwrap();
         prompt(&mut two);
         two.send_line("/exit").unwrap();
         ended(two);
@@ -106,7 +106,7 @@ fn however_somebody_leaves_the_chat_is_kept() {
         ("Ctrl-D", |chat| chat.send_control('d').unwrap()),
         ("Ctrl-C twice", |chat| {
             chat.send_control('c').unwrap();
-            chat.exp_string("once more leaves").unwrap();
+            chat.exp_string("press Ctrl-C again").unwrap();
             prompt(chat);
             chat.send_control('c').unwrap();
         }),
@@ -187,7 +187,7 @@ fn the_last_chat_is_offered_and_never_lost_by_looking() {
     // Asked for, it goes on anywhere.
     let went_on = in_a_pipe(&["--continue"], "/tokens\n/regen\n");
     assert_eq!(stdout(&went_on), "3 plus 4 is 7.\n");
-    assert!(stderr(&went_on).contains("in 2 messages"), "{}", stderr(&went_on));
+    assert!(stderr(&went_on).contains("2 messages, "), "{}", stderr(&went_on));
     // A message instead of yes or no is a message.
     let mut four = chat(&["--temp", "0"], folder.path());
     four.exp_string("y/N").unwrap();
@@ -218,7 +218,7 @@ fn a_state_of_another_command_goes_on_in_a_chat() {
     let said = piped(&["chat", "--load-state", state], b"/continue\nWhat is 12 plus 2?\n/tokens\n/set temp\n");
     let text = stdout(&said);
     assert!(text.ends_with(" is 7.\n12 plus 2 is 14.\n"), "{text}");
-    assert!(stderr(&said).contains("in 4 messages") && stderr(&said).contains("temp 0"), "{}", stderr(&said));
+    assert!(stderr(&said).contains("4 messages, ") && stderr(&said).contains("temp 0"), "{}", stderr(&said));
     let none = run(&["chat", "--load-state", "/no/such/state"]);
     assert!(!none.status.success() && stderr(&none).contains("/no/such/state"), "{}", stderr(&none));
 }

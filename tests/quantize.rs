@@ -344,7 +344,9 @@ fn inspect_says_what_rare_types_become() {
     let path = dir.path().join("rare.gguf");
     fs::write(&path, craft.bytes()).unwrap();
     let text = stdout(&run(&["inspect", "-m", path.to_str().unwrap()]));
-    for said in ["Q5_0 becomes q8_0, without loss", "Q4_1 becomes f16, rounded", "Q5_0 0.0 MB", "f32 0.0 MB"] {
+    for said in
+        ["Q5_0 is converted to q8_0, without loss", "Q4_1 is converted to f16, rounded", "Q5_0 0.0 MB", "f32 0.0 MB"]
+    {
         assert!(text.contains(said), "{said}: {text}");
     }
     let json: serde_json::Value =

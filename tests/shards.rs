@@ -178,13 +178,13 @@ fn commands_that_need_no_chat_run_without_a_template() {
     stdout(&run(&["run", "-m", model, "-p", "Once upon a time", "-n", "2"]));
     stdout(&run(&["logits", "-m", model, "--ids", "5,6", "--force", "-o", out.to_str().unwrap()]));
     let inspected = stdout(&run(&["inspect", "-m", model]));
-    assert!(inspected.contains("template     cannot be used: chat template of "), "{inspected}");
+    assert!(inspected.contains("template     unusable: chat template of "), "{inspected}");
     refused(&run(&["run", "-m", model, "-cnv", "-p", "Hi"]), 3, &["tokenizer_config.json", "line 1"]);
     let given = run(&["run", "-m", model, "-cnv", "-p", "Hi", "-n", "2", "--chat-template", "chatml"]);
     assert!(given.status.success(), "{}", stderr(&given));
     let dir = changed(&shipped("tiny-chat"), "tokenizer.json", json!({"decoder": null}));
     let model = dir.path().to_str().unwrap();
     stdout(&run(&["logits", "-m", model, "--ids", "5,6", "--force", "-o", out.to_str().unwrap()]));
-    assert!(stdout(&run(&["inspect", "-m", model])).contains("takes ids alone"));
+    assert!(stdout(&run(&["inspect", "-m", model])).contains("token ids only"));
     refused(&run(&["run", "-m", model, "-p", "Once"]), 3, &["tokenizer.json", "decoder"]);
 }

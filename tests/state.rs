@@ -161,7 +161,7 @@ fn states_that_cannot_be_gone_on_with_are_refused() {
     refused(&load(&[]), 3, &["cut off"]);
     std::fs::write(&state, [&good[..3000], &[good[3000] ^ 1], &good[3001..]].concat()).unwrap();
     refused(&load(&[]), 3, &["checksum"]);
-    refused(&run(&["run", "-p", "x", "--save-state", &state]), 2, &["there already", "--force"]);
+    refused(&run(&["run", "-p", "x", "--save-state", &state]), 2, &["already exists", "--force"]);
     // A save that fails leaves what was there.
     std::fs::write(&state, &good).unwrap();
     refused(&run(&["run", "-p", "x", "-n", "1", "--save-state", &state, "--force", "--device", "99"]), 4, &["99"]);

@@ -16,5 +16,5 @@ fn main() -> anyhow::Result<()> {
     eprintln!("running on {}", gpu.info());
     let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
     let mut session = engine.session(sampling)?;
-    repl::run(&mut session, &Setup { options, last: LastChatMode::Offer, over: &|_| Ok(()) })
+    repl::run(&mut session, &Setup { options, last: LastChatMode::Offer, apply_settings: &|_| Ok(()) })
 }

@@ -1,4 +1,4 @@
-//! The chat loop, on the public API alone: the example and `peregrine chat` are both this.
+//! The chat loop, written on the public API alone; the example and `peregrine chat` share it.
 
 #[path = "branches.rs"]
 mod branches;
@@ -31,30 +31,30 @@ use screen::{Printed, Stats, note, stream};
 use std::io::Write;
 use std::time::Instant;
 
-/// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
+/// The prefix cache: at most 256 MiB of the memory for states.
 const PREFIX_CACHE: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
 
-/// What becomes of the last chat with the same model, which was kept when somebody left it.
+/// What to do with the saved last chat of the same model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "the example always offers it")]
 pub enum LastChatMode {
-    /// On a terminal, ask whether to go on with it; keep this chat in its place.
+    /// On a terminal, ask whether to continue it; on exit, save this chat in its place.
     Offer,
-    /// Go on with it without asking; keep this chat in its place.
+    /// Continue it without asking; on exit, save this chat in its place.
     Continue,
-    /// Leave it as it is, and keep nothing.
+    /// Leave it unchanged and do not save this chat.
     Ignore,
 }
 
-/// How a chat begins.
+/// Settings of a chat.
 pub struct Setup<'a> {
     pub options: AnswerOptions,
     pub last: LastChatMode,
-    /// Puts what was asked for over a chat that goes on, which brings settings of its own.
-    pub over: &'a dyn Fn(&mut Session) -> anyhow::Result<()>,
+    /// Applies the command line's settings over those of a continued chat.
+    pub apply_settings: &'a dyn Fn(&mut Session) -> anyhow::Result<()>,
 }
 
-/// Losses of the device in a row after which an answer is given up.
+/// Consecutive device losses after which an answer is given up.
 const MAX_LOSSES: usize = 3;
 
 struct Repl<'a> {
@@ -66,15 +66,17 @@ struct Repl<'a> {
     stats: bool,
 }
 
-/// Whether the chat goes on.
+/// What follows a command.
 #[derive(PartialEq, Eq)]
 enum Next {
+    /// Read the next line.
     Line,
+    /// Leave the chat.
     Leave,
 }
 
 /// Reads messages and commands from stdin and streams answers to stdout, until `/exit` or the end of the input.
-/// On a terminal it shows a prompt; in a pipe stdout has the answers alone, each ended by a newline.
+/// On a terminal it shows a prompt. In a pipe, stdout has the answers only, each followed by a newline.
 pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
     let interactive = Input::is_interactive();
     session.engine().set_prefix_cache(PREFIX_CACHE);
@@ -91,7 +93,7 @@ pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
         stats: interactive,
     };
     if interactive {
-        note("/help shows the commands");
+        note("/help lists the commands");
     }
     let first = match &last {
         Some(last) => repl.resume_last(last, setup, &mut input)?,
@@ -105,7 +107,7 @@ pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
 }
 
 impl Repl<'_> {
-    /// The loop; `first` is what was typed before it.
+    /// The main loop; `first` is input that was read before it.
     fn read_loop(&mut self, input: &mut Input, first: Option<Typed>) -> anyhow::Result<()> {
         let mut first = first;
         let mut pressed = false;
@@ -123,7 +125,7 @@ impl Repl<'_> {
                 Typed::End => return Ok(()),
                 Typed::Interrupted { empty: true } if pressed => return Ok(()),
                 Typed::Interrupted { empty: true } => {
-                    note("Ctrl-C once more leaves, and so does Ctrl-D");
+                    note("press Ctrl-C again or Ctrl-D to leave");
                     true
                 }
                 Typed::Interrupted { empty: false } => false,
@@ -145,7 +147,7 @@ impl Repl<'_> {
         }
     }
 
-    /// Goes on with the last chat, if that is wanted. Who types a message instead of yes or no wants to say that.
+    /// Continues the last chat, if the user wants to. A reply other than yes or no is returned as the first message.
     fn resume_last(&mut self, last: &LastChat, setup: &Setup<'_>, input: &mut Input) -> anyhow::Result<Option<Typed>> {
         let asks = setup.last == LastChatMode::Offer;
         if asks && (!self.interactive || self.session.position() > 0) {
@@ -154,7 +156,7 @@ impl Repl<'_> {
         let snapshot = match self.report(last.open().map_err(Into::into))? {
             Some(Some(snapshot)) => snapshot,
             Some(None) if !asks => {
-                note("there is no chat with this model to continue");
+                note("no saved chat with this model to continue");
                 return Ok(None);
             }
             _ => return Ok(None),
@@ -171,13 +173,13 @@ impl Repl<'_> {
         let restored = self.session.restore(&snapshot);
         let Some(warnings) = self.report(restored.map_err(Into::into))? else { return Ok(None) };
         warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
-        (setup.over)(self.session)?;
-        self.show_end();
+        (setup.apply_settings)(self.session)?;
+        self.show_last_messages();
         Ok(None)
     }
 
-    /// Where a chat that goes on stopped.
-    fn show_end(&self) {
+    /// Shows the last two messages of a continued chat.
+    fn show_last_messages(&self) {
         let mut end = self.session.messages().iter().rev().take(2).collect::<Vec<_>>();
         end.reverse();
         for message in end {
@@ -185,7 +187,7 @@ impl Repl<'_> {
         }
     }
 
-    /// Keeps the chat for the next start, if anything was said in it.
+    /// Saves the chat for the next start, if it has a user message.
     fn save_last(&self, last: &LastChat) {
         if self.session.messages().iter().all(|message| message.role != "user") {
             return;
@@ -197,17 +199,17 @@ impl Repl<'_> {
         };
         match saved {
             Ok(()) => {
-                note("the chat is kept: the next start offers to continue it");
+                note("chat saved: the next start offers to continue it");
                 let parked = self.branches.parked();
                 if !parked.is_empty() {
-                    note(&format!("not kept are the conversations beside it: {}", parked.join(", ")));
+                    note(&format!("other conversations are not saved: {}", parked.join(", ")));
                 }
             }
-            Err(error) => note(&format!("the chat is not kept: {error}")),
+            Err(error) => note(&format!("chat not saved: {error}")),
         }
     }
 
-    /// Opens a lost device again.
+    /// Reopens a lost device.
     fn reopen(&self, lost: &Error) -> anyhow::Result<()> {
         let engine = self.session.engine();
         if engine.recover(&mut |_| {})? {
@@ -216,7 +218,8 @@ impl Repl<'_> {
         Ok(())
     }
 
-    /// Gives what came of something. What went wrong is said, and the conversation goes on; a lost device is opened again first.
+    /// The value of an outcome. A library error is printed and gives `None`, so that the conversation continues; a lost device
+    /// is reopened first.
     fn report<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         match outcome.map_err(|error| error.downcast::<Error>()) {
             Ok(value) => Ok(Some(value)),
@@ -231,7 +234,7 @@ impl Repl<'_> {
         }
     }
 
-    /// Streams an answer; gives when it began to come. Its tokens are taken off the limit.
+    /// Streams an answer; also gives the time of its first token. Subtracts its tokens from `options.max_tokens`.
     fn stream(
         &mut self,
         ask: &dyn for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
@@ -240,7 +243,7 @@ impl Repl<'_> {
         let cancel = self.session.cancel_handle();
         self.interrupts.answering(true);
         let outcome = ask(self.session, options).map_err(Into::into).and_then(|mut answer| {
-            // It may have been pressed before anything was under way.
+            // Ctrl-C may have been pressed before the answer started.
             if self.interrupts.pressed() {
                 cancel.cancel();
             }
@@ -257,8 +260,7 @@ impl Repl<'_> {
         outcome
     }
 
-    /// Streams an answer. What goes wrong with it is said, and the conversation goes on; where the device is lost, it is opened
-    /// again first.
+    /// Streams an answer and prints notes and statistics. If the device is lost, reopens it and continues the answer.
     fn answer(
         &mut self,
         ask: impl for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
@@ -283,15 +285,17 @@ impl Repl<'_> {
         }
         let Some((told, first)) = self.report(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
-            note("the conversation was read again from its start: its earlier turns have changed, or were not kept");
+            note(
+                "the conversation was read again from its start: earlier messages changed, or their states were dropped",
+            );
         }
         match told.finish {
             Some(Finish::Cancelled) if told.tokens == 0 && self.session.messages().len() == messages => {
-                note("stopped before the answer began; the conversation is as it was");
+                note("stopped before the answer began; the conversation is unchanged");
             }
-            Some(Finish::Cancelled) => note("stopped; /continue goes on"),
+            Some(Finish::Cancelled) => note("stopped; /continue resumes the answer"),
             Some(Finish::Length) if self.interactive && !told.empty => {
-                note("cut off at its limit of tokens; /continue goes on");
+                note("token limit reached; /continue resumes the answer");
             }
             _ => told.why_empty().into_iter().for_each(note),
         }
@@ -303,16 +307,16 @@ impl Repl<'_> {
     }
 }
 
-/// That a lost device was opened again, in a line.
+/// A line that says that a lost device was reopened.
 pub fn reopened_message(lost: &Error, adapter: &str) -> String {
     let reason = match lost {
         Error::DeviceLost { reason } => reason.as_str(),
         _ => "",
     };
-    format!("the GPU was lost ({reason}); opened {adapter} again and going on")
+    format!("the GPU was lost ({reason}); reopened {adapter}, continuing")
 }
 
-/// What a message begins with, short enough for a line.
+/// The beginning of a message, shortened to one line.
 fn preview(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(60) {

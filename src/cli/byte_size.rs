@@ -1,6 +1,6 @@
-//! Numbers of bytes as people write them.
+//! Parsing of byte sizes such as 8G.
 
-/// A number of bytes with a unit: K, M, G and T as powers of 1024, also with `iB`; with `B` alone powers of 1000.
+/// Parses a byte size. K, M, G and T, also with `iB`, are powers of 1024; with `B` alone they are powers of 1000.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
@@ -15,7 +15,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let number = digits.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
     match (number, power) {
         (Some(number), Some(power)) => Ok((number * base.powi(power as i32)) as u64),
-        _ => Err("it is a number of bytes, such as 8G, 6.5GiB, 500MB or 4000000000".to_owned()),
+        _ => Err("expected a number of bytes, such as 8G, 6.5GiB, 500MB or 4000000000".to_owned()),
     }
 }
 
@@ -24,7 +24,7 @@ mod tests {
     use super::parse_bytes;
 
     #[test]
-    fn numbers_of_bytes_are_read_with_their_units() {
+    fn byte_sizes_are_parsed_with_their_units() {
         for (text, expected) in [
             ("4000000000", 4_000_000_000),
             ("4000B", 4000),

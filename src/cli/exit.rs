@@ -1,12 +1,12 @@
-//! How the program ends: the exit code, and what stderr says.
+//! Exit codes and error messages of the program.
 
 use super::selftest;
 use peregrine::Error;
 
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the model, or a saved state, is missing, unreadable, \
-                              damaged, not supported or of another model, 4 no usable GPU, 5 out of GPU memory, 6 the self-test failed, 130 interrupted.";
+pub const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage error, 3 the model or saved state is missing, unreadable, \
+                              damaged, unsupported or from another model, 4 no usable GPU, 5 out of GPU memory, 6 self-test failed, 130 interrupted.";
 
-/// An error whose exit code does not follow from its kind.
+/// An error with an exit code of its own.
 #[derive(Debug)]
 struct CodedError {
     code: u8,
@@ -20,12 +20,12 @@ impl std::fmt::Display for CodedError {
     }
 }
 
-/// What was typed is wrong.
+/// A usage error: exit code 2.
 pub fn usage_error(said: impl Into<String>) -> anyhow::Error {
     CodedError { code: 2, said: said.into() }.into()
 }
 
-/// An error with its causes; what one has said already is not said again.
+/// An error with its causes. A cause that the message already contains is not repeated.
 pub fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -38,7 +38,7 @@ pub fn message(error: &anyhow::Error) -> String {
     text
 }
 
-/// Whoever read our output has seen enough.
+/// Whether the reader of our output has closed its pipe, which is no failure.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
     io.is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
@@ -98,7 +98,7 @@ mod tests {
     use std::io::{Error as IoError, ErrorKind};
 
     #[test]
-    fn the_systems_words_are_said_once() {
+    fn the_systems_message_is_printed_once() {
         let source = || IoError::new(ErrorKind::NotFound, "No such file");
         let error = anyhow::Error::from(Error::Io { doing: "read", path: "x".into(), problem: source() });
         assert_eq!(message(&error), "cannot read x: No such file");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_tell_what_was_typed_from_what_is_there() {
+    fn usage_errors_and_model_errors_have_different_codes() {
         let io = || Error::Io { doing: "read", path: "x".into(), problem: ErrorKind::NotFound.into() };
         assert_eq!(exit_code(&usage_error("no")), 2);
         assert_eq!(exit_code(&io().into()), 1);

@@ -1,4 +1,4 @@
-//! llama.cpp's flags that have no meaning here: each is taken, or refused, with a line that says what it would mean.
+//! llama.cpp's flags that peregrine does not need: each is accepted or rejected with a line that says why.
 
 use super::exit::usage_error;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
@@ -32,17 +32,17 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-ub", "--ubatch-size"),
 ];
 
-/// Flags whose value may begin with a dash.
+/// Flags whose value is a text, which may begin with a dash.
 const TEXTS: &[&str] =
     &["-p", "--prompt", "-r", "--reverse-prompt", "--stop", "-sys", "--system-prompt", "-l", "--logit-bias"];
 
-/// The command line in spellings that clap parses.
-pub fn spelled(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+/// The command line with [`SPELLINGS`] replaced by their long forms.
+pub fn expand_spellings(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let mut before = OsString::new();
     arguments.map(move |argument| {
         let is_text = TEXTS.iter().any(|flag| before == *flag);
         let spelling = SPELLINGS.iter().find(|(short, _)| !is_text && argument == *short);
-        // The value of a flag that takes a text is no flag.
+        // The value of a text flag is not a flag.
         before = if is_text { OsString::new() } else { argument.clone() };
         spelling.map_or(argument, |(_, long)| (*long).into())
     })
@@ -50,7 +50,7 @@ pub fn spelled(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item 
 
 /// A flag of llama.cpp.
 struct LlamaFlag {
-    /// The first is what clap knows it by.
+    /// Long names; the first is clap's id.
     names: &'static [&'static str],
     short: Option<char>,
     takes: Takes,
@@ -66,36 +66,35 @@ enum Takes {
 
 #[derive(Clone, Copy)]
 enum Handling {
-    /// It is so anyway.
+    /// Accepted silently: peregrine always behaves this way.
     NoOp,
-    /// It is not needed, and why.
+    /// Accepted with a line that says why it is not needed.
     Unneeded(&'static str),
-    /// It is refused, unless its value is one of these, at which it does nothing.
-    Refused(&'static str, &'static [&'static str]),
+    /// Rejected with a reason, unless its value is one of these, which turn it off.
+    Rejected(&'static str, &'static [&'static str]),
 }
 
-use Handling::{NoOp, Refused, Unneeded};
+use Handling::{NoOp, Rejected, Unneeded};
 use Takes::{MaybeValue, Nothing, Value};
 
 const fn flag(names: &'static [&'static str], takes: Takes, handling: Handling) -> LlamaFlag {
     LlamaFlag { names, short: None, takes, handling }
 }
 
-const LAYERS: &str =
-    "all layers run on the device; a model that does not fit is refused with what would (peregrine inspect)";
-const CONTEXT: &str = "the state has one size at any length, so there is no context to set";
-const THREADS: &str = "the model runs on the device; the host takes what threads it needs";
-const BATCH: &str = "a prompt is read by --chunk tokens at a time, which is llama.cpp's -ub";
-const CACHE: &str = "there is no cache of keys and values: the state is f32, and small";
-const MAPPED: &str = "weights are mapped, and go to the device once";
-const ONE_DEVICE: &str = "the model lies on one device; --device chooses it";
+const LAYERS: &str = "all layers run on the device; a model that does not fit is an error that lists formats that do (see peregrine inspect)";
+const CONTEXT: &str = "the recurrent state has a fixed size, so there is no context size to set";
+const THREADS: &str = "the model runs on the device; the host uses as many threads as it needs";
+const BATCH: &str = "a prompt is read in chunks of --chunk tokens, which is llama.cpp's -ub";
+const CACHE: &str = "there is no KV cache: the state is f32 and small";
+const MAPPED: &str = "weights are memory-mapped and uploaded once";
+const ONE_DEVICE: &str = "the model runs on one device; --device selects it";
 const ATTENTION: &str = "these models have no attention";
 const DOWNLOAD: &str =
-    "nothing is downloaded here: fetch the checkpoint first (hf download REPO --local-dir DIR), then -m DIR";
-const CHAT: &str = "peregrine chat is for conversations";
-const SAMPLER: &str = "this way of sampling is not supported; there are temperature, top-k, top-p, min-p and penalties";
-const GRAMMAR: &str = "answers cannot be held to a grammar here";
-const OTHER_WEIGHTS: &str = "only one model's own weights are run";
+    "peregrine does not download models: fetch the checkpoint first (hf download REPO --local-dir DIR), then -m DIR";
+const CHAT: &str = "use peregrine chat for conversations";
+const SAMPLER: &str = "this sampler is not supported; supported are temperature, top-k, top-p, min-p and penalties";
+const GRAMMAR: &str = "grammars are not supported";
+const OTHER_WEIGHTS: &str = "LoRA adapters, projectors and draft models are not supported";
 
 const FLAGS: &[LlamaFlag] = &[
     flag(&["n-gpu-layers", "gpu-layers"], Value, Unneeded(LAYERS)),
@@ -131,44 +130,47 @@ const FLAGS: &[LlamaFlag] = &[
     flag(&["warmup"], Nothing, NoOp),
     flag(&["simple-io"], Nothing, NoOp),
     flag(&["single-turn"], Nothing, NoOp),
-    flag(&["interactive"], Nothing, Refused(CHAT, &[])),
-    flag(&["interactive-first"], Nothing, Refused(CHAT, &[])),
-    flag(&["hf-repo"], Value, Refused(DOWNLOAD, &[])),
-    flag(&["model-url"], Value, Refused(DOWNLOAD, &[])),
+    flag(&["interactive"], Nothing, Rejected(CHAT, &[])),
+    flag(&["interactive-first"], Nothing, Rejected(CHAT, &[])),
+    flag(&["hf-repo"], Value, Rejected(DOWNLOAD, &[])),
+    flag(&["model-url"], Value, Rejected(DOWNLOAD, &[])),
     flag(
         &["prompt-cache"],
         Value,
-        Refused("--save-state FILE keeps what was read, and --load-state FILE goes on with it", &[]),
+        Rejected(
+            "use --save-state FILE to save the state after a prompt and --load-state FILE to continue from it",
+            &[],
+        ),
     ),
-    flag(&["mirostat"], Value, Refused(SAMPLER, &["0"])),
-    flag(&["typical"], Value, Refused(SAMPLER, &["1", "1.0"])),
-    flag(&["xtc-probability"], Value, Refused(SAMPLER, &["0", "0.0"])),
-    flag(&["dry-multiplier"], Value, Refused(SAMPLER, &["0", "0.0"])),
-    flag(&["dynatemp-range"], Value, Refused(SAMPLER, &["0", "0.0"])),
-    flag(&["top-nsigma", "top-n-sigma"], Value, Refused(SAMPLER, &["-1", "-1.0"])),
-    flag(&["samplers"], Value, Refused(SAMPLER, &[])),
-    flag(&["sampling-seq", "sampler-seq"], Value, Refused(SAMPLER, &[])),
-    flag(&["grammar"], Value, Refused(GRAMMAR, &[""])),
-    flag(&["grammar-file"], Value, Refused(GRAMMAR, &[])),
-    LlamaFlag { short: Some('j'), ..flag(&["json-schema"], Value, Refused(GRAMMAR, &[])) },
-    flag(&["lora"], Value, Refused(OTHER_WEIGHTS, &[])),
-    flag(&["mmproj"], Value, Refused(OTHER_WEIGHTS, &[])),
-    flag(&["model-draft"], Value, Refused(OTHER_WEIGHTS, &[])),
+    flag(&["mirostat"], Value, Rejected(SAMPLER, &["0"])),
+    flag(&["typical"], Value, Rejected(SAMPLER, &["1", "1.0"])),
+    flag(&["xtc-probability"], Value, Rejected(SAMPLER, &["0", "0.0"])),
+    flag(&["dry-multiplier"], Value, Rejected(SAMPLER, &["0", "0.0"])),
+    flag(&["dynatemp-range"], Value, Rejected(SAMPLER, &["0", "0.0"])),
+    flag(&["top-nsigma", "top-n-sigma"], Value, Rejected(SAMPLER, &["-1", "-1.0"])),
+    flag(&["samplers"], Value, Rejected(SAMPLER, &[])),
+    flag(&["sampling-seq", "sampler-seq"], Value, Rejected(SAMPLER, &[])),
+    flag(&["grammar"], Value, Rejected(GRAMMAR, &[""])),
+    flag(&["grammar-file"], Value, Rejected(GRAMMAR, &[])),
+    LlamaFlag { short: Some('j'), ..flag(&["json-schema"], Value, Rejected(GRAMMAR, &[])) },
+    flag(&["lora"], Value, Rejected(OTHER_WEIGHTS, &[])),
+    flag(&["mmproj"], Value, Rejected(OTHER_WEIGHTS, &[])),
+    flag(&["model-draft"], Value, Rejected(OTHER_WEIGHTS, &[])),
 ];
 
-/// Those that were given.
+/// The flags that were given.
 pub struct LlamaFlags {
-    /// Why those that are not needed are not.
+    /// A line for each that is not needed.
     unneeded: Vec<String>,
-    /// Why one cannot be taken.
-    refused: Option<String>,
+    /// The reason why one is rejected.
+    rejected: Option<String>,
 }
 
 impl LlamaFlags {
-    /// Says of each in a line why it is not needed. One that would change the answer is an error.
+    /// Prints a line for each unneeded flag. A flag that would change the output is an error.
     pub fn report(&self) -> anyhow::Result<()> {
-        if let Some(refused) = &self.refused {
-            return Err(usage_error(refused));
+        if let Some(rejected) = &self.rejected {
+            return Err(usage_error(rejected));
         }
         self.unneeded.iter().for_each(|line| eprintln!("{line}"));
         Ok(())
@@ -180,7 +182,7 @@ impl LlamaFlag {
         self.names[0]
     }
 
-    /// As people type it.
+    /// The spelling for messages: the shortest one.
     fn shown(&self) -> String {
         let spelling = SPELLINGS.iter().find(|(_, long)| long[2..] == *self.id());
         match (self.short, spelling) {
@@ -200,9 +202,9 @@ impl LlamaFlag {
         }
     }
 
-    /// The values that it was given; one of no text where it takes none.
+    /// The values that were given; an empty string for each use of a flag without a value.
     fn given(&self, matches: &ArgMatches) -> Vec<String> {
-        // A command that has a flag of this name of its own has taken it.
+        // A command may define the flag itself; then clap does not know it by this id.
         let count = matches.try_get_one::<u8>(self.id()).ok().flatten().copied().unwrap_or(0);
         match self.takes {
             Nothing => vec![String::new(); usize::from(count)],
@@ -213,7 +215,7 @@ impl LlamaFlag {
 
 impl FromArgMatches for LlamaFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let mut llama_flags = LlamaFlags { unneeded: vec![], refused: None };
+        let mut llama_flags = LlamaFlags { unneeded: vec![], rejected: None };
         llama_flags.update_from_arg_matches(matches).map(|()| llama_flags)
     }
 
@@ -223,8 +225,8 @@ impl FromArgMatches for LlamaFlags {
             match flag.handling {
                 NoOp => {}
                 Unneeded(why) => self.unneeded.push(format!("{}: not needed: {why}", flag.shown())),
-                Refused(_, idle) if idle.contains(&value.as_str()) => {}
-                Refused(why, _) => self.refused = Some(format!("{}: {why}", flag.shown())),
+                Rejected(_, off) if off.contains(&value.as_str()) => {}
+                Rejected(why, _) => self.rejected = Some(format!("{}: {why}", flag.shown())),
             }
         }
         Ok(())
@@ -249,27 +251,27 @@ mod tests {
 
     fn parsed(arguments: &[&str]) -> LlamaFlags {
         let all = ["p"].iter().chain(arguments).map(OsString::from);
-        let matches = LlamaFlags::augment_args(Command::new("p")).get_matches_from(spelled(all));
+        let matches = LlamaFlags::augment_args(Command::new("p")).get_matches_from(expand_spellings(all));
         LlamaFlags::from_arg_matches(&matches).unwrap()
     }
 
     #[test]
-    fn what_has_no_meaning_is_taken_with_a_line_or_in_silence() {
+    fn unneeded_flags_are_accepted_with_a_line_or_silently() {
         let typed =
             "-ngl 99 -c 4096 -t 8 -b 512 --mlock --no-mmap -fa -fa on --keep -1 --no-display-prompt --mirostat 0";
         let llama_flags = parsed(&typed.split(' ').collect::<Vec<_>>());
         let flags: Vec<&str> = llama_flags.unneeded.iter().map(|line| line.split(':').next().unwrap()).collect();
         assert_eq!(flags, ["-ngl", "-c", "-t", "-b", "--keep", "--mlock", "--no-mmap", "-fa"]);
-        assert_eq!((llama_flags.refused, parsed(&["-ngl", "all", "--jinja"]).unneeded.len()), (None, 1));
+        assert_eq!((llama_flags.rejected, parsed(&["-ngl", "all", "--jinja"]).unneeded.len()), (None, 1));
     }
 
     #[test]
-    fn what_would_change_the_answer_is_refused_with_a_line() {
+    fn flags_that_would_change_the_output_are_rejected_with_a_line() {
         for (typed, said) in [
-            (&["--mirostat", "2"][..], "--mirostat: this way of sampling"),
-            (&["-hf", "a/b"], "-hf: nothing is downloaded"),
+            (&["--mirostat", "2"][..], "--mirostat: this sampler"),
+            (&["-hf", "a/b"], "-hf: peregrine does not download"),
             (&["--prompt-cache", "x"], "--save-state"),
-            (&["--grammar", "root ::= x"], "--grammar: answers"),
+            (&["--grammar", "root ::= x"], "--grammar: grammars"),
             (&["--interactive"], "peregrine chat"),
         ] {
             let error = parsed(typed).report().unwrap_err();
@@ -278,9 +280,9 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_looks_like_a_flag_stays_one() {
+    fn a_text_that_looks_like_a_flag_stays_a_text() {
         let typed = ["run", "-p", "-ngl", "-ngl", "1", "-r", "-p", "-fa"];
-        let spelled: Vec<OsString> = spelled(typed.iter().map(OsString::from)).collect();
+        let spelled: Vec<OsString> = expand_spellings(typed.iter().map(OsString::from)).collect();
         assert_eq!(spelled, ["run", "-p", "-ngl", "--n-gpu-layers", "1", "-r", "-p", "--flash-attn"]);
     }
 }

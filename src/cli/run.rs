@@ -1,4 +1,4 @@
-//! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
+//! `peregrine run`: one prompt, one answer. stdout has the answer only.
 
 use super::chat::repl::screen::{self, Stats, note};
 use super::force::ForceArgs;
@@ -20,33 +20,32 @@ use std::time::Instant;
 pub struct Run {
     #[command(flatten)]
     model: ModelArgs,
-    /// The prompt, in which \n and the like are escapes (see --escape); `-` reads it from stdin
+    /// Prompt; escapes such as \n are processed (see --escape); `-` reads stdin
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// A file with the prompt. One line end at its end is dropped, as from stdin; nothing in it is an escape
+    /// File with the prompt. One newline at its end is dropped, as from stdin; escapes are not processed
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Take the prompt as a message, which is read as a whole, and answer it by the model's chat template
+    /// Treat the prompt as a chat message and answer it with the model's chat template
     #[arg(long, visible_alias = "cnv", overrides_with = "no_conversation")]
     conversation: bool,
-    /// Take the prompt as plain text and continue it (the default)
+    /// Continue the prompt as plain text (the default)
     #[arg(long, visible_alias = "no-cnv", hide = true)]
     no_conversation: bool,
-    /// With -cnv: the system prompt
+    /// System prompt, with -cnv
     #[arg(long, value_name = "TEXT", requires = "conversation")]
     system_prompt: Option<String>,
-    /// Let text that spells a special token, such as <|im_end|>, become that token
+    /// Parse special tokens such as <|im_end|> in the prompt
     #[arg(long)]
     parse_special: bool,
-    /// Write the state at the end to this file, also where Ctrl-C, SIGTERM, SIGHUP or -n cut the answer off, or a signal the
-    /// prompt. The file of --load-state may go on in place; another that is there needs --force
+    /// Save the final state to FILE, also if Ctrl-C, SIGTERM, SIGHUP or -n cuts the run short. Overwrites the file of
+    /// --load-state; any other existing file needs --force
     #[arg(long, value_name = "FILE")]
     save_state: Option<PathBuf>,
-    /// Keep the saved state in half precision, at half the size
+    /// Save the state in half precision, at half the size
     #[arg(long, requires = "save_state")]
     state_f16: bool,
-    /// Go on from a saved state: with the prompt, or without one where it stopped. Its sampling holds but for what is given
-    /// here
+    /// Continue from a saved state, with the prompt if one is given. Its sampling settings apply unless given here
     #[arg(long, value_name = "FILE")]
     load_state: Option<PathBuf>,
     #[command(flatten)]
@@ -63,7 +62,7 @@ impl Run {
         let prompt = self.prompt(&interrupt)?;
         let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
         if let Some(path) = &self.save_state {
-            // Before any work: a file that cannot be written.
+            // Fail on an unwritable file before any work.
             self.force.check_unless_input(path, self.load_state.as_deref())?;
             drop(AtomicFile::create(path)?);
         }
@@ -84,7 +83,7 @@ impl Run {
             session.set_sampling(sampling)?;
         }
         interrupt.listen();
-        let outcome = self.go_on(&mut session, prompt, &options, &interrupt);
+        let outcome = self.answer(&mut session, prompt, &options, &interrupt);
         if let (Some(path), true) = (&self.save_state, outcome.is_ok()) {
             self.snapshot(&session)?.save(path)?;
         }
@@ -100,8 +99,8 @@ impl Run {
         Ok(if self.state_f16 { snapshot.halved() } else { snapshot })
     }
 
-    /// Reads the prompt, if there is one, and writes the answer.
-    fn go_on(
+    /// Feeds the prompt, if there is one, and prints the answer.
+    fn answer(
         &self,
         session: &mut Session,
         prompt: Option<Prompt>,
@@ -115,7 +114,7 @@ impl Run {
                 interrupt.cancels(0, session.cancel_handle());
                 match session.resume(options) {
                     Err(Error::NothingToResume) => {
-                        note("the model had come to its end there: a prompt would go on");
+                        note("the saved answer is complete: give a prompt to continue");
                         return Ok(Outcome::Done);
                     }
                     answer => answer?,
@@ -144,16 +143,16 @@ impl Run {
             }
         };
         let first = Instant::now();
-        let printed = match self.show(&mut answer) {
+        let printed = match self.print(&mut answer) {
             Err(error) => match error.downcast() {
-                // The state is that of the last token all the same.
+                // stdout is closed, but the state of the last token can still be saved.
                 Ok(unwritten) => return Ok(Outcome::OutputClosed(unwritten)),
                 Err(error) => return Err(error),
             },
             Ok(printed) => printed,
         };
         drop(answer);
-        // Who keeps the state of a prompt alone wants no answer.
+        // With --save-state -n 0 an empty answer is intended.
         if self.save_state.is_none() || printed.tokens > 0 {
             printed.why_empty().into_iter().for_each(note);
         }
@@ -166,8 +165,8 @@ impl Run {
         Ok(if printed.finish == Some(Finish::Cancelled) { Outcome::Interrupted } else { Outcome::Done })
     }
 
-    /// Prints the answer. A newline ends it, unless the state is kept and what is said may go on in another run.
-    fn show(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Printed> {
+    /// Prints the answer and a final newline, unless the state is saved and another run may continue the text.
+    fn print(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Printed> {
         let printed = screen::stream(answer, screen::columns())?;
         let mut stdout = std::io::stdout();
         if printed.open && (self.save_state.is_none() || stdout.is_terminal()) {
@@ -179,13 +178,13 @@ impl Run {
     fn report_stopped(&self, read: &ReadPrompt) {
         let ReadPrompt { tokens, bytes, .. } = read;
         let rest = match &self.save_state {
-            Some(path) => format!("; --load-state {} goes on with the text behind them", path.display()),
+            Some(path) => format!("; continue with --load-state {} and the rest of the text", path.display()),
             None => String::new(),
         };
-        note(&format!("stopped in the prompt, after {bytes} bytes ({tokens} tokens){rest}"));
+        note(&format!("interrupted while reading the prompt, after {bytes} bytes ({tokens} tokens){rest}"));
     }
 
-    /// The prompt; none where a state goes on by itself.
+    /// The prompt; `None` to continue a saved state without one.
     fn prompt(&self, interrupt: &Interrupt) -> anyhow::Result<Option<Prompt>> {
         match (&self.prompt, &self.file) {
             (Some(text), _) if text != "-" => Ok(Some(Prompt::of_text(&self.sampling.escape.apply("-p", text)?))),
@@ -199,10 +198,10 @@ impl Run {
     }
 }
 
-/// How it came to an end.
+/// How the run ended.
 enum Outcome {
     Done,
     Interrupted,
-    /// Nobody can read what is said any more.
+    /// stdout is closed.
     OutputClosed(std::io::Error),
 }

@@ -197,6 +197,8 @@ mod tests {
             (json!({"seed": 0.5}), "seed is 0.5"),
             (json!({"logit_bias": {"12a": 1}}), "logit_bias[\"12a\"] is of no token"),
             (json!({"logit_bias": {"12": "x"}}), "logit_bias[\"12\"] is \"x\""),
+            (json!({"logit_bias": {"12": "NaN"}}), "logit_bias[\"12\"] is \"NaN\""),
+            (json!({"logit_bias": {"12": 1e300}}), "logit_bias[\"12\"] is 1e+300"),
             (json!({"logit_bias": [[12, 1], [13]]}), "logit_bias[1] is no pair"),
             (json!({"logit_bias": [[12, 1], ["a", 1]]}), "logit_bias[1][0] is \"a\""),
         ] {

@@ -40,7 +40,7 @@ impl Staged {
                 return Err(refused("it is the model that is read; give another name"));
             }
             if existing == Existing::Refuse {
-                return Err(refused("it is there already; --force replaces it"));
+                return Err(refused("it already exists; --force overwrites it"));
             }
             match kind {
                 Kind::File if there.is_dir() => return Err(refused("it is a folder")),
