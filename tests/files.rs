@@ -152,7 +152,7 @@ fn a_missing_part_is_named() {
     for i in [1, 3] {
         fs::write(dir.path().join(part(i)), TINY.safetensors()).unwrap();
     }
-    let error = says(dir.path(), &[&part(2), "3 parts"]);
+    let error = says(dir.path(), &[&part(2), "3 shards"]);
     assert!(matches!(error, Error::MissingShard { shards: 3, .. }), "{error}");
     // A tensor that two parts have must be the same.
     fs::write(dir.path().join(part(2)), TINY.safetensors()).unwrap();
@@ -213,7 +213,7 @@ fn missing_and_unreadable_models_and_states_end_with_their_code() {
     }
     fs::write(path("m-00001-of-00002.gguf"), craft.bytes()).unwrap();
     let output = run(&["inspect", "-m", &path("m-00001-of-00002.gguf")]);
-    refused(&output, 3, &["m-00002-of-00002.gguf", "2 parts"]);
+    refused(&output, 3, &["m-00002-of-00002.gguf", "2 shards"]);
     once(&output);
 }
 

@@ -1,4 +1,4 @@
-//! Text on its way to ids and back.
+//! Tokenizers, chat templates, streaming of text, and stop strings.
 
 mod chunked;
 mod expansion;
@@ -20,7 +20,7 @@ pub use vocabulary::{TokenKind, Vocabulary};
 
 use crate::error::{Error, Result};
 
-/// Bytes as text; `what` is its name for messages.
+/// Checks that bytes are UTF-8 text; `what` is its name for messages.
 pub fn utf8(what: &str, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to() as u64;

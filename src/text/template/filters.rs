@@ -1,7 +1,7 @@
-//! Filters of Jinja that the engine lacks, or has otherwise. Each takes what it makes beyond its arguments from the budget; the
-//! arguments themselves were looked at before.
+//! Jinja filters that the engine lacks or implements differently. Each spends the cost of its result; the cost of the
+//! arguments has been spent before the call.
 
-use super::arguments::{Arguments, kind};
+use super::arguments::{Arguments, type_of};
 use super::budget::{ITEM, refused};
 use super::case::{Case, turned};
 use super::methods::{RenderContext, filled, item_of, replaced};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 type Filter = fn(&mut State, &RenderContext, &Value, &Arguments) -> Result<Value, Error>;
 
-/// Each filter with the names of its arguments.
+/// Filters with their parameter names.
 const FILTERS: &[(&str, &[&str], Filter)] = &[
     ("abs", &[], |_, _, value, _| number::abs(value)),
     ("attr", &["name"], |_, _, value, args| match value.kind() {
@@ -35,7 +35,7 @@ const FILTERS: &[(&str, &[&str], Filter)] = &[
     ("e", &[], |_, context, value, _| markup::escaped(context, value)),
     ("forceescape", &[], |_, context, value, _| markup::escaped(context, value)),
     ("filesizeformat", &["binary"], |_, _, value, args| {
-        let size = f64::try_from(value.clone()).map_err(|_| refused(format!("filesizeformat: {}", kind(value))))?;
+        let size = f64::try_from(value.clone()).map_err(|_| refused(format!("filesizeformat: {}", type_of(value))))?;
         Ok(Value::from(minijinja_contrib::filters::filesizeformat(size, Some(args.flag(0, "binary", false)))))
     }),
     ("float", &["default"], |_, context, value, args| {
@@ -108,7 +108,7 @@ const FILTERS: &[(&str, &[&str], Filter)] = &[
     }),
 ];
 
-/// Filters of the engine that go over the items of a value: nothing is no list of none.
+/// The engine's filters over a value's items: none is an error for them, not an empty list.
 const OVER_ITEMS: &[&str] = &[
     "batch",
     "dictsort",
@@ -130,7 +130,7 @@ const OVER_ITEMS: &[&str] = &[
     "unique",
 ];
 
-/// Adds them all.
+/// Adds all filters.
 pub fn add(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
     for (name, arguments, filter) in FILTERS {
         let context = context.clone();
@@ -171,7 +171,7 @@ pub fn add(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
     });
 }
 
-/// Filters of the engine whose arguments Jinja takes by place as well, or by other names.
+/// The engine's filters whose arguments Jinja also accepts by position or under other names.
 const ENGINE: &[(&str, &[&str])] = &[
     ("batch", &["linecount", "fill_with"]),
     ("slice", &["slices", "fill_with"]),
@@ -182,20 +182,20 @@ const ENGINE: &[(&str, &[&str])] = &[
     ("unique", &["case_sensitive", "attribute"]),
 ];
 
-/// Refuses nothing in place of items.
+/// An error if a filter over items gets none.
 pub fn check_items(name: &str, value: Option<&Value>) -> Result<(), Error> {
     match value {
         Some(value) if value.is_none() && OVER_ITEMS.contains(&name) => {
-            Err(refused(format!("{name}: none has no items")))
+            Err(refused(format!("{name}: none is not iterable")))
         }
         _ => Ok(()),
     }
 }
 
-/// The items of a value, where it can have some.
+/// The items of an iterable value.
 pub fn items(value: &Value) -> Result<impl Iterator<Item = Value>, Error> {
     if value.is_none() {
-        return Err(refused("none has no items"));
+        return Err(refused("none is not iterable"));
     }
     value.try_iter()
 }
@@ -212,7 +212,7 @@ fn length(value: &Value) -> Result<Value, Error> {
         return Ok(Value::from(0));
     }
     let length = value.len().filter(|_| !value.is_none());
-    length.map(Value::from).ok_or_else(|| refused(format!("{} has no length", kind(value))))
+    length.map(Value::from).ok_or_else(|| refused(format!("{} has no length", type_of(value))))
 }
 
 fn cased(context: &RenderContext, value: &Value, case: Case) -> Result<Value, Error> {
@@ -252,7 +252,7 @@ fn truncated(context: &RenderContext, value: &Value, args: &Arguments) -> Result
     let (length, leeway) = (size(0, "length", 255)?, size(3, "leeway", 5)?);
     let end = args.get(2, "end").map_or_else(|| "...".to_owned(), |end| str(&end, &context.stand_ins));
     let Some(kept) = length.checked_sub(end.chars().count()) else {
-        return Err(refused(format!("truncate: {length} characters have no room for {end:?}")));
+        return Err(refused(format!("truncate: {end:?} is longer than {length} characters")));
     };
     let text = str(value, &context.stand_ins);
     if text.chars().count() <= length.saturating_add(leeway) {
@@ -266,7 +266,7 @@ fn truncated(context: &RenderContext, value: &Value, args: &Arguments) -> Result
     Ok(Value::from(head.to_owned() + &end))
 }
 
-/// As Python's textwrap does it, but for words with hyphens, which stay whole.
+/// Python's textwrap, except that words with hyphens stay whole.
 fn wrapped(context: &RenderContext, value: &Value, args: &Arguments) -> Result<Value, Error> {
     let width = usize::try_from(args.whole(0, "width")?.unwrap_or(79)).unwrap_or(0).max(1);
     let breaks = args.flag(1, "break_long_words", true);
@@ -302,7 +302,7 @@ fn wrapped(context: &RenderContext, value: &Value, args: &Arguments) -> Result<V
     Ok(Value::from(lines.join(between)))
 }
 
-/// What a path such as `a.b` leads to.
+/// The value at a path such as `a.b`.
 pub fn at_path(context: &RenderContext, value: &Value, path: &Value) -> Result<Value, Error> {
     let Some(text) = path.as_str() else { return item_of(context, value, path) };
     text.split('.').try_fold(value.clone(), |value, part| match part.parse::<usize>() {

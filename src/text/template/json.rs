@@ -1,4 +1,4 @@
-//! The filter `tojson`, as transformers has it: Python's json.dumps.
+//! The filter `tojson` as in transformers: Python's json.dumps.
 
 use super::arguments::Arguments;
 use super::budget::refused;
@@ -7,10 +7,10 @@ use super::python_str::float;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-/// Levels of lists and maps.
+/// Maximum nesting of lists and maps.
 const DEPTH: usize = 500;
 
-/// As json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) writes it.
+/// json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False).
 pub fn to_json(value: &Value, args: &Arguments, context: &RenderContext) -> Result<String, Error> {
     let indent = match args.some(1, "indent") {
         None => None,
@@ -26,11 +26,11 @@ pub fn to_json(value: &Value, args: &Arguments, context: &RenderContext) -> Resu
         Some(two) if two.len() == Some(2) && two.kind() != ValueKind::Map => {
             let part = |at: usize| -> Result<String, Error> {
                 let part = two.get_item(&Value::from(at))?;
-                part.as_str().map(str::to_owned).ok_or_else(|| refused("tojson: a separator is no text"))
+                part.as_str().map(str::to_owned).ok_or_else(|| refused("tojson: a separator is not a string"))
             };
             [part(0)?, part(1)?]
         }
-        Some(_) => return Err(refused("tojson: separators are two texts")),
+        Some(_) => return Err(refused("tojson: separators must be two strings")),
     };
     let (ascii, sorted) = (args.flag(0, "ensure_ascii", false), args.flag(3, "sort_keys", false));
     let mut writer = Writer { indent, separators, ascii, sorted, context, out: String::new() };
@@ -40,7 +40,7 @@ pub fn to_json(value: &Value, args: &Arguments, context: &RenderContext) -> Resu
 
 struct Writer<'a> {
     indent: Option<String>,
-    /// Between items, and behind a key.
+    /// The separators between items and after a key.
     separators: [String; 2],
     ascii: bool,
     sorted: bool,
@@ -55,7 +55,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Begins a line, where there are lines.
+    /// Starts a new line if indentation is on.
     fn line(&mut self, depth: usize) -> Result<(), Error> {
         let Some(indent) = &self.indent else { return Ok(()) };
         self.context.budget.spend(indent.len().saturating_mul(depth).saturating_add(1))?;
@@ -101,7 +101,7 @@ impl Writer<'_> {
 
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > DEPTH {
-            return Err(refused(format!("tojson: a value nests more than {DEPTH} levels deep, or holds itself")));
+            return Err(refused(format!("tojson: a value is nested more than {DEPTH} levels deep or contains itself")));
         }
         match value.kind() {
             ValueKind::None => self.push("null"),
@@ -119,7 +119,7 @@ impl Writer<'_> {
                         (ValueKind::None, _) => writer.push("\"null\"")?,
                         (ValueKind::Bool, _) => writer.push(if key.is_true() { "\"true\"" } else { "\"false\"" })?,
                         (ValueKind::Number, _) => writer.push(&format!("\"{}\"", writer.number(&key)))?,
-                        _ => return Err(refused("tojson: a list cannot be a key")),
+                        _ => return Err(refused("tojson: a key must be a string, number, boolean or none")),
                     }
                     let between = writer.separators[1].clone();
                     writer.push(&between)?;
@@ -129,7 +129,7 @@ impl Writer<'_> {
             ValueKind::Seq | ValueKind::Iterable => {
                 self.items(value.try_iter()?, depth, ['[', ']'], |writer, item| writer.value(&item, depth + 1))
             }
-            other => Err(refused(format!("tojson: a value of type {other} has no form in JSON"))),
+            other => Err(refused(format!("tojson: a value of type {other} cannot be serialized"))),
         }
     }
 

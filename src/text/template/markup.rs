@@ -1,4 +1,4 @@
-//! Filters for HTML, and for addresses of pages.
+//! Filters for HTML and URLs.
 
 use super::budget::{ITEM, refused};
 use super::methods::RenderContext;
@@ -7,7 +7,7 @@ use super::stand_ins::StandIns;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-/// With names in place of characters that HTML reads.
+/// Escapes HTML's special characters.
 pub fn escaped(context: &RenderContext, value: &Value) -> Result<Value, Error> {
     if value.is_safe() {
         return Ok(value.clone());
@@ -32,13 +32,13 @@ fn escape(text: &str, stand_ins: &StandIns) -> String {
     out
 }
 
-/// Without tags and comments, with one space between words, and characters in place of their names.
+/// Removes tags and comments, collapses white space, and decodes entities.
 pub fn without_tags(context: &RenderContext, text: &str) -> Result<String, Error> {
     context.budget.spend(text.len().saturating_mul(ITEM))?;
     let shown: Vec<char> = text.chars().collect();
     let plain: Vec<char> = shown.iter().map(|c| context.stand_ins.plain(*c)).collect();
     let begins = |at: usize, part: &str| part.chars().enumerate().all(|(i, c)| plain.get(at + i) == Some(&c));
-    // The last place of each end, so that a text full of beginnings is not searched from each of them.
+    // The last position of each end mark, so that unclosed starts do not make the search quadratic.
     let comment_ends = (0..plain.len()).rev().find(|at| begins(*at, "-->"));
     let tag_ends = (0..plain.len()).rev().find(|at| plain[*at] == '>');
     let mut kept = String::new();
@@ -53,11 +53,11 @@ pub fn without_tags(context: &RenderContext, text: &str) -> Result<String, Error
             at += 1;
         }
     }
-    Ok(named_characters(&kept.split_whitespace().collect::<Vec<_>>().join(" "), &context.stand_ins))
+    Ok(decode_entities(&kept.split_whitespace().collect::<Vec<_>>().join(" "), &context.stand_ins))
 }
 
-/// Characters in place of their names. They count as typed.
-fn named_characters(text: &str, stand_ins: &StandIns) -> String {
+/// Decodes HTML entities. The resulting characters count as message text.
+fn decode_entities(text: &str, stand_ins: &StandIns) -> String {
     const LONGEST: usize = 10;
     let mut out = String::new();
     let mut rest = text;
@@ -93,7 +93,7 @@ fn named_characters(text: &str, stand_ins: &StandIns) -> String {
     out
 }
 
-/// With numbers in place of characters that addresses read; of pairs, or a map, a query.
+/// Percent-encodes a value; pairs or a map become a query string.
 pub fn url_encoded(context: &RenderContext, value: &Value) -> Result<Value, Error> {
     let encoded = |value: &Value, query: bool| -> Result<String, Error> {
         let text = str(value, &context.stand_ins);
@@ -123,7 +123,7 @@ pub fn url_encoded(context: &RenderContext, value: &Value) -> Result<Value, Erro
     Ok(Value::from(pairs.join("&")))
 }
 
-/// A map as attributes of a tag.
+/// A map as the attributes of a tag.
 pub fn attributes(context: &RenderContext, value: &Value, space: bool) -> Result<Value, Error> {
     let mut out = String::new();
     for key in super::filters::items(value)? {
@@ -133,7 +133,7 @@ pub fn attributes(context: &RenderContext, value: &Value, space: bool) -> Result
         }
         let [name, item] = [str(&key, &context.stand_ins), str(&item, &context.stand_ins)];
         if context.stand_ins.plain_text(&name).contains(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '=')) {
-            return Err(refused(format!("xmlattr: {name:?} is no name of an attribute")));
+            return Err(refused(format!("xmlattr: {name:?} is not an attribute name")));
         }
         let attribute = format!("{}=\"{}\"", escape(&name, &context.stand_ins), escape(&item, &context.stand_ins));
         context.budget.spend(attribute.len())?;

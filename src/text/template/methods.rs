@@ -1,6 +1,6 @@
-//! Methods that Python's texts, lists and maps have, as far as templates may call them.
+//! Methods of Python's str, list and dict that templates call.
 
-use super::arguments::{Arguments, kind};
+use super::arguments::{Arguments, type_of};
 use super::budget::{Budget, ITEM, refused};
 use super::case::{self, Case};
 use super::search::{cut_at, cut_at_space, found, lines, range_of, stripped};
@@ -9,13 +9,13 @@ use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// What methods need beside their arguments.
+/// Shared state of one rendering.
 pub struct RenderContext {
     pub budget: std::sync::Arc<Budget>,
     pub stand_ins: std::sync::Arc<StandIns>,
 }
 
-/// Calls a method that a value itself does not have. The arguments were looked at.
+/// Calls a method that the engine's value lacks. The arguments' cost has been spent.
 pub fn call(
     state: &mut State,
     context: &RenderContext,
@@ -39,7 +39,7 @@ pub fn call(
     }
 }
 
-/// What a map or a list has under a key; where it has nothing under its stand-ins, what it has under the plain key.
+/// The item of a map or a list under a key, or under the unmasked key.
 pub fn item_of(context: &RenderContext, value: &Value, key: &Value) -> Result<Value, Error> {
     let found = value.get_item(key)?;
     if found.is_undefined() && key.kind() == ValueKind::String {
@@ -58,7 +58,7 @@ fn list(context: &RenderContext, value: &Value, name: &str, args: &[Value]) -> R
                 return Ok(Value::from(items.filter(|item| plain(item) == wanted).count()));
             }
             let at = items.position(|item| plain(&item) == wanted);
-            at.map(Value::from).ok_or_else(|| refused("index: the list has no such item"))
+            at.map(Value::from).ok_or_else(|| refused("index: the item is not in the list"))
         }
         "copy" => {
             context.budget.container(value.len().unwrap_or(0))?;
@@ -68,7 +68,7 @@ fn list(context: &RenderContext, value: &Value, name: &str, args: &[Value]) -> R
     }
 }
 
-/// A method of a text.
+/// Calls a string method.
 fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
     let stand_ins = &context.stand_ins;
     let arguments = |names: &[&str]| Arguments::new(name, args, names);
@@ -128,10 +128,8 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
         "partition" | "rpartition" => {
             let by = arguments(&[""])?.needed(0, "")?;
             let by = stand_ins.plain_value(&by);
-            let by = by
-                .as_str()
-                .filter(|by| !by.is_empty())
-                .ok_or_else(|| refused("partition: by an empty text, or none"))?;
+            let by =
+                by.as_str().filter(|by| !by.is_empty()).ok_or_else(|| refused("partition: the separator is empty"))?;
             let at = if name == "partition" { plain.find(by) } else { plain.rfind(by) };
             let parts = match at {
                 Some(at) => [of.cut(0..at), of.cut(at..at + by.len()), of.cut(at + by.len()..plain.len())],
@@ -146,7 +144,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
             let fits = |part: &Value| {
                 let part = stand_ins.plain_value(part);
                 let part =
-                    part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+                    part.as_str().ok_or_else(|| refused(format!("{name}: {}, expected a string", type_of(&part))))?;
                 let here = range.as_ref().map(|range| &plain[range.clone()]);
                 Ok(here.is_some_and(
                     |here| if name == "startswith" { here.starts_with(part) } else { here.ends_with(part) },
@@ -166,10 +164,11 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
         "find" | "rfind" | "index" | "rindex" | "count" => {
             let args = arguments(&["", "", ""])?;
             let part = stand_ins.plain_value(&args.needed(0, "")?);
-            let part = part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+            let part =
+                part.as_str().ok_or_else(|| refused(format!("{name}: {}, expected a string", type_of(&part))))?;
             let Some(range) = range_of(plain, args.whole(1, "")?, args.whole(2, "")?) else {
                 return if name.ends_with("index") {
-                    Err(refused("index: there is no such part"))
+                    Err(refused("index: the start is after the end"))
                 } else {
                     Ok(Value::from(if name == "count" { 0 } else { -1 }))
                 };
@@ -179,7 +178,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
             }
             match found(plain, part, range, name.starts_with('r')) {
                 Some(at) => Ok(Value::from(plain[..at].chars().count())),
-                None if name.ends_with("index") => Err(refused(format!("{name}: there is no {part:?} in the text"))),
+                None if name.ends_with("index") => Err(refused(format!("{name}: {part:?} is not in the string"))),
                 None => Ok(Value::from(-1)),
             }
         }
@@ -187,13 +186,14 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
             let args = arguments(&["", "", "count"])?;
             let (old, new) = (args.needed(0, "")?, args.needed(1, "")?);
             let (Some(old), Some(new)) = (old.as_str(), new.as_str()) else {
-                return Err(refused("replace: a text is replaced by another"));
+                return Err(refused("replace: both arguments must be strings"));
             };
             replaced(context, shown, (old, new), args.whole(2, "count")?).map(Value::from)
         }
         "removeprefix" | "removesuffix" => {
             let part = stand_ins.plain_value(&arguments(&[""])?.needed(0, "")?);
-            let part = part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+            let part =
+                part.as_str().ok_or_else(|| refused(format!("{name}: {}, expected a string", type_of(&part))))?;
             let rest = if name == "removeprefix" {
                 plain.strip_prefix(part).map(|rest| plain.len() - rest.len()..plain.len())
             } else {
@@ -207,7 +207,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
             let fill = args.text(1, "")?;
             let mut fill = fill.as_ref().and_then(Value::as_str).unwrap_or(" ").chars();
             let (Some(fill), None) = (fill.next(), fill.next()) else {
-                return Err(refused(format!("{name}: it is filled up with one character")));
+                return Err(refused(format!("{name}: the fill must be one character")));
             };
             filled(context, shown, (width, fill), name).map(Value::from)
         }
@@ -223,7 +223,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
             let items = arguments(&[""])?.needed(0, "")?;
             let items = items.try_iter()?.collect::<Vec<_>>();
             match items.iter().find(|item| item.kind() != ValueKind::String) {
-                Some(other) => Err(refused(format!("join: {} among the texts", kind(other)))),
+                Some(other) => Err(refused(format!("join: {}, expected strings", type_of(other)))),
                 None => Ok(Value::from(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(shown))),
             }
         }
@@ -240,13 +240,13 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
     }
 }
 
-/// A list of texts.
+/// A list of strings.
 fn texts<'a>(context: &RenderContext, parts: impl ExactSizeIterator<Item = &'a str>) -> Result<Value, Error> {
     context.budget.container(parts.len())?;
     Ok(Value::from(parts.map(Value::from).collect::<Vec<_>>()))
 }
 
-/// A text with another in place of a part, so often at most.
+/// Replaces `old` by `new`, at most `times` times.
 pub fn replaced(
     context: &RenderContext,
     shown: &str,
@@ -266,14 +266,14 @@ pub fn replaced(
     Ok(text + of.cut(done..of.plain.len()))
 }
 
-/// A text filled up to so many characters.
+/// Pads a text to `width` characters.
 pub fn filled(context: &RenderContext, text: &str, (width, fill): (i64, char), side: &str) -> Result<String, Error> {
     let (length, width) = (text.chars().count(), usize::try_from(width).unwrap_or(0));
     let missing = width.saturating_sub(length);
     let left = match side {
         "ljust" => 0,
         "rjust" => missing,
-        // Python's way to halve an odd number.
+        // Python's rounding when centering.
         _ => missing / 2 + (missing & width & 1),
     };
     context.budget.spend(missing.saturating_mul(fill.len_utf8()).saturating_add(text.len()))?;

@@ -1,5 +1,5 @@
-//! What stands in for the engine's operators, filters and tests: each takes its cost from the budget, and does what Python does
-//! where the engine does otherwise.
+//! Checked versions of the engine's operators, filters and tests: each spends its cost from the budget, and follows Python where
+//! the engine differs.
 
 use super::budget::{FUEL, ITEM, Reach, refused};
 use super::compile::Names;
@@ -11,7 +11,7 @@ use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::sync::Arc;
 
-/// Names of the checks; no template can spell them.
+/// Names of the checks, with a noncharacter that no template name can contain.
 pub const OPERANDS: &str = "\u{fdd0}operands";
 pub const COMPARED: &str = "\u{fdd0}compared";
 pub const ORDERED: &str = "\u{fdd0}ordered";
@@ -21,14 +21,14 @@ pub const ITEM_OF: &str = "\u{fdd0}item";
 pub const MADE: &str = "\u{fdd0}made";
 pub const MAP: &str = "\u{fdd0}map";
 pub const LOOPED: &str = "\u{fdd0}looped";
-/// Names of operators.
+/// Names of the operators.
 pub const CONCAT: &str = "\u{fdd0}concat";
 pub const EQUAL: &str = "\u{fdd0}equal";
 pub const UNEQUAL: &str = "\u{fdd0}unequal";
 pub const PRODUCT: &str = "\u{fdd0}product";
 pub const REMAINDER: &str = "\u{fdd0}remainder";
 
-/// Tests that do not look into a value.
+/// Tests that do not inspect a value's contents.
 pub const SHALLOW_TESTS: &[&str] = &[
     "defined",
     "undefined",
@@ -53,7 +53,7 @@ pub const SHALLOW_TESTS: &[&str] = &[
     "test",
     "callable",
 ];
-/// Filters that look at items, but not into them.
+/// Filters that look at items but not at their text.
 const STRUCTURAL_FILTERS: &[&str] = &[
     "length",
     "count",
@@ -73,7 +73,7 @@ const STRUCTURAL_FILTERS: &[&str] = &[
     "split",
     "lines",
 ];
-/// Filters whose result is as long as the text of what goes in. That of others may be a list of its characters.
+/// Filters whose result is about as long as their input's text. Other filters may give a list of its characters.
 const TEXT_FILTERS: &[&str] = &[
     "abs",
     "bool",
@@ -106,7 +106,7 @@ const TEXT_FILTERS: &[&str] = &[
     "xmlattr",
 ];
 
-/// Adds what checked instructions call.
+/// Adds the filters and tests that instrumented code calls.
 pub fn add(
     environment: &mut Environment<'_>,
     context: &Arc<RenderContext>,
@@ -144,7 +144,7 @@ pub fn add(
             state.perform_test(&name, &plain).map_err(|e| named(e, ErrorKind::UnknownTest, &name))
         });
     }
-    // Filters such as `select` ask for tests by their own names.
+    // Filters such as `select` look tests up by their original names.
     let engine = Arc::new(Environment::new());
     for name in [
         "eq",
@@ -172,7 +172,8 @@ pub fn add(
     }
 }
 
-/// Checks give their operands back. A list is unpacked with its first item on top of the stack, where the last operand was.
+/// Adds the checks, which return their operands as a list. Unpacking puts the first item on top of the stack, so the list is
+/// reversed.
 fn add_checks(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
     type Check = fn(&RenderContext, &mut [Value]) -> Result<(), Error>;
     let mut add = |name: &'static str, check: Check| {
@@ -187,7 +188,7 @@ fn add_checks(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
     fn look(context: &RenderContext, operands: &[Value]) -> Result<(), Error> {
         operands.iter().try_for_each(|value| context.budget.look(value, Reach::Text))
     }
-    /// What comes of a comparison holds no letters.
+    /// Unmasks the operands: the result of a comparison has no characters of a message.
     fn plain(context: &RenderContext, operands: &mut [Value]) -> Result<(), Error> {
         look(context, operands)?;
         operands.iter_mut().for_each(|value| *value = context.stand_ins.plain_value(value));
@@ -204,7 +205,7 @@ fn add_checks(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
         };
         let [one, other] = [kind(&operands[0]), kind(&operands[1])];
         if one != other || !matches!(one, ValueKind::Number | ValueKind::String | ValueKind::Seq) {
-            return Err(refused(format!("{one} and {other} have no order")));
+            return Err(refused(format!("{one} and {other} cannot be ordered")));
         }
         Ok(())
     });
@@ -212,7 +213,7 @@ fn add_checks(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
         plain(context, operands)?;
         match (operands[0].kind(), operands[1].kind()) {
             (ValueKind::String, ValueKind::String) => Ok(()),
-            (other, ValueKind::String) => Err(refused(format!("{other} cannot be in a text"))),
+            (other, ValueKind::String) => Err(refused(format!("{other} cannot be in a string"))),
             _ => Ok(()),
         }
     });
@@ -230,7 +231,7 @@ fn add_checks(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
     });
     add(SLICED, |context, operands| {
         look(context, operands)?;
-        // The engine goes backwards otherwise than Python: it gets what comes of that.
+        // The engine's negative steps differ from Python's: compute the slice here and let the engine copy it.
         if operands[3].as_i64().is_some_and(|step| step < 0) {
             operands[0] = backwards(context, operands)?;
             operands[1..].fill(Value::from(()));
@@ -261,9 +262,12 @@ fn add_checks(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
         }
         Ok(Value::from_pairs(pairs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()))))
     });
-    environment.add_filter(LOOPED, |value: Value| {
-        if value.is_none() { Err(refused("none has no items to go over")) } else { Ok(value) }
-    });
+    environment.add_filter(
+        LOOPED,
+        |value: Value| {
+            if value.is_none() { Err(refused("none is not iterable")) } else { Ok(value) }
+        },
+    );
 }
 
 fn add_operators(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
@@ -298,7 +302,7 @@ fn add_operators(environment: &mut Environment<'_>, context: &Arc<RenderContext>
     });
 }
 
-/// The items of a list, or the letters of a text, from the last to the first.
+/// A slice with a negative step of a list or a string.
 fn backwards(context: &RenderContext, operands: &[Value]) -> Result<Value, Error> {
     let items: Vec<Value> = operands[0].try_iter()?.collect();
     let count = items.len() as i64;
@@ -306,7 +310,7 @@ fn backwards(context: &RenderContext, operands: &[Value]) -> Result<Value, Error
         if at.is_none() {
             return Ok(usual);
         }
-        let at = at.as_i64().ok_or_else(|| refused(format!("{} is no place to cut at", at.kind())))?;
+        let at = at.as_i64().ok_or_else(|| refused(format!("{} is not a slice index", at.kind())))?;
         Ok(if at < 0 { (at.saturating_add(count)).max(-1) } else { at.min(count - 1) })
     };
     let (first, end) = (place(&operands[1], count - 1)?, place(&operands[2], -1)?);
@@ -321,9 +325,9 @@ fn backwards(context: &RenderContext, operands: &[Value]) -> Result<Value, Error
     })
 }
 
-/// What is left of a division whose result is rounded down.
+/// Python's remainder of floor division.
 fn remainder(one: &Value, other: &Value) -> Result<Value, Error> {
-    let refuse = || refused(format!("{} % {} is no number", one.kind(), other.kind()));
+    let refuse = || refused(format!("{} % {} is undefined", one.kind(), other.kind()));
     let whole = |value: &Value| i128::try_from(value.clone()).ok().filter(|_| !is_float(value));
     if let (Some(one), Some(other)) = (whole(one), whole(other)) {
         let rest = one.checked_rem(other).ok_or_else(refuse)?;

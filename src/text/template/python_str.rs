@@ -1,11 +1,11 @@
-//! Values as Python prints them: `str()` and `repr()`.
+//! Python's `str()` and `repr()` of values.
 
 use super::stand_ins::StandIns;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use std::fmt::Write;
 
-/// As str() gives it.
+/// Python's str().
 pub fn str(value: &Value, stand_ins: &StandIns) -> String {
     match value.kind() {
         ValueKind::String => value.as_str().unwrap_or_default().to_owned(),
@@ -14,7 +14,7 @@ pub fn str(value: &Value, stand_ins: &StandIns) -> String {
     }
 }
 
-/// As repr() gives it. Whoever calls has looked how deep the value is.
+/// Python's repr(). The caller has checked the value's depth.
 pub fn repr(value: &Value, stand_ins: &StandIns) -> String {
     let mut out = String::new();
     write(value, stand_ins, &mut out);
@@ -53,7 +53,7 @@ fn write(value: &Value, stand_ins: &StandIns, out: &mut String) {
     }
 }
 
-/// The shortest digits that give the number again, with an exponent from 1e16 on and below 1e-4.
+/// The shortest digits that parse to the same number, with an exponent from 1e16 on and below 1e-4.
 pub fn float(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_owned();
@@ -97,12 +97,12 @@ fn quote(text: &str, stand_ins: &StandIns, out: &mut String) {
     out.push(mark);
 }
 
-/// As Python's str.isprintable() says.
+/// Python's str.isprintable() for a character.
 pub fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }
-    // Debug escapes what cannot be printed; behind a letter, accents are not among that.
+    // Rust's Debug escapes unprintable characters; combining accents only at the start of a string.
     c.escape_debug().count() == 1 || format!("{:?}", format!("a{c}")).chars().count() == 4
 }
 
