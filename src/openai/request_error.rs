@@ -1,14 +1,14 @@
-//! Why a request is not answered, and where in it the reason stands.
+//! Errors of a request with the path of the offending field.
 
 use serde_json::Value;
 use std::fmt;
 
-/// Why a request is not answered: a short line that names the place.
+/// Why a request is invalid: one short line that names the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestError {
-    /// What is wrong, where, and what would be right.
+    /// The field, the problem, and the allowed values.
     pub message: String,
-    /// The place, such as `messages[3].role`.
+    /// The path of the field, such as `messages[3].role`.
     pub param: Option<String>,
 }
 
@@ -20,20 +20,20 @@ impl fmt::Display for RequestError {
 
 impl std::error::Error for RequestError {}
 
-/// Characters of a name or a text that a message shows.
+/// Maximum characters of a name or string in a message.
 const SHOWN: usize = 40;
 
-/// Where in a request something stands.
+/// The path of a field in a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FieldPath(String);
 
 impl FieldPath {
-    /// The request itself.
+    /// The request's top level.
     pub(super) fn root() -> Self {
         FieldPath(String::new())
     }
 
-    /// A field of the object here.
+    /// A field of this object.
     pub(super) fn field(&self, name: &str) -> Self {
         let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         match (plain && name.len() <= SHOWN, self.0.is_empty()) {
@@ -43,22 +43,22 @@ impl FieldPath {
         }
     }
 
-    /// An entry of the object here, whose keys are no names of fields.
+    /// An entry of this object, whose keys are data rather than field names.
     pub(super) fn key(&self, key: &str) -> Self {
         FieldPath(format!("{}[{:?}]", self.0, cut(key)))
     }
 
-    /// An item of the list here.
+    /// An item of this list.
     pub(super) fn item(&self, index: usize) -> Self {
         FieldPath(format!("{}[{index}]", self.0))
     }
 
-    /// That something is wrong here: the problem follows the place.
+    /// An error at this path; its message is the path and the problem.
     pub(super) fn error(&self, problem: impl fmt::Display) -> RequestError {
         RequestError { message: format!("{} {problem}", self.0), param: Some(self.0.clone()) }
     }
 
-    /// That the value here is not what it must be.
+    /// An error that says what the value here must be.
     pub(super) fn must_be(&self, value: &Value, what: &str) -> RequestError {
         self.error(format_args!("is {}: it must be {what}", shown(value)))
     }
@@ -72,7 +72,7 @@ fn cut(text: &str) -> String {
     short
 }
 
-/// A value in a few words, however long it is.
+/// A value shortened for messages.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
@@ -88,7 +88,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn places_read_as_in_javascript() {
+    fn paths_are_written_as_in_javascript() {
         let root = FieldPath::root();
         let part = root.field("messages").item(3).field("content").item(1).field("type");
         assert_eq!(part.0, "messages[3].content[1].type");
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn however_long_a_value_is_its_refusal_is_short() {
+    fn errors_about_long_values_are_short() {
         let long = "é".repeat(5000);
-        let place = FieldPath::root().field("stop");
+        let path = FieldPath::root().field("stop");
         for value in [json!(long), json!([long]), json!({"a": long}), json!(1.5)] {
-            let refusal = place.must_be(&value, "a text");
-            assert!(refusal.message.len() < 140 && refusal.message.starts_with("stop is "), "{refusal}");
+            let error = path.must_be(&value, "a text");
+            assert!(error.message.len() < 140 && error.message.starts_with("stop is "), "{error}");
         }
-        let refusal = FieldPath::root().field(&long).error("is unknown");
-        assert!(refusal.message.len() < 140, "{refusal}");
+        let error = FieldPath::root().field(&long).error("is unknown");
+        assert!(error.message.len() < 140, "{error}");
     }
 }

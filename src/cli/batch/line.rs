@@ -40,8 +40,8 @@ impl Line {
         let value: Value = match serde_json::from_slice(text) {
             Ok(value) => value,
             Err(error) => {
-                let refused = Rejected::Line(invalid(format!("not JSON: {error}"), None));
-                return Line { number, custom_id: None, request: Err(refused) };
+                let rejected = Rejected::Line(invalid(format!("not JSON: {error}"), None));
+                return Line { number, custom_id: None, request: Err(rejected) };
             }
         };
         let custom_id = value["custom_id"].as_str().map(str::to_owned);
