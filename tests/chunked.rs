@@ -1,5 +1,5 @@
-//! Texts that are read and encoded piece by piece: their ids are those of the whole, however they are cut and however they
-//! come.
+//! Texts read and encoded in chunks: their ids equal those of the whole text, for any chunk size and any size of
+//! reads.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn tokenizer(dir: &std::path::Path) -> Tokenizer {
     Tokenizer::from_json("tokenizer.json", &std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Gives a text by so many bytes at a time.
+/// A reader that gives at most `self.1` bytes at a time.
 struct Slowly<'a>(&'a [u8], usize);
 
 impl Read for Slowly<'_> {
@@ -42,7 +42,7 @@ fn pieces(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, 
     all
 }
 
-/// Words, marks, digits, white space, many scripts, and what tokenizers treat in its own way.
+/// Words, punctuation, digits, white space, many scripts, and special cases of tokenizers.
 const PARTS: [&str; 40] = [
     " the",
     " fox",
@@ -97,7 +97,7 @@ fn made_up(random: &mut Random, parts: usize) -> String {
 }
 
 #[test]
-fn the_pieces_of_any_text_have_the_ids_of_the_whole() {
+fn the_chunks_of_any_text_have_the_ids_of_the_whole() {
     let mut random = Random::new(23);
     let mut cuts = 0;
     for (path, tokenizer) in tokenizers() {
@@ -119,7 +119,7 @@ fn the_pieces_of_any_text_have_the_ids_of_the_whole() {
             assert_eq!(pieces.last().map_or(0, |piece| piece.end), text.len() as u64, "{what}");
             let mut start = 0;
             for piece in &pieces {
-                // Whoever stops here can go on with the rest of the text.
+                // The rest of the text can continue after any chunk.
                 let end = piece.end as usize;
                 assert_eq!(tokenizer.encode(&text[start..end], specials).unwrap(), piece.ids, "{what}");
                 start = end;
@@ -131,7 +131,7 @@ fn the_pieces_of_any_text_have_the_ids_of_the_whole() {
 }
 
 #[test]
-fn plain_prose_is_cut_into_pieces_as_long_as_they_may_be() {
+fn plain_prose_is_cut_into_chunks_of_nearly_full_length() {
     let prose = std::fs::read_to_string(shipped("tiny-chat").join("README.md")).unwrap().repeat(20);
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let whole = tokenizer.encode(&prose, Specials::Literal).unwrap();
@@ -141,7 +141,7 @@ fn plain_prose_is_cut_into_pieces_as_long_as_they_may_be() {
     assert!(pieces.len() * 128 < whole.len() * 5 / 4, "{} pieces for {} tokens", pieces.len(), whole.len());
 }
 
-/// A text without end, which counts what was taken of it.
+/// An endless text that counts the bytes read.
 struct Endless<'a>(&'a Cell<usize>);
 
 impl Read for Endless<'_> {
@@ -154,7 +154,7 @@ impl Read for Endless<'_> {
 }
 
 #[test]
-fn no_more_is_read_than_is_needed() {
+fn only_the_needed_text_is_read() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let read = Cell::new(0);
     let mut pieces = ChunkedText::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
@@ -166,8 +166,8 @@ fn no_more_is_read_than_is_needed() {
 }
 
 #[test]
-fn cutting_anywhere_would_not_do() {
-    // The control: pieces of so many characters have other ids.
+fn cutting_anywhere_gives_other_ids() {
+    // Negative control: chunks of a fixed number of characters have other ids.
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let text = "Once upon a time there was a fox who could count to 123456.";
     let whole = tokenizer.encode(text, Specials::Literal).unwrap();
@@ -177,12 +177,12 @@ fn cutting_anywhere_would_not_do() {
 }
 
 #[test]
-fn a_text_without_a_place_to_cut_is_held_until_it_is_too_long() {
+fn a_text_that_cannot_be_cut_is_buffered_up_to_a_limit() {
     let tokenizer = tokenizer(&shipped("induction-heads"));
     let text = "abcdo".repeat(20_000);
     let held = pieces(&tokenizer, &text, Specials::Literal, 64, 4096);
     assert_eq!(held.len(), 1);
-    // This tokenizer merges nothing, so that the ids are right even where a word is cut.
+    // This tokenizer has no merges, so the ids are right even if a word is cut.
     let text = "abcdo".repeat(250_000);
     let held = pieces(&tokenizer, &text, Specials::Literal, 64, 1 << 16);
     assert_eq!(held.iter().map(|piece| piece.end).collect::<Vec<_>>(), [1 << 20, 1_250_000]);
@@ -190,7 +190,7 @@ fn a_text_without_a_place_to_cut_is_held_until_it_is_too_long() {
 }
 
 #[test]
-fn what_is_no_text_is_refused_where_it_is() {
+fn invalid_utf8_is_reported_with_its_offset() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     for (bytes, at) in [(&b"a\xffb"[..], 1), (b"abc\xf0\x9f", 3), (b"\x80", 0)] {
         for by in [1, 100] {

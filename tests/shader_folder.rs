@@ -1,4 +1,4 @@
-//! Shaders of a folder instead of those compiled in.
+//! `PEREGRINE_SHADERS`: shaders from a folder instead of the built-in ones.
 
 mod common;
 mod program;
@@ -24,7 +24,7 @@ fn original(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders").join(file)).unwrap()
 }
 
-/// A folder that has this file, with `from` replaced by `to`.
+/// A folder with this file, with `from` replaced by `to`.
 fn folder(file: &str, from: &str, to: &str) -> tempfile::TempDir {
     let (dir, text) = (tempfile::tempdir().unwrap(), original(file));
     assert!(text.contains(from), "{file} has no {from:?}");
@@ -51,22 +51,22 @@ fn normed(gpu: &Gpu) -> Vec<f32> {
 }
 
 #[test]
-fn a_kernel_is_made_from_the_folder_where_that_has_its_file() {
-    if skipped("a_kernel_is_made_from_the_folder_where_that_has_its_file") {
+fn a_kernel_uses_the_folders_shader_if_it_has_one() {
+    if skipped("a_kernel_uses_the_folders_shader_if_it_has_one") {
         return;
     }
     let plain = normed(&common::gpu());
     let changed = folder("rms_norm.wgsl", "* weight[i];", "* weight[i] * 2.0;");
     let twice: Vec<f32> = plain.iter().map(|v| v * 2.0).collect();
     assert_eq!(normed(&with(changed.path())), twice);
-    // A file of the library is taken as well.
+    // A file of shaders/lib is used too.
     let of_library = folder("lib/batch.wgsl", "struct Batch", "// of the folder\nstruct Batch");
     let gpu = with(of_library.path());
     assert_eq!(normed(&gpu), plain);
     let defs = kernels::all(gpu.caps()).into_iter().flat_map(|(defs, _)| defs);
     let from_it = defs.filter(|def| link(def, gpu.caps()).wgsl.contains("// of the folder")).count();
     assert!(from_it > 5, "{from_it} kernels have the file");
-    // The controls: an unchanged file, a file of another kernel, and none change nothing.
+    // Negative controls: an unchanged file, a file of another kernel, and no file change nothing.
     for other in
         [folder("rms_norm.wgsl", "x", "x"), folder("conv.wgsl", "silu", "2.0 * silu"), tempfile::tempdir().unwrap()]
     {
@@ -93,8 +93,8 @@ fn a_shader_that_does_not_compile_is_an_error() {
 }
 
 #[test]
-fn what_tuning_found_is_kept_for_the_shaders_it_was_found_with() {
-    if skipped("what_tuning_found_is_kept_for_the_shaders_it_was_found_with") {
+fn tuning_results_are_cached_per_shader_set() {
+    if skipped("tuning_results_are_cached_per_shader_set") {
         return;
     }
     let kept = tempfile::tempdir().unwrap();
@@ -116,8 +116,8 @@ fn what_tuning_found_is_kept_for_the_shaders_it_was_found_with() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_refused() {
-    if skipped("a_folder_that_is_not_there_is_refused") {
+fn a_missing_folder_is_an_error() {
+    if skipped("a_missing_folder_is_an_error") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -130,8 +130,8 @@ fn a_folder_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn the_program_says_that_it_reads_shaders_or_that_it_cannot() {
-    if no_gpu("the_program_says_that_it_reads_shaders_or_that_it_cannot") {
+fn the_program_reports_the_shader_folder_or_an_error() {
+    if no_gpu("the_program_reports_the_shader_folder_or_an_error") {
         return;
     }
     let dir = folder("rms_norm.wgsl", "x", "x");

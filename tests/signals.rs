@@ -26,8 +26,8 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn logits_that_a_signal_ends_leave_nothing() {
-    if no_gpu("logits_that_a_signal_ends_leave_nothing") {
+fn logits_ended_by_a_signal_leave_nothing() {
+    if no_gpu("logits_ended_by_a_signal_leave_nothing") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -46,7 +46,7 @@ fn logits_that_a_signal_ends_leave_nothing() {
 }
 
 #[test]
-fn a_model_that_was_half_written_leaves_nothing() {
+fn an_export_ended_by_a_signal_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for out in ["model.gguf", "folder"] {
         let path = dir.path().join(out);
