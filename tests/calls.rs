@@ -2,11 +2,11 @@
 //! and nothing leaks. `PEREGRINE_CALLS` sets their number.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{gpu, no_gpu};
-use kept::{PLAIN, engine, room};
+use small_states::{PLAIN, engine, room};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{

@@ -2,12 +2,12 @@
 //! loss. Every conversation ends with the tokens that it would have without faults.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 mod program;
 
 use common::{fixture, gpu, no_gpu};
-use kept::{PLAIN, engine};
+use small_states::{PLAIN, engine};
 use peregrine::Error;
 use peregrine::gpu::{Fault, Gpu, Site};
 use peregrine::kernels::case::Random;

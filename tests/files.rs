@@ -51,7 +51,7 @@ fn says(path: &Path, words: &[&str]) -> Error {
     let error = open(path).expect_err("it should be refused");
     let text = error.to_string();
     for word in words {
-        assert!(text.contains(word), "{word:?} is not said in: {text}");
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
     }
     error
 }

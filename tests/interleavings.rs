@@ -1,11 +1,11 @@
 //! Random operations on conversations side by side: each gives the same as an undisturbed conversation.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{gpu, no_gpu};
-use kept::{PLAIN, engine, room, state_bytes};
+use small_states::{PLAIN, engine, room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::kernels::case::Random;

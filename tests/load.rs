@@ -112,7 +112,7 @@ fn loading_holds_no_second_copy_of_the_weights() {
     assert_eq!(load.bytes, bytes);
     assert!(load.excess < BOUND, "{load:?}");
     let held = load_apart(dir.path(), true);
-    assert!(held.excess > BOUND, "a copy that is held must be noticed: {held:?}");
+    assert!(held.excess > BOUND, "an extra copy must be detected: {held:?}");
 }
 
 #[test]

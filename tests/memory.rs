@@ -122,7 +122,7 @@ fn a_model_that_does_not_fit_is_rejected_before_any_upload() {
     assert!(matches!(error, Error::DoesNotFit { needed: said, .. } if said == needed), "{text}");
     // It is stored in f32; in f16 it fits.
     for word in ["weights", "state", "activations", "--weights f16"] {
-        assert!(text.contains(word), "{word} is not said in {text}");
+        assert!(text.contains(word), "{word} is missing in: {text}");
     }
     let narrow = ForwardOptions { weights: Recipe::To(WeightFormat::F16), memory: Some(needed - 1), ..options };
     drop(load(&gpu, &checkpoint, narrow).unwrap());
@@ -180,7 +180,7 @@ fn converting_weights_holds_no_more_than_staging() {
         eprintln!("{format}: {most} bytes of heap at the most, {} planned", plan.staging);
         assert!(most <= plan.staging / 2 + (2 << 20), "{format}: {most} bytes of heap, {} planned", plan.staging);
         let (copies, most) = peak(|| tensors.matrices().map(|tensor| tensor.bytes.to_vec()).collect::<Vec<_>>());
-        assert!(most > plan.staging, "a copy that is held is noticed");
+        assert!(most > plan.staging, "an extra copy is detected");
         drop(copies);
     }
 }

@@ -51,7 +51,7 @@ fn refused(dir: &Path, said: &[&str]) -> Error {
     let error = parts(dir).expect_err("it should be refused");
     let text = error.to_string();
     for word in said {
-        assert!(text.contains(word), "{word:?} is not said in: {text}");
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
     }
     error
 }
@@ -237,7 +237,7 @@ fn keys_of_mamba_ssm_are_used_or_rejected() {
         (config(&|c| c["tie_embeddings"] = json!(false)), "lm_head.weight is missing"),
     ] {
         let error = open(&bad).unwrap_err().to_string();
-        assert!(error.contains(said), "{said:?} is not said in: {error}");
+        assert!(error.contains(said), "{said:?} is missing in: {error}");
     }
 }
 

@@ -87,7 +87,7 @@ fn a_shader_that_does_not_compile_is_an_error() {
         assert!(matches!(&error, Error::Gpu { what, .. } if what == "rms_norm"), "{error}");
         let line = original("rms_norm.wgsl").lines().position(|line| line.contains("var squares = 0.0;")).unwrap() + 1;
         let said = error.to_string();
-        assert!(said.contains(&format!("rms_norm.wgsl:{line}:")), "line {line} is not said in {said}");
+        assert!(said.contains(&format!("rms_norm.wgsl:{line}:")), "line {line} is missing in: {said}");
         assert!(said.contains(&format!("{line} │")) && !said.contains("wgsl:0") && !said.contains(" wgsl:"), "{said}");
     }
 }

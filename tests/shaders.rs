@@ -215,7 +215,7 @@ fn a_declaration_that_disagrees_is_detected() {
             let mut bad = good.clone();
             plant(&mut bad);
             let noticed = disagreement(&bad, &module).expect_err(said);
-            assert!(noticed.contains(said), "{}: {said:?} is not said: {noticed}", good.name);
+            assert!(noticed.contains(said), "{}: {said:?} is missing in: {noticed}", good.name);
             planted += 1;
         }
     }

@@ -258,7 +258,7 @@ fn refused(engine: &Engine, file: &Path, said: &str, before: &Snapshot) {
     session.restore(before).unwrap();
     let other = Snapshot::open(file).unwrap();
     let text = session.restore(&other).unwrap_err().to_string();
-    assert!(text.contains("another model") && text.contains(said), "{said:?} is not said in: {text}");
+    assert!(text.contains("another model") && text.contains(said), "{said:?} is missing in: {text}");
     let untouched = session.snapshot().unwrap();
     assert_eq!(&untouched, before);
     let tokens = more(&mut session, 6);

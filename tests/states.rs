@@ -1,11 +1,11 @@
 //! The state store with its storage levels, and the prefix cache.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{fixture, gpu, no_gpu};
-use kept::{room, state_bytes};
+use small_states::{room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::runtime::{

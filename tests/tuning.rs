@@ -40,7 +40,7 @@ fn every_tuning_mode_gives_the_same_text_and_results_are_cached() {
     let (portable, text) = run(&gpu, Tune::Off);
     let (by_table, same) = run(&gpu, Tune::Static);
     assert_eq!(text, same);
-    assert!(kept(dir.path()).is_empty(), "only what was measured is kept");
+    assert!(kept(dir.path()).is_empty(), "only measured results are cached");
     eprintln!("off: {portable}\nstatic: {by_table}");
 
     let (tuned, same) = run(&gpu, Tune::Auto);

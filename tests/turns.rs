@@ -1,11 +1,11 @@
 //! Undo, fork and regenerate: nothing is read twice, or the session reports it.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{gpu, no_gpu};
-use kept::{PLAIN, engine};
+use small_states::{PLAIN, engine};
 use peregrine::Error;
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Engine, Finish, Sampling, Session, StateBudget};

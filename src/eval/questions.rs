@@ -112,7 +112,7 @@ mod tests {
             ("{\"prompt\": 1, \"answer\": \"b\"}", "\"prompt\""),
         ] {
             let error = Question::read_all("f", bad).unwrap_err().to_string();
-            assert!(error.contains(said), "{said:?} is not said in {error:?}");
+            assert!(error.contains(said), "{said:?} is missing in: {error:?}");
         }
     }
 }

@@ -143,7 +143,7 @@ mod tests {
             (b"{\n\"a\": [NaN 1]}", "line 2"),
         ] {
             let error = json("dir/x.json", bytes).unwrap_err().to_string();
-            assert!(error.contains(said) && error.contains("dir/x.json"), "{said:?} is not said in {error}");
+            assert!(error.contains(said) && error.contains("dir/x.json"), "{said:?} is missing in: {error}");
         }
     }
 

@@ -18,7 +18,7 @@ pub fn no_gpu(test: &str) -> bool {
 
 /// The device selected by the environment.
 pub fn gpu() -> Gpu {
-    gpu_with(Switches::from_env().expect("the switches are sound"))
+    gpu_with(Switches::from_env().expect("the environment variables are valid"))
 }
 
 pub fn gpu_with(switches: Switches) -> Gpu {
@@ -39,7 +39,7 @@ pub struct Expected(HashMap<String, (Vec<usize>, Vec<f64>)>);
 impl Expected {
     pub fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let file = safetensors::SafeTensors::deserialize(&bytes).expect("a fixture is sound");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("fixtures are valid");
         let values = |view: &safetensors::tensor::TensorView| -> Vec<f64> {
             let data = view.data();
             match view.dtype() {

@@ -44,7 +44,7 @@ pub fn refused(output: &Output, code: i32, said: &[&str]) {
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(!text.contains("panicked"), "{text}");
     for word in said {
-        assert!(text.contains(word), "{word:?} is not said in: {text}");
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
     }
     assert!(output.stdout.is_empty());
 }
