@@ -58,6 +58,7 @@ fn bad_arguments_have_their_exit_codes() {
         (&["logits", "--ids-file", "/no/such", "-o", &new], 1, &["cannot read /no/such", missing]),
         // Invalid values.
         (&["run", "-p", "x", "-l", "nonsense"], 2, &["nonsense", "ID+X"]),
+        (&["run", "-p", "x", "-l", "7+nan"], 2, &["7+nan", "ID+X"]),
         (&["run", "-p", "x", "-w", "nonsense"], 2, &["nonsense", "available: f32"]),
         (&["run", "-p", "x", "-w", "Q2_K"], 2, &["Q2_K", "4 bits"]),
         (&["run", "-p", r"x\xff"], 2, &["-p", "UTF-8", "--no-escape"]),
@@ -157,15 +158,20 @@ fn llama_cpp_flags_are_accepted_and_explained() {
     let taken = run(&typed.split(' ').collect::<Vec<_>>());
     assert_eq!(stdout(&taken), stdout(&run(&["run", "-p", "Once", "-n", "4", "--temp", "0", "-w", "q8_0"])));
     let said = stderr(&taken);
-    for line in
-        ["-ngl: not needed: all layers", "-c: not needed: the state has one size", "-t: ", "-b: ", "--mlock: ", "-fa: "]
-    {
+    for line in [
+        "-ngl: not needed: all layers",
+        "-c: not needed: the recurrent state has a fixed size",
+        "-t: ",
+        "-b: ",
+        "--mlock: ",
+        "-fa: ",
+    ] {
         assert_eq!(said.lines().filter(|said| said.starts_with(line)).count(), 1, "{line}: {said}");
     }
     assert!(!said.contains("display-prompt"), "{said}");
     let named = run(&["run", "-p", "Once", "-n", "1", "-w", "Q4_K_M"]);
     stdout(&named);
-    assert!(stderr(&named).contains("-w Q4_K_M: q4_K here"), "{}", stderr(&named));
+    assert!(stderr(&named).contains("-w Q4_K_M: using q4_K"), "{}", stderr(&named));
     // The flags are hidden in --help, which mentions that they are accepted.
     let help = stdout(&run(&["run", "--help"]));
     assert!(!help.contains("ctx-size") && help.contains("--no-escape") && help.contains("--force"), "{help}");

@@ -6,13 +6,13 @@ mod common;
 mod small_states;
 
 use common::{gpu, no_gpu};
-use small_states::{PLAIN, engine, room};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{
     AnswerOptions, CancelHandle, Engine, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot, StateBudget,
 };
 use peregrine::text::Message;
+use small_states::{PLAIN, engine, room};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 

@@ -2,17 +2,17 @@
 //! loss. Every conversation ends with the tokens that it would have without faults.
 
 mod common;
+mod program;
 #[path = "common/small_states.rs"]
 mod small_states;
-mod program;
 
 use common::{fixture, gpu, no_gpu};
-use small_states::{PLAIN, engine};
 use peregrine::Error;
 use peregrine::gpu::{Fault, Gpu, Site};
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot, StateBudget};
 use peregrine::text::Message;
+use small_states::{PLAIN, engine};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Stdio;

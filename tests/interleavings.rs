@@ -5,7 +5,6 @@ mod common;
 mod small_states;
 
 use common::{gpu, no_gpu};
-use small_states::{PLAIN, engine, room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::kernels::case::Random;
@@ -13,6 +12,7 @@ use peregrine::runtime::{
     AnswerOptions, Engine, Finish, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot, StateBudget,
 };
 use peregrine::text::Message;
+use small_states::{PLAIN, engine, room, state_bytes};
 use std::collections::HashMap;
 
 const SLOTS: usize = 3;

@@ -171,7 +171,7 @@ fn the_last_chat_is_offered_and_not_lost_if_declined() {
     three.exp_string("is 14.").unwrap();
     prompt(&mut three);
     three.send_control('d').unwrap();
-    assert!(!ended(three).contains("kept"));
+    assert!(!ended(three).contains("chat saved"));
     let in_a_pipe = |arguments: &[&str], input: &str| {
         let mut command = peregrine();
         command.arg("chat").args(arguments).env("XDG_STATE_HOME", folder.path());

@@ -5,12 +5,12 @@ mod common;
 mod small_states;
 
 use common::{fixture, gpu, no_gpu};
-use small_states::{room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::runtime::{
     AnswerOptions, Checkpoint, Engine, EngineOptions, PrefixBudget, Reuse, Sampling, Session, StateBudget,
 };
+use small_states::{room, state_bytes};
 
 const CHUNK: usize = 16;
 

@@ -5,11 +5,11 @@ mod common;
 mod small_states;
 
 use common::{gpu, no_gpu};
-use small_states::{PLAIN, engine};
 use peregrine::Error;
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Engine, Finish, Sampling, Session, StateBudget};
 use peregrine::text::Message;
+use small_states::{PLAIN, engine};
 
 /// A high temperature, so that about any token may come.
 fn hot(seed: u64) -> Sampling {
