@@ -33,11 +33,11 @@ impl Read for Slowly<'_> {
     }
 }
 
-fn pieces(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, by: usize) -> Vec<TextChunk> {
-    let mut pieces = ChunkedText::new(tokenizer, specials, "text", Slowly(text.as_bytes(), by));
+fn chunks(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, by: usize) -> Vec<TextChunk> {
+    let mut chunks = ChunkedText::new(tokenizer, specials, "text", Slowly(text.as_bytes(), by));
     let mut all = vec![];
-    while let Some(piece) = pieces.next(tokens).unwrap() {
-        all.push(piece);
+    while let Some(chunk) = chunks.next(tokens).unwrap() {
+        all.push(chunk);
     }
     all
 }
@@ -108,26 +108,26 @@ fn the_chunks_of_any_text_have_the_ids_of_the_whole() {
             let whole = tokenizer.encode(&text, specials).unwrap();
             let tokens = if parts < 100 { [1, 7][round % 2] } else { [60, 200, 512][round / 3] };
             let by = [13, 70_000, 1][(round + round / 3) % 3];
-            let pieces = pieces(&tokenizer, &text, specials, tokens, by);
+            let chunks = chunks(&tokenizer, &text, specials, tokens, by);
             let what = format!("{} round {round}, {tokens} tokens, by {by}", path.display());
-            let ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.ids.clone()).collect();
+            let ids: Vec<u32> = chunks.iter().flat_map(|chunk| chunk.ids.clone()).collect();
             assert!(
                 ids == whole,
                 "{what}: the ids differ from {:?} on",
                 ids.iter().zip(&whole).position(|(a, b)| a != b)
             );
-            assert_eq!(pieces.last().map_or(0, |piece| piece.end), text.len() as u64, "{what}");
+            assert_eq!(chunks.last().map_or(0, |chunk| chunk.end), text.len() as u64, "{what}");
             let mut start = 0;
-            for piece in &pieces {
+            for chunk in &chunks {
                 // The rest of the text can continue after any chunk.
-                let end = piece.end as usize;
-                assert_eq!(tokenizer.encode(&text[start..end], specials).unwrap(), piece.ids, "{what}");
+                let end = chunk.end as usize;
+                assert_eq!(tokenizer.encode(&text[start..end], specials).unwrap(), chunk.ids, "{what}");
                 start = end;
             }
-            cuts += pieces.len();
+            cuts += chunks.len();
         }
     }
-    assert!(cuts > 500, "only {cuts} pieces were cut");
+    assert!(cuts > 500, "only {cuts} chunks were cut");
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn plain_prose_is_cut_into_chunks_of_nearly_full_length() {
     let prose = std::fs::read_to_string(shipped("tiny-chat").join("README.md")).unwrap().repeat(20);
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let whole = tokenizer.encode(&prose, Specials::Literal).unwrap();
-    let pieces = pieces(&tokenizer, &prose, Specials::Literal, 128, 4096);
-    assert_eq!(pieces.iter().flat_map(|piece| piece.ids.clone()).collect::<Vec<_>>(), whole);
-    assert!(pieces.iter().all(|piece| piece.ids.len() <= 128));
-    assert!(pieces.len() * 128 < whole.len() * 5 / 4, "{} pieces for {} tokens", pieces.len(), whole.len());
+    let chunks = chunks(&tokenizer, &prose, Specials::Literal, 128, 4096);
+    assert_eq!(chunks.iter().flat_map(|chunk| chunk.ids.clone()).collect::<Vec<_>>(), whole);
+    assert!(chunks.iter().all(|chunk| chunk.ids.len() <= 128));
+    assert!(chunks.len() * 128 < whole.len() * 5 / 4, "{} chunks for {} tokens", chunks.len(), whole.len());
 }
 
 /// An endless text that counts the bytes read.
@@ -157,10 +157,10 @@ impl Read for Endless<'_> {
 fn only_the_needed_text_is_read() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let read = Cell::new(0);
-    let mut pieces = ChunkedText::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
+    let mut chunks = ChunkedText::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
     let mut end = 0;
     while end < 400_000 {
-        end = pieces.next(512).unwrap().unwrap().end as usize;
+        end = chunks.next(512).unwrap().unwrap().end as usize;
         assert!(read.get() - end <= 3 << 16, "{} bytes were read for the first {end}", read.get());
     }
 }
@@ -180,13 +180,13 @@ fn cutting_anywhere_gives_other_ids() {
 fn a_text_that_cannot_be_cut_is_buffered_up_to_a_limit() {
     let tokenizer = tokenizer(&shipped("induction-heads"));
     let text = "abcdo".repeat(20_000);
-    let held = pieces(&tokenizer, &text, Specials::Literal, 64, 4096);
+    let held = chunks(&tokenizer, &text, Specials::Literal, 64, 4096);
     assert_eq!(held.len(), 1);
     // This tokenizer has no merges, so the ids are right even if a word is cut.
     let text = "abcdo".repeat(250_000);
-    let held = pieces(&tokenizer, &text, Specials::Literal, 64, 1 << 16);
-    assert_eq!(held.iter().map(|piece| piece.end).collect::<Vec<_>>(), [1 << 20, 1_250_000]);
-    assert_eq!(held.iter().map(|piece| piece.ids.len()).sum::<usize>(), text.len());
+    let held = chunks(&tokenizer, &text, Specials::Literal, 64, 1 << 16);
+    assert_eq!(held.iter().map(|chunk| chunk.end).collect::<Vec<_>>(), [1 << 20, 1_250_000]);
+    assert_eq!(held.iter().map(|chunk| chunk.ids.len()).sum::<usize>(), text.len());
 }
 
 #[test]
@@ -194,18 +194,18 @@ fn invalid_utf8_is_reported_with_its_offset() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     for (bytes, at) in [(&b"a\xffb"[..], 1), (b"abc\xf0\x9f", 3), (b"\x80", 0)] {
         for by in [1, 100] {
-            let mut pieces = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", Slowly(bytes, by));
-            match pieces.next(8) {
+            let mut chunks = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", Slowly(bytes, by));
+            match chunks.next(8) {
                 Err(Error::NotText { what, at: found }) => assert_eq!((what.as_str(), found), ("the prompt", at)),
                 other => panic!("{bytes:?}: {other:?}"),
             }
         }
     }
     let long = [b"word ".repeat(1000), vec![0xc3]].concat();
-    let mut pieces = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", &long[..]);
+    let mut chunks = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", &long[..]);
     let refused = loop {
-        match pieces.next(8) {
-            Ok(piece) => assert!(piece.is_some(), "the end was reached"),
+        match chunks.next(8) {
+            Ok(chunk) => assert!(chunk.is_some(), "the end was reached"),
             Err(error) => break error,
         }
     };

@@ -24,7 +24,7 @@ impl Devices {
         let listed = adapters();
         let gpu = self.device.open(false)?;
         let (info, caps) = (gpu.info(), gpu.caps());
-        let forms = Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16))?;
+        let variants = Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let devices: Vec<_> = (0..)
@@ -40,7 +40,7 @@ impl Devices {
                 "name": info.name, "backend": info.backend, "subgroups": caps.subgroups,
                 "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
                 "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size),
-                "kernels": forms.to_string(),
+                "kernels": variants.to_string(),
                 "shaders": caps.shaders.as_ref().map(|folder| folder.dir()),
                 "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
             });
@@ -68,8 +68,8 @@ impl Devices {
         writeln!(out, "  binding limit  {} MiB", megabytes(caps.binding_limit))?;
         writeln!(out, "  buffer limit   {} MiB", megabytes(caps.buffer_limit))?;
         writeln!(out, "\nkernels chosen for Falcon Mamba 7B, bf16")?;
-        for (what, form) in forms.named() {
-            writeln!(out, "  {what:<26} {form}")?;
+        for (what, variant) in variants.named() {
+            writeln!(out, "  {what:<26} {variant}")?;
         }
         for math in [Math::Exact, Math::Fast] {
             if let Some(trial) = matmul::trial(&gpu, math)? {

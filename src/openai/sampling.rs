@@ -183,8 +183,8 @@ mod tests {
         assert_eq!([seed(json!(-1)), seed(json!(null)), seed(json!(8.0))], [None, None, Some(8)]);
         assert_eq!([seed(json!(u64::MAX)), seed(json!(-2))], [Some(u64::MAX), Some(u64::MAX - 1)]);
         let bias = [(12, -100.0), (7, f32::NEG_INFINITY)];
-        for form in [json!({"12": -100, "7": false}), json!([[12, -100], [7.0, false]])] {
-            assert_eq!(sampling(json!({ "logit_bias": form })).logit_bias, bias);
+        for value in [json!({"12": -100, "7": false}), json!([[12, -100], [7.0, false]])] {
+            assert_eq!(sampling(json!({ "logit_bias": value })).logit_bias, bias);
         }
     }
 

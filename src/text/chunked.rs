@@ -81,11 +81,11 @@ impl<'a> ChunkedText<'a> {
     ///
     /// BOS and EOS tokens do not count towards `tokens`.
     pub fn next(&mut self, tokens: usize) -> Result<Option<TextChunk>> {
-        let piece = self.next_of_text(tokens)?;
+        let chunk = self.next_of_text(tokens)?;
         let is_last = self.at_end && self.text.is_empty();
         let before = std::mem::take(&mut self.around.before);
         let after = if is_last { std::mem::take(&mut self.around.after) } else { vec![] };
-        match piece {
+        match chunk {
             Some(TextChunk { ids, end }) => Ok(Some(TextChunk { ids: [before, ids, after].concat(), end })),
             None if before.is_empty() && after.is_empty() => Ok(None),
             None => Ok(Some(TextChunk { ids: [before, after].concat(), end: self.given })),

@@ -122,10 +122,10 @@ impl Vocabulary {
                 ),
             });
         };
-        let pieces = || self.tokens.iter().zip(&self.kinds).enumerate();
-        let vocab = pieces().filter(|(_, (_, kind))| **kind != TokenKind::Unused);
+        let entries = || self.tokens.iter().zip(&self.kinds).enumerate();
+        let vocab = entries().filter(|(_, (_, kind))| **kind != TokenKind::Unused);
         let vocab: serde_json::Map<String, Value> = vocab.map(|(id, (token, _))| (token.clone(), id.into())).collect();
-        let added = pieces().filter(|(_, (_, kind))| matches!(kind, TokenKind::Control | TokenKind::UserDefined));
+        let added = entries().filter(|(_, (_, kind))| matches!(kind, TokenKind::Control | TokenKind::UserDefined));
         let added: Vec<Value> = added
             .map(|(id, (token, kind))| {
                 json!({

@@ -18,7 +18,7 @@ pub enum Case {
 }
 
 /// Converts a text. Converted message characters stay masked, also if the original had no stand-in.
-pub fn turned(shown: &str, case: Case, stand_ins: &StandIns) -> String {
+pub fn convert(shown: &str, case: Case, stand_ins: &StandIns) -> String {
     let plain = stand_ins.plain_text(shown);
     match case {
         // Convert the whole text: the result for a character may depend on its neighbours.

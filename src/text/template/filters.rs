@@ -3,11 +3,11 @@
 
 use super::arguments::{Arguments, type_of};
 use super::budget::{ITEM, refused};
-use super::case::{Case, turned};
+use super::case::{Case, convert};
 use super::methods::{RenderContext, filled, item_of, replaced};
 use super::printf::printf;
 use super::python_str::{repr, str};
-use super::search::stripped;
+use super::search::strip;
 use super::stand_ins::Text;
 use super::{json, markup, number};
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs};
@@ -90,7 +90,7 @@ const FILTERS: &[(&str, &[&str], Filter)] = &[
         let text = str(value, &context.stand_ins);
         let chars = args.text(0, "chars")?.map(|chars| context.stand_ins.plain_value(&chars));
         let of = Text::new(&text, &context.stand_ins);
-        Ok(Value::from(of.cut(stripped(&of.plain, chars.as_ref().and_then(Value::as_str), [true, true]))))
+        Ok(Value::from(of.cut(strip(&of.plain, chars.as_ref().and_then(Value::as_str), [true, true]))))
     }),
     ("truncate", &["length", "killwords", "end", "leeway"], |_, context, value, args| truncated(context, value, args)),
     ("urlencode", &[], |_, context, value, _| markup::url_encoded(context, value)),
@@ -216,7 +216,7 @@ fn length(value: &Value) -> Result<Value, Error> {
 }
 
 fn cased(context: &RenderContext, value: &Value, case: Case) -> Result<Value, Error> {
-    Ok(Value::from(turned(&str(value, &context.stand_ins), case, &context.stand_ins)))
+    Ok(Value::from(convert(&str(value, &context.stand_ins), case, &context.stand_ins)))
 }
 
 fn indented(context: &RenderContext, value: &Value, args: &Arguments) -> Result<Value, Error> {

@@ -3,7 +3,7 @@
 use super::arguments::{Arguments, type_of};
 use super::budget::{Budget, ITEM, refused};
 use super::case::{self, Case};
-use super::search::{cut_at, cut_at_space, found, lines, range_of, stripped};
+use super::search::{char_range, find, lines, split_at, split_whitespace, strip};
 use super::stand_ins::{StandIns, Text};
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Tuple, ValueKind};
@@ -81,7 +81,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
     let all = |test: fn(char) -> bool| is(!plain.is_empty() && plain.chars().all(test));
     let cased = |to: Case| {
         arguments(&[])?;
-        Ok(Value::from(case::turned(shown, to, stand_ins)))
+        Ok(Value::from(case::convert(shown, to, stand_ins)))
     };
     match name {
         "upper" => cased(Case::Upper),
@@ -107,16 +107,16 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
         "strip" | "lstrip" | "rstrip" => {
             let chars = arguments(&[""])?.text(0, "")?.map(|chars| stand_ins.plain_value(&chars));
             let chars = chars.as_ref().and_then(Value::as_str);
-            Ok(Value::from(of.cut(stripped(plain, chars, [name != "rstrip", name != "lstrip"]))))
+            Ok(Value::from(of.cut(strip(plain, chars, [name != "rstrip", name != "lstrip"]))))
         }
         "split" | "rsplit" => {
             let args = arguments(&["sep", "maxsplit"])?;
             let most = args.whole(1, "maxsplit")?.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
             let parts = match args.text(0, "sep")?.map(|by| stand_ins.plain_value(&by)) {
-                None => cut_at_space(plain, most, name == "rsplit"),
+                None => split_whitespace(plain, most, name == "rsplit"),
                 Some(by) => match by.as_str().unwrap_or_default() {
                     "" => return Err(refused(format!("{name}: the separator is empty"))),
-                    by => cut_at(plain, by, most, name == "rsplit"),
+                    by => split_at(plain, by, most, name == "rsplit"),
                 },
             };
             texts(context, parts.into_iter().map(|part| of.cut(part)))
@@ -140,7 +140,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
         }
         "startswith" | "endswith" => {
             let args = arguments(&["", "", ""])?;
-            let range = range_of(plain, args.whole(1, "")?, args.whole(2, "")?);
+            let range = char_range(plain, args.whole(1, "")?, args.whole(2, "")?);
             let fits = |part: &Value| {
                 let part = stand_ins.plain_value(part);
                 let part =
@@ -166,7 +166,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
             let part = stand_ins.plain_value(&args.needed(0, "")?);
             let part =
                 part.as_str().ok_or_else(|| refused(format!("{name}: {}, expected a string", type_of(&part))))?;
-            let Some(range) = range_of(plain, args.whole(1, "")?, args.whole(2, "")?) else {
+            let Some(range) = char_range(plain, args.whole(1, "")?, args.whole(2, "")?) else {
                 return if name.ends_with("index") {
                     Err(refused("index: the start is after the end"))
                 } else {
@@ -176,7 +176,7 @@ fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Res
             if name == "count" {
                 return Ok(Value::from(plain[range].matches(part).count()));
             }
-            match found(plain, part, range, name.starts_with('r')) {
+            match find(plain, part, range, name.starts_with('r')) {
                 Some(at) => Ok(Value::from(plain[..at].chars().count())),
                 None if name.ends_with("index") => Err(refused(format!("{name}: {part:?} is not in the string"))),
                 None => Ok(Value::from(-1)),

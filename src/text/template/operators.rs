@@ -252,8 +252,8 @@ fn add_checks(environment: &mut Environment<'_>, context: &Arc<RenderContext>) {
     let cx = context.clone();
     environment.add_filter(MADE, move |values: usize| cx.budget.container(values).map(|()| 0));
     let cx = context.clone();
-    environment.add_filter(MAP, move |parts: Rest<ValueOrKwargs>| -> Result<Value, Error> {
-        let pairs = parts.into_values();
+    environment.add_filter(MAP, move |arguments: Rest<ValueOrKwargs>| -> Result<Value, Error> {
+        let pairs = arguments.into_values();
         for pair in pairs.chunks_exact(2) {
             if matches!(pair[0].kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
                 return Err(refused("a list or a map cannot be a key of a map"));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// The byte range between two character positions; negative ones count from the end. `None` if the start is after the end.
-pub fn range_of(text: &str, start: Option<i64>, end: Option<i64>) -> Option<Range<usize>> {
+pub fn char_range(text: &str, start: Option<i64>, end: Option<i64>) -> Option<Range<usize>> {
     if start.is_none() && end.is_none() {
         return Some(0..text.len());
     }
@@ -17,14 +17,14 @@ pub fn range_of(text: &str, start: Option<i64>, end: Option<i64>) -> Option<Rang
     Some(byte(start)..byte(end))
 }
 
-/// The first or last occurrence of `part` in a range of the text.
-pub fn found(text: &str, part: &str, range: Range<usize>, last: bool) -> Option<usize> {
+/// The first or last occurrence of `needle` in a range of the text.
+pub fn find(text: &str, needle: &str, range: Range<usize>, last: bool) -> Option<usize> {
     let here = &text[range.clone()];
-    Some(range.start + if last { here.rfind(part) } else { here.find(part) }?)
+    Some(range.start + if last { here.rfind(needle) } else { here.find(needle) }?)
 }
 
 /// The range left after stripping these characters, or white space, from the start and the end.
-pub fn stripped(text: &str, chars: Option<&str>, [start, end]: [bool; 2]) -> Range<usize> {
+pub fn strip(text: &str, chars: Option<&str>, [start, end]: [bool; 2]) -> Range<usize> {
     let goes = |c: char| chars.map_or(c.is_whitespace(), |chars| chars.contains(c));
     let first = if start { text.len() - text.trim_start_matches(goes).len() } else { 0 };
     let rest = &text[first..];
@@ -33,7 +33,7 @@ pub fn stripped(text: &str, chars: Option<&str>, [start, end]: [bool; 2]) -> Ran
 }
 
 /// Splits at a separator at most `most` times, from the end with `last`.
-pub fn cut_at(text: &str, by: &str, most: usize, last: bool) -> Vec<Range<usize>> {
+pub fn split_at(text: &str, by: &str, most: usize, last: bool) -> Vec<Range<usize>> {
     let mut places: Vec<usize> = if last {
         text.rmatch_indices(by).map(|(at, _)| at).take(most).collect()
     } else {
@@ -51,7 +51,7 @@ pub fn cut_at(text: &str, by: &str, most: usize, last: bool) -> Vec<Range<usize>
 }
 
 /// Splits at white space at most `most` times, from the end with `last`.
-pub fn cut_at_space(text: &str, most: usize, last: bool) -> Vec<Range<usize>> {
+pub fn split_whitespace(text: &str, most: usize, last: bool) -> Vec<Range<usize>> {
     let mut words: Vec<Range<usize>> = Vec::new();
     let mut start = None;
     for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {

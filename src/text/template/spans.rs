@@ -52,18 +52,18 @@ fn marks(text: &str, specials: &[String]) -> Vec<Range<usize>> {
 /// Splits a text at these literal ranges, which are sorted by their start and may overlap.
 fn cut(text: &str, literal: impl Iterator<Item = Range<usize>>) -> Vec<Span> {
     let mut joined: Vec<Range<usize>> = Vec::new();
-    for part in literal {
+    for range in literal {
         match joined.last_mut() {
-            Some(last) if part.start < last.end => last.end = last.end.max(part.end),
-            _ => joined.push(part),
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
         }
     }
     let mut spans = Vec::new();
     let mut done = 0;
-    for part in joined {
-        spans.push(Span { text: text[done..part.start].to_owned(), literal: false });
-        spans.push(Span { text: text[part.clone()].to_owned(), literal: true });
-        done = part.end;
+    for range in joined {
+        spans.push(Span { text: text[done..range.start].to_owned(), literal: false });
+        spans.push(Span { text: text[range.clone()].to_owned(), literal: true });
+        done = range.end;
     }
     spans.push(Span { text: text[done..].to_owned(), literal: false });
     spans.retain(|span| !span.text.is_empty());
