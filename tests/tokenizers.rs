@@ -42,12 +42,12 @@ fn unusual_texts_have_the_ids_of_transformers() {
             let expected = ids(expected);
             assert_eq!(tokenizer.encode_text(text, Specials::Parse).unwrap(), expected, "{name}: {text:?}");
             // In chunks the same ids, with BOS and EOS once.
-            let mut pieces = ChunkedText::of_text(&tokenizer, Specials::Parse, "text", text.as_bytes());
+            let mut chunks = ChunkedText::of_text(&tokenizer, Specials::Parse, "text", text.as_bytes());
             let mut all = vec![];
-            while let Some(piece) = pieces.next(4).unwrap() {
-                all.extend(piece.ids);
+            while let Some(chunk) = chunks.next(4).unwrap() {
+                all.extend(chunk.ids);
             }
-            assert_eq!(all, expected, "{name}: {text:?} by pieces");
+            assert_eq!(all, expected, "{name}: {text:?} by chunks");
             compared += 1;
         }
     }
