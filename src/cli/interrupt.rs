@@ -50,7 +50,7 @@ impl Interrupt {
         self.hit.load(Ordering::SeqCst)
     }
 
-    /// Makes all workers stop after their current request, without cancelling it.
+    /// Makes all workers stop, without cancelling their running requests.
     pub fn stop(&self) {
         self.hit.store(true, Ordering::SeqCst);
     }
