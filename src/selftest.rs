@@ -207,7 +207,7 @@ fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&
             seconds: 0.0,
         };
         for case in &cases {
-            match case.run(gpu, plant) {
+            match pollster::block_on(case.run(gpu, plant)) {
                 Ok(Ok(reached)) => row.reached = row.reached.worst(reached),
                 Ok(Err(fault)) => row.faults.push(format!("{case}: {fault}")),
                 Err(error) => row.faults.push(format!("{case}: {error}")),

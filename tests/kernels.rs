@@ -22,7 +22,7 @@ fn every_case(switches: Switches) {
         let (mut share, mut nmse) = (0.0f64, 0.0f64);
         let name = cases[0].kernel;
         for case in &cases {
-            match case.run(&gpu, Plant::Nothing).unwrap_or_else(|e| panic!("{case}: {e}")) {
+            match pollster::block_on(case.run(&gpu, Plant::Nothing)).unwrap_or_else(|e| panic!("{case}: {e}")) {
                 Ok(reached) => {
                     share = share.max(reached.share);
                     nmse = nmse.max(reached.nmse);
@@ -68,7 +68,7 @@ fn every_planted_error_is_found() {
     for (_, cases) in kernels::all(gpu.caps()) {
         for case in &cases {
             for plant in [Plant::WrongValue, Plant::Unwritten, Plant::Stray] {
-                let found = case.run(&gpu, plant).unwrap_or_else(|e| panic!("{case}: {e}"));
+                let found = pollster::block_on(case.run(&gpu, plant)).unwrap_or_else(|e| panic!("{case}: {e}"));
                 assert!(found.is_err(), "{case}: {plant:?} was not found");
             }
         }
@@ -86,7 +86,7 @@ fn cooperative_matrices_agree_and_are_tried() {
     if gpu.caps().coop.is_none() {
         assert!(std::env::var_os("PEREGRINE_NEED_COOP").is_none(), "{} has no cooperative matrices", gpu.info());
         eprintln!("SKIPPED: {} has no cooperative matrices", gpu.info());
-        assert!(matmul::trial(&gpu, Math::Exact).unwrap().is_none());
+        assert!(pollster::block_on(matmul::trial(&gpu, Math::Exact)).unwrap().is_none());
         return;
     }
     eprintln!("on {}, {:?}", gpu.info(), gpu.caps().coop);
@@ -96,12 +96,13 @@ fn cooperative_matrices_agree_and_are_tried() {
     every_coop_case(&unchecked, |shape| shape.contains("bf16 store") || shape.contains("q4_0 store"));
 
     for math in [Math::Exact, Math::Fast] {
-        let trial = matmul::trial(&unchecked, math).unwrap().expect("there are cooperative matrices");
+        let trial =
+            pollster::block_on(matmul::trial(&unchecked, math)).unwrap().expect("there are cooperative matrices");
         eprintln!("{trial}");
         assert!(matches!(trial.outcome, Outcome::Won | Outcome::Slower), "{trial}");
         let sizes = Sizes { matrices: vec![], by_groups: true, channels: 64, states: 16 };
-        assert_eq!(Variants::tried(&unchecked, math, &sizes).unwrap().matmul, trial.winner());
-        let again = matmul::trial(&unchecked, math).unwrap().unwrap();
+        assert_eq!(pollster::block_on(Variants::tried(&unchecked, math, &sizes)).unwrap().matmul, trial.winner());
+        let again = pollster::block_on(matmul::trial(&unchecked, math)).unwrap().unwrap();
         assert_eq!(trial.times, again.times, "a trial is run once");
     }
 }
@@ -113,12 +114,12 @@ fn every_coop_case(gpu: &Gpu, wanted: impl Fn(&str) -> bool) {
     for case in cases.iter().filter(|case| case.shape.starts_with("coop ") && wanted(&case.shape)) {
         let form: Vec<&str> = case.shape.split(' ').take(4).collect();
         let (count, worst) = found.entry(form.join(" ")).or_default();
-        match case.run(gpu, Plant::Nothing).unwrap_or_else(|e| panic!("{case}: {e}")) {
+        match pollster::block_on(case.run(gpu, Plant::Nothing)).unwrap_or_else(|e| panic!("{case}: {e}")) {
             Ok(reached) => (*count, *worst) = (*count + 1, worst.worst(reached)),
             Err(fault) => failures.push(format!("{case}: {fault}")),
         }
         for plant in [Plant::WrongValue, Plant::Unwritten, Plant::Stray] {
-            assert!(case.run(gpu, plant).unwrap().is_err(), "{case}: {plant:?} was not found");
+            assert!(pollster::block_on(case.run(gpu, plant)).unwrap().is_err(), "{case}: {plant:?} was not found");
         }
     }
     for (form, (count, worst)) in &found {

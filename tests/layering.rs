@@ -19,6 +19,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),
 ];
 
+/// Interfaces, which wait for what they call. In every other layer only a file `blocking.rs` does.
+const WAIT: &[&str] = &["bench", "cli", "eval", "selftest"];
+
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -86,6 +89,12 @@ fn violations(sources: &[(String, String, String)]) -> Vec<String> {
         if layer != "gpu" && code.contains("wgpu::") {
             found.push(format!("{file} names wgpu"));
         }
+        // Only the edge waits: what is below it is async.
+        let waits = WAIT.contains(&layer.as_str()) || file.ends_with("blocking.rs");
+        let product = code.split("#[cfg(test)]").next().unwrap_or_default();
+        if product.contains("block_on(") && !waits {
+            found.push(format!("{file} blocks on a future"));
+        }
         let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| name == layer) else { continue };
         for name in names_of_the_crate(&code) {
             let is_layer = MAY_USE.iter().any(|(layer, _)| *layer == name) || name == "cli";
@@ -114,6 +123,8 @@ fn a_use_of_a_higher_layer_is_detected() {
         // Inside nested braces, over several lines.
         file("text", "use crate::{\n    error::{Error, Result},\n    input::{self, json::{a, b}},\n    kernels,\n};"),
     ];
+    let waiting = file("runtime", "fn f() { pollster::block_on(g()) }");
+    assert_eq!(violations(&[waiting]), ["runtime/x.rs blocks on a future"]);
     let found = violations(&bad);
     assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(found[3], "text/x.rs uses kernels");

@@ -97,7 +97,7 @@ fn a_token_at_position_100_000_costs_the_same_as_at_100() {
     }
     let gpu = common::gpu();
     let mut forward = forward(&gpu, &shape(64, 2, 300), WeightFormat::F32);
-    forward.prefill(0, &[5; 100], |_| Ok(())).unwrap();
+    pollster::block_on(forward.prefill(0, &[5; 100], |_| Ok(()))).unwrap();
     let saved = forward.saved().unwrap();
     forward.save(0, 0, &saved).unwrap();
     let mut at = |position: u64| {

@@ -177,16 +177,16 @@ fn the_speed_of_memory_is_measured_with_a_clock_and_without_and_in_any_binding()
         return;
     };
     let before = gpu.allocated_bytes();
-    let by_device = stream::measure(&gpu).unwrap();
+    let by_device = pollster::block_on(stream::measure(&gpu)).unwrap();
     assert_eq!(gpu.allocated_bytes(), before, "nothing is left");
     let plain = Switches::from_env().unwrap();
     let blind = common::gpu_with(Switches { without_timestamps: true, ..plain.clone() });
-    let by_host = stream::measure(&blind).unwrap();
+    let by_host = pollster::block_on(stream::measure(&blind)).unwrap();
     // The host's and the device's clock should agree; the machine may be shared.
     assert!((0.2..5.0).contains(&(by_device / by_host)), "{by_device:e} and {by_host:e} B/s");
     for limit in [300, 100_000] {
         let narrow = common::gpu_with(Switches { binding_limit: Some(limit), ..plain.clone() });
-        let speed = stream::measure(&narrow).unwrap();
+        let speed = pollster::block_on(stream::measure(&narrow)).unwrap();
         assert!(speed.is_finite() && speed > 0.0, "{limit}: {speed}");
     }
 }

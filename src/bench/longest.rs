@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
             ids.extend(
                 (first..mark.min(first + chunk)).map(|at| (at.wrapping_mul(7919).wrapping_add(11) % vocab) as u32),
             );
-            self.forward.feed(0, &ids)?;
+            pollster::block_on(self.forward.feed(0, &ids))?;
         }
         Ok(())
     }

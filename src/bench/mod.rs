@@ -55,7 +55,7 @@ pub fn run(forward: &mut Forward, subject: Subject, options: &Options, begin: &m
     }
     let gpu = forward.gpu().clone();
     begin("the speed of memory");
-    let stream = stream::measure(&gpu)?;
+    let stream = pollster::block_on(stream::measure(&gpu))?;
     let mut bench = Bench { forward, options, gpu: gpu.clone() };
     let mut rows = Vec::new();
     for depth in &options.depths {
@@ -127,7 +127,8 @@ impl Bench<'_> {
             return Ok(None);
         }
         let gpu = self.gpu.clone();
-        self.forward.prefill(0, &self.ids(depth), |_| gpu.flush())?;
+        let ids = self.ids(depth);
+        pollster::block_on(self.forward.prefill(0, &ids, |_| gpu.flush()))?;
         let saved = self.forward.saved()?;
         self.forward.save(0, 0, &saved)?;
         Ok(Some((depth as u64, saved)))
@@ -178,7 +179,7 @@ impl Bench<'_> {
         let started = Instant::now();
         let mut left = n;
         let mut waited = Duration::ZERO;
-        self.forward.prefill(0, &ids, |fed| {
+        let fed = |fed| {
             left -= fed;
             // A few chunks under way are enough; a long prompt would fill the queue.
             if left > 0 && (left / chunk).is_multiple_of(4) {
@@ -187,7 +188,8 @@ impl Bench<'_> {
                 waited += waiting.elapsed();
             }
             Ok(())
-        })?;
+        };
+        pollster::block_on(self.forward.prefill(0, &ids, fed))?;
         let choosing = self.forward.choose_after(0)?;
         let host = started.elapsed() - waited;
         pollster::block_on(self.forward.chosen(choosing))?;

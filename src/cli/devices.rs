@@ -24,7 +24,7 @@ impl Devices {
         let listed = adapters();
         let gpu = self.device.open(false)?;
         let (info, caps) = (gpu.info(), gpu.caps());
-        let variants = Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16))?;
+        let variants = pollster::block_on(Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16)))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let devices: Vec<_> = (0..)
@@ -72,7 +72,7 @@ impl Devices {
             writeln!(out, "  {what:<26} {variant}")?;
         }
         for math in [Math::Exact, Math::Fast] {
-            if let Some(trial) = matmul::trial(&gpu, math)? {
+            if let Some(trial) = pollster::block_on(matmul::trial(&gpu, math))? {
                 writeln!(out, "  trial, {math}: {trial}")?;
             }
         }

@@ -138,16 +138,16 @@ fn instance(backends: wgpu::Backends) -> &'static wgpu::Instance {
 
 /// Adapters that will do before others, GPUs before CPUs; the system's order otherwise. GL is only looked at where there is
 /// nothing else.
-fn sorted_adapters() -> Result<Vec<wgpu::Adapter>> {
-    let listed = |backends: wgpu::Backends| match backends.is_empty() {
+async fn sorted_adapters() -> Result<Vec<wgpu::Adapter>> {
+    let listed = async |backends: wgpu::Backends| match backends.is_empty() {
         true => vec![],
-        false => pollster::block_on(instance(backends).enumerate_adapters(wgpu::Backends::all())),
+        false => instance(backends).enumerate_adapters(wgpu::Backends::all()).await,
     };
     let asked = asked_for(std::env::var_os(BACKEND).map(|value| value.to_string_lossy().into_owned()))?;
     let allowed = asked.unwrap_or(NATIVE | wgpu::Backends::GL);
-    let mut adapters = listed(allowed.difference(wgpu::Backends::GL));
+    let mut adapters = listed(allowed.difference(wgpu::Backends::GL)).await;
     if adapters.is_empty() {
-        adapters = listed(allowed & wgpu::Backends::GL);
+        adapters = listed(allowed & wgpu::Backends::GL).await;
     }
     adapters.sort_by_key(|adapter| {
         let kind = match adapter.get_info().device_type {
@@ -164,13 +164,13 @@ fn sorted_adapters() -> Result<Vec<wgpu::Adapter>> {
 
 /// The adapters of this machine; their place in the list is their index. None where `WGPU_BACKEND` means nothing, which is an
 /// error to whoever opens one.
-pub fn adapters() -> Vec<AdapterInfo> {
-    sorted_adapters().unwrap_or_default().iter().map(AdapterInfo::of).collect()
+pub async fn adapters_async() -> Vec<AdapterInfo> {
+    sorted_adapters().await.unwrap_or_default().iter().map(AdapterInfo::of).collect()
 }
 
 /// The adapter that is to be opened.
-pub(super) fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::Adapter> {
-    let mut adapters = sorted_adapters()?;
+pub(super) async fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::Adapter> {
+    let mut adapters = sorted_adapters().await?;
     let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
     let choice = match (choice, &switches.adapter) {
         (AdapterChoice::Best, Some(text)) => &AdapterChoice::parse(text),

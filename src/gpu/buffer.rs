@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::oneshot;
 
 /// What a buffer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,13 +267,13 @@ pub struct Readback<T> {
 pub struct Pending<T> {
     readback: Readback<T>,
     submitted: Submitted,
-    mapped: std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 impl<T: Pod> Readback<T> {
     /// Asks for the memory to be mapped once `submitted`, which copies to it, is done.
     pub fn after(self, submitted: Submitted) -> Pending<T> {
-        let (send, mapped) = std::sync::mpsc::channel();
+        let (send, mapped) = oneshot::channel();
         self.buffer.map_async(wgpu::MapMode::Read, .., move |outcome| {
             let _ = send.send(outcome);
         });
@@ -281,13 +282,13 @@ impl<T: Pod> Readback<T> {
 }
 
 impl<T: Pod> Pending<T> {
-    /// The values, and the memory to be used again. Natively the one place that waits for the device; the future is ready
-    /// when it returns.
+    /// The values, and the memory to be used again. Natively the device is polled until they are there, and the future is
+    /// ready at its first poll.
     pub async fn get(self) -> Result<(Vec<T>, Readback<T>)> {
         let Pending { readback, submitted, mapped } = self;
         submitted.wait(&readback.gpu)?;
         let refused = |problem: String| Error::Gpu { what: "reading a result".to_owned(), problem };
-        mapped.recv().map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
+        mapped.await.map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
         let view = readback.buffer.get_mapped_range(..).map_err(|e| refused(e.to_string()))?;
         let bytes = &view[..readback.len * size_of::<T>()];
         let values = bytemuck::pod_collect_to_vec(bytes);

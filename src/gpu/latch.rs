@@ -87,6 +87,18 @@ impl Gpu {
         outcome
     }
 
+    /// Ready once all that was submitted so far is done.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) async fn work_done(&self) -> Result<()> {
+        let (send, done) = tokio::sync::oneshot::channel();
+        self.shared.queue.on_submitted_work_done(move || {
+            let _ = send.send(());
+        });
+        // A device that is lost drops the callback.
+        let _ = done.await;
+        self.check()
+    }
+
     /// Lets wgpu do what is due. It panics where the driver reports the loss of the device or that memory is used up.
     fn poll(&self, poll: wgpu::PollType) -> Result<()> {
         let device = &self.shared.device;

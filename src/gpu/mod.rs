@@ -1,6 +1,8 @@
 //! The device: the only layer that names wgpu.
 
 mod adapters;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod budget;
 mod buffer;
 mod cache;
@@ -16,7 +18,9 @@ mod profile;
 mod run;
 mod upload;
 
-pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters};
+pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters_async};
+#[cfg(feature = "blocking")]
+pub use blocking::adapters;
 pub use budget::LONGEST_SUBMISSION;
 pub use buffer::{Bound, Buf, Move, Pending, Readback, Usage};
 pub(crate) use cache::write_atomic;
@@ -39,8 +43,10 @@ use cache::Cache;
 use latch::Latch;
 use std::any::Any;
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 /// An open device. After a device loss every call returns [`Error::DeviceLost`]; nothing panics and nothing returns zeros.
 /// Cheap to clone; all clones are the same device.
@@ -69,14 +75,14 @@ struct Shared {
 
 impl Gpu {
     /// Opens an adapter with the features and limits that the kernels can use.
-    pub fn open(choice: &AdapterChoice) -> Result<Self> {
-        Self::open_with(choice, Switches::from_env()?)
+    pub async fn open_async(choice: &AdapterChoice) -> Result<Self> {
+        Self::open_with_async(choice, Switches::from_env()?).await
     }
 
-    /// [`Gpu::open`] with switches of the caller's instead of the environment's.
-    pub fn open_with(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
+    /// [`Gpu::open_async`] with switches of the caller's instead of the environment's.
+    pub async fn open_with_async(choice: &AdapterChoice, switches: Switches) -> Result<Self> {
         let shaders = shaders(&switches)?;
-        let adapter = adapters::pick(choice, &switches)?;
+        let adapter = adapters::pick(choice, &switches).await?;
         let opened = Some((choice.clone(), switches.clone()));
         let wanted = caps::wanted_features(adapter.features(), &switches);
         let descriptor = wgpu::DeviceDescriptor {
@@ -87,7 +93,9 @@ impl Gpu {
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
             .map_err(|e| Error::Gpu { what: format!("opening {}", adapter.get_info().name), problem: e.to_string() })?;
         let gpu = Self::assemble(&adapter, (device, queue), (&switches, shaders), opened);
         gpu.inject_from_env();
@@ -96,14 +104,14 @@ impl Gpu {
 
     /// Opens the adapter of this device once more, or the best that is left where it is gone: after [`Error::DeviceLost`].
     /// What was kept in a folder is kept there again.
-    pub fn reopen(&self) -> Result<Self> {
+    pub async fn reopen_async(&self) -> Result<Self> {
         let Some((choice, switches)) = &self.shared.opened else {
             let reason = "the application opened it, and has to open it again".to_owned();
             return Err(Error::DeviceLost { reason });
         };
-        let opened = match Self::open_with(choice, switches.clone()) {
+        let opened = match Self::open_with_async(choice, switches.clone()).await {
             Err(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => {
-                Self::open_with(&AdapterChoice::Best, Switches { adapter: None, ..switches.clone() })?
+                Self::open_with_async(&AdapterChoice::Best, Switches { adapter: None, ..switches.clone() }).await?
             }
             opened => opened?,
         };
@@ -191,32 +199,50 @@ impl Gpu {
         Ok(kernel)
     }
 
-    /// What was found out about this device under `name`; `find` is called once for the life of the device. A name always
+    /// What was found out about this device under `name`; `find` is awaited once for the life of the device. A name always
     /// goes with the same type.
-    pub fn finding<T: Any + Send + Sync>(&self, name: &str, find: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    pub async fn finding<T: Any + Send + Sync>(
+        &self,
+        name: &str,
+        find: impl Future<Output = Result<T>>,
+    ) -> Result<Arc<T>> {
         let known = || self.shared.findings.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(found) = known().get(name) {
             return Ok(found.clone().downcast().expect("a name always goes with the same type"));
         }
-        let found = Arc::new(find()?); // not under the lock: it may ask for other findings
+        let found = Arc::new(find.await?); // not under the lock: it may ask for other findings
         known().insert(name.to_owned(), found.clone());
         Ok(found)
     }
 
     /// Runs `make` and turns what wgpu has to say about it into an error that names `what`.
+    ///
+    /// Natively wgpu knows it at once. A browser reports it later: there no scope is opened, so that the latch hears of it.
     fn scoped<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
+        if cfg!(target_arch = "wasm32") {
+            let made = make();
+            return self.check().map(|()| made);
+        }
         let device = &self.shared.device;
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let made = make();
-        let errors = [internal.pop(), validation.pop(), memory.pop()].map(pollster::block_on);
+        let errors = [at_once(internal.pop()), at_once(validation.pop()), at_once(memory.pop())];
         self.check()?;
-        match errors.into_iter().flatten().next() {
+        match errors.into_iter().flatten().flatten().next() {
             None => Ok(made),
             Some(wgpu::Error::OutOfMemory { .. }) => Err(Error::OutOfMemory { what: what.to_owned(), bytes: 0 }),
             Some(error) => Err(Error::Gpu { what: what.to_owned(), problem: error.to_string() }),
         }
+    }
+}
+
+/// What a future gives when it is polled the first time, if it is ready then.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 

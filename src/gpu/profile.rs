@@ -4,7 +4,8 @@ use super::clock::{Clock, Edges};
 use super::plan::Dispatch;
 use super::{Gpu, Plan, Stages, Submitted};
 use crate::error::{Error, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// What one dispatch took.
 #[derive(Debug, Clone, PartialEq)]

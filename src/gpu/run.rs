@@ -9,7 +9,7 @@ use crate::error::Result;
 use bytemuck::Pod;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use web_time::Instant;
 
 /// Rows of a run are cut to a multiple of this: what products take at a time.
 const ROWS_AT_A_TIME: usize = 16;
@@ -48,7 +48,15 @@ impl Submitted {
         Submitted { last, run: None }
     }
 
-    /// Waits until it is done.
+    /// Waits until it is done. Natively the device is polled until then, and the future is ready at its first poll.
+    pub async fn done(self, gpu: &Gpu) -> Result<()> {
+        #[cfg(target_arch = "wasm32")]
+        gpu.work_done().await?;
+        self.wait(gpu)
+    }
+
+    /// Waits until it is done, where a thread can wait: a browser's cannot, and goes on. It keeps few submissions under way;
+    /// who needs the results awaits them.
     pub fn wait(self, gpu: &Gpu) -> Result<()> {
         let started = Instant::now();
         let outcome = gpu.wait(self.last);
@@ -92,10 +100,10 @@ impl Plan {
 
     /// Runs the plan dispatch by dispatch and hands each label to `see`: the bindings that the
     /// kernel wrote can then be read.
-    pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    pub async fn run_stepwise(&self, rows: usize, mut see: impl AsyncFnMut(&str) -> Result<()>) -> Result<()> {
         for (i, dispatch) in self.dispatches.iter().enumerate() {
             self.run_range::<u32>(i..i + 1, (rows, Stages::ALL), None, None)?;
-            see(&dispatch.label)?;
+            see(&dispatch.label).await?;
         }
         Ok(())
     }

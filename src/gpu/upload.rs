@@ -91,6 +91,9 @@ impl<'a> Uploads<'a> {
     pub fn run(self, gpu: &Gpu, spent: &(dyn Fn(&[u8]) + Sync), arrived: &mut dyn FnMut(usize)) -> Result<()> {
         gpu.check()?;
         let loads = self.loads();
+        if cfg!(target_arch = "wasm32") {
+            return write(gpu, loads, spent, arrived);
+        }
         let Some(bytes) = loads.iter().map(|load| load.bytes).max() else { return Ok(()) };
         let stages = STAGES.min(loads.len());
         let mut ring = Ring {
@@ -160,6 +163,21 @@ impl<'a> Load<'a> {
         }
         filled
     }
+}
+
+/// Sends loads without threads and without staging buffers, neither of which a browser's thread can wait for.
+fn write(gpu: &Gpu, loads: Vec<Load<'_>>, spent: &dyn Fn(&[u8]), arrived: &mut dyn FnMut(usize)) -> Result<()> {
+    for load in loads {
+        let mut memory = vec![0; load.bytes];
+        let Filled { copies, counts } = load.fill(&mut memory, spent);
+        for Copy { from, to, offset, bytes } in copies {
+            let bytes = &memory[from as usize..(from + bytes) as usize];
+            gpu.shared.queue.write_buffer(to.raw(), offset, bytes);
+        }
+        gpu.check()?;
+        arrived(counts);
+    }
+    Ok(())
 }
 
 /// What is to be copied out of a staging buffer.

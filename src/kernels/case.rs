@@ -168,7 +168,7 @@ impl Case {
     }
 
     /// Runs on the device and by the twin. The outer result is about running, the inner about agreeing.
-    pub fn run(&self, gpu: &Gpu, plant: Plant) -> Result<Result<Reached, Fault>> {
+    pub async fn run(&self, gpu: &Gpu, plant: Plant) -> Result<Result<Reached, Fault>> {
         let seed = self.shape.bytes().fold(7u64, |s, b| s.wrapping_mul(31).wrapping_add(b.into()));
         let mut io =
             Io { gpu: gpu.clone(), plan: Plan::new(gpu, "case"), rows: 1, outputs: vec![], random: Random(seed) };
@@ -176,8 +176,8 @@ impl Case {
         io.plan.run(io.rows)?;
         let mut worst = Reached::default();
         for (i, output) in io.outputs.iter().enumerate() {
-            output.plant(gpu, plant, io.random.0.wrapping_add(i as u64))?;
-            match output.check(gpu)? {
+            output.plant(gpu, plant, io.random.0.wrapping_add(i as u64)).await?;
+            match output.check(gpu).await? {
                 Err(fault) => return Ok(Err(fault)),
                 Ok(reached) => worst = worst.worst(reached),
             }
@@ -196,7 +196,7 @@ struct Output {
 }
 
 impl Output {
-    fn plant(&self, gpu: &Gpu, plant: Plant, salt: u64) -> Result<()> {
+    async fn plant(&self, gpu: &Gpu, plant: Plant, salt: u64) -> Result<()> {
         if plant == Plant::Nothing {
             return Ok(());
         }
@@ -205,15 +205,15 @@ impl Output {
             return gpu.write(&self.guarded, guard, &[0]);
         }
         // A word that the kernel wrote: the filling of rows holds the fill, and may.
-        let words = pollster::block_on(gpu.read(&self.guarded, GUARD..GUARD + self.len))?;
+        let words = gpu.read(&self.guarded, GUARD..GUARD + self.len).await?;
         let from = (salt % self.len as u64) as usize;
         let at = (from..self.len).chain(0..from).find(|at| words[*at] != FILL).unwrap_or(from);
         let wrong = if plant == Plant::Unwritten { FILL } else { (f32::from_bits(words[at]) * 1.01 + 1.0).to_bits() };
         gpu.write(&self.guarded, GUARD + at, &[wrong])
     }
 
-    fn check(&self, gpu: &Gpu) -> Result<Result<Reached, Fault>> {
-        let words = pollster::block_on(gpu.read(&self.guarded, 0..self.guarded.len()))?;
+    async fn check(&self, gpu: &Gpu) -> Result<Result<Reached, Fault>> {
+        let words = gpu.read(&self.guarded, 0..self.guarded.len()).await?;
         let (before, rest) = words.split_at(GUARD);
         let (values, after) = rest.split_at(self.len);
         let stray = |at| Ok(Err(Fault::Stray { output: self.name.clone(), at }));

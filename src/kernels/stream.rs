@@ -41,7 +41,7 @@ fn record(plan: &mut Plan, source: &Buf<u32>, found: &Buf<u32>) -> Result<()> {
 
 /// Bytes a second that this adapter reads from its memory: the best of a few measurements over one large buffer, by a device
 /// that is at work.
-pub fn measure(gpu: &Gpu) -> Result<f64> {
+pub async fn measure(gpu: &Gpu) -> Result<f64> {
     let caps = gpu.caps();
     let groups = caps.max_groups as usize * GROUP_BYTES;
     let most = MOST[usize::from(caps.cpu)].min(usize::try_from(caps.span_limit()).unwrap_or(usize::MAX)).min(groups);
@@ -64,11 +64,11 @@ pub fn measure(gpu: &Gpu) -> Result<f64> {
     // The first run compiles the kernel and touches the memory.
     plan.run(1)?.wait(gpu)?;
     plan.heat(1)?;
-    let once = pollster::block_on(plan.seconds_of(1, 1))?;
+    let once = plan.seconds_of(1, 1).await?;
     let times = (ROUND / once).clamp(1.0, 200.0) as usize;
     let mut best = once;
     for _ in 0..ROUNDS {
-        best = best.min(pollster::block_on(plan.seconds_of(1, times))?);
+        best = best.min(plan.seconds_of(1, times).await?);
     }
     Ok(bytes as f64 / best)
 }

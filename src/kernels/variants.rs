@@ -108,9 +108,9 @@ impl Variants {
     }
 
     /// [`Variants::of`], and cooperative matrices where they have won their trial on this device.
-    pub fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
+    pub async fn tried(gpu: &Gpu, math: Math, sizes: &Sizes) -> Result<Self> {
         let variants = Self::of(gpu.caps(), sizes, math);
-        let trial = matmul::trial(gpu, math)?;
+        let trial = matmul::trial(gpu, math).await?;
         Ok(match trial {
             Some(trial) => Variants { matmul: trial.winner(), ..variants },
             None => variants,

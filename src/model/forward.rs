@@ -71,17 +71,17 @@ impl Choosing {
 
 impl Forward {
     /// Chooses the forms of the kernels, records the plans and makes the states, all zero.
-    pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
+    pub async fn new_async(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
         let mut options = options;
         if options.segments == AUTOMATIC {
             options.segments = scan::segments_for(gpu.caps(), config.inner, config.state, options.chunk);
         }
         options.check()?;
-        let variants = tune::variants(gpu, config, &weights, options)?;
+        let variants = tune::variants(gpu, config, &weights, options).await?;
         Self::with_variants(gpu, config, weights, options, variants)
     }
 
-    /// [`Forward::new`] with forms that were chosen already.
+    /// [`Forward::new_async`] with forms that were chosen already.
     pub(super) fn with_variants(
         gpu: &Gpu,
         config: &Config,

@@ -2,7 +2,7 @@
 //!
 //! [`Request::parse`] parses the body of a request. Each field is used, ignored because it does not affect the answer, or
 //! rejected with its path, such as `messages[3].content[1].type`. [`Request::fits`] checks a request against a model, and
-//! [`Request::answer`] runs it in a session; [`Completion::body`] and [`failure_body`] make the response.
+//! [`Request::answer_async`] runs it in a session; [`Completion::body`] and [`failure_body`] make the response.
 //!
 //! The endpoints are `/v1/chat/completions` and `/v1/completions`. In addition to OpenAI's fields, those of llama.cpp's server
 //! and vLLM are supported where peregrine has the same setting: `top_k`, `min_p`, `repeat_penalty`, `repeat_last_n`,
@@ -12,6 +12,8 @@
 //! With `n` > 1 the prompt is read once; answer `i`, counted from 0, uses the request's seed plus `i`.
 
 mod answer;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod chat;
 mod completions;
 mod fields;

@@ -68,8 +68,8 @@ impl Since {
 
 impl Backup {
     /// The state that a slot had when it had consumed `position` tokens, now or a step ago, read back.
-    pub(super) fn of(stepper: &mut Stepper, slot: usize, position: u64) -> Result<Self> {
-        let state = stepper.read_state(slot, position)?;
+    pub(super) async fn of(stepper: &mut Stepper, slot: usize, position: u64) -> Result<Self> {
+        let state = stepper.read_state(slot, position).await?;
         Ok(Self::at(state, position))
     }
 
@@ -94,20 +94,20 @@ impl Backup {
     }
 
     /// Makes a slot hold the state, which is to be that of `position` tokens.
-    pub(super) fn put_into(&self, stepper: &mut Stepper, slot: usize, position: u64) -> Result<()> {
+    pub(super) async fn put_into(&self, stepper: &mut Stepper, slot: usize, position: u64) -> Result<()> {
         let known = self.from + self.since.tokens() as u64;
         if known != position {
             let why = format!("the slot failed, and of {position} tokens {known} are known");
             return Err(Error::StateNotKept { why });
         }
         match &self.state {
-            Some(state) => stepper.write_state(slot, self.from, state)?,
-            None => stepper.reset(slot)?,
+            Some(state) => stepper.write_state(slot, self.from, state).await?,
+            None => stepper.reset(slot).await?,
         }
         for (how, ids) in &self.since.0 {
             match how {
-                How::Read => read(stepper.at_rest()?, slot, ids)?,
-                How::Chosen => ids.iter().try_for_each(|id| stepper.consume(slot, *id))?,
+                How::Read => read(stepper.at_rest().await?, slot, ids).await?,
+                How::Chosen => stepper.consume(slot, ids).await?,
             }
         }
         Ok(())
@@ -118,10 +118,10 @@ impl Backup {
     }
 }
 
-fn read(forward: &mut Forward, slot: usize, ids: &[u32]) -> Result<()> {
+async fn read(forward: &mut Forward, slot: usize, ids: &[u32]) -> Result<()> {
     let mut left = ids;
     while let Some(chunk) = forward.next_chunk(&mut left) {
-        forward.feed_to_end(slot, chunk)?;
+        forward.feed_to_end(slot, chunk).await?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A loaded model that advances many slots at once; sessions hold a handle to it.
 
 use super::checkpoint::Checkpoint;
+use super::departures::Departures;
 use super::prefix::PrefixCache;
 use super::sampler::Sampling;
 use super::session::Session;
@@ -10,9 +11,10 @@ use super::stepper::{Counts, Stepper, Token};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{Forward, ForwardOptions, Progress};
-use parking_lot::{FairMutex, FairMutexGuard, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::MutexGuard as StepperGuard;
 
 /// How an engine is laid out.
 pub type EngineOptions = ForwardOptions;
@@ -33,30 +35,46 @@ struct Shared {
     gpu: Mutex<Gpu>,
     /// What its snapshots are made with on this device, once it was asked for.
     origin: Mutex<Option<Origin>>,
-    /// Whoever waited longest comes next: a fast session cannot keep the others from taking their tokens.
-    stepper: FairMutex<Stepper>,
+    /// Fair: whoever waited longest comes next, so that a fast session cannot keep the others from taking their tokens. It is
+    /// held while a turn waits for the device.
+    stepper: tokio::sync::Mutex<Stepper>,
+    departures: Departures,
+    counts: Arc<Mutex<Counts>>,
     states: StateStore,
     prefixes: Mutex<PrefixCache>,
 }
 
 impl Engine {
     /// Uploads a checkpoint's weights and gets ready; `progress` is called after each piece.
-    pub fn load(
+    pub async fn load_async(
         gpu: &Gpu,
         checkpoint: Checkpoint,
         options: EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let forward = Forward::load(gpu, checkpoint.config(), &checkpoint.tensors()?, options, progress)?;
+        let tensors = checkpoint.tensors()?;
+        let forward = Forward::load_async(gpu, checkpoint.config(), &tensors, options, progress).await?;
+        drop(tensors);
         let mut bias = vec![0.0; checkpoint.config().vocab];
         for id in checkpoint.ids_without_token() {
             bias[id as usize] = f32::NEG_INFINITY;
         }
         let states = StateStore::new(&forward);
         let prefixes = Mutex::new(PrefixCache::new(states.clone(), forward.chunk()));
-        let stepper = FairMutex::new(Stepper::new(forward, options.slots));
-        let (gpu, origin) = (Mutex::new(gpu.clone()), Mutex::new(None));
-        let shared = Shared { checkpoint, options, bias, gpu, origin, stepper, states, prefixes };
+        let counts = Arc::default();
+        let stepper = Stepper::new(forward, options.slots, Arc::clone(&counts));
+        let shared = Shared {
+            checkpoint,
+            options,
+            bias,
+            gpu: Mutex::new(gpu.clone()),
+            origin: Mutex::new(None),
+            stepper: tokio::sync::Mutex::new(stepper),
+            departures: Departures::default(),
+            counts,
+            states,
+            prefixes,
+        };
         Ok(Engine { shared: Arc::new(shared) })
     }
 
@@ -66,12 +84,13 @@ impl Engine {
     }
 
     /// What its snapshots are made with.
-    pub(super) fn origin(&self) -> Result<Origin> {
+    pub(super) async fn origin(&self) -> Result<Origin> {
         if let Some(origin) = &*self.shared.origin.lock() {
             return Ok(origin.clone());
         }
-        let mut stepper = self.stepper();
-        let origin = Origin::of(&self.shared.checkpoint, self.shared.options.weights, stepper.at_rest()?)?;
+        let mut stepper = self.stepper().await;
+        let forward = stepper.at_rest().await?;
+        let origin = Origin::of(&self.shared.checkpoint, self.shared.options.weights, forward)?;
         Ok(self.shared.origin.lock().insert(origin).clone())
     }
 
@@ -88,17 +107,21 @@ impl Engine {
     /// bit for bit where the adapter is the same. An answer that was under way has ended with the error;
     /// [`Session::resume`] goes on with it. States kept on the device for [`Session::undo`] and the like are gone: their text
     /// is read again.
-    pub fn recover(&self, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
-        self.recover_with(Gpu::reopen, progress)
+    pub async fn recover_async(&self, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
+        self.recover_with(async |lost: &Gpu| lost.reopen_async().await, progress).await
     }
 
-    /// [`Engine::recover`] on a device that the application has opened.
-    pub fn recover_on(&self, gpu: &Gpu, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
-        self.recover_with(|_| Ok(gpu.clone()), progress)
+    /// [`Engine::recover_async`] on a device that the application has opened.
+    pub async fn recover_on_async(&self, gpu: &Gpu, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
+        self.recover_with(async |_: &Gpu| Ok(gpu.clone()), progress).await
     }
 
-    fn recover_with(&self, open: impl FnOnce(&Gpu) -> Result<Gpu>, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
-        let mut stepper = self.stepper();
+    async fn recover_with(
+        &self,
+        open: impl AsyncFnOnce(&Gpu) -> Result<Gpu>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<bool> {
+        let mut stepper = self.stepper().await;
         let lost = self.gpu();
         // A device may be lost and nobody have heard of it yet.
         if let Err(reason) = lost.check().and_then(|()| lost.flush()) {
@@ -108,10 +131,10 @@ impl Engine {
         } else if stepper.has_device() {
             return Ok(false);
         }
-        let gpu = open(&lost)?;
+        let gpu = open(&lost).await?;
         let (checkpoint, options) = (&self.shared.checkpoint, self.shared.options);
-        let forward = Forward::load(&gpu, checkpoint.config(), &checkpoint.tensors()?, options, progress)?;
-        self.states().adopt(&gpu);
+        let tensors = checkpoint.tensors()?;
+        let forward = Forward::load_async(&gpu, checkpoint.config(), &tensors, options, progress).await?;
         *self.shared.origin.lock() = None;
         *self.shared.gpu.lock() = gpu;
         stepper.adopt(forward);
@@ -120,32 +143,44 @@ impl Engine {
 
     /// What its steps have done so far.
     pub fn counts(&self) -> Counts {
-        self.stepper().counts()
+        *self.shared.counts.lock()
     }
 
     /// A new conversation, in a free slot.
-    pub fn session(&self, sampling: Sampling) -> Result<Session> {
-        let slot = self.stepper().take_slot()?;
+    pub async fn session_async(&self, sampling: Sampling) -> Result<Session> {
+        let slot = self.stepper().await.take_slot()?;
         // From here on dropping the session frees the slot.
         let session = Session::new(self.clone(), slot, sampling);
-        drop(session.schedule()?);
+        drop(session.schedule().await?);
         Ok(session)
     }
 
     /// Sets how a slot's tokens are chosen from the next step on.
-    pub(super) fn set_sampling(&self, stepper: &mut Stepper, slot: usize, sampling: &Sampling) -> Result<()> {
+    pub(super) async fn set_sampling(&self, stepper: &mut Stepper, slot: usize, sampling: &Sampling) -> Result<()> {
         let rules = sampling.rules(self.shared.bias.len())?;
         let mut bias = self.shared.bias.clone();
         for (id, value) in &sampling.logit_bias {
             bias[*id as usize] += value;
         }
-        let forward = stepper.at_rest()?;
+        let forward = stepper.at_rest().await?;
         forward.set_rules(slot, rules)?;
         forward.set_bias(slot, &bias)
     }
 
-    pub(super) fn stepper(&self) -> FairMutexGuard<'_, Stepper> {
-        self.shared.stepper.lock()
+    /// The slots, once nobody else uses them and what answers and sessions left behind is done.
+    pub(super) async fn stepper(&self) -> StepperGuard<'_, Stepper> {
+        let mut stepper = self.shared.stepper.lock().await;
+        self.see_off(&mut stepper).await;
+        stepper
+    }
+
+    pub(super) fn departures(&self) -> &Departures {
+        &self.shared.departures
+    }
+
+    /// [`Engine::stepper`], where nobody uses the slots just now.
+    pub(super) fn try_stepper(&self) -> Option<StepperGuard<'_, Stepper>> {
+        self.shared.stepper.try_lock().ok()
     }
 
     pub(super) fn states(&self) -> &StateStore {
@@ -158,9 +193,9 @@ impl Engine {
 
     /// Feeds tokens to a slot, chunk by chunk, in turn with what other sessions want. What was fed before it was cancelled or
     /// failed stays fed; the slot's position tells.
-    pub(super) fn feed<'a>(
+    pub(super) async fn feed<'a>(
         &'a self,
-        mut stepper: FairMutexGuard<'a, Stepper>,
+        mut stepper: StepperGuard<'a, Stepper>,
         slot: usize,
         ids: &[u32],
         cancelled: &AtomicBool,
@@ -168,7 +203,7 @@ impl Engine {
         stepper.begin_feed(slot, ids)?;
         loop {
             drop(stepper); // whoever waited longest comes next
-            stepper = self.stepper();
+            stepper = self.stepper().await;
             if let Some(outcome) = stepper.fed(slot) {
                 return outcome;
             }
@@ -176,38 +211,38 @@ impl Engine {
                 stepper.stop_feed(slot);
                 return Err(Error::Cancelled);
             }
-            stepper.turn();
+            stepper.turn().await;
         }
     }
 
     /// Starts to choose tokens after those that a slot has consumed, and waits for the first, which is not taken yet. See
     /// [`Stepper::begin`].
-    pub(super) fn begin<'a>(
+    pub(super) async fn begin<'a>(
         &'a self,
-        mut stepper: FairMutexGuard<'a, Stepper>,
+        mut stepper: StepperGuard<'a, Stepper>,
         slot: usize,
         recent: (&[u32], usize),
         with_logits: bool,
     ) -> Result<()> {
-        stepper.begin(slot, recent, with_logits)?;
+        stepper.begin(slot, recent, with_logits).await?;
         loop {
             drop(stepper);
-            stepper = self.stepper();
+            stepper = self.stepper().await;
             if let Some(outcome) = stepper.peek(slot) {
                 return outcome;
             }
-            stepper.turn();
+            stepper.turn().await;
         }
     }
 
     /// A slot's next token, once it is there.
-    pub(super) fn next(&self, slot: usize) -> Result<Token> {
+    pub(super) async fn next(&self, slot: usize) -> Result<Token> {
         loop {
-            let mut stepper = self.stepper();
+            let mut stepper = self.stepper().await;
             if let Some(token) = stepper.next(slot) {
                 return token;
             }
-            stepper.turn();
+            stepper.turn().await;
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Tokens as they are chosen, and the state that is left when that ends.
 
 use super::backup::Backup;
-use super::session::Session;
+use super::session::{Begun, Session};
 use crate::error::Result;
 use crate::kernels::select::WINDOW;
 use crate::model::Saved;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 
 /// When an answer ends, and what is wanted of it.
@@ -49,9 +50,42 @@ pub struct Logprobs {
     pub top: Vec<(u32, f64)>,
 }
 
+/// A session that tokens are chosen for: lent for as long as that takes, or owned.
+pub(super) enum SessionRef<'a> {
+    Lent(&'a mut Session),
+    Owned(Box<Session>),
+}
+
+impl<'a> From<&'a mut Session> for SessionRef<'a> {
+    fn from(session: &'a mut Session) -> Self {
+        SessionRef::Lent(session)
+    }
+}
+
+impl Deref for SessionRef<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        match self {
+            SessionRef::Lent(session) => session,
+            SessionRef::Owned(session) => session,
+        }
+    }
+}
+
+impl DerefMut for SessionRef<'_> {
+    fn deref_mut(&mut self) -> &mut Session {
+        match self {
+            SessionRef::Lent(session) => session,
+            SessionRef::Owned(session) => session,
+        }
+    }
+}
+
 /// Tokens as they are chosen. Dropping it early is fine: the slot is left as after the last token given out.
 pub struct Generation<'a> {
-    pub(super) session: &'a mut Session,
+    /// Taken when the generation is over and its owner wants the session back.
+    session: Option<SessionRef<'a>>,
     max_tokens: Option<usize>,
     /// Log-probabilities to give, if any.
     top: Option<usize>,
@@ -71,75 +105,99 @@ pub struct Generation<'a> {
 }
 
 impl<'a> Generation<'a> {
-    /// Chooses from the logits after what the session has consumed.
-    pub(super) fn new(session: &'a mut Session, options: &AnswerOptions) -> Result<Self> {
-        session.begin(options)?;
-        Ok(Self::begun(session, options))
+    /// What a session has begun.
+    pub(super) fn begun(session: SessionRef<'a>, options: &AnswerOptions, begun: Begun) -> Self {
+        let mut generation = Self::to_begin(session, options);
+        generation.has_begun(begun);
+        generation
     }
 
-    /// What [`Session::begin`] has begun.
-    pub(super) fn begun(session: &'a mut Session, options: &AnswerOptions) -> Self {
+    /// Of a session that has not begun it yet.
+    pub(super) fn to_begin(session: SessionRef<'a>, options: &AnswerOptions) -> Self {
         Generation {
-            session,
+            session: Some(session),
             max_tokens: options.max_tokens,
             top: options.logprobs,
             tokens: 0,
             ids: vec![],
             logprobs: None,
             finish: None,
-            settled: false,
+            settled: true,
             saved: None,
             point: None,
             backed: 0,
         }
     }
 
-    /// One that was cancelled before its first token was to be chosen.
-    pub(super) fn cancelled(session: &'a mut Session) -> Self {
-        let mut generation = Self::begun(session, &AnswerOptions::default());
-        (generation.finish, generation.settled) = (Some(Finish::Cancelled), true);
-        generation
+    /// The session has begun it.
+    pub(super) fn has_begun(&mut self, begun: Begun) {
+        match begun.cancelled {
+            true => self.finish = Some(Finish::Cancelled),
+            false => self.settled = false,
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        self.session.as_ref().expect("it is taken when the generation is over")
+    }
+
+    pub(super) fn session_mut(&mut self) -> &mut Session {
+        self.session.as_mut().expect("it is taken when the generation is over")
+    }
+
+    /// Ends it and takes the session out; gives it, if it was owned.
+    pub(super) fn take_session(&mut self) -> Option<Session> {
+        self.settle();
+        match self.session.take()? {
+            SessionRef::Owned(session) => Some(*session),
+            SessionRef::Lent(_) => None,
+        }
     }
 
     /// The next token, or `None` at the end.
-    pub fn next_id(&mut self) -> Result<Option<u32>> {
+    pub async fn next_id_async(&mut self) -> Result<Option<u32>> {
         if self.finish.is_some() {
             return Ok(None);
         }
         if self.max_tokens.is_some_and(|most| self.tokens >= most) {
-            return self.end(Finish::Length);
+            return self.end(Finish::Length).await;
         }
-        if self.session.cancelled.load(Ordering::Relaxed) {
-            return self.end(Finish::Cancelled);
+        if self.session().cancelled.load(Ordering::Relaxed) {
+            return self.end(Finish::Cancelled).await;
         }
-        let next = self.session.engine.next(self.session.slot);
+        let session = self.session();
+        let next = session.engine.next(session.slot).await;
         let token = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
         let id = token.id;
-        if self.session.engine.checkpoint().eos().contains(&id) {
-            return self.end(Finish::Eos);
+        if self.session().engine.checkpoint().eos().contains(&id) {
+            return self.end(Finish::Eos).await;
         }
         self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));
-        if self.ids.len() >= 2 * WINDOW && self.point.is_none() && self.session.ids.is_none() {
+        if self.ids.len() >= 2 * WINDOW && self.point.is_none() && self.session().conversation.ids.is_none() {
             self.ids.drain(..WINDOW);
         }
         self.ids.push(id);
         self.tokens += 1;
-        if self.point.is_none() && self.session.backup.is_due(self.tokens - self.backed) {
-            self.back_up();
+        if self.point.is_none() && self.session().backup.is_due(self.tokens - self.backed) {
+            self.back_up().await;
         }
         Ok(Some(id))
     }
 
     /// Makes the state before the last token given out the session's backup. Where that fails, the backup has the tokens.
-    fn back_up(&mut self) {
+    async fn back_up(&mut self) {
         let consumed = self.tokens - 1;
-        let session = &mut *self.session;
-        let position = session.position + consumed as u64;
-        let read =
-            session.schedule_of_answer().and_then(|mut stepper| Backup::of(&mut stepper, session.slot, position));
+        let session = self.session();
+        let position = session.position() + consumed as u64;
+        let read = match session.schedule_of_answer().await {
+            Ok(mut stepper) => Backup::of(&mut stepper, session.slot, position).await,
+            Err(error) => Err(error),
+        };
+        let since = self.ids.len() - (self.tokens - self.backed)..self.ids.len() - 1;
+        let session = self.session.as_mut().expect("it is taken when the generation is over");
         match read {
             Ok(backup) => session.backup = backup,
-            Err(_) => session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..self.ids.len() - 1]),
+            Err(_) => session.backup.chose(&self.ids[since]),
         }
         self.backed = consumed;
     }
@@ -169,17 +227,20 @@ impl<'a> Generation<'a> {
         self.finish
     }
 
-    fn end(&mut self, finish: Finish) -> Result<Option<u32>> {
+    async fn end(&mut self, finish: Finish) -> Result<Option<u32>> {
         self.finish = Some(finish);
         self.settle();
+        // The slot too, while somebody waits anyway.
+        drop(self.session().engine.stepper().await);
         Ok(None)
     }
 
     /// Keeps the state before the last token given out: it may have to be taken back together with what follows.
-    pub(super) fn keep_before_last(&mut self) -> Result<()> {
+    pub(super) async fn keep_before_last(&mut self) -> Result<()> {
         let consumed = self.tokens - 1;
-        let position = self.session.position + consumed as u64;
-        self.session.schedule_of_answer()?.save(self.session.slot, position, &mut self.saved)?;
+        let session = self.session.as_ref().expect("it is taken when the generation is over");
+        let position = session.position() + consumed as u64;
+        session.schedule_of_answer().await?.save(session.slot, position, &mut self.saved)?;
         self.point = Some(consumed);
         Ok(())
     }
@@ -196,16 +257,19 @@ impl<'a> Generation<'a> {
 
     /// Ends as if only the first `count` tokens had been given out: the last one at most is taken back, or what came after
     /// the kept state.
-    pub(super) fn end_after(&mut self, count: usize) {
+    pub(super) async fn end_after(&mut self, count: usize) {
         self.finish = Some(Finish::Stop);
-        let session = &*self.session;
+        let session = self.session();
         if let (Some(point), Some(saved)) = (self.point.filter(|point| *point <= count), &self.saved)
             && count + 1 < self.tokens
         {
-            let from = (saved, session.position + point as u64);
+            let from = (saved, session.position() + point as u64);
             let last = self.ids.len() + point - self.tokens;
             let again = &self.ids[last..last + count - point];
-            let back = session.schedule_of_answer().and_then(|mut stepper| stepper.rewind(session.slot, from, again));
+            let back = match session.schedule_of_answer().await {
+                Ok(mut stepper) => stepper.rewind(session.slot, from, again).await,
+                Err(error) => Err(error),
+            };
             let _ = back.inspect_err(|_| session.doubt());
         }
         self.ids.truncate(self.ids.len() + count - self.tokens);
@@ -213,38 +277,25 @@ impl<'a> Generation<'a> {
         self.settle();
     }
 
-    /// Leaves the slot as after the last token given out. Where that fails, as on a lost device, the session's backup leads there
-    /// when the slot is used next.
+    /// Leaves the session, and before it is used next its slot, as after the last token given out. Where that fails, as on a lost
+    /// device, the session's backup leads there.
     fn settle(&mut self) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let session = &mut *self.session;
-        session.position += self.tokens as u64;
-        session.consume(&self.ids);
-        session.past.trail.chose(&self.ids, self.tokens);
+        let ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
+        let session = self.session.as_mut().expect("it is taken when the generation is over");
+        session.conversation.consume(&self.ids, self.tokens);
+        session.conversation.ended = ended;
+        session.history.prefix.chose(&self.ids, self.tokens);
         session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..]);
-        session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
-        let last = self.ids.last().copied();
-        loop {
-            let finished = session.schedule_of_answer().and_then(|mut stepper| {
-                let finished = stepper.finish(session.slot, session.position, last)?;
-                if !finished {
-                    stepper.turn();
-                }
-                Ok(finished)
-            });
-            match finished {
-                Ok(false) => {}
-                Ok(true) => return,
-                Err(_) => return session.doubt(),
-            }
-        }
+        session.leave_answer(self.ids.last().copied());
     }
 }
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
+        // One that was taken is settled.
         self.settle();
     }
 }

@@ -109,7 +109,7 @@ pub fn logits(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
 /// The `n` greedy tokens after a prompt, from an empty state.
 pub fn greedy(forward: &mut Forward, ids: &[u32], n: usize) -> Vec<u32> {
     forward.reset(0).unwrap();
-    forward.prefill(0, ids, |_| Ok(())).unwrap();
+    pollster::block_on(forward.prefill(0, ids, |_| Ok(()))).unwrap();
     let first = forward.choose_after(0).unwrap();
     let mut got = pollster::block_on(forward.chosen(first)).unwrap();
     forward.set_decoding(&[0]).unwrap();

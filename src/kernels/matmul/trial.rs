@@ -13,7 +13,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// How a trial of cooperative matrices ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,10 +73,10 @@ impl std::fmt::Display for Trial {
 
 /// The trial of cooperative matrices on this device, run once and kept; `None` where it has none. Where [`Gpu::keep_in`] names a
 /// folder, a mark lies there meanwhile: a driver that takes the process down is not asked again.
-pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
+pub async fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
     let Some(coop) = gpu.caps().coop else { return Ok(None) };
     let (coop, other) = (Form::Coop(coop, math, None), Form::of(gpu.caps()));
-    gpu.finding(&format!("trial of {coop}"), || {
+    gpu.finding(&format!("trial of {coop}"), async {
         let what = format!("{coop} on {}", gpu.info());
         let mark = gpu.kept_file("trial", &what, "").map(|path| CrashMark::set(path, &what)).transpose();
         match mark {
@@ -83,14 +84,15 @@ pub fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
                 Ok(Trial { coop, other, times: [Duration::ZERO; 2], outcome: Outcome::Crashed(left) })
             }
             // A folder that cannot be written to guards nothing, and must not stop the start.
-            Ok(None) | Err(_) => Race::new(gpu)?.run(coop, other),
+            Ok(None) | Err(_) => Race::new(gpu)?.run(coop, other).await,
             Ok(Some(Ok(mark))) => {
-                let trial = Race::new(gpu)?.run(coop, other);
+                let trial = Race::new(gpu)?.run(coop, other).await;
                 mark.clear();
                 trial
             }
         }
     })
+    .await
     .map(Some)
 }
 
@@ -157,7 +159,7 @@ impl Race {
         })
     }
 
-    fn run(&self, coop: Form, other: Form) -> Result<Trial> {
+    async fn run(&self, coop: Form, other: Form) -> Result<Trial> {
         let trial = |times, outcome| Ok(Trial { coop, other, times, outcome });
         let plans = match self.plan(coop) {
             Ok(plan) => [plan, self.plan(other)?],
@@ -165,14 +167,14 @@ impl Race {
             Err(error) => return Err(error),
         };
         for (form, plan) in [coop, other].into_iter().zip(&plans) {
-            if let Some(wrong) = self.wrong(form, plan)? {
+            if let Some(wrong) = self.wrong(form, plan).await? {
                 return trial([Duration::ZERO; 2], Outcome::Wrong(wrong));
             }
         }
         let mut times = [Duration::MAX; 2];
         for _ in 0..5 {
             for (best, plan) in times.iter_mut().zip(&plans) {
-                *best = (*best).min(self.time(plan)?);
+                *best = (*best).min(self.time(plan).await?);
             }
         }
         trial(times, if times[0] < times[1] { Outcome::Won } else { Outcome::Slower })
@@ -186,20 +188,20 @@ impl Race {
     }
 
     /// What is wrong with a form's y, if anything.
-    fn wrong(&self, form: Form, plan: &Plan) -> Result<Option<String>> {
+    async fn wrong(&self, form: Form, plan: &Plan) -> Result<Option<String>> {
         let tolerance = product::tolerance(Product::Matmul(form), Self::COLUMNS);
         plan.run(Self::TOKENS)?;
-        let y = pollster::block_on(self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS))?;
+        let y = self.y.read(&self.gpu, Self::TOKENS, 0..Self::ROWS).await?;
         let judged: Vec<f32> = y.chunks_exact(Self::ROWS).step_by(Self::JUDGED).flatten().copied().collect();
         let expected: Vec<_> = self.expected.iter().copied().map(Some).collect();
         let fault = compare(&form.to_string(), &judged, &expected, tolerance).err();
         Ok(fault.map(|fault| fault.to_string()))
     }
 
-    fn time(&self, plan: &Plan) -> Result<Duration> {
+    async fn time(&self, plan: &Plan) -> Result<Duration> {
         let start = Instant::now();
         plan.run(Self::TOKENS)?;
-        pollster::block_on(self.gpu.read(&self.y.buf, 0..1))?;
+        self.gpu.read(&self.y.buf, 0..1).await?;
         Ok(start.elapsed())
     }
 }
@@ -208,6 +210,7 @@ impl Race {
 mod tests {
     use super::*;
     use crate::gpu::{AdapterChoice, Coop, Switches};
+    use pollster::block_on;
 
     #[test]
     fn a_wrong_product_and_one_that_does_not_run_lose() {
@@ -215,19 +218,19 @@ mod tests {
             return;
         }
         let switches = Switches { without_coop: true, ..Switches::from_env().unwrap() };
-        let gpu = Gpu::open_with(&AdapterChoice::Best, switches).expect("this test needs an adapter");
+        let gpu = block_on(Gpu::open_with_async(&AdapterChoice::Best, switches)).expect("this test needs an adapter");
         let other = Form::of(gpu.caps());
         let mut race = Race::new(&gpu).unwrap();
         // The device was opened without the matrices.
         let coop = Form::Coop(Coop { size: 8, lanes: 8 }, Math::Exact, None);
-        let refused = race.run(coop, other).unwrap();
+        let refused = block_on(race.run(coop, other)).unwrap();
         assert!(matches!(refused.outcome, Outcome::Refused(_)), "{refused}");
         assert_eq!(refused.winner(), other);
         // A form against itself is right, until something else is expected of it.
-        let right = race.run(other, other).unwrap();
+        let right = block_on(race.run(other, other)).unwrap();
         assert!(matches!(right.outcome, Outcome::Won | Outcome::Slower), "{right}");
         race.expected[3] += 0.01;
-        let wrong = race.run(other, other).unwrap();
+        let wrong = block_on(race.run(other, other)).unwrap();
         assert!(matches!(wrong.outcome, Outcome::Wrong(_)), "{wrong}");
     }
 

@@ -1,13 +1,13 @@
-//! States at the beginnings of texts that were read: a session whose text begins alike starts from there.
+//! The prefix cache: states at the beginnings of texts that were read. A session whose text begins alike starts from there.
 
-mod trail;
+mod session;
 mod tree;
 
-use super::states::{Kept, StateStore};
-pub(super) use trail::Trail;
+use super::states::{KeptState, StateStore};
+pub(super) use session::PrefixKey;
 use tree::Tree;
 
-/// What the cache of beginnings may hold.
+/// What the prefix cache may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrefixBudget {
     /// Bytes of states and ids, wherever the engine's [`StateBudget`](super::StateBudget) has them lie. 0: no cache.
@@ -32,10 +32,10 @@ impl PrefixBudget {
     pub const NONE: PrefixBudget = PrefixBudget { bytes: 0, reuse: Reuse::Read };
 }
 
-/// What the cache of beginnings holds and has saved.
+/// What the prefix cache holds and has saved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PrefixStats {
-    /// Beginnings with a state.
+    /// Prefixes with a state.
     pub states: usize,
     /// Bytes of the states and of all ids.
     pub bytes: u64,
@@ -45,13 +45,13 @@ pub struct PrefixStats {
     pub misses: u64,
     /// Tokens that were not read for that.
     pub tokens_saved: u64,
-    /// Beginnings that were given up for want of room.
+    /// Prefixes that were evicted for want of room.
     pub evicted: u64,
 }
 
-/// A beginning's state.
+/// A prefix's state.
 struct Entry {
-    state: Kept,
+    state: KeptState,
     /// All of it was read, none of it chosen.
     read: bool,
     used: u64,
@@ -74,7 +74,7 @@ impl PrefixCache {
         PrefixCache { states, chunk, budget, tree: Tree::new(), clock: 0, stats }
     }
 
-    /// Whether a state would be of use, of which all was read or not.
+    /// Whether it takes a state, all of whose tokens were read or not.
     fn wants(&self, read: bool) -> bool {
         self.budget.bytes > 0 && (read || self.budget.reuse == Reuse::Answers)
     }
@@ -101,8 +101,8 @@ impl PrefixCache {
         usize::try_from(self.budget.bytes / 4 / size_of::<u32>() as u64).unwrap_or(usize::MAX)
     }
 
-    /// The state of the longest beginning of `ids`, and its length.
-    fn find(&mut self, ids: &[u32]) -> Option<(usize, Kept)> {
+    /// The state of the longest prefix of `ids`, and its length.
+    fn find(&mut self, ids: &[u32]) -> Option<(usize, KeptState)> {
         self.clock += 1;
         let (states, reuse) = (&self.states, self.budget.reuse);
         let fits = |entry: &Entry| (entry.read || reuse == Reuse::Answers) && states.has(&entry.state);
@@ -126,7 +126,7 @@ impl PrefixCache {
         self.tree.shared(ids)
     }
 
-    /// Whether there is a state at exactly these ids that does.
+    /// Whether there is a state at exactly these ids that serves.
     fn has(&mut self, ids: &[u32], read: bool) -> bool {
         self.clock += 1;
         let Some(entry) = self.tree.get(ids) else { return false };
@@ -135,7 +135,7 @@ impl PrefixCache {
     }
 
     /// Keeps the state after `ids`.
-    fn insert(&mut self, ids: &[u32], state: Kept, read: bool) {
+    pub(super) fn insert(&mut self, ids: &[u32], state: KeptState, read: bool) {
         if self.states.state_bytes() + size_of_val(ids) as u64 > self.budget.bytes {
             return;
         }
@@ -144,7 +144,7 @@ impl PrefixCache {
         self.fit();
     }
 
-    /// Forgets a beginning whose state turned out not to be there.
+    /// Forgets a prefix whose state turned out not to be there.
     fn remove(&mut self, ids: &[u32]) {
         self.tree.remove(ids);
     }

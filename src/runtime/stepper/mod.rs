@@ -1,11 +1,14 @@
 //! The slots of a model and what is under way for them on the device. What fails there fails the slots that it was for, with
 //! their state as it was before, and no others.
 
-mod turn;
+mod schedule;
 
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::model::{Choosing, Forward, RUN_AHEAD, Saved, SlotState};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// What an engine's turns have done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,10 +72,13 @@ pub(super) struct Stepper {
     reading: VecDeque<usize>,
     under_way: VecDeque<Choosing>,
     counts: Counts,
+    /// [`Stepper::counts`] as of the last turn, to be read while a turn is under way.
+    published: Arc<Mutex<Counts>>,
 }
 
 impl Stepper {
-    pub(super) fn new(forward: Forward, slots: usize) -> Self {
+    /// Slots of a model; `counts` is told what its turns have done.
+    pub(super) fn new(forward: Forward, slots: usize, published: Arc<Mutex<Counts>>) -> Self {
         Stepper {
             forward: Some(forward),
             epoch: 1,
@@ -81,11 +87,8 @@ impl Stepper {
             reading: VecDeque::new(),
             under_way: VecDeque::new(),
             counts: Counts::default(),
+            published,
         }
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        self.counts
     }
 
     /// Tells one device from the others, and from none after a loss.
@@ -117,6 +120,11 @@ impl Stepper {
         self.forward = Some(forward);
     }
 
+    /// The device, where there is one.
+    pub(super) fn gpu(&self) -> Option<Gpu> {
+        self.forward.as_ref().map(|forward| forward.gpu().clone())
+    }
+
     fn forward(&mut self) -> Result<&mut Forward> {
         let gone = || Error::DeviceLost { reason: "it was not opened again yet".to_owned() };
         self.forward.as_mut().ok_or_else(gone)
@@ -127,47 +135,56 @@ impl Stepper {
         self.free.pop().ok_or(Error::NoFreeSlot { slots: self.seats.len() })
     }
 
-    pub(super) fn free_slot(&mut self, slot: usize) {
-        self.leave(slot);
+    pub(super) async fn free_slot(&mut self, slot: usize) {
+        self.leave(slot).await;
         self.free.push(slot);
     }
 
     /// Takes a slot out of the schedule.
-    fn leave(&mut self, slot: usize) {
-        self.settle();
+    async fn leave(&mut self, slot: usize) {
+        self.settle().await;
         self.stop_feed(slot);
         self.seats[slot] = Seat::default();
     }
 
     /// Waits for all that is under way: the host then knows each slot's next token.
-    fn settle(&mut self) {
+    async fn settle(&mut self) {
         while !self.under_way.is_empty() {
-            self.arrive();
+            self.arrive().await;
         }
     }
 
     /// Waits for the oldest step under way.
-    fn arrive(&mut self) {
+    async fn arrive(&mut self) {
         let Some(oldest) = self.under_way.pop_front() else { return };
         let slots = oldest.slots().to_vec();
-        match self.forward().and_then(|forward| pollster::block_on(forward.arrived(oldest))) {
-            Ok(arrived) => arrived.into_iter().for_each(|(slot, id)| self.seat_token(slot, id)),
+        let arrived = match self.forward() {
+            Ok(forward) => forward.arrived(oldest).await,
+            Err(error) => Err(error),
+        };
+        match arrived {
+            Ok(arrived) => {
+                for (slot, id) in arrived {
+                    self.seat_token(slot, id).await;
+                }
+            }
             Err(error) => slots.into_iter().for_each(|slot| self.fail(slot, error.again())),
         }
     }
 
     /// A step has chosen a token for a slot, or could not.
-    fn seat_token(&mut self, slot: usize, id: Result<u32>) {
+    async fn seat_token(&mut self, slot: usize, id: Result<u32>) {
         if !self.seats[slot].decoding {
             return;
         }
         let (with_logits, later) = (self.seats[slot].with_logits, self.steps_of(slot));
-        let token = id.and_then(|id| {
+        let token = async {
+            let id = id?;
             let forward = self.forward()?;
-            let logits = with_logits.then(|| pollster::block_on(forward.logits(slot, later)));
-            Ok(Token { id, logits: logits.transpose()? })
-        });
-        match token {
+            let logits = if with_logits { Some(forward.logits(slot, later).await?) } else { None };
+            Ok(Token { id, logits })
+        };
+        match token.await {
             Ok(token) => self.seats[slot].arrived.push_back(Ok(token)),
             Err(error) => self.fail(slot, error),
         }
@@ -192,8 +209,8 @@ impl Stepper {
     }
 
     /// The model, with nothing under way.
-    pub(super) fn at_rest(&mut self) -> Result<&mut Forward> {
-        self.settle();
+    pub(super) async fn at_rest(&mut self) -> Result<&mut Forward> {
+        self.settle().await;
         self.forward()
     }
 
@@ -203,8 +220,8 @@ impl Stepper {
     }
 
     /// Puts a slot back to before its first token.
-    pub(super) fn reset(&mut self, slot: usize) -> Result<()> {
-        self.leave(slot);
+    pub(super) async fn reset(&mut self, slot: usize) -> Result<()> {
+        self.leave(slot).await;
         self.forward()?.reset(slot)
     }
 
@@ -234,9 +251,14 @@ impl Stepper {
 
     /// Starts to choose tokens after those that a slot has consumed, from its logits. Penalties look at the last `window` of
     /// `read`.
-    pub(super) fn begin(&mut self, slot: usize, (read, window): (&[u32], usize), with_logits: bool) -> Result<()> {
+    pub(super) async fn begin(
+        &mut self,
+        slot: usize,
+        (read, window): (&[u32], usize),
+        with_logits: bool,
+    ) -> Result<()> {
         // A step of its last answer may be under way.
-        let forward = self.at_rest()?;
+        let forward = self.at_rest().await?;
         let wanted = forward.position(slot);
         if window > 0 {
             forward.set_recent(slot, (read, wanted), window)?;
@@ -290,38 +312,41 @@ impl Stepper {
     }
 
     /// The state that a slot had when it had consumed `position` tokens, now or a step ago.
-    pub(super) fn read_state(&mut self, slot: usize, position: u64) -> Result<SlotState> {
+    pub(super) async fn read_state(&mut self, slot: usize, position: u64) -> Result<SlotState> {
         let forward = self.forward()?;
         let steps = run_ahead_of(position, forward.position(slot))?;
-        pollster::block_on(forward.read_state(slot, steps))
+        forward.read_state(slot, steps).await
     }
 
     /// Puts a slot to a state of when it had consumed `position` tokens.
-    pub(super) fn write_state(&mut self, slot: usize, position: u64, state: &SlotState) -> Result<()> {
-        self.leave(slot);
+    pub(super) async fn write_state(&mut self, slot: usize, position: u64, state: &SlotState) -> Result<()> {
+        self.leave(slot).await;
         self.forward()?.write_state(slot, position, state)
     }
 
     /// Puts a slot back to a state kept at `position`, then has it consume `ids` once more, step by step as before: the
     /// bits are those that were.
-    pub(super) fn rewind(&mut self, slot: usize, (saved, position): (&Saved, u64), ids: &[u32]) -> Result<()> {
-        self.leave(slot);
+    pub(super) async fn rewind(&mut self, slot: usize, (saved, position): (&Saved, u64), ids: &[u32]) -> Result<()> {
+        self.leave(slot).await;
         self.forward()?.restore(slot, position, saved)?;
-        ids.iter().try_for_each(|id| self.consume(slot, *id))
+        self.consume(slot, ids).await
     }
 
-    /// Has a slot alone consume a token, whatever would be chosen after it.
-    pub(super) fn consume(&mut self, slot: usize, id: u32) -> Result<()> {
-        let forward = self.at_rest()?;
-        forward.set_next(slot, id)?;
-        forward.set_decoding(&[slot])?;
-        let step = forward.step()?;
-        pollster::block_on(forward.arrived(step)).map(|_| ())
+    /// Has a slot alone consume tokens step by step, whatever would be chosen after each.
+    pub(super) async fn consume(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+        for id in ids {
+            let forward = self.at_rest().await?;
+            forward.set_next(slot, *id)?;
+            forward.set_decoding(&[slot])?;
+            let step = forward.step()?;
+            forward.arrived(step).await?;
+        }
+        Ok(())
     }
 
     /// Takes a slot out of the schedule at exactly `position`, and says whether that is done: steps that ran ahead are taken
     /// back; a token that it has not consumed yet takes another turn. `last` is the token before `position`, where there is one.
-    pub(super) fn finish(&mut self, slot: usize, position: u64, last: Option<u32>) -> Result<bool> {
+    pub(super) async fn finish(&mut self, slot: usize, position: u64, last: Option<u32>) -> Result<bool> {
         let now = self.forward()?.position(slot);
         if now < position && self.seats[slot].decoding {
             return Ok(false);
@@ -329,7 +354,7 @@ impl Stepper {
         self.seats[slot] = Seat::default();
         match last {
             // The step that was to consume it failed.
-            Some(last) if now + 1 == position => self.consume(slot, last)?,
+            Some(last) if now + 1 == position => self.consume(slot, &[last]).await?,
             _ => {
                 let steps = run_ahead_of(position, now)?;
                 self.forward()?.take_back(slot, steps);

@@ -8,10 +8,11 @@ use crate::error::Result;
 impl Stepper {
     /// One turn for all: a decode step of the slots that can go on, and a chunk of the prompt whose turn it is. What goes wrong is
     /// told to the slots that it concerns.
-    pub(in crate::runtime) fn turn(&mut self) {
+    pub(in crate::runtime) async fn turn(&mut self) {
         self.counts.turns += 1;
-        self.step();
-        self.chunk();
+        self.step().await;
+        self.chunk().await;
+        *self.published.lock() = self.counts;
     }
 
     fn can_go_on(&self, slot: usize) -> bool {
@@ -23,7 +24,7 @@ impl Stepper {
         (0..self.seats.len()).filter(|slot| self.can_go_on(*slot)).collect()
     }
 
-    fn step(&mut self) {
+    async fn step(&mut self) {
         let mut rows = self.ready();
         let decoding = self.forward.as_ref().map_or(&[][..], |forward| forward.decoding());
         if rows != decoding {
@@ -31,7 +32,7 @@ impl Stepper {
             let all_can = self.seats.iter().filter(|seat| seat.decoding).count() == rows.len();
             let waited = rows.iter().any(|slot| self.seats[*slot].left_out > 0);
             let wait = !all_can && !waited && !self.under_way.is_empty();
-            self.settle();
+            self.settle().await;
             if wait {
                 for slot in rows {
                     let seat = &mut self.seats[slot];
@@ -47,7 +48,7 @@ impl Stepper {
                 Ok(()) => rows.iter().for_each(|slot| self.seats[*slot].left_out = 0),
                 Err(error) => {
                     // What the steps before it chose still comes, and has been consumed.
-                    self.settle();
+                    self.settle().await;
                     rows.iter().for_each(|slot| self.fail(*slot, error.again()));
                 }
             }
@@ -55,7 +56,7 @@ impl Stepper {
         let run_ahead = self.forward.as_ref().map_or(0, |forward| forward.run_ahead());
         let ahead = if rows.is_empty() { 0 } else { run_ahead };
         while self.under_way.len() > ahead {
-            self.arrive();
+            self.arrive().await;
         }
     }
 
@@ -69,7 +70,7 @@ impl Stepper {
         Ok(())
     }
 
-    fn chunk(&mut self) {
+    async fn chunk(&mut self) {
         let Some(slot) = self.reading.pop_front() else { return };
         for other in &self.reading {
             let seat = &mut self.seats[*other];
@@ -80,7 +81,7 @@ impl Stepper {
         let seat = &mut self.seats[slot];
         let end = (seat.fed + forward.chunk_in_time()).min(seat.prompt.len());
         // With the logits after every chunk: should it be the last, because somebody cancels, the slot can go on from it.
-        if let Err(error) = forward.feed_to_end(slot, &seat.prompt[seat.fed..end]) {
+        if let Err(error) = forward.feed_to_end(slot, &seat.prompt[seat.fed..end]).await {
             *seat = Seat { unfeedable: Some(error), ..Seat::default() };
             return;
         }

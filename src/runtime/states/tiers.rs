@@ -1,15 +1,13 @@
-//! What moves between the device, the host's memory and disk, and what is given up.
+//! The tiers of kept states: the device, the host's memory, disk. What moves between them, and what is dropped.
 
 use super::spill::{Record, SpillFile};
 use super::{Held, StateBudget, StateStats};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::model::{Config, Forward, Saved, SlotState};
 use std::collections::BTreeMap;
 
-/// States by their number, and where each lies.
-pub(super) struct Shelves {
-    gpu: Gpu,
+/// States by their number, and the tier of each.
+pub(super) struct Tiers {
     config: Config,
     budget: StateBudget,
     /// Bytes of a state.
@@ -32,14 +30,23 @@ struct State {
     place: Place,
 }
 
-enum Place {
+/// Where a state is.
+pub(super) enum Place {
     Device(Saved),
     Host(SlotState),
     Disk(Record),
     /// It went with its device.
     Lost,
-    /// And why.
+    /// It was dropped, and why.
     Gone(String),
+}
+
+/// Memory on the device for a state.
+pub(super) enum Memory {
+    Free(Saved),
+    /// That of a state, by its number, which has to be spilled first.
+    Of(u64, Saved),
+    None,
 }
 
 /// A [`Place`] without what lies there.
@@ -61,10 +68,9 @@ impl Place {
     }
 }
 
-impl Shelves {
+impl Tiers {
     pub(super) fn new(forward: &Forward) -> Self {
-        Shelves {
-            gpu: forward.gpu().clone(),
+        Tiers {
             config: forward.config().clone(),
             budget: StateBudget::default(),
             size: forward.state_bytes(),
@@ -88,59 +94,31 @@ impl Shelves {
         }
     }
 
-    pub(super) fn adopt(&mut self, gpu: &Gpu) {
-        self.gpu = gpu.clone();
-    }
-
-    /// Keeps a slot's state; gives its number.
-    pub(super) fn keep(&mut self, forward: &Forward, slot: usize) -> Result<u64> {
-        let place = match self.device_memory(forward)? {
-            Some(saved) => {
-                forward.save(slot, 0, &saved)?;
-                Place::Device(saved)
-            }
-            None if self.has_room_below() => {
-                let state = pollster::block_on(forward.read_state(slot, 0))?;
-                self.put_on_host(state)
-            }
-            None => self.give_up(),
-        };
+    /// Takes a new state in; gives its number.
+    pub(super) fn admit(&mut self, place: Place) -> u64 {
         let (id, used) = (self.id, self.tick());
         self.id += 1;
         self.kept.insert(id, State { used, place });
-        Ok(id)
+        id
     }
 
-    /// Puts a slot to a state, which comes to the device where it can.
-    pub(super) fn restore(&mut self, forward: &mut Forward, slot: usize, position: u64, id: u64) -> Result<()> {
+    /// Counts a use of a state; gives it where it is on the device. An error where it is not kept any more.
+    pub(super) fn on_device(&mut self, id: u64) -> Result<Option<&Saved>> {
         let used = self.tick();
         let state = self.kept.get_mut(&id).expect("whoever holds a state's number keeps its entry");
         state.used = used;
         match &state.place {
-            Place::Device(saved) => return forward.restore(slot, position, saved),
-            Place::Lost => return Err(Error::StateNotKept { why: "the device that it was on was lost".to_owned() }),
-            Place::Gone(why) => return Err(Error::StateNotKept { why: why.clone() }),
-            Place::Host(_) | Place::Disk(_) => {}
+            Place::Device(saved) => Ok(Some(saved)),
+            Place::Lost => Err(Error::StateNotKept { why: "the device that it was on was lost".to_owned() }),
+            Place::Gone(why) => Err(Error::StateNotKept { why: why.clone() }),
+            Place::Host(_) | Place::Disk(_) => Ok(None),
         }
-        let state = self.take(id)?;
-        let restored = match self.device_memory(forward) {
-            Ok(Some(saved)) => saved
-                .write(&self.gpu, &state)
-                .and_then(|()| forward.restore(slot, position, &saved))
-                .map(|()| Some(saved)),
-            Ok(None) => forward.write_state(slot, position, &state).map(|()| None),
-            Err(error) => Err(error),
-        };
-        let (place, outcome) = match restored {
-            Ok(Some(saved)) => {
-                self.returned += 1;
-                (Place::Device(saved), Ok(()))
-            }
-            Ok(None) => (self.put_on_host(state), Ok(())),
-            Err(error) => (self.put_on_host(state), Err(error)), // it is kept all the same
-        };
-        self.put(id, place);
-        outcome
+    }
+
+    /// The place of a state that was copied back to the device.
+    pub(super) fn put_returned(&mut self, saved: Saved) -> Place {
+        self.returned += 1;
+        Place::Device(saved)
     }
 
     pub(super) fn has(&self, id: u64) -> bool {
@@ -155,9 +133,8 @@ impl Shelves {
         self.size
     }
 
-    pub(super) fn set_budget(&mut self, budget: StateBudget) -> Result<()> {
+    pub(super) fn set_budget(&mut self, budget: StateBudget) {
         self.budget = budget;
-        self.fit()
     }
 
     pub(super) fn stats(&self) -> StateStats {
@@ -195,7 +172,8 @@ impl Shelves {
         usize::try_from(bytes / self.size.max(1)).unwrap_or(usize::MAX)
     }
 
-    fn has_room_below(&self) -> bool {
+    /// Whether the host or the disk may hold a state.
+    pub(super) fn has_room_below(&self) -> bool {
         self.room(Tier::Host) > 0 || self.room(Tier::Disk) > 0
     }
 
@@ -205,9 +183,11 @@ impl Shelves {
         there.min_by_key(|(_, state)| state.used).map(|(id, _)| *id)
     }
 
-    fn put(&mut self, id: u64, place: Place) {
-        if let Some(state) = self.kept.get_mut(&id) {
-            state.place = place;
+    /// Puts a state into its place; one that was freed meanwhile is dropped.
+    pub(super) fn put(&mut self, id: u64, place: Place) {
+        match self.kept.get_mut(&id) {
+            Some(state) => state.place = place,
+            None => self.clear(place),
         }
     }
 
@@ -217,56 +197,53 @@ impl Shelves {
         self.kept.get_mut(&id).map_or(Place::Gone(String::new()), |state| std::mem::replace(&mut state.place, moved))
     }
 
-    fn give_up(&mut self) -> Place {
+    pub(super) fn give_up(&mut self) -> Place {
         self.dropped += 1;
         Place::Gone("there was no room for it within the budget for states".to_owned())
     }
 
-    /// Memory on the device for one state, within the budget; `None`: there is no room for a single one.
-    fn device_memory(&mut self, forward: &Forward) -> Result<Option<Saved>> {
-        loop {
-            if let Some(saved) = self.idle.pop() {
-                return Ok(Some(saved));
+    /// Memory on the device for one state, within the budget, or the state to spill for it, lifted from its place.
+    pub(super) fn device_memory(&mut self, forward: &Forward) -> Result<Memory> {
+        if let Some(saved) = self.idle.pop() {
+            return Ok(Memory::Free(saved));
+        }
+        if self.count(Tier::Device) < self.room(Tier::Device) {
+            match forward.saved() {
+                Ok(saved) => return Ok(Memory::Free(saved)),
+                // The budget is more than there is.
+                Err(Error::OutOfMemory { .. }) => {}
+                Err(error) => return Err(error),
             }
-            if self.count(Tier::Device) < self.room(Tier::Device) {
-                match forward.saved() {
-                    Ok(saved) => return Ok(Some(saved)),
-                    // The budget is more than there is.
-                    Err(Error::OutOfMemory { .. }) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            match self.oldest(Tier::Device) {
-                Some(id) => self.spill(id)?,
-                None => return Ok(None),
-            }
+        }
+        Ok(self.lift_oldest_of_device().map_or(Memory::None, |(id, saved)| Memory::Of(id, saved)))
+    }
+
+    /// The state to spill next where there are more on the device than its budget allows, lifted from its place.
+    pub(super) fn above_device_budget(&mut self) -> Option<(u64, Saved)> {
+        if self.count(Tier::Device) > self.room(Tier::Device) { self.lift_oldest_of_device() } else { None }
+    }
+
+    fn lift_oldest_of_device(&mut self) -> Option<(u64, Saved)> {
+        let id = self.oldest(Tier::Device)?;
+        match self.lift(id) {
+            Place::Device(saved) => Some((id, saved)),
+            _ => None,
         }
     }
 
-    /// Moves a state off the device; its memory is idle then.
-    fn spill(&mut self, id: u64) -> Result<()> {
-        let Place::Device(saved) = self.lift(id) else { return Ok(()) };
-        let place = if self.has_room_below() {
-            match pollster::block_on(saved.read(&self.gpu)) {
-                Ok(state) => {
-                    self.spilled += 1;
-                    self.put_on_host(state)
-                }
-                Err(error) => {
-                    self.put(id, Place::Device(saved));
-                    return Err(error);
-                }
-            }
-        } else {
-            self.give_up()
-        };
+    /// The place of a state that was read back from the device.
+    pub(super) fn put_spilled(&mut self, state: SlotState) -> Place {
+        self.spilled += 1;
+        self.put_on_host(state)
+    }
+
+    /// Memory on the device that waits for the next state.
+    pub(super) fn free_memory(&mut self, saved: Saved) {
         self.idle.push(saved);
-        self.put(id, place);
-        Ok(())
     }
 
     /// A place for a state that has none on the device.
-    fn put_on_host(&mut self, state: SlotState) -> Place {
+    pub(super) fn put_on_host(&mut self, state: SlotState) -> Place {
         if self.room(Tier::Host) == 0 {
             return self.put_on_disk(&state);
         }
@@ -319,7 +296,7 @@ impl Shelves {
     }
 
     /// Takes a state out of the host's memory or off the disk.
-    fn take(&mut self, id: u64) -> Result<SlotState> {
+    pub(super) fn take(&mut self, id: u64) -> Result<SlotState> {
         let place = self.lift(id);
         if let Place::Host(state) = place {
             return Ok(state);
@@ -362,13 +339,9 @@ impl Shelves {
         }
     }
 
-    /// Brings all within the budget.
-    fn fit(&mut self) -> Result<()> {
-        while self.count(Tier::Device) > self.room(Tier::Device) {
-            let Some(id) = self.oldest(Tier::Device) else { break };
-            self.spill(id)?;
-        }
-        let room = self.room(Tier::Device) - self.count(Tier::Device);
+    /// Brings the host and the disk within the budget, once the device is.
+    pub(super) fn fit(&mut self) {
+        let room = self.room(Tier::Device).saturating_sub(self.count(Tier::Device));
         self.idle.truncate(room);
         while self.count(Tier::Host) > self.room(Tier::Host) {
             self.sink();
@@ -376,6 +349,5 @@ impl Shelves {
         while self.count(Tier::Disk) > self.room(Tier::Disk) {
             self.drop_from_disk();
         }
-        Ok(())
     }
 }
