@@ -104,8 +104,8 @@ fn a_batch_equals_single_runs_and_bad_lines_do_not_stop_it() {
         ("kind", "temperature is \"hot\""),
         ("range", "top_p is 7"),
         ("tools", "tools is not supported"),
-        ("bias", "logit_bias[\"12a\"] is of no token"),
-        ("unknown", "temprature is not a field that is known"),
+        ("bias", "logit_bias[\"12a\"] is not a token id"),
+        ("unknown", "temprature is not a known field"),
         ("url", "/v1/chat/completions"),
         ("empty", "the prompt is empty"),
     ] {

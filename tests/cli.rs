@@ -255,7 +255,7 @@ fn bad_input_of_run_is_rejected() {
     refused(&run(&["run", "-f", "/no/such/prompt"]), 1, &["/no/such/prompt"]);
     refused(&run(&["run", "-p", "x", "--temp", "hot"]), 2, &["hot"]);
     refused(&run(&["run", "-p", "x", "--frobnicate"]), 2, &["--frobnicate"]);
-    refused(&piped(&["run"], b"a\xffb"), 1, &["UTF-8", "byte 1"]);
+    refused(&piped(&["run"], b"a\xffb"), 1, &["UTF-8", "offset 1"]);
     if no_gpu("bad_input_of_run_is_rejected") {
         return;
     }
@@ -350,14 +350,14 @@ fn a_given_chat_template_is_used_and_noted() {
     let with = |more: &[&str]| run(&[&question[..], more].concat());
     let chatml = with(&["--chat-template", "chatml"]);
     assert_eq!(answer(&chatml), "12 plus 2 is 14.");
-    assert!(stderr(&chatml).contains("chat template: chatml"));
+    assert!(stderr(&chatml).contains("using chat template chatml"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{{ raise_exception('not like this') }}").unwrap();
     refused(&with(&["--chat-template-file", file.path().to_str().unwrap()]), 3, &["not like this"]);
     refused(&with(&["--chat-template", "{% if %}"]), 3, &["line 1"]);
     refused(&with(&["--chat-template-file", "/no/such"]), 1, &["/no/such"]);
     // Names are case-insensitive and never parsed as templates.
-    assert!(stderr(&with(&["--chat-template", "Zephyr"])).contains("chat template: zephyr"));
+    assert!(stderr(&with(&["--chat-template", "Zephyr"])).contains("using chat template zephyr"));
     refused(&with(&["--chat-template", "zefyr"]), 2, &["zefyr", "chatml, falcon3", "zephyr"]);
     refused(&with(&["--chat-template", "{{ bos_token }}"]), 3, &["does not print the messages"]);
     assert!(stdout(&run(&["run", "--help"])).contains("chatml, falcon3"));

@@ -222,7 +222,7 @@ fn texts_and_models_that_cannot_be_scored_are_rejected() {
     refused(&run(&["eval", "--text", &empty]), 1, &["0 tokens", "two"]);
     refused(&run(&["eval", "--text", &short]), 1, &["1 tokens", "two"]);
     refused(&run(&["eval", "--text", text, "--limit", "1"]), 1, &["1 tokens"]);
-    refused(&run(&["eval", "--text", &broken]), 1, &["broken", "UTF-8", "byte 2"]);
+    refused(&run(&["eval", "--text", &broken]), 1, &["broken", "UTF-8", "offset 2"]);
     refused(&run(&["eval", "--questions", &empty]), 3, &["no questions"]);
     refused(&run(&["eval", "--questions", text]), 3, &["line 1"]);
     refused(&run(&["eval", "--text", text, "-m", "/no/such/model"]), 3, &["/no/such/model"]);

@@ -80,7 +80,7 @@ fn a_conversation_continues_in_another_process() {
     assert_eq!(first + &rest, "12 plus 2 is 14.");
     let nothing = run(&["run", "--load-state", &ended]);
     assert_eq!(stdout(&nothing), "");
-    assert!(stderr(&nothing).contains("had come to its end"), "{}", stderr(&nothing));
+    assert!(stderr(&nothing).contains("the saved answer is complete"), "{}", stderr(&nothing));
     let next = ["run", "--load-state", &ended, "-cnv", "-p", "What is 3 plus 4?"];
     assert_eq!(answer(&run(&next)), "3 plus 4 is 7.");
 }
@@ -101,7 +101,7 @@ fn long_prompts_are_read_in_chunks_and_give_the_same() {
     assert_eq!(stdout(&run(&[&greedy[..], &["-f", &file, "--chunk", "48"]].concat())), whole);
     assert_eq!(stdout(&piped(&[&greedy[..], &["--chunk", "100"]].concat(), with_end.as_bytes())), whole);
     let broken = [text.as_bytes(), b"\xff", text.as_bytes()].concat();
-    refused(&piped(&["run", "-n", "20"], &broken), 1, &["UTF-8", &format!("byte {}", text.len())]);
+    refused(&piped(&["run", "-n", "20"], &broken), 1, &["UTF-8", &format!("offset {}", text.len())]);
 }
 
 /// Text of some thousand characters that is hard to tokenize.
@@ -147,7 +147,7 @@ fn unusable_states_are_rejected() {
     let load = |more: &[&str]| run(&[&["run", "--load-state", &state], more].concat());
     refused(&load(&[]), 3, &["cannot read", &state]);
     std::fs::write(&state, "no state at all").unwrap();
-    refused(&load(&[]), 3, &[&state, "no state of a conversation"]);
+    refused(&load(&[]), 3, &[&state, "is not a saved state"]);
     refused(&run(&["run", "-p", "x", "--save-state", "/no/such/folder/state"]), 1, &["cannot write"]);
     refused(&run(&["run", "-p", "x", "--save-state", dir.path().to_str().unwrap()]), 1, &["cannot write"]);
     if no_gpu("unusable_states_are_rejected") {
