@@ -1,4 +1,4 @@
-// What can be done with the state of a conversation: `cargo run --release --example states`.
+// Saves, restores and forks the state of a conversation: `cargo run --release --example states`.
 
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot};

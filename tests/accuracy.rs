@@ -1,5 +1,5 @@
-//! The shipped model answers its held-out questions as well as its card says, and quantized nearly as well. The longest tests,
-//! in a file of their own.
+//! Accuracy of the shipped model on its held-out questions: as its card states, and nearly the same quantized. These tests take
+//! the longest.
 
 mod common;
 
@@ -9,7 +9,7 @@ use peregrine::format::WeightFormat;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 
-/// Percent of the held-out questions that tiny-chat answers as expected.
+/// Percent of the held-out questions that tiny-chat answers correctly.
 fn accuracy(weights: Recipe) -> f64 {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let options = ForwardOptions { slots: 64, weights, ..Default::default() };
@@ -24,12 +24,12 @@ fn accuracy(weights: Recipe) -> f64 {
     percent
 }
 
-/// Of the weights as they are stored: 625 of 773. Its card says 80.8.
+/// With the stored weights: 625 of 773. The card says 80.8 %.
 const STORED: f64 = 80.85;
 
 #[test]
-fn held_out_accuracy_is_that_of_the_card() {
-    if !no_gpu("held_out_accuracy_is_that_of_the_card") {
+fn held_out_accuracy_matches_the_card() {
+    if !no_gpu("held_out_accuracy_matches_the_card") {
         let percent = accuracy(Recipe::AsStored);
         assert!((percent - STORED).abs() <= 0.5, "{percent} %");
     }

@@ -1,4 +1,4 @@
-//! The README's programs are the examples of the same text, and those run.
+//! The README's programs equal the examples, and run.
 
 mod common;
 mod program;
@@ -31,7 +31,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
 
 #[test]
 fn each_program_of_the_readme_is_an_example() {
-    // Without the line that says how to run it.
+    // Without the line with the cargo command.
     let examples = [include_str!("../examples/generate.rs"), include_str!("../examples/states.rs")];
     let examples = examples.map(|text| text.split_once("\n\n").unwrap().1);
     assert_eq!(blocks("rust,no_run"), examples);
@@ -39,7 +39,7 @@ fn each_program_of_the_readme_is_an_example() {
 }
 
 #[test]
-fn the_dependency_line_names_what_there_is() {
+fn the_dependency_line_names_the_rust_version_and_features() {
     let [line] = blocks("toml")[..] else { panic!("the README has one block for Cargo.toml") };
     let version = MANIFEST.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
     assert!(line.contains(&format!("Rust {version}")), "{version}: {line}");
@@ -53,7 +53,7 @@ fn the_programs_of_the_readme_run() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // Away from this repository, as an application is.
+    // Outside of this repository, as in an application.
     let said = |test: &str| {
         stdout(&other_test(test, dir.path()).current_dir(dir.path()).env("TMPDIR", dir.path()).output().unwrap())
     };

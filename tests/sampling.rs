@@ -1,16 +1,18 @@
-//! Every rule of sampling: against its plain definition, and in the long run.
+//! The sampler against its plain definition, and its distribution.
 
 mod common;
 
 use common::{fixture, gpu, no_gpu, shipped};
 use peregrine::gpu::{Buf, Gpu, Plan, Stages, Usage};
 use peregrine::kernels::case::Random;
-use peregrine::kernels::select::{self, ALL_BANNED, Form, NOT_FINITE, Rules, Select, Tallies, WINDOW};
-use peregrine::kernels::{Activation, Batch, Order, Row};
+use peregrine::kernels::select::{
+    self, ALL_BANNED, NOT_FINITE, SamplingParams, Select, SelectVariant, Tallies, WINDOW,
+};
+use peregrine::kernels::{Activation, Batch, Order, RowEntry};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 use std::path::Path;
 
-/// Choices for some rows, each with a slot of its own, recorded as one plan.
+/// Sampling of some rows, each in its own slot, recorded as one plan.
 struct Choices {
     gpu: Gpu,
     plan: Plan,
@@ -21,12 +23,12 @@ struct Choices {
 const POSITION: u32 = 17;
 
 impl Choices {
-    fn new(gpu: &Gpu, form: Form, rows: &[(&[f32], Rules)]) -> Self {
+    fn new(gpu: &Gpu, form: SelectVariant, rows: &[(&[f32], SamplingParams)]) -> Self {
         let (vocab, count) = (rows[0].0.len(), rows.len());
         let logits: Vec<f32> = rows.iter().flat_map(|(logits, _)| logits.iter().copied()).collect();
-        let rules: Vec<Rules> = rows.iter().map(|(_, rules)| *rules).collect();
-        let table: Vec<Row> =
-            (0..count).map(|s| Row { slot: s as u32, position: POSITION, ..Default::default() }).collect();
+        let rules: Vec<SamplingParams> = rows.iter().map(|(_, rules)| *rules).collect();
+        let table: Vec<RowEntry> =
+            (0..count).map(|s| RowEntry { slot: s as u32, position: POSITION, ..Default::default() }).collect();
         let logits = gpu.upload("logits", &logits, Usage::Storage).unwrap();
         let logits = Activation { buf: logits, width: vocab, stride: vocab, order: Order::Plain };
         let bias = gpu.buffer("bias", count * vocab, Usage::Storage).unwrap();
@@ -58,9 +60,9 @@ impl Choices {
     }
 }
 
-/// One choice for each seed from 0 on, of the same logits.
-fn choices(gpu: &Gpu, form: Form, logits: &[f32], rules: Rules, seeds: usize) -> Vec<u32> {
-    let rows: Vec<_> = (0..seeds).map(|s| (logits, Rules { seed_low: s as u32, ..rules })).collect();
+/// Samples of the same logits, one for each seed from 0 on.
+fn choices(gpu: &Gpu, form: SelectVariant, logits: &[f32], rules: SamplingParams, seeds: usize) -> Vec<u32> {
+    let rows: Vec<_> = (0..seeds).map(|s| (logits, SamplingParams { seed_low: s as u32, ..rules })).collect();
     rows.chunks(500).flat_map(|rows| Choices::new(gpu, form, rows).run(rules.stages(logits.len()))).collect()
 }
 
@@ -73,19 +75,19 @@ fn draws_are_distributed_as_the_rules_say() {
     const DRAWS: usize = 3000;
     let logits: Vec<f32> = Random::new(11).uniforms(24, -2.0, 2.0);
     let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
-    let plain = Rules { temperature: 1.0, ..Rules::GREEDY };
+    let plain = SamplingParams { temperature: 1.0, ..SamplingParams::GREEDY };
     let all_rules = [
         ("temperature 1", plain),
-        ("temperature 0.5", Rules { temperature: 0.5, ..plain }),
-        ("temperature 2", Rules { temperature: 2.0, ..plain }),
-        ("top-k 7", Rules { top_k: 7, ..plain }),
-        ("top-p 0.6", Rules { top_p: 0.6, ..plain }),
-        ("min-p 0.3", Rules { log_min_p: 0.3f32.ln(), ..plain }),
-        ("all", Rules { top_k: 12, top_p: 0.8, log_min_p: 0.1f32.ln(), temperature: 0.7, ..plain }),
+        ("temperature 0.5", SamplingParams { temperature: 0.5, ..plain }),
+        ("temperature 2", SamplingParams { temperature: 2.0, ..plain }),
+        ("top-k 7", SamplingParams { top_k: 7, ..plain }),
+        ("top-p 0.6", SamplingParams { top_p: 0.6, ..plain }),
+        ("min-p 0.3", SamplingParams { log_min_p: 0.3f32.ln(), ..plain }),
+        ("all", SamplingParams { top_k: 12, top_p: 0.8, log_min_p: 0.1f32.ln(), temperature: 0.7, ..plain }),
     ];
-    let whole = all_rules.iter().map(|rules| (Form::Whole, rules));
-    // The draw of this form has two paths; how the rules cut is for the tests below.
-    let slices = [0, 6].map(|i| (Form::Slices, &all_rules[i]));
+    let whole = all_rules.iter().map(|rules| (SelectVariant::Whole, rules));
+    // The draw of this variant has two paths; the rules' cutoffs are tested below.
+    let slices = [0, 6].map(|i| (SelectVariant::Slices, &all_rules[i]));
     for (form, (name, rules)) in whole.chain(slices) {
         let expected = select::cpu(&wide, rules);
         let mut seen = vec![0usize; logits.len()];
@@ -102,7 +104,7 @@ fn draws_are_distributed_as_the_rules_say() {
                 kept += 1;
             }
         }
-        // 99.9th percentile of chi-square, by Wilson and Hilferty: a sound generator fails one seed in a thousand.
+        // 99.9th percentile of chi-square, by Wilson and Hilferty: a correct generator fails for one seed in a thousand.
         let degrees = f64::from(kept - 1);
         let limit = degrees * (1.0 - 2.0 / (9.0 * degrees) + 3.09 * (2.0 / (9.0 * degrees)).sqrt()).powi(3);
         eprintln!("{form:?} {name}: chi-square {chi:.1} of {degrees} degrees (limit {limit:.1})");
@@ -110,12 +112,12 @@ fn draws_are_distributed_as_the_rules_say() {
     }
 }
 
-/// How far the draw may fall outside of the twin's interval of the chosen id, and the mass of what is kept be off from that
+/// How far the draw may be outside of the CPU twin's interval of the chosen id, and the kept mass differ from that
 /// of top-p: f32 exponentials of a vocabulary.
 const SLACK: f64 = 1e-5;
 
-/// Whether `id` is what the rules and the draw allow; gives how far the draw is outside of its interval.
-fn judge(id: u32, logits: &[f32], rules: &Rules) -> Result<f64, String> {
+/// Checks that the rules and the draw allow `id`; gives how far the draw is outside of its interval.
+fn judge(id: u32, logits: &[f32], rules: &SamplingParams) -> Result<f64, String> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let expected = |mark| if id == mark { Ok(0.0) } else { Err(format!("{id:#x} in place of {mark:#x}")) };
     if logits.iter().any(|v| v.is_nan() || *v == f32::INFINITY) {
@@ -126,14 +128,14 @@ fn judge(id: u32, logits: &[f32], rules: &Rules) -> Result<f64, String> {
     }
     let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
     let u = select::draw(u64::from(rules.seed_low), POSITION);
-    let outside = |rules: &Rules| {
+    let outside = |rules: &SamplingParams| {
         let probabilities = select::cpu(&wide, rules);
         let Some(p) = probabilities.get(id as usize).filter(|p| **p > 0.0) else { return f64::INFINITY };
         let below: f64 = probabilities[..id as usize].iter().sum();
         if rules.temperature == 0.0 { 0.0 } else { (below - u).max(u - (below + p)).max(0.0) }
     };
-    // A token at the edge of top-p may stand or fall by rounding.
-    let more = |by: f64| Rules { top_p: (f64::from(rules.top_p) * by) as f32, ..*rules };
+    // A token at the edge of top-p may be kept or dropped by rounding.
+    let more = |by: f64| SamplingParams { top_p: (f64::from(rules.top_p) * by) as f32, ..*rules };
     let mut off = outside(rules);
     if off > SLACK && rules.top_p < 1.0 {
         off = [1.0 - SLACK, 1.0 + SLACK].map(|by| outside(&more(by))).into_iter().fold(off, f64::min);
@@ -141,7 +143,7 @@ fn judge(id: u32, logits: &[f32], rules: &Rules) -> Result<f64, String> {
     if off > SLACK { Err(format!("{id} is off by {off} of {} by {rules:?}", logits.len())) } else { Ok(off) }
 }
 
-/// Logits of one of the kinds that there are.
+/// Random logits with one of several distributions.
 fn random_logits(random: &mut Random, vocab: usize) -> Vec<f32> {
     let spread = [0.0, 1e-6, 0.01, 1.0, 6.0, 12.0, 80.0, 1e30][random.below(8)];
     let shift = [0.0, 0.0, 17.5, -300.0][random.below(4)];
@@ -161,7 +163,7 @@ fn random_logits(random: &mut Random, vocab: usize) -> Vec<f32> {
             (0..vocab).filter(|i| *i != left).for_each(|i| logits[i] = f32::NEG_INFINITY);
         }
         5 if random.below(6) == 0 => logits[random.below(vocab)] = [f32::NAN, f32::INFINITY][random.below(2)],
-        // A bell.
+        // Normally distributed.
         6 | 7 => {
             let more: Vec<[f32; 3]> = (0..vocab).map(|_| [0; 3].map(|_| random.uniform(-2.0, 2.0))).collect();
             logits.iter_mut().zip(more).for_each(|(v, more)| *v = more.iter().sum());
@@ -171,37 +173,37 @@ fn random_logits(random: &mut Random, vocab: usize) -> Vec<f32> {
     logits
 }
 
-fn random_rules(random: &mut Random, vocab: usize, seed: usize) -> Rules {
+fn random_rules(random: &mut Random, vocab: usize, seed: usize) -> SamplingParams {
     let temperatures = [0.0, 1e-4, 0.05, 0.8, 1.0, 3.0, 1e4, 1e30];
     let top_k = [0, 1, 2, 40, random.below(vocab + 3), random.below(vocab + 3), 256, 257, vocab][random.below(9)];
-    Rules {
+    SamplingParams {
         temperature: if random.below(2) == 0 { temperatures[random.below(8)] } else { random.uniform(0.05, 3.0) },
         top_k: top_k as u32,
         top_p: [0.0, 1.0, 1.0, 0.95, random.uniform(0.0, 1.0), random.uniform(0.9, 1.0)][random.below(6)],
         log_min_p: [0.0, 0.0, 0.05, random.uniform(0.0, 0.6), 1.0][random.below(5)].ln(),
         seed_low: seed as u32,
-        ..Rules::GREEDY
+        ..SamplingParams::GREEDY
     }
 }
 
 #[test]
-fn ten_thousand_random_choices_are_those_of_the_plain_definition() {
-    if no_gpu("ten_thousand_random_choices_are_those_of_the_plain_definition") {
+fn ten_thousand_random_samples_match_the_plain_definition() {
+    if no_gpu("ten_thousand_random_samples_match_the_plain_definition") {
         return;
     }
     let gpu = gpu();
     let random = &mut Random::new(1);
-    for form in [Form::Whole, Form::Slices] {
+    for form in [SelectVariant::Whole, SelectVariant::Slices] {
         let (mut rows, mut rounded, mut worst, mut tried, mut noticed) = (0, 0, 0.0f64, 0, 0);
         while rows < 5000 {
             let vocab = match random.below(8) {
                 0 => 1 + random.below(8),
-                1 if form == Form::Whole => 2049 + random.below(2048),
+                1 if form == SelectVariant::Whole => 2049 + random.below(2048),
                 1 => 4096 + random.below(4000),
                 _ => 9 + random.below(1200),
             };
             let count = 200;
-            let made: Vec<(Vec<f32>, Rules)> =
+            let made: Vec<(Vec<f32>, SamplingParams)> =
                 (0..count).map(|row| (random_logits(random, vocab), random_rules(random, vocab, rows + row))).collect();
             let of: Vec<_> = made.iter().map(|(logits, rules)| (logits.as_slice(), *rules)).collect();
             let ids = Choices::new(&gpu, form, &of).run(Stages::ALL);
@@ -225,29 +227,31 @@ fn ten_thousand_random_choices_are_those_of_the_plain_definition() {
 }
 
 #[test]
-fn a_row_chooses_the_same_alone_and_among_others_whatever_the_stages() {
-    if no_gpu("a_row_chooses_the_same_alone_and_among_others_whatever_the_stages") {
+fn a_row_samples_the_same_alone_and_in_a_batch_with_any_stages() {
+    if no_gpu("a_row_samples_the_same_alone_and_in_a_batch_with_any_stages") {
         return;
     }
     let gpu = gpu();
     let random = &mut Random::new(3);
     let vocab = 5000;
-    let plain = Rules { temperature: 0.8, ..Rules::GREEDY };
+    let plain = SamplingParams { temperature: 0.8, ..SamplingParams::GREEDY };
     let kinds = [
-        Rules::GREEDY,
+        SamplingParams::GREEDY,
         plain,
-        Rules { log_min_p: 0.01f32.ln(), ..plain },
-        Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain },
-        Rules { top_k: 40, ..plain },
-        Rules { top_k: 1000, ..plain },
-        Rules { top_k: 1000, top_p: 0.9, ..plain },
-        Rules { top_p: 0.9, ..plain },
+        SamplingParams { log_min_p: 0.01f32.ln(), ..plain },
+        SamplingParams { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain },
+        SamplingParams { top_k: 40, ..plain },
+        SamplingParams { top_k: 1000, ..plain },
+        SamplingParams { top_k: 1000, top_p: 0.9, ..plain },
+        SamplingParams { top_p: 0.9, ..plain },
     ];
-    let made: Vec<(Vec<f32>, Rules)> = (0..24)
-        .map(|row| (random.uniforms(vocab, -4.0, 4.0), Rules { seed_low: row as u32, ..kinds[row % kinds.len()] }))
+    let made: Vec<(Vec<f32>, SamplingParams)> = (0..24)
+        .map(|row| {
+            (random.uniforms(vocab, -4.0, 4.0), SamplingParams { seed_low: row as u32, ..kinds[row % kinds.len()] })
+        })
         .collect();
     let of: Vec<_> = made.iter().map(|(logits, rules)| (logits.as_slice(), *rules)).collect();
-    let choices = |rows: &[(&[f32], Rules)]| Choices::new(&gpu, Form::Slices, rows);
+    let choices = |rows: &[(&[f32], SamplingParams)]| Choices::new(&gpu, SelectVariant::Slices, rows);
     let together = choices(&of);
     let all = together.run(Stages::ALL);
     assert_eq!(together.run(Stages::ALL), all, "a choice leaves nothing for the next");
@@ -262,7 +266,7 @@ fn a_row_chooses_the_same_alone_and_among_others_whatever_the_stages() {
             assert_eq!(alone.run(stages), [*chosen], "{:?} with {stages:?}", row.1);
         }
     }
-    // The stages do matter: without them other tokens are chosen.
+    // Negative control: without the stages other tokens are chosen.
     let staged: Vec<_> = of.iter().filter(|(_, rules)| rules.stages(vocab) != Stages::NONE).copied().collect();
     assert_ne!(choices(&staged).run(Stages::NONE), choices(&staged).run(Stages::ALL));
 }
@@ -279,27 +283,27 @@ fn tokens(engine: &Engine, sampling: Sampling, prompt: &[u32], count: usize) -> 
 }
 
 #[test]
-fn penalties_and_biases_reach_the_choice() {
-    if no_gpu("penalties_and_biases_reach_the_choice") {
+fn penalties_and_biases_affect_sampling() {
+    if no_gpu("penalties_and_biases_affect_sampling") {
         return;
     }
     let engine = engine(&fixture("falcon-tiny"));
     let prompt = [20, 21, 22, 23];
     let no_eos: Vec<(u32, f32)> = engine.checkpoint().eos().iter().map(|id| (*id, f32::NEG_INFINITY)).collect();
     let plain = Sampling { logit_bias: no_eos.clone(), ..Sampling::GREEDY };
-    // Nothing twice, neither of the prompt nor of the answer.
+    // No token of the prompt or the answer repeats.
     let once = Sampling { presence_penalty: 1e6, repeat_last_n: 4096, ..plain.clone() };
     let got = tokens(&engine, once.clone(), &prompt, 120);
     let mut all = [&prompt[..], &got].concat();
     all.sort_unstable();
     all.dedup();
     assert_eq!((got.len(), all.len()), (120, 124));
-    // A window of 8 forgets: nothing twice within 8, but something later.
+    // With a window of 8 no token repeats within 8, but some do later.
     let short = tokens(&engine, Sampling { repeat_last_n: 8, ..once }, &prompt, 120);
     let text = [&prompt[..], &short].concat();
     assert!(text.windows(9).all(|w| !w[..8].contains(&w[8])));
     assert!((0..text.len()).any(|i| text[..i].contains(&text[i])));
-    // Off is off.
+    // Penalties turned off have no effect.
     let free = tokens(&engine, plain.clone(), &prompt, 40);
     let off = Sampling { repeat_penalty: 5.0, repeat_last_n: 0, ..plain.clone() };
     assert_eq!(tokens(&engine, off, &prompt, 40), free);
@@ -332,7 +336,7 @@ fn logprobs_are_those_of_the_logits() {
     }
     drop(generation);
     assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), plain);
-    // Cut off and resumed, the next token's are the same: they are of the step that chose it.
+    // Resuming a cut-off answer gives the same values for the next token.
     session.clear().unwrap();
     let mut part = session.generate(&prompt, &AnswerOptions { logprobs: Some(3), ..AnswerOptions::tokens(5) }).unwrap();
     while part.next_id().unwrap().is_some() {}

@@ -3,8 +3,8 @@
 use super::config::Config;
 use super::options::ForwardOptions;
 use super::state::VERSIONS;
-use crate::kernels::select::{Form, Rules, Tallies, WINDOW};
-use crate::kernels::{ROW_ALIGN, Row};
+use crate::kernels::select::{SamplingParams, SelectVariant, Tallies, WINDOW};
+use crate::kernels::{ROW_ALIGN, RowEntry};
 
 /// Bytes of logits that prefill makes at a time.
 const LOGITS_BYTES: usize = 32 << 20;
@@ -36,9 +36,9 @@ impl Capacity {
         let Capacity { slots, chunk, head_rows, .. } = *self;
         let word = size_of::<f32>();
         let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
-        let tallies = Tallies::words(Form::of(config.vocab), config.vocab);
+        let tallies = Tallies::words(SelectVariant::of(config.vocab), config.vocab);
         let words = config.vocab * (VERSIONS + 2) + WINDOW + tallies;
-        let of_slot = words * word + size_of::<Rules>() + size_of::<Row>();
-        (config.activation_bytes(self) + head + slots * of_slot + chunk * size_of::<Row>()) as u64
+        let of_slot = words * word + size_of::<SamplingParams>() + size_of::<RowEntry>();
+        (config.activation_bytes(self) + head + slots * of_slot + chunk * size_of::<RowEntry>()) as u64
     }
 }

@@ -4,7 +4,7 @@ use super::forward::{Forward, Logits};
 use super::slots::Slot;
 use super::state::VERSIONS;
 use crate::error::{Error, Result};
-use crate::kernels::{Batch, Row, size};
+use crate::kernels::{Batch, RowEntry, size};
 
 /// Chunks that are submitted before the first of them is done: enough to keep the device busy, and few enough that a prompt of
 /// any length takes the same memory and can be cancelled.
@@ -57,7 +57,7 @@ impl Forward {
     pub(super) fn stage(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.check_ids(ids)?;
         assert!(ids.len() <= self.chunk, "a chunk is at most {} tokens", self.chunk);
-        let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+        let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
         self.gpu.write(&self.prefill.rows, 0, &rows)?;
         self.give(&self.prefill.given, ids)?;
         let now = &mut self.slots[slot];

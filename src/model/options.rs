@@ -5,7 +5,7 @@ use super::recipe::Recipe;
 use super::tune::Tune;
 use super::weights::WeightOptions;
 use crate::error::{Error, Result};
-use crate::kernels::variants::Math;
+use crate::kernels::linear::Math;
 
 /// Upper limit on tokens of a chunk, slots and segments.
 const MOST: usize = 8192;

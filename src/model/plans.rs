@@ -8,16 +8,15 @@ use super::weights::{EmbeddingTable, Weights};
 use crate::error::Result;
 use crate::gpu::{Buf, Clock, Gpu, Plan, Readback, Usage};
 use crate::kernels::embed::GivenRows;
-use crate::kernels::linear::Linear;
-use crate::kernels::product::{Epilogue, Prologue};
-use crate::kernels::select::{Rules, Select, Tallies};
+use crate::kernels::linear::{Epilogue, Linear, Prologue};
+use crate::kernels::select::{SamplingParams, Select, Tallies};
 use crate::kernels::variants::Variants;
-use crate::kernels::{Activation, Batch, Row, rms_norm};
+use crate::kernels::{Activation, Batch, RowEntry, rms_norm};
 
 /// Prefill: a chunk of one slot's tokens.
 pub(super) struct Prefill {
     pub(super) batch: Buf<Batch>,
-    pub(super) rows: Buf<Row>,
+    pub(super) rows: Buf<RowEntry>,
     /// Embeddings of the chunk's tokens, where the table of embeddings is on the host.
     pub(super) given: Option<GivenRows>,
     pub(super) scratch: PrefillScratch,
@@ -47,7 +46,7 @@ pub(super) struct Lookup<'a> {
     /// A table of embeddings.
     pub(super) table: &'a Linear,
     /// The rows of it.
-    pub(super) rows: &'a Buf<Row>,
+    pub(super) rows: &'a Buf<RowEntry>,
 }
 
 /// What the plans are recorded from.
@@ -58,8 +57,8 @@ pub(super) struct Recorder<'a> {
     pub(super) weights: &'a Weights,
     pub(super) state: &'a StateBank,
     /// The row table: a row for each slot, and one more for the choice after a prefill.
-    pub(super) table: &'a Buf<Row>,
-    pub(super) rules: &'a Buf<Rules>,
+    pub(super) table: &'a Buf<RowEntry>,
+    pub(super) rules: &'a Buf<SamplingParams>,
     pub(super) bias: &'a Buf<f32>,
     pub(super) recent: &'a Buf<u32>,
     pub(super) tallies: &'a Tallies,
@@ -73,7 +72,7 @@ impl Recorder<'_> {
     }
 
     /// The table that embeddings are looked up in, and the rows to look up: by id on the device, by place among the given ones.
-    fn lookup<'s>(&'s self, given: &'s Option<GivenRows>, rows: &'s Buf<Row>) -> Lookup<'s> {
+    fn lookup<'s>(&'s self, given: &'s Option<GivenRows>, rows: &'s Buf<RowEntry>) -> Lookup<'s> {
         match (&self.weights.embedding, given) {
             (EmbeddingTable::Device(table), _) => Lookup { table, rows },
             (EmbeddingTable::Host(_), given) => {

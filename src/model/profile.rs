@@ -3,17 +3,17 @@
 use super::architecture::Tuned;
 use super::forward::Forward;
 use crate::error::Result;
-use crate::gpu::{Clock, Plan, Stages, Timed, Totals};
+use crate::gpu::{Clock, DispatchTime, Plan, Stages, Totals};
 use crate::kernels::linear::Linear;
-use crate::kernels::matvec::Matrix;
+use crate::kernels::linear::Matrix;
 
 /// Times of the dispatches of a step or a chunk, in their order.
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// Each alone, in its own pass.
-    pub alone: Vec<Timed>,
+    pub alone: Vec<DispatchTime>,
     /// The same kernel of all layers in a row; see [`Plan::run_in_a_row`].
-    pub in_a_row: Vec<Timed>,
+    pub in_a_row: Vec<DispatchTime>,
 }
 
 async fn profile(plan: &Plan, rows: usize, stages: Stages) -> Result<Profile> {

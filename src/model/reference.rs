@@ -4,7 +4,7 @@ use super::architecture::{LayerReference, ReferenceState};
 use super::config::Config;
 use super::tensors::ModelTensors;
 use crate::error::{Error, Result};
-use crate::kernels::{embed, product, rms_norm};
+use crate::kernels::{embed, linear, rms_norm};
 
 /// A model on the CPU.
 pub struct Reference {
@@ -50,6 +50,6 @@ impl Reference {
         }
         let normed = rms_norm::cpu(&x, &self.norm_f, c.norm_eps);
         tap("final_norm", &normed);
-        Ok(product::cpu(&normed, self.head.as_ref().unwrap_or(&self.embedding), c.hidden))
+        Ok(linear::cpu(&normed, self.head.as_ref().unwrap_or(&self.embedding), c.hidden))
     }
 }

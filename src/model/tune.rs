@@ -6,9 +6,10 @@ use super::forward::Forward;
 use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::gpu::{Gpu, link, write_whole};
+use crate::gpu::{Gpu, link, write_atomic};
+use crate::kernels::linear::{MatmulVariant, MatvecVariant};
 use crate::kernels::variants::Variants;
-use crate::kernels::{self, matmul, matvec, scan, ssm_step};
+use crate::kernels::{self, scan, ssm_step};
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -55,7 +56,7 @@ pub(super) async fn variants(
                 // If this fails, the next start only measures again.
                 let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
                 let text = format!("{:#}", json!({ "key": key, "forms": forms, "us": times }));
-                let _ = write_whole(&path, text.as_bytes());
+                let _ = write_atomic(&path, text.as_bytes());
             }
             Ok(tuned)
         }
@@ -109,14 +110,14 @@ impl Tuner<'_> {
 
     /// Tunes the products of a decode step: the n-th candidates of all matrices are timed together.
     async fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
-        let candidates: Vec<Vec<matvec::Form>> =
-            start.products.iter().map(|p| p.form.candidates(self.gpu.caps(), &p.matrix)).collect();
+        let candidates: Vec<Vec<MatvecVariant>> =
+            start.products.iter().map(|p| p.variant.candidates(self.gpu.caps(), &p.matrix)).collect();
         let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); candidates.len()];
         for n in 0..most {
             let mut variants = start.clone();
             for (product, forms) in variants.products.iter_mut().zip(&candidates) {
-                product.form = forms[n.min(forms.len() - 1)];
+                product.variant = forms[n.min(forms.len() - 1)];
             }
             let mut forward = self.forward(variants.clone())?;
             forward.heat()?;
@@ -125,14 +126,14 @@ impl Tuner<'_> {
             }
         }
         for ((product, forms), times) in best.products.iter_mut().zip(&candidates).zip(&times) {
-            product.form = self.fastest(&product.to_string(), forms, &times[..forms.len()]);
+            product.variant = self.fastest(&product.to_string(), forms, &times[..forms.len()]);
         }
         Ok(())
     }
 
     /// Tunes the scan of a decode step.
     async fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
-        let forms = with_first(start.step, ssm_step::Form::all(self.gpu.caps()));
+        let forms = with_first(start.step, ssm_step::StepVariant::all(self.gpu.caps()));
         let mut times = vec![];
         for step in &forms {
             let mut forward = self.forward(Variants { step: *step, ..start.clone() })?;
@@ -146,8 +147,8 @@ impl Tuner<'_> {
     /// Tunes products and scan of a full chunk.
     async fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         // The trial of cooperative matrices has already decided on them.
-        let forms = matmul::Form::all(self.gpu.caps()).into_iter();
-        let forms = forms.filter(|form| !matches!(form, matmul::Form::Coop(..))).collect();
+        let forms = MatmulVariant::all(self.gpu.caps()).into_iter();
+        let forms = forms.filter(|form| !matches!(form, MatmulVariant::Coop(..))).collect();
         let forms = with_first(start.matmul, forms);
         let mut times = vec![];
         for matmul in &forms {
@@ -155,7 +156,7 @@ impl Tuner<'_> {
             times.push(forward.seconds_of_chunk(LAYERS, Tuned::ChunkProducts).await?);
         }
         best.matmul = self.fastest("matmul", &forms, &times);
-        let scans = with_first(start.scan, scan::Form::all(self.gpu.caps()));
+        let scans = with_first(start.scan, scan::ScanVariant::all(self.gpu.caps()));
         let mut times = vec![];
         for scan in &scans {
             let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
@@ -191,14 +192,14 @@ fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants>
     let mut variants = start.clone();
     for product in &mut variants.products {
         let name = named(&product.to_string())?;
-        let candidates = product.form.candidates(gpu.caps(), &product.matrix);
-        product.form = candidates.into_iter().find(|form| form.to_string() == name)?;
+        let candidates = product.variant.candidates(gpu.caps(), &product.matrix);
+        product.variant = candidates.into_iter().find(|form| form.to_string() == name)?;
     }
-    let step = ssm_step::Form::all(gpu.caps()).into_iter();
+    let step = ssm_step::StepVariant::all(gpu.caps()).into_iter();
     variants.step = step.chain([start.step]).find(|form| Some(form.to_string().as_str()) == named("step"))?;
-    let matmul = matmul::Form::all(gpu.caps()).into_iter();
+    let matmul = MatmulVariant::all(gpu.caps()).into_iter();
     variants.matmul = matmul.chain([start.matmul]).find(|form| Some(form.to_string().as_str()) == named("matmul"))?;
-    let scan = scan::Form::all(gpu.caps()).into_iter();
+    let scan = scan::ScanVariant::all(gpu.caps()).into_iter();
     variants.scan = scan.chain([start.scan]).find(|form| Some(form.to_string().as_str()) == named("scan"))?;
     Some(variants)
 }

@@ -7,10 +7,9 @@ use super::shape::Shape;
 use super::tensors::ModelTensors;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Buf, Gpu, Stage, Uploads, Usage};
-use crate::kernels::case::Random;
-use crate::kernels::matvec::Matrix;
-use crate::kernels::{ROW_ALIGN, linear::Linear};
+use crate::gpu::{Buf, Gpu, Staging, Uploads, Usage};
+use crate::kernels::linear::{Linear, Matrix};
+use crate::kernels::{ROW_ALIGN, case::Random};
 use std::sync::Arc;
 
 /// Padded with zeros like rows of activations: norms are read four values at a time.
@@ -82,7 +81,7 @@ impl<'a> Loader<'_, 'a> {
     pub(super) fn vector(&mut self, tensor: &'a Tensor<'a>) -> Result<Buf<f32>> {
         let len = tensor.shape.iter().product::<usize>().next_multiple_of(ROW_ALIGN);
         let buf = self.gpu.buffer(tensor.name.clone(), len, Usage::Storage)?;
-        let put = |stage: &mut Stage<'_>| stage.put(bytemuck::cast_slice(&padded(tensor.to_f32())));
+        let put = |staging: &mut Staging<'_>| staging.put(bytemuck::cast_slice(&padded(tensor.to_f32())));
         self.uploads.add(&buf, 0..len, vec![tensor.bytes], put);
         Ok(buf)
     }
@@ -110,7 +109,7 @@ impl Generator<'_> {
     /// A random matrix in the format that the recipe gives it.
     pub(super) fn matrix(&self, name: &str, role: Role, rows: usize, columns: usize) -> Result<Linear> {
         let format = self.recipe.format(role, WeightFormat::F32, columns);
-        Linear::made_up(self.gpu, name, (format, rows, columns))
+        Linear::made_up(self.gpu, name, Matrix { rows, columns, format })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sampling parameters, and the order in which defaults apply.
 
 use crate::error::{Error, Result};
-use crate::kernels::select::{Rules, WINDOW};
+use crate::kernels::select::{SamplingParams, WINDOW};
 
 /// How the next token is chosen: logit biases, penalties, top-k, top-p and min-p, temperature, then one draw that depends on
 /// seed and position alone.
@@ -54,7 +54,7 @@ impl Sampling {
     }
 
     /// The parameters as the device takes them, without the biases. [`Error::BadSetting`] names a value out of range.
-    pub fn rules(&self, vocab: usize) -> Result<Rules> {
+    pub fn rules(&self, vocab: usize) -> Result<SamplingParams> {
         let within = |name, value: &dyn std::fmt::Display, ok: bool, problem| {
             if ok { Ok(()) } else { Err(Error::BadSetting { name, value: value.to_string(), problem }) }
         };
@@ -74,7 +74,7 @@ impl Sampling {
             within("logit_bias", id, (*id as usize) < vocab, "the model has no such token id")?;
             within("logit_bias", bias, !bias.is_nan() && *bias < f32::INFINITY, "it must be a number, or -inf to ban")?;
         }
-        Ok(Rules {
+        Ok(SamplingParams {
             // At lower temperatures exp() gives 1 for the best token and 0 for all others: greedy.
             temperature: if t < 1e-4 { 0.0 } else { t },
             top_k: self.top_k,
@@ -86,7 +86,8 @@ impl Sampling {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             window: u32::try_from(self.window()).expect("it is at most 4096"),
-            unused: [0; 2],
+            unused_a: 0,
+            unused_b: 0,
         })
     }
 }
@@ -153,6 +154,7 @@ mod tests {
             Sampling { repeat_last_n: 4097, ..Sampling::GREEDY },
             Sampling { logit_bias: vec![(10, 1.0)], ..Sampling::GREEDY },
             Sampling { logit_bias: vec![(3, f32::INFINITY)], ..Sampling::GREEDY },
+            Sampling { logit_bias: vec![(3, f32::NAN)], ..Sampling::GREEDY },
         ] {
             assert!(matches!(bad.rules(10), Err(Error::BadSetting { .. })), "{bad:?}");
         }

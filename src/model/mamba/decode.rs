@@ -6,9 +6,8 @@ use super::state::SSM;
 use super::weights::Layer;
 use crate::error::Result;
 use crate::gpu::{Buf, Plan};
-use crate::kernels::linear::Linear;
-use crate::kernels::product::{Epilogue, NextNorm, Product, Prologue};
-use crate::kernels::ssm_step::SsmStep;
+use crate::kernels::linear::{Epilogue, Linear, NextNorm, Product, Prologue};
+use crate::kernels::ssm_step::{SsmStep, StepOperands};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, embed};
 use crate::model::plans::{Lookup, Recorder};
@@ -58,7 +57,7 @@ pub(in crate::model) fn decode(
             versions: VERSIONS,
         };
         let gated = on.gated.ordered(mamba.inner, order("out_proj", &layer.out_proj));
-        let operands = (&on.projected, &xg, &gated);
+        let operands = StepOperands { projected: &on.projected, xg: &xg, y: &gated };
         step.record(plan, &at("ssm_step"), operands, (variants.step, batch), table)?;
         normed_x = normed_of(i + 1);
         let next = NextNorm { weight: of_layer(i + 1).0, normed: &normed_x, squares: &on.squares };

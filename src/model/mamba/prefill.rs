@@ -7,7 +7,7 @@ use super::{Mamba, sizes};
 use crate::error::Result;
 use crate::gpu::{Buf, Plan};
 use crate::kernels::conv::Conv;
-use crate::kernels::product::{Epilogue, Prologue};
+use crate::kernels::linear::{Epilogue, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
 use crate::kernels::{Batch, dbc_norm, embed, rms_norm};
 use crate::model::capacity::Capacity;
@@ -71,7 +71,7 @@ impl Chunk<'_> {
             inner: mamba.inner,
             layout,
             versions: VERSIONS,
-            form: variants.scan,
+            variant: variants.scan,
         };
         scan.record(plan, &at("scan"), operands, segments, batch)?;
         let residual = (Prologue::None, Epilogue::Residual(x));

@@ -2,7 +2,8 @@
 
 use super::sizes;
 use super::tensors::LayerTensors;
-use crate::kernels::{conv, dbc_norm, product, rms_norm, scan, softplus};
+use crate::kernels::maths::softplus;
+use crate::kernels::{conv, dbc_norm, linear, rms_norm, scan};
 use crate::model::config::Config;
 
 /// The weights of a layer, widened to f32.
@@ -61,7 +62,7 @@ impl LayerReference {
         let (mamba, d) = (sizes(config), sizes(config).inner);
         let normed = rms_norm::cpu(x, &self.norm, config.norm_eps);
         tap("norm", &normed);
-        let xz = product::cpu(&normed, &self.in_proj, config.hidden);
+        let xz = linear::cpu(&normed, &self.in_proj, config.hidden);
         let half = |first: usize| -> Vec<f64> {
             xz.chunks_exact(2 * d).flat_map(|row| &row[first..first + d]).copied().collect()
         };
@@ -70,12 +71,12 @@ impl LayerReference {
         tap("z", &z);
         let convolved = conv::cpu(&u, &self.conv_taps, d, &mut state.conv);
         tap("conv", &convolved);
-        let projected = product::cpu(&convolved, &self.x_proj, d);
+        let projected = linear::cpu(&convolved, &self.x_proj, d);
         let [dt, b, c] = dbc_norm::cpu(&projected, mamba.dbc_layout(), mamba.inner_norm_eps());
         tap("dt", &dt);
         tap("B", &b);
         tap("C", &c);
-        let mut delta = product::cpu(&dt, &self.dt_proj, mamba.dt_rank);
+        let mut delta = linear::cpu(&dt, &self.dt_proj, mamba.dt_rank);
         for (j, v) in delta.iter_mut().enumerate() {
             *v = softplus(*v + f64::from(self.dt_bias[j % d]));
         }
@@ -84,7 +85,7 @@ impl LayerReference {
         let (readout, gated) = scan::cpu(&on, &mut state.ssm, d);
         tap("scan", &readout);
         tap("gated", &gated);
-        let out = product::cpu(&gated, &self.out_proj, d);
+        let out = linear::cpu(&gated, &self.out_proj, d);
         tap("out", &out);
         for (x, out) in x.iter_mut().zip(&out) {
             *x += out;

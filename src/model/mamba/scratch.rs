@@ -3,7 +3,7 @@
 use super::{Mamba, sizes};
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
-use crate::kernels::product::gate_first;
+use crate::kernels::linear::gate_first;
 use crate::kernels::scan::MOST_SEGMENTS;
 use crate::kernels::{Activation, ROW_ALIGN, dbc_norm};
 use crate::model::capacity::Capacity;
@@ -94,8 +94,8 @@ impl PrefillScratch {
 }
 
 impl Mamba {
-    pub(super) fn dbc_layout(&self) -> dbc_norm::Layout {
-        dbc_norm::Layout { dt_rank: self.dt_rank, state: self.state }
+    pub(super) fn dbc_layout(&self) -> dbc_norm::DbcLayout {
+        dbc_norm::DbcLayout { dt_rank: self.dt_rank, state: self.state }
     }
 
     /// Bytes of a row of the widest activation.

@@ -6,7 +6,7 @@ mod layout;
 pub use layout::{StateDtype, StateLayout, StateTensor};
 
 use crate::error::Result;
-use crate::gpu::{Buf, Gpu, Move, Usage};
+use crate::gpu::{Buf, BufferCopy, Gpu, Usage};
 use crate::kernels::Activation;
 use std::ops::Range;
 
@@ -174,14 +174,14 @@ impl StateBank {
     /// Copies one version of a slot out, after all that was submitted before.
     pub fn save(&self, slot: usize, version: usize, to: &Saved) -> Result<()> {
         let regions = self.regions(slot, version).zip(&to.bufs);
-        let moves = regions.map(|((bank, range), saved)| Move { from: bank, range, to: saved, at: 0 });
+        let moves = regions.map(|((bank, range), saved)| BufferCopy { from: bank, range, to: saved, at: 0 });
         self.gpu.copy(&moves.collect::<Vec<_>>())
     }
 
     /// Copies a state back into one version of a slot, before anything submitted later runs.
     pub fn restore(&self, slot: usize, version: usize, from: &Saved) -> Result<()> {
         let regions = self.regions(slot, version).zip(&from.bufs);
-        let moves = regions.map(|((bank, range), saved)| Move {
+        let moves = regions.map(|((bank, range), saved)| BufferCopy {
             from: saved,
             range: 0..range.len(),
             to: bank,
@@ -212,6 +212,6 @@ impl StateBank {
     /// Copies the first row of `from` to a slot's logits.
     pub(super) fn keep_logits(&self, slot: usize, version: usize, from: &Activation) -> Result<()> {
         let at = (slot * VERSIONS + version % VERSIONS) * self.layout.logits();
-        self.gpu.copy(&[Move { from: &from.buf, range: 0..self.layout.logits(), to: &self.logits.buf, at }])
+        self.gpu.copy(&[BufferCopy { from: &from.buf, range: 0..self.layout.logits(), to: &self.logits.buf, at }])
     }
 }

@@ -13,7 +13,7 @@ use super::{Precision, Snapshot};
 use crate::error::{Error, Result};
 use crate::format::safetensors_head;
 use crate::model::SlotState;
-use crate::output::write_whole;
+use crate::output::write_atomic;
 use crate::runtime::conversation::Conversation;
 use half::f16;
 use safetensors::Dtype;
@@ -86,7 +86,7 @@ impl Snapshot {
             Error::BadOutput { problem, .. } => Error::BadOutput { path: path.to_owned(), problem },
             other => other,
         })?;
-        write_whole(path, &bytes)
+        write_atomic(path, &bytes)
     }
 
     /// Reads a file. Refuses files that are not states, are newer than this program, or are cut off or changed anywhere.

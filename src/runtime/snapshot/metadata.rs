@@ -3,7 +3,7 @@
 use super::fingerprint::{Identity, Loaded, hex, unhex};
 use super::origin::Origin;
 use super::{Precision, Snapshot};
-use crate::kernels::variants::Math;
+use crate::kernels::linear::Math;
 use crate::model::{Config, ConfigEntry, SlotState};
 use crate::runtime::Sampling;
 use crate::runtime::conversation::Conversation;

@@ -4,7 +4,7 @@ use super::fingerprint::{Identity, Loaded};
 use super::{Origin, Precision, Snapshot, Warning};
 use crate::error::Error;
 use crate::kernels::case::Random;
-use crate::kernels::variants::Math;
+use crate::kernels::linear::Math;
 use crate::model::{Architecture, Config, Family, Mamba, SlotState};
 use crate::runtime::Sampling;
 use crate::runtime::conversation::Conversation;
