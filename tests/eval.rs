@@ -102,9 +102,11 @@ fn a_format_costs_no_more_than_it_did() {
     {
         let (kl, best) = cost(format);
         assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same best {best}");
+        if format == "q8_0" {
+            // Its rows are too short for blocks of 256.
+            assert_eq!(cost("q4_K"), (kl, best));
+        }
     }
-    // Its rows are too short for blocks of 256.
-    assert_eq!(cost("q4_K"), cost("q8_0"));
 }
 
 /// What fast arithmetic costs in the steps of answers, beside exact arithmetic with the same weights: limits of about twice what was
