@@ -3,9 +3,10 @@
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use peregrine::gpu::{Access, Caps, Coop, KernelDef, ShaderPart, StructLayout, link};
 use peregrine::kernels;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::process::Command;
 
+/// Every declaration with an adapter's capabilities that give it a module of its own.
 fn declared() -> Vec<(KernelDef, Caps)> {
     let mut all = Vec::new();
     for (subgroups, subgroup_min, subgroup_max, coop) in
@@ -17,6 +18,11 @@ fn declared() -> Vec<(KernelDef, Caps)> {
         let caps = Caps { cpu, subgroups, subgroup_min, subgroup_max, coop, int64: subgroups, ..Caps::portable() };
         all.extend(kernels::all(&caps).into_iter().flat_map(|(defs, _)| defs).map(|def| (def, caps.clone())));
     }
+    let mut seen = HashSet::new();
+    all.retain(|(def, caps)| {
+        let declaration = format!("{:?} {:?} {:?} {}", def.bindings, def.weights, def.overrides, def.coop);
+        seen.insert((link(def, caps).wgsl, declaration))
+    });
     all
 }
 

@@ -67,7 +67,6 @@ pub fn ask(
     let ends = |id: &u32| checkpoint.eos().contains(id);
     let mut accuracy = Accuracy::default();
     for batch in questions.chunks(model.state().slots()) {
-        let slots: Vec<usize> = (0..batch.len()).collect();
         let mut answers: Vec<Vec<u32>> = Vec::with_capacity(batch.len());
         for (slot, question) in batch.iter().enumerate() {
             model.reset(slot)?;
@@ -76,12 +75,17 @@ pub fn ask(
             let choice = model.choose_after(slot)?;
             answers.push(pollster::block_on(model.chosen(choice))?);
         }
-        model.set_decoding(&slots)?;
         let ended = |answer: &Vec<u32>| answer.iter().any(ends) || answer.len() >= LONGEST_ANSWER;
-        while !answers.iter().all(ended) {
+        loop {
+            // Without the answers that have ended: one that never ends would keep the rows of all others busy.
+            let open: Vec<usize> = (0..batch.len()).filter(|slot| !ended(&answers[*slot])).collect();
+            if open.is_empty() {
+                break;
+            }
+            model.set_decoding(&open)?;
             let step = model.step()?;
             let ids = pollster::block_on(model.chosen(step))?;
-            answers.iter_mut().zip(ids).for_each(|(answer, id)| answer.push(id));
+            open.iter().zip(ids).for_each(|(slot, id)| answers[*slot].push(id));
         }
         for (question, answer) in batch.iter().zip(&answers) {
             let answer: Vec<u32> = answer.iter().copied().take_while(|id| !ends(id)).collect();
