@@ -106,7 +106,7 @@ mod tests {
     fn a_wait_tells_only_of_what_is_too_slow() {
         let budget = Budget::of(1_000_000_000);
         budget.waited(1_000_000_000, 3, Duration::from_millis(290));
-        assert_eq!(budget.now(), 1_000_000_000, "three submissions of 97 ms may have been under way");
+        assert_eq!(budget.now(), 1_000_000_000, "three submissions of 97 ms may have been in flight");
         budget.waited(1_000_000_000, 3, Duration::from_secs(3));
         assert!(budget.now() < 100_000_000, "{}", budget.now());
     }

@@ -129,7 +129,7 @@ pub struct Caps {
     pub timestamps: bool,
     /// Cooperative matrices, if every subgroup has the same number of lanes. A trial finds out whether they are right and fast.
     pub coop: Option<Coop>,
-    /// The adapter is a GPU with memory of its own.
+    /// The adapter is a GPU with dedicated memory.
     pub discrete: bool,
     /// Largest binding of weights or activations, in bytes: the device's limit, or less by a switch.
     pub binding_limit: u64,

@@ -223,7 +223,7 @@ struct Ring<'g> {
     memory: Vec<Vec<u8>>,
     /// Mapped, and with no reader.
     idle: Vec<usize>,
-    /// Copies under way, oldest first.
+    /// Copies in flight, oldest first.
     copying: VecDeque<wgpu::SubmissionIndex>,
     mapped: (mpsc::Sender<Mapped>, mpsc::Receiver<Mapped>),
 }

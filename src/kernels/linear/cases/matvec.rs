@@ -153,7 +153,7 @@ fn build_normed(
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
-    // The squares are those of x before the norm's weights: any will do.
+    // The squares are those of x before the norm's weights: any values are fine.
     let parts = 3; // filled up to a vec4 below
     let squares = io.random.uniforms(tokens * parts, 0.1, 1.0);
     let scales = squares.chunks_exact(parts).map(|parts| {
