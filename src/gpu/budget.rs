@@ -1,5 +1,5 @@
-//! How much work a submission may hold, from the time that work takes on this device. A desktop cannot draw while a submission runs,
-//! and resets the device after about two seconds.
+//! How much work a submission may hold, from the time that work takes on this device. A desktop cannot draw while a submission
+//! runs, and resets the device after about two seconds.
 
 use super::caps::Caps;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -147,8 +147,8 @@ pub struct Caps {
     pub storage_align: u64,
     /// The adapter is a CPU.
     pub cpu: bool,
-    /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, but a fault in a kernel is a wrong value
-    /// instead of undefined behavior. On in debug builds.
+    /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, but a fault in a kernel is a wrong
+    /// value instead of undefined behavior. On in debug builds.
     pub checked: bool,
     /// Seconds to wait for a submission.
     pub timeout: u64,
