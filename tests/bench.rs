@@ -71,7 +71,7 @@ fn bench_measures_a_shape_without_its_weights() {
         "| pp8 |",
         "| in_proj (matvec) | 3 |",
         "| ssm_step | 3 |",
-        "| µs alone | µs in a row |",
+        "| µs alone | µs back to back |",
     ] {
         assert!(table.contains(line), "{line} is not in:\n{table}");
     }

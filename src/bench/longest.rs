@@ -41,15 +41,15 @@ pub struct Longest {
     pub key_value_bytes: u64,
 }
 
-/// Bytes per token of the key-value cache of a transformer with the same width and one attention and MLP layer for every two layers of
-/// this model, the pairing of the Mamba paper: keys and values in f16, each as wide as the stream. With grouped-query attention of four
-/// queries, as in Llama 3 8B, it is a quarter.
+/// Bytes per token of the key-value cache of a transformer with the same width and one attention and MLP layer for every two
+/// layers of this model, the pairing of the Mamba paper: keys and values in f16, each as wide as the stream. With grouped-query
+/// attention of four queries, as in Llama 3 8B, it is a quarter.
 pub fn key_value_bytes(config: &Config) -> u64 {
     (2 * config.layers.div_ceil(2) * config.hidden * 2) as u64
 }
 
-/// Reads a prompt of `prompt` tokens and generates `generate`, each from an empty state, on the first slot of a model that nothing else
-/// uses. The text is never held beyond one chunk. `see` is called with each length.
+/// Reads a prompt of `prompt` tokens and generates `generate`, each from an empty state, on the first slot of a model that
+/// nothing else uses. The text is never held beyond one chunk. `see` is called with each length.
 pub fn longest(
     forward: &mut Forward,
     subject: Subject,

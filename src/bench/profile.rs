@@ -48,8 +48,8 @@ pub(super) fn markdown(what: &str, kernels: &[KernelTime]) -> String {
     let sum = |of: fn(&KernelTime) -> f64| kernels.iter().map(of).sum::<f64>();
     let (alone, in_a_row) = (sum(|kernel| kernel.seconds), sum(|kernel| kernel.seconds_in_a_row));
     let mut text = format!(
-        "\n{what}, {:.3} ms on the device with each dispatch alone, {:.3} ms in rows of their like:\n\n\
-         | kernel | dispatches | µs alone | µs in a row | GB/s | GFLOP/s | % |\n|---|---:|---:|---:|---:|---:|---:|\n",
+        "\n{what}, {:.3} ms on the device with each dispatch alone, {:.3} ms back to back:\n\n\
+         | kernel | dispatches | µs alone | µs back to back | GB/s | GFLOP/s | % |\n|---|---:|---:|---:|---:|---:|---:|\n",
         alone * 1e3,
         in_a_row * 1e3
     );

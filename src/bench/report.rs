@@ -116,7 +116,8 @@ impl Measurement {
         self.mean(|sample| sample.seconds) * 1e3 / self.tokens() as f64
     }
 
-    /// Milliseconds per token of device time, from the first kernel of each step to its last; `None` without a clock, and for prompts.
+    /// Milliseconds per token of device time, from the first kernel of each step to its last; `None` without a clock, and for
+    /// prompts.
     pub fn gpu_ms_per_token(&self) -> Option<f64> {
         let all_timed = self.samples.iter().all(|sample| sample.device_seconds.is_some());
         all_timed.then(|| self.mean(|sample| sample.device_seconds.unwrap_or(0.0)) * 1e3 / self.tokens() as f64)

@@ -1,5 +1,5 @@
-//! How much work a submission may hold, from the time that work takes on this device. A desktop cannot draw while a submission runs,
-//! and resets the device after about two seconds.
+//! How much work a submission may hold, from the time that work takes on this device. A desktop cannot draw while a submission
+//! runs, and resets the device after about two seconds.
 
 use super::caps::Caps;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -106,7 +106,7 @@ mod tests {
     fn a_wait_tells_only_of_what_is_too_slow() {
         let budget = Budget::of(1_000_000_000);
         budget.waited(1_000_000_000, 3, Duration::from_millis(290));
-        assert_eq!(budget.now(), 1_000_000_000, "three submissions of 97 ms may have been under way");
+        assert_eq!(budget.now(), 1_000_000_000, "three submissions of 97 ms may have been in flight");
         budget.waited(1_000_000_000, 3, Duration::from_secs(3));
         assert!(budget.now() < 100_000_000, "{}", budget.now());
     }

@@ -168,8 +168,8 @@ impl Gpu {
         Ok(buf)
     }
 
-    /// Writes `values` from index `at` on, before anything submitted later runs. Large data is sent in bounded pieces, so that the host
-    /// never holds a second copy; use [`Uploads`](super::Uploads) for very large data.
+    /// Writes `values` from index `at` on, before anything submitted later runs. Large data is sent in bounded pieces, so that
+    /// the host never holds a second copy; use [`Uploads`](super::Uploads) for very large data.
     pub fn write<T: Pod>(&self, buf: &Buf<T>, at: usize, values: &[T]) -> Result<()> {
         self.check()?;
         assert!(at + values.len() <= buf.len, "{}: write past the end", buf.label());
@@ -286,7 +286,8 @@ impl<T: Pod> Readback<T> {
 }
 
 impl<T: Pod> Pending<T> {
-    /// The values, and the memory for reuse. Natively it polls the device until they arrive, so the future is ready at its first poll.
+    /// The values, and the memory for reuse. Natively it polls the device until they arrive, so the future is ready at its
+    /// first poll.
     pub async fn get(self) -> Result<(Vec<T>, Readback<T>)> {
         let Pending { readback, submitted, mapped } = self;
         submitted.wait(&readback.gpu)?;

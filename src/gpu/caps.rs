@@ -129,7 +129,7 @@ pub struct Caps {
     pub timestamps: bool,
     /// Cooperative matrices, if every subgroup has the same number of lanes. A trial finds out whether they are right and fast.
     pub coop: Option<Coop>,
-    /// The adapter is a GPU with memory of its own.
+    /// The adapter is a GPU with dedicated memory.
     pub discrete: bool,
     /// Largest binding of weights or activations, in bytes: the device's limit, or less by a switch.
     pub binding_limit: u64,
@@ -147,8 +147,8 @@ pub struct Caps {
     pub storage_align: u64,
     /// The adapter is a CPU.
     pub cpu: bool,
-    /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, but a fault in a kernel is a wrong value
-    /// instead of undefined behavior. On in debug builds.
+    /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, but a fault in a kernel is a wrong
+    /// value instead of undefined behavior. On in debug builds.
     pub checked: bool,
     /// Seconds to wait for a submission.
     pub timeout: u64,

@@ -67,8 +67,8 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Opens the adapter of this device again after [`Error::DeviceLost`], or the best remaining one if it is gone. Keeps pipelines and
-    /// tuning in the same folder.
+    /// Opens the adapter of this device again after [`Error::DeviceLost`], or the best remaining one if it is gone. Keeps
+    /// pipelines and tuning in the same folder.
     pub async fn reopen_async(&self) -> Result<Self> {
         let Some((choice, switches)) = &self.shared.opened else {
             let reason = "the application opened it, and has to open it again".to_owned();
@@ -87,8 +87,8 @@ impl Gpu {
         Ok(opened)
     }
 
-    /// Uses a device that the application has opened. Takes over its callbacks for uncaptured errors and device loss; its features and
-    /// limits stay as they are.
+    /// Uses a device that the application has opened. Takes over its callbacks for uncaptured errors and device loss; its
+    /// features and limits stay as they are.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         if let Some(why) = caps::unfit(&device.limits()) {
             return Err(Error::NoAdapter { why: format!("the device lacks what peregrine needs: {why}") });

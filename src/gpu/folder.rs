@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// Whether this build reads shaders from a folder: debug builds do, and those with the feature `shader-folder`.
 pub const READS_SHADERS: bool = cfg!(any(debug_assertions, feature = "shader-folder"));
 
-/// The shader files of a folder, read when the device is opened, with the same paths as below `shaders/`. Files that it lacks are used
-/// as compiled in.
+/// The shader files of a folder, read when the device is opened, with the same paths as below `shaders/`. Files that it lacks
+/// are used as compiled in.
 #[derive(Clone)]
 pub struct ShaderFolder {
     dir: PathBuf,

@@ -194,8 +194,8 @@ impl Linked {
         found.map_or(("constants", line), |(file, first)| (file, line - first + 1))
     }
 
-    /// A compiler's message about the module, with files and their lines instead of the module's lines, in each `wgsl:LINE:COLUMN` and
-    /// before each quoted line.
+    /// A compiler's message about the module, with files and their lines instead of the module's lines, in each
+    /// `wgsl:LINE:COLUMN` and before each quoted line.
     pub fn located(&self, message: &str) -> String {
         let lines = message.lines().map(|line| {
             let number = line.trim_start();
@@ -218,8 +218,8 @@ impl Linked {
     }
 }
 
-/// Links a kernel's module: the extensions it enables, its constants, then its parts in order, each from the shader folder if that has
-/// it.
+/// Links a kernel's module: the extensions it enables, its constants, then its parts in order, each from the shader folder if
+/// that has it.
 pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     let mut wgsl = String::new();
     if def.coop {
@@ -302,9 +302,9 @@ pub(super) fn build(
             int_div_checks: false,
             ..wgpu::ShaderRuntimeChecks::checked()
         };
-        // SAFETY: the shaders are part of this crate, or of a folder that the user of a development build vouches for, as for a change
-        // of the source. Every index is in range by construction or guarded, every loop ends and no divisor is zero; the tests run
-        // every kernel both ways, with guard words around its outputs.
+        // SAFETY: the shaders are part of this crate, or of a folder that the user of a development build vouches for, as for a
+        // change of the source. Every index is in range by construction or guarded, every loop ends and no divisor is zero; the
+        // tests run every kernel both ways, with guard words around its outputs.
         unsafe { device.create_shader_module_trusted(descriptor, checks) }
     };
     let constants: Vec<_> = def.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();

@@ -197,8 +197,8 @@ impl Dispatch {
     }
 }
 
-/// An ordered list of dispatches with their bind groups. [`Plan::run`] only encodes and submits; the number of rows is a parameter of
-/// the run. Large runs are submitted in pieces.
+/// An ordered list of dispatches with their bind groups. [`Plan::run`] only encodes and submits; the number of rows is a
+/// parameter of the run. Large runs are submitted in pieces.
 pub struct Plan {
     pub(super) gpu: Gpu,
     pub(super) label: &'static str,

@@ -72,8 +72,8 @@ impl Plan {
         self.dispatches.iter().filter(|dispatch| dispatch.is_of(stages)).collect()
     }
 
-    /// The time of each dispatch of a run with these stages for `rows` rows, back to back with its kind: all with the same `purpose` and
-    /// kernel run in one pass and share its time. Their results are meaningless.
+    /// The time of each dispatch of a run with these stages for `rows` rows, back to back with its kind: all with the same
+    /// `purpose` and kernel run in one pass and share its time. Their results are meaningless.
     pub async fn run_in_a_row(
         &self,
         rows: usize,
@@ -116,8 +116,8 @@ impl Plan {
         Ok(self.seconds_in_a_row(&all.repeat(times), rows_of_a_run(rows)).await? / times as f64)
     }
 
-    /// Mean seconds of the dispatches whose label `wanted` selects, run back to back: the best of a few measurements, because other load
-    /// only makes them longer.
+    /// Mean seconds of the dispatches whose label `wanted` selects, run back to back: the best of a few measurements, because
+    /// other load only makes them longer.
     pub async fn seconds_in_a_row_of(&self, rows: usize, wanted: impl Fn(&str) -> bool) -> Result<f64> {
         let picked: Vec<&Dispatch> = self.dispatches.iter().filter(|dispatch| wanted(&dispatch.label)).collect();
         if picked.is_empty() {

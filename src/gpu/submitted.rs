@@ -52,8 +52,8 @@ impl Submitted {
         self.wait(gpu)
     }
 
-    /// Waits until it is done, where a thread can wait. A browser's cannot and continues: it keeps few submissions in flight, and whoever
-    /// needs results awaits them.
+    /// Waits until it is done, where a thread can wait. A browser's cannot and continues: it keeps few submissions in flight, and
+    /// callers await the results that they need.
     pub fn wait(self, gpu: &Gpu) -> Result<()> {
         let started = Instant::now();
         let outcome = gpu.wait(self.last);

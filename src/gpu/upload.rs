@@ -1,5 +1,5 @@
-//! Uploads of large data: threads fill host memory while earlier data is copied through a ring of mapped staging buffers. The threads
-//! never access mapped memory, because the loss of the device unmaps it at once.
+//! Uploads of large data: threads fill host memory while earlier data is copied through a ring of mapped staging buffers. The
+//! threads never access mapped memory, because the loss of the device unmaps it at once.
 
 use super::buffer::{Buf, UPLOAD_PIECE};
 use super::device::Gpu;
@@ -67,8 +67,8 @@ impl Staging<'_> {
 }
 
 impl<'a> Uploads<'a> {
-    /// Adds data for a range of `to`. `fill` writes it from the parts `from` of a source, whose size counts as progress. A range that
-    /// ends with the buffer includes the buffer's padding, so that nothing remains to be cleared.
+    /// Adds data for a range of `to`. `fill` writes it from the parts `from` of a source, whose size counts as progress. A
+    /// range that ends with the buffer includes the buffer's padding, so that nothing remains to be cleared.
     pub fn add<T: Pod>(
         &mut self,
         to: &Buf<T>,
@@ -223,7 +223,7 @@ struct Ring<'g> {
     memory: Vec<Vec<u8>>,
     /// Mapped, and with no reader.
     idle: Vec<usize>,
-    /// Copies under way, oldest first.
+    /// Copies in flight, oldest first.
     copying: VecDeque<wgpu::SubmissionIndex>,
     mapped: (mpsc::Sender<Mapped>, mpsc::Receiver<Mapped>),
 }

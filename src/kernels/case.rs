@@ -1,7 +1,7 @@
 //! Cases: reproducible problems for a kernel, run on the device and by its CPU twin, and compared.
 //!
-//! Every output buffer starts as a NaN pattern with guard words on both sides, so that an unwritten value, an out-of-range write and a
-//! computed NaN are three different mismatches.
+//! Every output buffer starts as a NaN pattern with guard words on both sides, so that an unwritten value, an out-of-range
+//! write and a computed NaN are three different mismatches.
 
 mod compare;
 mod io;

@@ -64,8 +64,8 @@ fn step_def(format: WeightFormat, next: Order) -> KernelDef {
     def
 }
 
-/// Records `x[row] = table[rows[row].id]`, and with `next` the input of a decode step's first norm, with one sum of squares per row.
-/// Each shard of the table writes the rows whose id it holds.
+/// Records `x[row] = table[rows[row].id]`, and with `next` the input of a decode step's first norm, with one sum of squares per
+/// row. Each shard of the table writes the rows whose id it holds.
 pub fn record(
     plan: &mut Plan,
     table: &Linear,

@@ -60,7 +60,8 @@ fn scale_words(format: WeightFormat, columns: usize) -> [[u32; 4]; 2] {
         let [low, high] = [low, high].map(|v| u32::from(f16::from_f32(v).to_bits()));
         low | high << 16
     };
-    // Groups of scale 32, the minimum of each so many times 4 (8) as half of the largest code is in 32.
+    // Every group has the scale code 32; its minimum code times `times` is half of the largest weight code times 32 (4 * 60 =
+    // 7.5 * 32).
     let groups = |deviation: f32, times: f32, minimum: u32| {
         let scale = scale(32.0 * deviation);
         let low = 0x1111_1111 * (minimum & 15);

@@ -178,8 +178,8 @@ pub struct SsmStep<'a> {
 }
 
 impl SsmStep<'_> {
-    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and in_proj's output xg `[rows, x | gate]`. x and y are in the order of
-    /// the products that read them.
+    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and in_proj's output xg `[rows, x | gate]`. x and y are in the
+    /// order of the products that read them.
     pub fn record(
         &self,
         plan: &mut Plan,

@@ -63,8 +63,8 @@ impl Variants {
 
     /// The variants for an adapter and a model, as far as its kind and abilities tell without a trial.
     pub fn of(caps: &Caps, sizes: &Sizes, math: Math) -> Self {
-        // Fast arithmetic: out_proj packs the input of in_proj and the head, and the scan's step packs that of out_proj. The input of
-        // x_proj is not packed, because in_proj computes adjacent rows in distant lanes.
+        // Fast arithmetic: out_proj packs the input of in_proj and the head, and the scan's step packs that of out_proj. The
+        // input of x_proj is not packed, because in_proj computes adjacent rows in distant lanes.
         let int8 = |name: &str, matrix: &Matrix| {
             let packed = math == Math::Fast && sizes.by_groups && name != "x_proj";
             packed && matvec::MatvecVariant::of(caps, matrix).with_int8(caps, matrix.format).int8

@@ -1,6 +1,7 @@
-//! x packed as int8, which fast arithmetic multiplies with weight codes by integer products. 32 adjacent values are a group with the
-//! scale max |x| / 127. A row of U groups is 10 U words: codes of values 0 to 15 of each group, those of values 16 to 31, then the
-//! scale of each group and the sum of its codes, both f32. `shaders/lib/int8_pack.wgsl` writes rows, `unit_x_int8.wgsl` reads them.
+//! x packed as int8, which fast arithmetic multiplies with weight codes by integer products. 32 adjacent values are a group
+//! with the scale max |x| / 127. A row of U groups is 10 U words: codes of values 0 to 15 of each group, those of values 16 to
+//! 31, then the scale of each group and the sum of its codes, both f32. `shaders/lib/int8_pack.wgsl` writes rows,
+//! `unit_x_int8.wgsl` reads them.
 
 /// Values of a group.
 pub const GROUP: usize = 32;

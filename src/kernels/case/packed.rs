@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::kernels::activation::int8::{GROUP, WORDS, unpack};
 use crate::kernels::activation::{Activation, Order, ROW_ALIGN};
 
-/// Compares a row of packed values with the twin's. A value may be off by a little over half a step, because the kernel's division is
-/// not exact; the padding must stay unwritten.
+/// Compares a row of packed values with the twin's. A value may be off by a little over half a step, because the kernel's
+/// division is not exact; the padding must stay unwritten.
 fn judge(output: &str, words: &[u32], cpu: &[f64], at: usize) -> Result<Reached, Mismatch> {
     let units = cpu.len().div_ceil(GROUP);
     if let Some(stray) = (WORDS * units..words.len()).find(|i| words[*i] != FILL) {

@@ -22,8 +22,8 @@ params! {
 pub enum Prologue<'a> {
     /// x as it is.
     None,
-    /// An RMSNorm in a decode step: x is multiplied with the norm's weights already and comes with partial sums of squares. The scale is
-    /// 1 / sqrt(mean of the squares + eps).
+    /// An RMSNorm in a decode step: x is multiplied with the norm's weights already and comes with partial sums of
+    /// squares. The scale is 1 / sqrt(mean of the squares + eps).
     Norm {
         /// `[tokens, parts]`.
         squares: &'a Buf<f32>,

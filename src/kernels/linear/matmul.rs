@@ -32,8 +32,8 @@ const LARGE_ROWS: usize = 4096;
 pub enum MatmulVariant {
     /// Each lane makes a block of y in registers and shares nothing, without barriers. For CPUs.
     Direct,
-    /// The same by subgroups of 8 lanes, each of which loads a part of x for all: a CPU driver loads lane by lane, even if all lanes
-    /// load the same address, so that loads dominate the time.
+    /// The same by subgroups of 8 lanes, each of which loads a part of x for all: a CPU driver loads lane by lane, even if all
+    /// lanes load the same address, so that loads dominate the time.
     Shared,
     /// A workgroup makes a tile of 64 `blocks` x 64 `blocks` through workgroup memory. For GPUs.
     Tiled {
@@ -85,8 +85,8 @@ impl Tile {
         BLOCK_ROW_MATRICES * coop.size * self.row_blocks
     }
 
-    /// Whether an adapter has the lanes and the workgroup memory for it: a line of values with 16 bytes of padding per token and row,
-    /// high and low; one matrix of up to four subgroups; and the table of nf4 and fp4.
+    /// Whether an adapter has the lanes and the workgroup memory for it: a line of values with 16 bytes of padding per token
+    /// and row, high and low; one matrix of up to four subgroups; and the table of nf4 and fp4.
     fn fits(self, caps: &Caps, coop: Coop, splits: [bool; 2]) -> bool {
         let [x, w] = splits.map(|split| if split { 2 } else { 1 });
         let lines = x * self.tokens(coop) + w * self.rows(coop);
@@ -117,8 +117,8 @@ impl MatmulVariant {
         match caps {
             Caps { cpu: true, .. } if can_share(caps) => MatmulVariant::Shared,
             Caps { cpu: true, .. } => MatmulVariant::Direct,
-            // Tiles of 128 need half the loads of tiles of 64 for the same work, and 64 sums in each lane's registers; integrated GPUs have
-            // fewer registers, and are filled by smaller tiles.
+            // Tiles of 128 need half the loads of tiles of 64 for the same work, and 64 sums in each lane's registers;
+            // integrated GPUs have fewer registers, and are filled by smaller tiles.
             Caps { discrete: true, .. } => MatmulVariant::Tiled { blocks: 2 },
             _ => MatmulVariant::Tiled { blocks: 1 },
         }
@@ -136,7 +136,8 @@ impl MatmulVariant {
         all
     }
 
-    /// This variant with each tile that fits the adapter. A CPU's driver takes minutes to compile a GPU's tiles with matrices of 16.
+    /// This variant with each tile that fits the adapter. A CPU's driver takes minutes to compile a GPU's tiles with matrices
+    /// of 16.
     pub(super) fn tiles(self, caps: &Caps) -> Vec<Self> {
         match self {
             MatmulVariant::Coop(coop, math, None) => {

@@ -30,8 +30,8 @@ pub struct MatvecVariant {
     pub rows: u32,
     /// Rows of y that a team of lanes makes at a time: 1, 2, 4 or 8.
     pub team_rows: u32,
-    /// Rows of y per partial sum of squares for the next norm, the same for any `x_rows`. An int8 group if the next product's input is
-    /// packed; a workgroup then makes whole groups.
+    /// Rows of y per partial sum of squares for the next norm, the same for any `x_rows`. An int8 group if the next product's
+    /// input is packed; a workgroup then makes whole groups.
     pub square_rows: u32,
     /// Units of each row that a lane has in flight: 1, 2 or 4.
     pub flight: u32,
@@ -84,8 +84,8 @@ impl MatvecVariant {
     /// The variant for an adapter and a matrix.
     pub fn of(caps: &Caps, matrix: &Matrix) -> Self {
         match (caps.cpu, caps.subgroups) {
-            // A CPU runs a workgroup on one thread: small workgroups, no barriers. Loads of x cost as much as loads of W, so eight rows
-            // share them.
+            // A CPU runs a workgroup on one thread: small workgroups, no barriers. Loads of x cost as much as loads of W, so
+            // eight rows share them.
             (true, true) => MatvecVariant { lanes: (2 * caps.subgroup_min).min(64), team_rows: 8, ..Self::portable() },
             (false, true) => Self::of_gpu(caps, matrix),
             (_, false) => MatvecVariant { fixed: !caps.cpu, ..Self::portable() },
@@ -107,8 +107,8 @@ impl MatvecVariant {
         }
     }
 
-    /// This variant with x as int8, if the format's values are multiples of codes. With x smaller in the caches, and integer products,
-    /// subgroups are the best teams.
+    /// This variant with x as int8, if the format's values are multiples of codes. With x smaller in the caches, and integer
+    /// products, subgroups are the best teams.
     pub(in crate::kernels) fn with_int8(self, caps: &Caps, format: WeightFormat) -> Self {
         match codes_part(format) {
             None => self,
@@ -149,8 +149,8 @@ impl MatvecVariant {
         }
     }
 
-    /// The fastest variants measured on an H200, whose subgroups have 32 lanes: enough workgroups to fill a large GPU several times, few
-    /// rows per team, and a few units of each row in flight.
+    /// The fastest variants measured on an H200, whose subgroups have 32 lanes: enough workgroups to fill a large GPU several
+    /// times, few rows per team, and a few units of each row in flight.
     fn of_gpu(caps: &Caps, matrix: &Matrix) -> Self {
         let units = size(matrix.format.row_units(matrix.columns));
         // A workgroup as one team, whose lanes have at least one unit of each row.
@@ -188,8 +188,8 @@ impl MatvecVariant {
             Self::workgroup(512, 1, 2),
         ];
         if caps.cpu {
-            // Its driver unrolls loops with constant bounds and takes minutes to compile them: one variant of each kind of team is enough
-            // to test those bounds.
+            // Its driver unrolls loops with constant bounds and takes minutes to compile them: one variant of each kind of team
+            // is enough to test those bounds.
             variants.iter_mut().skip(3).for_each(|variant| variant.fixed = false);
         }
         if caps.subgroups {

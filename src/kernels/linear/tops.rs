@@ -1,5 +1,5 @@
-//! Exponents of the largest values of tokens and of rows of W, by which products by cooperative matrices scale them, because f16 has
-//! less range than f32. Those of tokens are computed before each product, those of rows once.
+//! Exponents of the largest values of tokens and of rows of W, by which products by cooperative matrices scale them, because
+//! f16 has less range than f32. Those of tokens are computed before each product, those of rows once.
 
 use super::unpack::{weights_bindings, weights_parts};
 use super::weights::Linear;

@@ -75,8 +75,8 @@ impl std::fmt::Display for Trial {
     }
 }
 
-/// The trial of cooperative matrices on this device, run once; `None` if it has none. If [`Gpu::keep_in`] names a folder, it holds a
-/// mark during the trial, so that a driver that crashes the process is not tried again.
+/// The trial of cooperative matrices on this device, run once; `None` if it has none. If [`Gpu::keep_in`] names a folder, it
+/// holds a mark during the trial, so that a driver that crashes the process is not tried again.
 pub async fn trial(gpu: &Gpu, math: Math) -> Result<Option<Arc<Trial>>> {
     let Some(coop) = gpu.caps().coop else { return Ok(None) };
     let (coop, other) = (MatmulVariant::Coop(coop, math, None), MatmulVariant::of(gpu.caps()));

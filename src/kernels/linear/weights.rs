@@ -27,8 +27,8 @@ impl std::fmt::Display for Matrix {
     }
 }
 
-/// A weight matrix `[rows, columns]` on the device, in its storage format, split by rows into as many shards as the adapter's binding
-/// limit requires.
+/// A weight matrix `[rows, columns]` on the device, in its storage format, split by rows into as many shards as the adapter's
+/// binding limit requires.
 pub struct Linear {
     pub(super) name: String,
     format: WeightFormat,

@@ -41,8 +41,8 @@ impl std::fmt::Display for ScanVariant {
 impl ScanVariant {
     /// The variant for an adapter and a shape.
     ///
-    /// A GPU hides the latency from token to token behind other lanes, so four lanes per channel; 16 only if there are so few channels
-    /// that four would leave the widest GPUs half empty: each lane then has one state, but there is more to sum.
+    /// A GPU hides the latency from token to token behind other lanes, so four lanes per channel; 16 only if there are so few
+    /// channels that four would leave the widest GPUs half empty: each lane then has one state, but there is more to sum.
     pub fn of(caps: &Caps, channels: usize, states: usize) -> Self {
         match (channels, states) {
             _ if caps.cpu => ScanVariant::Direct,
@@ -107,7 +107,8 @@ impl ScanVariant {
         self.group() / self.lanes()
     }
 
-    /// Tokens of a tile: as many as fit into 16 KiB of workgroup memory at 64 states, and into the registers of one lane per channel.
+    /// Tokens of a tile: as many as fit into 16 KiB of workgroup memory at 64 states, and into the registers of one lane per
+    /// channel.
     fn tile(self, states: usize) -> u32 {
         if self.lanes() > 1 && states <= 16 { 16 } else { 8 }
     }
@@ -132,8 +133,8 @@ impl ScanVariant {
     }
 }
 
-/// Segments of a full chunk for an adapter and a shape: one, unless even 16 lanes per channel leave most of a wide GPU idle. Several
-/// segments double the work, so fewer than four do not pay.
+/// Segments of a full chunk for an adapter and a shape: one, unless even 16 lanes per channel leave most of a wide GPU idle.
+/// Several segments double the work, so fewer than four do not pay.
 pub fn segments_for(caps: &Caps, channels: usize, states: usize, chunk: usize) -> usize {
     let lanes = ScanVariant::of(caps, channels, states).lanes() as usize;
     let fit = (WIDE / (channels * lanes)).min(MOST_SEGMENTS).min(chunk / LEAST_TOKENS);

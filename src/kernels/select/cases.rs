@@ -214,7 +214,7 @@ fn build(
             if others.is_some() || unwritten || counts != words[WINDOW..] || (window == 0 && words != before) {
                 return Err(Mismatch::Token {
                     output: format!("recent of slot {s}"),
-                    why: "is not what was read".to_owned(),
+                    why: "does not match the tokens read".to_owned(),
                 });
             }
         }

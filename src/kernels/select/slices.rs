@@ -1,6 +1,6 @@
-//! Selection by one workgroup per slice of a row, in stages: tops, tallies that narrow down the k-th key, tallies that narrow down the
-//! last key of top-p, then a list of the few tokens that a small top-k leaves, or the weight of each slice in the draw, and the finish.
-//! Only the first and the last stage always run.
+//! Selection by one workgroup per slice of a row, in stages: tops, tallies that narrow down the k-th key, tallies that narrow
+//! down the last key of top-p, then a list of the few tokens that a small top-k leaves, or the weight of each slice in the
+//! draw, and the finish. Only the first and the last stage always run.
 
 use super::{END, FINISH, LINE, LIST, LOGIT, MASS, NARROW, RULES, SLICES, TALLY, TOPS, WEIGH};
 use super::{LANES, SamplingParams, Select, SelectVariant, consts, mass_bits};

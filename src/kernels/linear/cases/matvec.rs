@@ -20,9 +20,9 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, variant) in MatvecVariant::all(caps).into_iter().enumerate() {
         let product = Product::Matvec(variant);
-        // The first variant is tested in all formats, shapes and numbers of rows of x; the others in one shape per format with one row,
-        // and two kinds of teams with all numbers of rows in one format. A CPU's driver takes seconds to compile a kernel: there one
-        // format per length of a unit is enough for most.
+        // The first variant is tested in all formats, shapes and numbers of rows of x; the others in one shape per format with
+        // one row, and two kinds of teams with all numbers of rows in one format. A CPU's driver takes seconds to compile a
+        // kernel: there one format per length of a unit is enough for most.
         let own = i == 0;
         let most_tokens = |format| if own || i < 4 && format == WeightFormat::F32 { usize::MAX } else { 1 };
         let some = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Q4_0];
@@ -72,8 +72,8 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
     cases
 }
 
-/// Cases of fast arithmetic: x as int8, y packed as int8, or both. The twin uses the rounded x; one case per format bounds the error of
-/// rounding.
+/// Cases of fast arithmetic: x as int8, y packed as int8, or both. The twin uses the rounded x; one case per format bounds the
+/// error of rounding.
 fn fast_cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
     for format in WeightFormat::ALL {
@@ -116,8 +116,8 @@ fn fast_cases(caps: &Caps) -> Vec<Case> {
 
 /// The error of a product with int8 x against one with f32 x.
 fn build_rounding(io: &mut Io, product: Product, format: WeightFormat) -> Result<()> {
-    // Uniform values below 1 are rounded to multiples of 1/127: an nmse of 1/(12 * 127^2) over 1/3. Sums of 540 products are off by an
-    // RMS of 0.03, and at most five times that.
+    // Uniform values below 1 are rounded to multiples of 1/127: an nmse of 1/(12 * 127^2) over 1/3. Sums of 540 products are
+    // off by an RMS of 0.03, and at most five times that.
     const ROUNDING: Tolerance = Tolerance { nmse: 2e-5, abs: 0.15, rel: 0.0 };
     let (tokens, rows, columns) = (3, 137, 540);
     let bytes = format.encode(&io.random.uniforms(rows * columns, -1.0, 1.0), columns);
@@ -153,7 +153,7 @@ fn build_normed(
     let tensor = Tensor::of_blocks("W", "case", format, &[rows, columns], &bytes);
     let matrix = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
-    // The squares are those of x before the norm's weights: any will do.
+    // The squares are those of x before the norm's weights: any values are fine.
     let parts = 3; // filled up to a vec4 below
     let squares = io.random.uniforms(tokens * parts, 0.1, 1.0);
     let scales = squares.chunks_exact(parts).map(|parts| {
