@@ -188,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_counted_and_several_models_told_apart() {
+    fn shards_are_counted_and_several_models_rejected() {
         let numbered = |i: u32| format!("model-{i:05}-of-00003.safetensors");
         for (left, missing) in [([1, 2], 3), ([1, 3], 2), ([2, 3], 1)] {
             let said = found(&left.map(numbered).each_ref().map(String::as_str)).unwrap_err();
-            assert!(said.contains(&numbered(missing)) && said.contains("in 3 parts"), "{said}");
+            assert!(said.contains(&numbered(missing)) && said.contains("has 3 shards"), "{said}");
         }
         for files in [
             &["a.safetensors", "b.safetensors"][..],
