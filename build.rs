@@ -1,4 +1,4 @@
-//! Tells the program its commit, where it is built from a checkout.
+//! Passes the commit to the program, if it is built from a checkout.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! What the host takes to record and submit one token: on wgpu's noop backend, which does nothing with it. Layers are those of
-//! the 7B; their sizes are small, as the host's work does not depend on them.
+//! Host time to record and submit one token, on wgpu's noop backend. The model has the 7B's number of layers with small sizes, because
+//! the host's work does not depend on sizes.
 //!
 //! `cargo bench --bench encode`
 
@@ -21,7 +21,7 @@ fn noop() -> Gpu {
     let adapter = pollster::block_on(instance.request_adapter(&Default::default())).expect("the noop adapter");
     let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the noop device");
-    Gpu::from_device(&adapter, device, queue).expect("the noop device will do")
+    Gpu::from_device(&adapter, device, queue).expect("the noop device has what peregrine needs")
 }
 
 fn main() {
@@ -38,7 +38,7 @@ fn main() {
         let started = Instant::now();
         let step = forward.step().expect("submitted");
         times.push(started.elapsed().as_secs_f64() * 1e3);
-        // The noop device leaves its memory as it was: whatever it is, it arrives.
+        // The noop device computes nothing: any id is fine.
         let _ = pollster::block_on(forward.chosen(step));
     }
     times.sort_by(f64::total_cmp);

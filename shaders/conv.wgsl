@@ -1,5 +1,5 @@
 // Causal depthwise convolution over the tokens of a chunk, bias and SiLU: c_t = silu(b + sum_k w_k u_{t - (K-1) + k}).
-// Inputs from before the chunk come from the slot's state; the last token leaves the newest K-1 inputs there.
+// Inputs before the chunk come from the slot's state; the last token writes the newest K-1 inputs to it.
 struct Params {
   inner: u32,      // D
   u_stride: u32,   // floats from one row of u to the next

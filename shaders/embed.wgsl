@@ -7,7 +7,7 @@ override WG: u32 = 64u;
 fn embed(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   prepare_weights(lane, WG);
   let row = group.x;
-  let id = rows[row].id - params.first;  // wraps past the shard's rows for an id below it
+  let id = rows[row].id - params.first;  // an id below the shard wraps to a value past its rows
   if (id >= params.rows) { return; }
   for (var unit = lane; unit < params.units; unit += WG) {
     var values = unpack_unit(load_unit(id, unit, params.units));

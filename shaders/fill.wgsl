@@ -1,4 +1,4 @@
-// Made-up weights, a word at a time. One seed makes one matrix of f32, f16 and bf16; of formats with scales each makes its own.
+// Synthetic weights, word by word. A seed gives the same matrix in f32, f16 and bf16, and another one in each format with scales.
 struct Params {
   words: u32,           // in a row of W
   columns: u32,         // values in a row of W
@@ -6,9 +6,9 @@ struct Params {
   rows: u32,            // of this shard
   seed: u32,
   scale: f32,           // a power of two
-  codes: u32,           // formats with scales: words of a row that are codes
-  scales: u32,          // words up to the end of the scales; what follows are scales of scales
-  pattern: vec4<u32>,   // the words of the scales, over and over
+  codes: u32,           // formats with scales: words of codes in a row
+  scales: u32,          // words up to the end of the scales; scales of scales follow
+  pattern: vec4<u32>,   // the words of the scales, repeated
   tops: vec4<u32>,      // the words of the scales of scales
 }
 @group(0) @binding(0) var<uniform> params: Params;

@@ -1,15 +1,13 @@
-// Y = X W^T for the tokens of a prefill chunk, then the epilogue. Each lane makes 8 tokens x 4 rows in registers and shares
-// nothing, so there is no barrier. The sum over k runs in the same order for every token of every chunk.
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue. Each lane makes TOKENS tokens x LANE_ROWS rows (4) in registers and
+// shares nothing, so there is no barrier. The sum over k runs in the same order for every token of every chunk.
 override WG: u32 = 32u;
-const TOKENS: u32 = 8u;
-const LANE_ROWS: u32 = 4u;
 
 @compute @workgroup_size(WG)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   prepare_weights(lane, WG);
   let first_token = group.y * TOKENS;
   let last_token = batch.rows - 1u;
-  let row = group.x * WG * LANE_ROWS + lane;  // and every WG rows on, so that lanes write side by side
+  let row = group.x * WG * LANE_ROWS + lane;  // and every WG-th row after it, so that adjacent lanes write adjacent memory
   let last = params.rows - 1u;
 
   var sums: array<vec4<f32>, TOKENS>;

@@ -1,33 +1,31 @@
-// Y = X W^T for the tokens of a prefill chunk, then the epilogue, by cooperative matrices of f16 with sums in f32. A workgroup of
-// TOKEN_BLOCKS x ROW_BLOCKS subgroups makes a tile of y, each subgroup a block of BLOCK x 2 matrices of it, BLOCK 2 or 4. A step takes
-// DEPTH values of k through workgroup memory; those of the next step are on their way into registers while matrices are multiplied.
-// f16 has neither the range nor the digits of f32. So each token's x is scaled by the power of two that brings its largest
-// value to 2^14..2^15, and where SPLIT_X is set its value is cut in two: v = high + low, 22 bits together. W by rows likewise.
-// What is below 2^-39 of its token's (row's) largest value is lost. The last step undoes the scales.
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue, by cooperative matrices of f16 with f32 accumulators. A workgroup of
+// TOKEN_BLOCKS x ROW_BLOCKS subgroups makes a tile of TOKENS x ROWS of y, each subgroup a block of BLOCK x 2 matrices, BLOCK 2 or 4. A
+// step takes DEPTH values of k through workgroup memory; the values of the next step load into registers while matrices are multiplied.
+// f16 has neither the range nor the precision of f32. Each token's x is scaled by the power of two that brings its largest value to
+// 2^14..2^15, and if SPLIT_X is set each value is split in two: v = high + low, 22 bits together. Rows of W likewise.
+// Values below 2^-39 of their token's (row's) largest value are lost. The last step undoes the scales.
 @group(1) @binding(1) var<storage, read> x_tops: array<u32>;  // [tokens]: exponents of the largest values, with f32's bias
-@group(1) @binding(2) var<storage, read> w_tops: array<u32>;  // [rows], where SCALE_W is set
+@group(1) @binding(2) var<storage, read> w_tops: array<u32>;  // [rows], if SCALE_W is set
 
-const TOKENS: u32 = TOKEN_BLOCKS * BLOCK * SIZE;
-const ROWS: u32 = ROW_BLOCKS * 2u * SIZE;
 const DEPTH_QUADS: u32 = DEPTH / 4u;
-const LINE: u32 = DEPTH_QUADS + 2u;  // quads of a line in workgroup memory: 16 bytes more spread lines over its banks
+const LINE: u32 = DEPTH_QUADS + 2u;  // quads of a line in workgroup memory: 16 bytes of padding spread the lines over its banks
 const TOP: i32 = 14;                 // exponent of the largest value after scaling; f16 ends at 15
 
-const X_PARTS: u32 = (TOKENS * DEPTH_QUADS + WG - 1u) / WG;  // quads of x that a lane brings in a step
+const X_PARTS: u32 = (TOKENS * DEPTH_QUADS + WG - 1u) / WG;  // quads of x that a lane loads in a step
 const W_QUADS: u32 = min(QUADS, 4u);                         // quads of a unit of W that a lane unpacks
 const W_LINE_PARTS: u32 = DEPTH_QUADS / W_QUADS;
-const W_PARTS: u32 = (ROWS * W_LINE_PARTS + WG - 1u) / WG;   // such parts that a lane brings in a step
+const W_PARTS: u32 = (ROWS * W_LINE_PARTS + WG - 1u) / WG;   // parts of W_QUADS that a lane loads in a step
 
 var<workgroup> x_high: array<vec4<f16>, TOKENS * LINE>;  // [token, k]
 var<workgroup> x_low: array<vec4<f16>, max(1u, SPLIT_X * TOKENS * LINE)>;
 var<workgroup> w_high: array<vec4<f16>, ROWS * LINE>;    // [row, k]
 var<workgroup> w_low: array<vec4<f16>, max(1u, SPLIT_W * ROWS * LINE)>;
-// A matrix of each of so many subgroups at a time.
+// The epilogue takes one matrix of each of FINISHED subgroups at a time.
 const FINISHED: u32 = min(4u, TOKEN_BLOCKS * ROW_BLOCKS);
 var<workgroup> sums: array<f32, FINISHED * SIZE * SIZE>;
 
-// v rounded to the 11 bits that f16 holds, still in f32. By bits: compilers take f32(f16(v)) for v, and nothing would be
-// left to be the low part.
+// v rounded to the 11 bits of f16, still in f32. Done on the bits: compilers simplify f32(f16(v)) to v, which would make the low part
+// zero.
 fn rounded(v: vec4<f32>) -> vec4<f32> {
   return bitcast<vec4<f32>>((bitcast<vec4<u32>>(v) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u));
 }
@@ -41,7 +39,7 @@ fn w_shift(row: u32) -> i32 {
   return shift(w_tops[row]);
 }
 
-// What a lane brings of a step, and the exponents that it is scaled by: the tokens and rows of a lane are the same in each step.
+// The values that a lane loads for a step, and the exponents that scale them: a lane has the same tokens and rows in each step.
 struct Ahead {
   x: array<vec4<f32>, X_PARTS>,
   w: array<Unit, W_PARTS>,
@@ -113,7 +111,7 @@ fn matmul(
   let first_token = group.y * TOKENS;
   let first_row = group.x * ROWS;
   // This subgroup's block in the tile: tokens from t, rows from r. Subgroups are counted along the lanes: one driver crashes on modules
-  // that have subgroup operations beside cooperative matrices, and a driver that counts otherwise loses the trial.
+  // that have subgroup operations beside cooperative matrices, and a driver that counts otherwise fails the trial.
   let subgroup = lane / (WG / (TOKEN_BLOCKS * ROW_BLOCKS));
   let t = subgroup / ROW_BLOCKS * BLOCK * SIZE;
   let r = subgroup % ROW_BLOCKS * 2u * SIZE;

@@ -1,16 +1,13 @@
-// Y = X W^T for the tokens of a prefill chunk, then the epilogue, by subgroups of 8 lanes. Each lane makes 16 tokens x 4 rows
-// in registers. Lane i reads x for tokens i and i + 8 and hands it to the others: a CPU driver reads lane by lane, even
-// where all lanes read the same. There is no barrier. The sum over k runs in the same order for every token of every chunk.
-const SUBGROUP: u32 = 8u;
-const TOKENS: u32 = 2u * SUBGROUP;
-const LANE_ROWS: u32 = 4u;
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue, by subgroups of SUBGROUP (8) lanes. Each lane makes TOKENS (16)
+// tokens x LANE_ROWS (4) rows in registers. Lane i reads x for tokens i and i + 8 and broadcasts it: a CPU driver loads lane by lane
+// even if all lanes read the same address. There is no barrier. The sum over k runs in the same order for every token of every chunk.
 
 @compute @workgroup_size(SUBGROUP)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
   prepare_weights(lane, SUBGROUP);
   let first_token = group.y * TOKENS;
   let last_token = batch.rows - 1u;
-  let row = group.x * SUBGROUP * LANE_ROWS + lane;  // and every 8 rows on, so that lanes write side by side
+  let row = group.x * SUBGROUP * LANE_ROWS + lane;  // and every 8th row after it, so that adjacent lanes write adjacent memory
   let last = params.rows - 1u;
   let line = min(first_token + lane, last_token) * params.x_stride;
   let other_line = min(first_token + SUBGROUP + lane, last_token) * params.x_stride;
@@ -65,7 +62,7 @@ struct Quads { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32> }
 
 fn dots(w: Quads, v: vec4<f32>) -> vec4<f32> { return vec4<f32>(dot(w.a, v), dot(w.b, v), dot(w.c, v), dot(w.d, v)); }
 
-// Every index is a constant: the sums stay in registers, and a broadcast is from a lane known when the shader is compiled.
+// Every index is a constant: the sums stay in registers, and WGSL requires a constant lane for a broadcast.
 fn multiply(sums: ptr<function, array<vec4<f32>, TOKENS>>, w: Quads, v: vec4<f32>, more: vec4<f32>) {
   (*sums)[0] += dots(w, subgroupBroadcast(v, 0u));
   (*sums)[1] += dots(w, subgroupBroadcast(v, 1u));

@@ -1,9 +1,8 @@
-// Y = X W^T for the tokens of a prefill chunk, then the epilogue. A workgroup makes a tile of SIDE x SIDE through workgroup
-// memory, 16 values of k at a time; each lane a part of 4 BLOCKS x 4 BLOCKS in registers, as 4x4 matrices. The next 16
-// are fetched while the present ones are multiplied. The sum over k runs in the same order for every token of every chunk.
-const LANES: u32 = 256u;            // 16 x 16 parts
-const DEPTH: u32 = 16u;             // values of k a step
-const SIDE: u32 = 64u * BLOCKS;     // tokens and rows of a tile
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue. A workgroup of LANES (16 x 16) lanes makes a tile of SIDE x SIDE
+// through workgroup memory, DEPTH values of k at a time; each lane makes 4 BLOCKS x 4 BLOCKS of it in registers, as 4x4 matrices. The
+// next DEPTH values are fetched while the present ones are multiplied. The sum over k runs in the same order for every token of
+// every chunk.
+const SIDE: u32 = BLOCK_SIDE * BLOCKS;  // tokens and rows of a tile
 const QUADS_A_SIDE: u32 = SIDE / 4u;
 const STEP_QUADS: u32 = DEPTH / 4u;
 const STEP_PARTS: u32 = STEP_QUADS / PART_QUADS;
@@ -11,8 +10,8 @@ const STEP_PARTS: u32 = STEP_QUADS / PART_QUADS;
 var<workgroup> x_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, tokens / 4]
 var<workgroup> w_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, rows / 4]
 
-// What a lane fetches: 4 lines of a tile, `part` of the step's k. Eight lanes side by side store side by side, and the
-// lanes that follow them read on in the same lines.
+// The part that a lane fetches: 4 lines of a tile, `part` of the step's k. Eight adjacent lanes store adjacent memory, and the lanes
+// after them continue in the same lines.
 struct Place { line: u32, part: u32 }
 
 fn place(lane: u32, parts: u32) -> Place { return Place(4u * (lane % 8u + 8u * (lane / (8u * parts))), lane / 8u % parts); }
@@ -28,7 +27,7 @@ fn store_w(quad: u32, line: u32, lines: mat4x4<f32>) {
   for (var i = 0u; i < 4u; i++) { w_tile[(4u * quad + i) * QUADS_A_SIDE + line / 4u] = by_k[i]; }
 }
 
-// Column i: token i of the part, four rows.
+// Column i: token i, four rows.
 fn outer(tokens: vec4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(rows * tokens.x, rows * tokens.y, rows * tokens.z, rows * tokens.w);
 }
@@ -53,7 +52,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   let last_token = batch.rows - 1u;
   let last_row = params.rows - 1u;
 
-  // The lower lanes fetch x, the upper ones W.
+  // The lower lanes fetch x, the upper lanes W.
   let of_x = place(lane, STEP_QUADS);
   let fetches_x = lane < QUADS_A_SIDE * STEP_QUADS;
   let of_w = place(lane % 128u, STEP_PARTS);
@@ -70,7 +69,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
 
   let steps = (params.units * QUADS + STEP_QUADS - 1u) / STEP_QUADS;
   for (var step = 0u; step <= steps; step++) {
-    // Store what the last turn fetched, fetch what the next one needs, multiply what is stored.
+    // Store the values fetched in the last iteration, fetch those of the next, multiply the stored ones.
     if (step > 0u) {
       if (fetches_x) { store_x(of_x.part, of_x.line, x_next); }
       if (fetches_w) {
@@ -128,8 +127,8 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   let row = first_row + 4u * lane_row;
   store_y(token, row, c00);
   if (BLOCKS == 2u) {
-    store_y(token, row + 64u, c01);
-    store_y(token + 64u, row, c10);
-    store_y(token + 64u, row + 64u, c11);
+    store_y(token, row + BLOCK_SIDE, c01);
+    store_y(token + BLOCK_SIDE, row, c10);
+    store_y(token + BLOCK_SIDE, row + BLOCK_SIDE, c11);
   }
 }

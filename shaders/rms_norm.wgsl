@@ -1,4 +1,4 @@
-// y = x / sqrt(mean(x^2) + eps) * weight, one workgroup a row.
+// y = x / sqrt(mean(x^2) + eps) * weight, one workgroup per row.
 struct Params {
   dim: u32,       // hidden size
   stride: u32,    // floats from one row to the next, of x and of y
@@ -11,11 +11,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;        // [rows, hidden]
 
 @compute @workgroup_size(WG)
-fn rms_norm(lanes: Lanes) {
-  let x_first = (batch.first + lanes.group.x) * params.stride;
-  let y_first = lanes.group.x * params.stride;
+fn rms_norm(group: Group, lanes: Lanes) {
+  let x_first = (batch.first + group.id.x) * params.stride;
+  let y_first = group.id.x * params.stride;
   var squares = 0.0;
   for (var i = lanes.index; i < params.dim; i += WG) { squares += x[x_first + i] * x[x_first + i]; }
-  let scale = inverseSqrt(workgroup_sum(squares, lanes) / f32(params.dim) + params.eps);
+  let scale = inverseSqrt(workgroup_sum(squares, group, lanes) / f32(params.dim) + params.eps);
   for (var i = lanes.index; i < params.dim; i += WG) { y[y_first + i] = x[x_first + i] * scale * weight[i]; }
 }

@@ -1,5 +1,5 @@
-// The selective scan of a chunk: y_t = (C_t . h_t + D x_t) silu(z_t) with h carried from the slot's state (first segment)
-// or from the carry pass (the others). The segment that holds the last row leaves its h as the state's next version.
+// The selective scan of a chunk: y_t = (C_t . h_t + D x_t) silu(z_t) with h from the slot's state (first segment) or
+// from the carry pass (other segments). The segment of the last row writes its h as the state's next version.
 
 @compute @workgroup_size(WG)
 fn scan(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

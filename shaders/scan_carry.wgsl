@@ -1,8 +1,8 @@
-// Second pass of a scan in several segments: turns each segment's own last h into the h it starts from,
-// h_in(j + 1) = exp(A S(j)) h_in(j) + h_own(j), S the sum of dt. One lane a channel and state, segments in order.
+// Second pass of a scan in several segments: replaces each segment's own last h by the h it starts from,
+// h_in(j + 1) = exp(A S(j)) h_in(j) + h_own(j), S the sum of dt. One lane per channel and state, segments in order.
 struct Params {
   inner: u32,       // D
-  segments: u32,    // of a full chunk
+  segments: u32,    // in a full chunk
   segment: u32,     // tokens in a segment
   versions: u32,    // versions of a slot's state
 }

@@ -1,4 +1,4 @@
-// First pass of a scan in several segments: each segment runs from h = 0 and leaves its last h and the sum of its dt.
+// First pass of a scan in several segments: each segment runs from h = 0 and writes its last h and the sum of its dt.
 // exp(A * that sum) is the product of all its decays.
 
 @compute @workgroup_size(WG)

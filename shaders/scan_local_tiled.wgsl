@@ -1,9 +1,9 @@
-// scan_local.wgsl for GPUs: LANES lanes a channel, tile by tile, as scan_tiled.wgsl.
+// scan_local.wgsl for GPUs: LANES lanes per channel, tile by tile, like scan_tiled.wgsl.
 
 @compute @workgroup_size(WG)
 fn scan_local(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
   let d = group.x * CHANNELS + index / LANES;
-  let own_d = group.x * CHANNELS + index % CHANNELS;  // the channel that it loads
+  let own_d = group.x * CHANNELS + index % CHANNELS;  // the channel that this lane loads
   let segment = group.y;
   let start = segment * params.segment;
   let end = min(batch.rows, start + params.segment);

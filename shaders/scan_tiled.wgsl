@@ -1,12 +1,12 @@
-// scan.wgsl for GPUs: LANES lanes a channel hold its states, and the workgroup goes through the tokens tile by tile, with
-// two barriers a tile. The lanes past the last channel work on zeros, so that all lanes meet at the barriers.
+// scan.wgsl for GPUs: LANES lanes per channel hold its states, and the workgroup processes the tokens tile by tile, with two barriers
+// per tile. Lanes past the last channel work on zeros, so that all lanes reach the barriers.
 
 @compute @workgroup_size(WG)
-fn scan(lanes: Lanes) {
-  let index = lane_index(lanes);
-  let d = lanes.group.x * CHANNELS + index / LANES;
-  let own_d = lanes.group.x * CHANNELS + index % CHANNELS;  // the channel that it loads and writes
-  let segment = lanes.group.y;
+fn scan(group: Group, lanes: Lanes) {
+  let index = lane_index(group, lanes);
+  let d = group.id.x * CHANNELS + index / LANES;
+  let own_d = group.id.x * CHANNELS + index % CHANNELS;  // the channel that this lane loads and writes
+  let segment = group.id.y;
   let start = segment * params.segment;
   let end = min(batch.rows, start + params.segment);
   let slot = batch.slot * params.versions;

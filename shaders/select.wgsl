@@ -1,7 +1,7 @@
-// Chooses each row's next token and writes it into the row table, one workgroup a row: for small vocabularies.
+// Selects each row's next token and writes it into the row table, one workgroup per row: for small vocabularies.
 // Order: bias, penalties, then top-k, top-p and min-p on the probabilities, then temperature, then one draw.
-// A threshold is found a byte of its key at a time, from tallies of the tokens at each value of the byte, so nothing is
-// sorted; equal logits stand or fall together.
+// A threshold is found one byte of its key at a time, from tallies (histograms) of the tokens by the value of the byte, so nothing is
+// sorted; equal logits are kept or cut together.
 struct Params {
   vocab: u32,      // at most WG * LANE_IDS
   stride: u32,     // floats from one version of a slot's logits to the next
@@ -12,29 +12,29 @@ struct Params {
 @group(0) @binding(1) var<uniform> batch: Batch;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;         // [slot][version][vocab]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // [slot][vocab], added to the logits; -inf bans
-@group(0) @binding(4) var<storage, read> sampling: array<Sampling>;  // [slot]
+@group(0) @binding(4) var<storage, read> sampling: array<SamplingParams>;  // [slot]
 @group(0) @binding(5) var<storage, read_write> recent: array<u32>;   // [slot][WINDOW ids by position | a count for each id]
-@group(0) @binding(6) var<storage, read_write> rows: array<Row>;     // the row table
+@group(0) @binding(6) var<storage, read_write> rows: array<RowEntry>;     // the row table
 @group(0) @binding(7) var<storage, read_write> chosen: array<u32>;   // [rows]: an id, or one of two marks
 
-var<workgroup> tallies: array<atomic<u32>, 2u * WG>;  // high words of each byte's mass, then low words or counts
-var<private> keys: array<u32, LANE_IDS>;              // of this lane's ids, which are neighbours
+var<workgroup> tallies: array<atomic<u32>, 2u * WG>;  // high words of the mass of each value, then low words or counts
+var<private> keys: array<u32, LANE_IDS>;              // of this lane's ids, which are adjacent
 var<private> key_count: u32;
 var<private> largest: f32;
 var<private> kept: u32;                               // the lowest key that stays
 
-// What an id of this lane weighs in the draw.
+// The weight of an id of this lane in the draw.
 fn drawn(i: u32) -> vec2<u32> { return drawn_words(keys[i], kept, largest, rules); }
 
-// Rounds of a choice: a byte of top-k's threshold each, a byte of top-p's threshold each, the draw.
+// Rounds of a selection: four bytes of top-k's threshold, four bytes of top-p's threshold, the draw.
 const RANK: u32 = 0u;
 const MASS: u32 = 4u;
 const DRAW: u32 = 8u;
 
-fn after_rank(by: Sampling) -> u32 { return select(DRAW, MASS, cuts_by_mass(by)); }
-fn first_round(by: Sampling) -> u32 { return select(after_rank(by), RANK, cuts_by_rank(by)); }
+fn after_rank(by: SamplingParams) -> u32 { return select(DRAW, MASS, cuts_by_mass(by)); }
+fn first_round(by: SamplingParams) -> u32 { return select(after_rank(by), RANK, cuts_by_rank(by)); }
 
-// What each value of a byte of the keys holds, in tokens or mass, of those that agree with `floor` in the bytes before.
+// Tallies the tokens, or their mass, by a byte of the key, over the keys that agree with `floor` in the higher bytes.
 fn tally(round: u32, shift: u32, floor: u32) {
   for (var i = 0u; i < key_count; i++) {
     let key = keys[i];
@@ -64,10 +64,10 @@ fn select_token(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   let top = best_of(own_best, lane);
   largest = value_of(top.x);
 
-  // One loop for all rounds: a driver without branches goes through what it holds once, even where no round is needed.
+  // One loop for all rounds: a CPU driver masks instead of branching and would run every unneeded round.
   var id = top.y;
-  var floor = 0u;         // of the threshold, the bytes found so far
-  var left = vec2<u32>(); // tokens or mass to be found in what agrees with them
+  var floor = 0u;         // the bytes of the threshold found so far
+  var left = vec2<u32>(); // tokens or mass to find among the keys that agree with them
   var at = vec3<u32>();
   for (var round = first_round(now.rules); now.rules.temperature > 0.0 && round <= DRAW; round++) {
     let byte = round % 4u;
@@ -101,5 +101,5 @@ fn select_token(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
     }
   }
   if (now.rules.temperature > 0.0) { id = pick(at, 0u, run, top.y, lane); }
-  if (lane == 0u) { settle(row, now, top.x, id); }
+  if (lane == 0u) { write_token(row, now, top.x, id); }
 }

@@ -1,10 +1,10 @@
-// Last stage of a choice, one workgroup a row: finds the slice that the draw falls into and the id in it, and leaves the
-// tallies and notes as they were before, zero.
+// Last stage of a selection, one workgroup per row: finds the slice that the draw hits and the id in it, and clears the tallies and
+// notes for the next selection.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> sampling: array<Sampling>;  // [slot]
+@group(0) @binding(2) var<storage, read> sampling: array<SamplingParams>;  // [slot]
 @group(0) @binding(3) var<storage, read_write> recent: array<u32>;   // [slot][WINDOW ids by position | a count for each id]
-@group(0) @binding(4) var<storage, read_write> rows: array<Row>;     // the row table
+@group(0) @binding(4) var<storage, read_write> rows: array<RowEntry>;     // the row table
 @group(0) @binding(5) var<storage, read_write> chosen: array<u32>;   // [rows]: an id, or one of two marks
 @group(0) @binding(6) var<storage, read> work: array<u32>;           // [rows][params.work]
 @group(0) @binding(7) var<storage, read_write> notes: array<atomic<u32>>;      // [rows][NOTES]
@@ -16,12 +16,12 @@ var<workgroup> listed_words: array<vec2<u32>, LISTED>;
 var<workgroup> slice_words: array<atomic<u32>, 2u * WG>;
 var<workgroup> kept_of_row: atomic<u32>;
 
-var<private> rules: Sampling;
+var<private> rules: SamplingParams;
 var<private> largest: f32;
 var<private> kept: u32;   // the lowest key that stays
 var<private> keys: array<u32, LANE_IDS>;
 
-// What an id of this lane weighs in the draw.
+// The weight of an id of this lane in the draw.
 fn drawn(i: u32) -> vec2<u32> { return drawn_words(keys[i], kept, largest, rules); }
 
 fn clear(row: u32, lane: u32) {
@@ -42,8 +42,8 @@ fn clear(row: u32, lane: u32) {
   }
 }
 
-// The rest of the rules on the tokens that a small top-k has left: those listed, and those at the k-th key, which are one
-// more entry of the list that stands for all of them. Sets `kept` and gives what slice `lane` weighs.
+// Applies top-p, min-p and temperature to the tokens that a small top-k leaves: the listed ones, and those at the k-th key, which
+// share one more entry of the list. Sets `kept` and returns the weight of slice `lane`.
 fn weigh_listed(row: u32, top: u32, lane: u32) -> vec2<u32> {
   let count = min(atomicLoad(&notes[note_at(row, COUNT)]), LISTED - 1u);
   let kth = atomicLoad(&notes[note_at(row, KTH)]);
@@ -121,6 +121,6 @@ fn select_finish(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
   if (lane == 0u) {
     atomicStore(&notes[note_at(row, BEST)], 0u);
     atomicStore(&notes[note_at(row, COUNT)], 0u);
-    settle(row, now, top.x, id);
+    write_token(row, now, top.x, id);
   }
 }

@@ -1,9 +1,9 @@
-// A late stage of a choice with a small top-k: lists the tokens above the k-th key, in any order, and counts those at it,
-// of which there may be any number.
+// A late stage of a selection with a small top-k: lists the tokens above the k-th key, in any order, and counts those at it, which
+// may be any number.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> sampling: array<Sampling>;  // [slot]
-@group(0) @binding(3) var<storage, read> rows: array<Row>;           // the row table
+@group(0) @binding(2) var<storage, read> sampling: array<SamplingParams>;  // [slot]
+@group(0) @binding(3) var<storage, read> rows: array<RowEntry>;           // the row table
 @group(0) @binding(4) var<storage, read_write> work: array<u32>;     // [rows][params.work]
 @group(0) @binding(5) var<storage, read_write> notes: array<atomic<u32>>;  // [rows][NOTES]
 @group(0) @binding(6) var<storage, read> tally_rank: array<vec4<u32>>;     // [rows][TALLIES / 4]
@@ -29,7 +29,7 @@ fn select_list(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
       continue;
     }
     let place = atomicAdd(&notes[note_at(row, COUNT)], 1u);
-    if (place < LISTED) {  // as top-k - 1 are above the k-th at the most
+    if (place < LISTED) {  // at most top-k - 1 tokens are above the k-th key
       work[listed_at(row, place)] = keys[i];
       work[listed_at(row, place) + 1u] = id;
     }

@@ -1,9 +1,9 @@
-// A middle stage of a choice: reads the tally before and makes the next, of what that has left open. For masses there are
-// twice the workgroups: those of the high words, then those of the low.
+// A middle stage of a selection: reads the tally before and makes the next one for the open range. Masses take twice the workgroups:
+// first those of the high words, then those of the low words.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> sampling: array<Sampling>;  // [slot]
-@group(0) @binding(3) var<storage, read> rows: array<Row>;           // the row table
+@group(0) @binding(2) var<storage, read> sampling: array<SamplingParams>;  // [slot]
+@group(0) @binding(3) var<storage, read> rows: array<RowEntry>;           // the row table
 @group(0) @binding(4) var<storage, read> work: array<u32>;           // [rows][params.work]
 @group(0) @binding(5) var<storage, read_write> notes: array<atomic<u32>>;  // [rows][NOTES]
 @group(0) @binding(6) var<storage, read> tally_before: array<vec4<u32>>;   // [rows][TALLIES / 4]

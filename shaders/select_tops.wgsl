@@ -1,11 +1,11 @@
-// First stage of a choice: the keys of the logits, each slice's best, and the first tally for top-k.
+// First stage of a selection: the keys of the logits, each slice's best, and the first tally for top-k.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
 @group(0) @binding(2) var<storage, read> logits: array<f32>;         // [slot][version][vocab]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // [slot][vocab], added to the logits; -inf bans
-@group(0) @binding(4) var<storage, read> sampling: array<Sampling>;  // [slot]
+@group(0) @binding(4) var<storage, read> sampling: array<SamplingParams>;  // [slot]
 @group(0) @binding(5) var<storage, read> recent: array<u32>;         // [slot][WINDOW ids by position | a count for each id]
-@group(0) @binding(6) var<storage, read> rows: array<Row>;           // the row table
+@group(0) @binding(6) var<storage, read> rows: array<RowEntry>;           // the row table
 @group(0) @binding(7) var<storage, read_write> work: array<u32>;     // [rows][params.work]
 @group(0) @binding(8) var<storage, read_write> notes: array<atomic<u32>>;  // [rows][NOTES]
 @group(0) @binding(9) var<storage, read_write> tally: array<atomic<u32>>;  // [rows][TALLIES]
@@ -22,7 +22,7 @@ fn select_tops(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   for (var i = lane; i < VALUES; i += WG) { atomicStore(&counts[i], 0u); }
   workgroupBarrier();
 
-  // All loads first: none waits for another.
+  // All loads first, so that none waits for another.
   let first = slice * WG * LANE_IDS + lane;
   var values: array<f32, LANE_IDS>;
   for (var i = 0u; i < LANE_IDS; i++) { values[i] = logit(min(first + i * WG, params.vocab - 1u)); }

@@ -1,8 +1,8 @@
-// A late stage of a choice without a small top-k: the threshold, and what each slice weighs in the draw.
+// A late stage of a selection without a small top-k: the threshold, and the weight of each slice in the draw.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> sampling: array<Sampling>;  // [slot]
-@group(0) @binding(3) var<storage, read> rows: array<Row>;           // the row table
+@group(0) @binding(2) var<storage, read> sampling: array<SamplingParams>;  // [slot]
+@group(0) @binding(3) var<storage, read> rows: array<RowEntry>;           // the row table
 @group(0) @binding(4) var<storage, read_write> work: array<u32>;     // [rows][params.work]
 @group(0) @binding(5) var<storage, read_write> notes: array<atomic<u32>>;  // [rows][NOTES]
 @group(0) @binding(6) var<storage, read> tally_rank: array<vec4<u32>>;     // [rows][TALLIES / 4], the last of top-k

@@ -1,6 +1,5 @@
-// Reads a buffer once, as fast as it can be read: every lane takes 16 bytes at a time side by side with the next lane, all its
-// loads at once, and writes only where the exclusive or of all it read is RARE. Nothing can be left out, and next to nothing is
-// written.
+// Reads a buffer once, as fast as possible: each lane issues all of its 16-byte loads at once, adjacent to those of the next lane, and
+// writes only if the XOR of all it read is RARE. So no load can be optimized away, and almost nothing is written.
 @group(0) @binding(0) var<storage, read> source: array<vec4<u32>>;   // [workgroups, 8, WG]
 @group(0) @binding(1) var<storage, read_write> found: array<u32>;    // [workgroups, WG]
 
@@ -8,7 +7,7 @@ override WG: u32 = 256u;
 
 @compute @workgroup_size(WG)
 fn stream(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  // Written out, and not as a loop: no driver waits for one of them before the next.
+  // Written out instead of a loop, so that no driver waits for one load before the next.
   let at = group.x * 8u * WG + lane;
   let a = source[at];
   let b = source[at + WG];

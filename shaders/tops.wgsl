@@ -1,4 +1,4 @@
-// The exponent of each token's largest value, with f32's bias: what cooperative matrices scale x by. A workgroup a token.
+// The exponent of each token's largest value, with f32's bias, by which cooperative matrices scale x. One workgroup per token.
 struct Params {
   quads: u32,   // vec4s in a token
   stride: u32,  // vec4s from one token to the next

@@ -54,8 +54,10 @@
 // What a user, a file or a driver can cause is an error, not a panic.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::todo, clippy::unimplemented))]
 
+#[cfg(feature = "bench")]
 pub mod bench;
 pub mod error;
+#[cfg(feature = "eval")]
 pub mod eval;
 pub mod format;
 pub mod gpu;
@@ -65,6 +67,7 @@ pub mod model;
 pub mod openai;
 pub mod output;
 pub mod runtime;
+#[cfg(feature = "selftest")]
 pub mod selftest;
 pub mod text;
 

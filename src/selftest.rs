@@ -1,4 +1,4 @@
-//! Shows on an adapter that its numbers are right: every kernel against its twin, then a model against the CPU reference.
+//! Verifies an adapter: every kernel against its twin, then a model against the CPU reference.
 
 use crate::Result;
 use crate::gpu::{AdapterChoice, AdapterInfo, Caps, Gpu, Switches};
@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How much is looked at.
+/// How much is tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
     /// The kernels.
     Quick,
     /// The kernels and the model.
     Normal,
-    /// Both once more without subgroups and in shards of 2 KiB and 16 KiB.
+    /// Both, also without subgroups and with shards of 2 KiB and 16 KiB.
     Full,
 }
 
@@ -28,47 +28,47 @@ pub enum Depth {
 pub struct Options {
     /// How much.
     pub depth: Depth,
-    /// Only kernels, cases and checks whose name contains this.
+    /// Runs only kernels, cases and checks whose name contains this.
     pub only: Option<String>,
-    /// Spoils the results of this kernel on the device, to show that it would be noticed.
+    /// Corrupts the results of this kernel on the device, to show that it is noticed.
     pub plant: Option<String>,
 }
 
-/// What came of one kernel or one check of the model.
+/// Result of one kernel or one check of the model.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub struct CheckResult {
     /// The kernel or the check.
     pub name: String,
-    /// "kernel" or "model", and what the adapter was made to do without.
+    /// "kernel" or "model", and the restrictions on the adapter.
     pub kind: String,
-    /// Problems that were run.
+    /// Number of cases.
     pub cases: usize,
-    /// The worst of what was reached where nothing was wrong.
+    /// Largest errors of the cases that passed.
     pub reached: Reached,
-    /// What was wrong, with the case.
+    /// Failures, with their cases.
     pub faults: Vec<String>,
-    /// Time that all cases took, in seconds.
+    /// Seconds for all cases.
     pub seconds: f64,
 }
 
-/// What came of one adapter.
+/// Results of one adapter.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The adapter.
     pub adapter: AdapterInfo,
-    /// What it can do; nothing if it could not be opened.
+    /// What it can do; `None` if it could not be opened.
     pub caps: Option<Caps>,
     /// Kernels and checks.
-    pub rows: Vec<Row>,
+    pub rows: Vec<CheckResult>,
 }
 
 impl Report {
-    /// Whether nothing was wrong, and something was run.
+    /// Whether something was run and nothing failed.
     pub fn passed(&self) -> bool {
         !self.rows.is_empty() && self.rows.iter().all(|row| row.faults.is_empty())
     }
 
-    /// One line: what was run, and how it ended.
+    /// One line with the outcome.
     pub fn verdict(&self) -> String {
         let cases: usize = self.rows.iter().map(|row| row.cases).sum();
         let faults: usize = self.rows.iter().map(|row| row.faults.len()).sum();
@@ -83,7 +83,7 @@ impl Report {
         )
     }
 
-    /// A table.
+    /// A Markdown table.
     pub fn markdown(&self) -> String {
         let mut text = format!("### {}\n\n", self.adapter);
         if let Some(caps) = &self.caps {
@@ -113,7 +113,7 @@ impl Report {
         text + "\n" + &self.verdict() + "\n"
     }
 
-    /// The same for programs.
+    /// JSON.
     pub fn json(&self) -> Value {
         let rows: Vec<Value> = self
             .rows
@@ -137,7 +137,7 @@ impl Report {
     }
 }
 
-/// Tests one adapter. `model` is run where the depth asks for it; `begin` hears what comes next.
+/// Tests one adapter, with `model` if the depth includes it. `begin` is called with the name of each part before it starts.
 pub fn run(
     choice: &AdapterChoice,
     adapter: &AdapterInfo,
@@ -150,12 +150,12 @@ pub fn run(
         Ok(switches) => Switches { adapter: None, ..switches },
         Err(error) => return failed(report, "the environment's switches", &error),
     };
-    // Each way with its switches for the kernels and for the model.
+    // Each restriction with its switches for the kernels and for the model.
     let mut ways = vec![("", plain.clone(), plain.clone())];
     if options.depth == Depth::Full {
         let without = Switches { without_subgroups: true, ..plain.clone() };
         ways.push((", without subgroups", without.clone(), without));
-        // 2 KiB cut every case's matrix, 16 KiB most of the model's while an activation still fits.
+        // 2 KiB shards every case's matrix; 16 KiB shards most of the model's, and an activation still fits.
         let shards = |limit| Switches { binding_limit: Some(limit), ..plain.clone() };
         ways.push((", in shards", shards(2048), shards(16384)));
     }
@@ -179,7 +179,14 @@ pub fn run(
 
 fn failed(mut report: Report, name: &str, error: &crate::Error) -> Report {
     let (name, faults) = (name.to_owned(), vec![format!("{name}: {error}")]);
-    report.rows.push(Row { name, kind: String::new(), cases: 1, reached: Reached::default(), faults, seconds: 0.0 });
+    report.rows.push(CheckResult {
+        name,
+        kind: String::new(),
+        cases: 1,
+        reached: Reached::default(),
+        faults,
+        seconds: 0.0,
+    });
     report
 }
 
@@ -187,7 +194,7 @@ fn wanted(options: &Options, name: &str) -> bool {
     options.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
 }
 
-fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&str)) -> Vec<Row> {
+fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&str)) -> Vec<CheckResult> {
     let mut by_kernel: BTreeMap<&str, Vec<Case>> = BTreeMap::new();
     for case in kernels::all(gpu.caps()).into_iter().flat_map(|(_, cases)| cases) {
         by_kernel.entry(case.kernel).or_default().push(case);
@@ -198,7 +205,7 @@ fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&
         begin(kernel);
         let plant = if options.plant.as_deref() == Some(kernel) { Plant::WrongValue } else { Plant::Nothing };
         let started = Instant::now();
-        let mut row = Row {
+        let mut row = CheckResult {
             name: kernel.to_owned(),
             kind: format!("kernel{way}"),
             cases: cases.len(),
@@ -207,7 +214,7 @@ fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&
             seconds: 0.0,
         };
         for case in &cases {
-            match case.run(gpu, plant) {
+            match pollster::block_on(case.run(gpu, plant)) {
                 Ok(Ok(reached)) => row.reached = row.reached.worst(reached),
                 Ok(Err(fault)) => row.faults.push(format!("{case}: {fault}")),
                 Err(error) => row.faults.push(format!("{case}: {error}")),
@@ -221,7 +228,7 @@ fn test_kernels(gpu: &Gpu, way: &str, options: &Options, begin: &mut dyn FnMut(&
 
 /// Logits of f32 arithmetic over a few layers. The worst measured for tiny-chat is in `reports/`.
 const LOGITS: case::Tolerance = case::Tolerance { nmse: 1e-9, abs: 3e-4, rel: 0.0 };
-/// A prompt of any model: its first ids, in an order that is not theirs.
+/// Tokens of the prompt, whose ids any model has.
 const PROMPT: usize = 24;
 
 fn test_model(
@@ -230,7 +237,7 @@ fn test_model(
     options: &Options,
     checkpoint: &Checkpoint,
     begin: &mut dyn FnMut(&str),
-) -> Result<Vec<Row>> {
+) -> Result<Vec<CheckResult>> {
     let checks: [(&str, Check); 4] = [
         ("prefill equals the reference", |m| m.against_reference(1, PROMPT)),
         ("four segments equal the reference", |m| m.against_reference(4, PROMPT)),
@@ -260,7 +267,7 @@ fn test_model(
             Ok(Err(fault)) => (Reached::default(), Some(fault.to_string())),
             Err(error) => (Reached::default(), Some(error.to_string())),
         };
-        rows.push(Row {
+        rows.push(CheckResult {
             name: name.to_owned(),
             kind: format!("model{way}"),
             cases: 1,
@@ -272,9 +279,9 @@ fn test_model(
     Ok(rows)
 }
 
-type Check = fn(&Model<'_>) -> Result<Result<Reached, case::Fault>>;
+type Check = fn(&Model<'_>) -> Result<Result<Reached, case::Mismatch>>;
 
-/// A model and what its prompt must give.
+/// A model, and the expected logits of its prompt.
 struct Model<'a> {
     gpu: &'a Gpu,
     checkpoint: &'a Checkpoint,
@@ -299,11 +306,11 @@ impl Model<'_> {
         Ok(logits)
     }
 
-    fn against_reference(&self, segments: usize, chunk: usize) -> Result<Result<Reached, case::Fault>> {
+    fn against_reference(&self, segments: usize, chunk: usize) -> Result<Result<Reached, case::Mismatch>> {
         Ok(case::compare("logits", &self.prefilled(chunk, segments)?, &self.expected, LOGITS))
     }
 
-    fn decoding(&self) -> Result<Result<Reached, case::Fault>> {
+    fn decoding(&self) -> Result<Result<Reached, case::Mismatch>> {
         let mut forward = self.forward(1, 1)?;
         let mut logits = Vec::new();
         for id in &self.ids {
@@ -316,7 +323,7 @@ impl Model<'_> {
         Ok(case::compare("logits", &logits, &self.expected, LOGITS))
     }
 
-    fn chunks(&self) -> Result<Result<Reached, case::Fault>> {
+    fn chunks(&self) -> Result<Result<Reached, case::Mismatch>> {
         let whole: Vec<_> = self.prefilled(PROMPT, 1)?.into_iter().map(|v| Some(f64::from(v))).collect();
         let mut worst = Reached::default();
         for chunk in [1, 3] {

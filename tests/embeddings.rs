@@ -80,7 +80,7 @@ fn slots_take_their_own_rows() {
         let mut forward = load(&gpu, &fixture("falcon-tiny"), options);
         let mut answers: Vec<Vec<u32>> = Vec::new();
         for (slot, prompt) in prompts.iter().enumerate() {
-            forward.prefill(slot, prompt, |_| Ok(())).unwrap();
+            pollster::block_on(forward.prefill(slot, prompt, |_| Ok(()))).unwrap();
             let choice = forward.choose_after(slot).unwrap();
             answers.push(block_on(forward.chosen(choice)).unwrap());
         }

@@ -9,7 +9,7 @@ mod program;
 use common::{fixture, gpu, no_gpu};
 use kept::{PLAIN, engine};
 use peregrine::Error;
-use peregrine::gpu::{Fault, Gpu, Site};
+use peregrine::gpu::{FaultSite, Gpu, InjectedFault};
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot, StateBudget};
 use peregrine::text::Message;
@@ -25,7 +25,7 @@ const SLOTS: usize = 3;
 type Met = Arc<Mutex<BTreeMap<String, usize>>>;
 
 /// One of these faults at about one use of the device in `rate`, by a seed.
-fn inject(gpu: &Gpu, seed: u64, rate: usize, faults: &'static [(Site, Fault)]) -> Met {
+fn inject(gpu: &Gpu, seed: u64, rate: usize, faults: &'static [(FaultSite, InjectedFault)]) -> Met {
     let met = Met::default();
     let (mut random, counts) = (Random::new(seed), met.clone());
     gpu.inject(move |site| {
@@ -42,20 +42,20 @@ fn inject(gpu: &Gpu, seed: u64, rate: usize, faults: &'static [(Site, Fault)]) -
 }
 
 /// What passes.
-const PASSING: &[(Site, Fault)] = &[
-    (Site::Wait, Fault::Timeout),
-    (Site::Wait, Fault::Refused),
-    (Site::Submit, Fault::Refused),
-    (Site::Submitted, Fault::Refused),
-    (Site::Submitted, Fault::OutOfMemory),
-    (Site::Allocate, Fault::OutOfMemory),
+const PASSING: &[(FaultSite, InjectedFault)] = &[
+    (FaultSite::Wait, InjectedFault::Timeout),
+    (FaultSite::Wait, InjectedFault::Refused),
+    (FaultSite::Submit, InjectedFault::Refused),
+    (FaultSite::Submitted, InjectedFault::Refused),
+    (FaultSite::Submitted, InjectedFault::OutOfMemory),
+    (FaultSite::Allocate, InjectedFault::OutOfMemory),
 ];
 
-const LOSS: &[(Site, Fault)] = &[
-    (Site::Wait, Fault::Lost),
-    (Site::Submit, Fault::Lost),
-    (Site::Submitted, Fault::Lost),
-    (Site::Allocate, Fault::Lost),
+const LOSS: &[(FaultSite, InjectedFault)] = &[
+    (FaultSite::Wait, InjectedFault::Lost),
+    (FaultSite::Submit, InjectedFault::Lost),
+    (FaultSite::Submitted, InjectedFault::Lost),
+    (FaultSite::Allocate, InjectedFault::Lost),
 ];
 
 fn hot(seed: u64) -> Sampling {
@@ -279,7 +279,7 @@ fn run(engine: &Engine, script: &[Event], errors: &AtomicUsize) -> Outcome {
 }
 
 /// Scripts run side by side on an engine where faults are met, each held against itself alone where there are none.
-fn side_by_side(rounds: u64, rate: usize, faults: &'static [(Site, Fault)]) -> (Met, usize) {
+fn side_by_side(rounds: u64, rate: usize, faults: &'static [(FaultSite, InjectedFault)]) -> (Met, usize) {
     let calm = engine(&gpu(), 1, PLAIN);
     let met = Met::default();
     let errors = AtomicUsize::new(0);
@@ -356,9 +356,9 @@ fn memory_that_is_not_there_at_any_allocation_of_a_load_is_told_with_the_plan() 
     for fail_at in 0.. {
         let mut left = fail_at;
         gpu.inject(move |site| {
-            let now = site == Site::Allocate && left == 0;
-            left -= i32::from(site == Site::Allocate);
-            now.then_some(Fault::OutOfMemory)
+            let now = site == FaultSite::Allocate && left == 0;
+            left -= i32::from(site == FaultSite::Allocate);
+            now.then_some(InjectedFault::OutOfMemory)
         });
         let loaded = load();
         gpu.inject(|_| None);

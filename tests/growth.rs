@@ -46,7 +46,7 @@ fn nothing_grows_from_token_to_token() {
         forward.set_decoding(&[0]).unwrap();
         for _ in 0..steps {
             common::step(&mut forward);
-            forward.feed(0, &[1, 2, 3]).unwrap();
+            pollster::block_on(forward.feed(0, &[1, 2, 3])).unwrap();
             forward.set_decoding(&[0]).unwrap();
         }
         gpu.flush().unwrap();

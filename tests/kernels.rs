@@ -6,12 +6,11 @@ use peregrine::Error;
 use peregrine::format::{Tensor, WeightFormat};
 use peregrine::gpu::{Cost, Count, Gpu, Plan, Switches, Usage};
 use peregrine::kernels::case::{Plant, Random, Reached};
-use peregrine::kernels::linear::Linear;
-use peregrine::kernels::matmul::{self, Outcome};
-use peregrine::kernels::matvec;
-use peregrine::kernels::product::{Epilogue, NextNorm, Product, Prologue};
-use peregrine::kernels::variants::{Math, Sizes, Variants};
-use peregrine::kernels::{self, Activation, Batch, Order};
+use peregrine::kernels::linear::{
+    Epilogue, Linear, Math, MatmulVariant, MatvecVariant, NextNorm, Outcome, Product, Prologue,
+};
+use peregrine::kernels::variants::{Sizes, Variants};
+use peregrine::kernels::{self, Activation, Batch, Order, linear};
 use std::collections::BTreeMap;
 
 fn every_case(switches: Switches) {
@@ -22,7 +21,7 @@ fn every_case(switches: Switches) {
         let (mut share, mut nmse) = (0.0f64, 0.0f64);
         let name = cases[0].kernel;
         for case in &cases {
-            match case.run(&gpu, Plant::Nothing).unwrap_or_else(|e| panic!("{case}: {e}")) {
+            match pollster::block_on(case.run(&gpu, Plant::Nothing)).unwrap_or_else(|e| panic!("{case}: {e}")) {
                 Ok(reached) => {
                     share = share.max(reached.share);
                     nmse = nmse.max(reached.nmse);
@@ -68,7 +67,7 @@ fn every_planted_error_is_found() {
     for (_, cases) in kernels::all(gpu.caps()) {
         for case in &cases {
             for plant in [Plant::WrongValue, Plant::Unwritten, Plant::Stray] {
-                let found = case.run(&gpu, plant).unwrap_or_else(|e| panic!("{case}: {e}"));
+                let found = pollster::block_on(case.run(&gpu, plant)).unwrap_or_else(|e| panic!("{case}: {e}"));
                 assert!(found.is_err(), "{case}: {plant:?} was not found");
             }
         }
@@ -86,7 +85,7 @@ fn cooperative_matrices_agree_and_are_tried() {
     if gpu.caps().coop.is_none() {
         assert!(std::env::var_os("PEREGRINE_NEED_COOP").is_none(), "{} has no cooperative matrices", gpu.info());
         eprintln!("SKIPPED: {} has no cooperative matrices", gpu.info());
-        assert!(matmul::trial(&gpu, Math::Exact).unwrap().is_none());
+        assert!(pollster::block_on(linear::trial(&gpu, Math::Exact)).unwrap().is_none());
         return;
     }
     eprintln!("on {}, {:?}", gpu.info(), gpu.caps().coop);
@@ -96,12 +95,13 @@ fn cooperative_matrices_agree_and_are_tried() {
     every_coop_case(&unchecked, |shape| shape.contains("bf16 store") || shape.contains("q4_0 store"));
 
     for math in [Math::Exact, Math::Fast] {
-        let trial = matmul::trial(&unchecked, math).unwrap().expect("there are cooperative matrices");
+        let trial =
+            pollster::block_on(linear::trial(&unchecked, math)).unwrap().expect("there are cooperative matrices");
         eprintln!("{trial}");
         assert!(matches!(trial.outcome, Outcome::Won | Outcome::Slower), "{trial}");
         let sizes = Sizes { matrices: vec![], by_groups: true, channels: 64, states: 16 };
-        assert_eq!(Variants::tried(&unchecked, math, &sizes).unwrap().matmul, trial.winner());
-        let again = matmul::trial(&unchecked, math).unwrap().unwrap();
+        assert_eq!(pollster::block_on(Variants::tried(&unchecked, math, &sizes)).unwrap().matmul, trial.winner());
+        let again = pollster::block_on(linear::trial(&unchecked, math)).unwrap().unwrap();
         assert_eq!(trial.times, again.times, "a trial is run once");
     }
 }
@@ -113,12 +113,12 @@ fn every_coop_case(gpu: &Gpu, wanted: impl Fn(&str) -> bool) {
     for case in cases.iter().filter(|case| case.shape.starts_with("coop ") && wanted(&case.shape)) {
         let form: Vec<&str> = case.shape.split(' ').take(4).collect();
         let (count, worst) = found.entry(form.join(" ")).or_default();
-        match case.run(gpu, Plant::Nothing).unwrap_or_else(|e| panic!("{case}: {e}")) {
+        match pollster::block_on(case.run(gpu, Plant::Nothing)).unwrap_or_else(|e| panic!("{case}: {e}")) {
             Ok(reached) => (*count, *worst) = (*count + 1, worst.worst(reached)),
             Err(fault) => failures.push(format!("{case}: {fault}")),
         }
         for plant in [Plant::WrongValue, Plant::Unwritten, Plant::Stray] {
-            assert!(case.run(gpu, plant).unwrap().is_err(), "{case}: {plant:?} was not found");
+            assert!(pollster::block_on(case.run(gpu, plant)).unwrap().is_err(), "{case}: {plant:?} was not found");
         }
     }
     for (form, (count, worst)) in &found {
@@ -158,7 +158,7 @@ fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
         let y = pollster::block_on(y.read(&gpu, tokens, 0..rows)).unwrap();
         y.into_iter().map(f32::to_bits).collect()
     };
-    for form in matmul::Form::all(gpu.caps()) {
+    for form in MatmulVariant::all(gpu.caps()) {
         let whole = product(form, 0, most);
         for (first, tokens) in [(0, 1), (3, 17), (63, 2), (100, 40)] {
             let part = product(form, first, tokens);
@@ -220,7 +220,7 @@ impl Products {
         let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
         let packs = form.square_rows == 32;
         // What packs the stream packs nothing else.
-        let plain = if packs { Product::Matvec(matvec::Form { square_rows: 4, ..form }) } else { product };
+        let plain = if packs { Product::Matvec(MatvecVariant { square_rows: 4, ..form }) } else { product };
         let normed = if packs { normed.ordered(Self::ROWS, Order::Int8) } else { normed };
         let parts = self.matrix.square_parts(form.square_rows as usize);
         let filled = parts.next_multiple_of(4);
@@ -256,9 +256,9 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
     for format in WeightFormat::ALL {
         let products = Products::new(&gpu, format, most);
         // What the adapter gets with every format, and all forms with one.
-        let own = vec![matvec::Form::of(gpu.caps(), &products.matrix.matrix())];
-        let mut forms = if format == WeightFormat::Bf16 { matvec::Form::all(gpu.caps()) } else { own };
-        let fast = matvec::Form::all_fast(gpu.caps(), format).into_iter().filter(|form| form.int8);
+        let own = vec![MatvecVariant::of(gpu.caps(), &products.matrix.matrix())];
+        let mut forms = if format == WeightFormat::Bf16 { MatvecVariant::all(gpu.caps()) } else { own };
+        let fast = MatvecVariant::all_fast(gpu.caps(), format).into_iter().filter(|form| form.int8);
         let (packing, plain): (Vec<_>, Vec<_>) = fast.partition(|form| form.square_rows == 32);
         forms.extend(plain.into_iter().take(1));
         forms.extend(packing.into_iter().filter(|_| format == WeightFormat::Q4_0).take(1));
@@ -282,8 +282,8 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
 
     // Another order of summation does show.
     let products = Products::new(&gpu, WeightFormat::F32, 1);
-    let own = matvec::Form::of(gpu.caps(), &products.matrix.matrix());
-    let unlike = matvec::Form { lanes: 128, rows: 4, team_rows: 4, square_rows: 4, wide: true, ..own };
+    let own = MatvecVariant::of(gpu.caps(), &products.matrix.matrix());
+    let unlike = MatvecVariant { lanes: 128, rows: 4, team_rows: 4, square_rows: 4, wide: true, ..own };
     let [one, other] = [own, unlike].map(|form| products.of(Product::Matvec(form), &[0]));
     assert_ne!(one, other);
 }

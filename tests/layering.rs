@@ -1,5 +1,6 @@
 //! The layers of the house: a file uses its own layer and those below, and wgpu is named in one place.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each folder or file directly under `src/` may name of the crate.
@@ -18,6 +19,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("bench", &["bench", "model", "kernels", "gpu", "error"]),
     ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),
 ];
+
+/// Interfaces, which wait for what they call. In every other layer only a file `blocking.rs` does.
+const WAIT: &[&str] = &["bench", "cli", "eval", "selftest"];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -86,6 +90,12 @@ fn violations(sources: &[(String, String, String)]) -> Vec<String> {
         if layer != "gpu" && code.contains("wgpu::") {
             found.push(format!("{file} names wgpu"));
         }
+        // Only the edge waits: what is below it is async.
+        let waits = WAIT.contains(&layer.as_str()) || file.ends_with("blocking.rs");
+        let product = code.split("#[cfg(test)]").next().unwrap_or_default();
+        if product.contains("block_on(") && !waits {
+            found.push(format!("{file} blocks on a future"));
+        }
         let Some((_, allowed)) = MAY_USE.iter().find(|(name, _)| name == layer) else { continue };
         for name in names_of_the_crate(&code) {
             let is_layer = MAY_USE.iter().any(|(layer, _)| *layer == name) || name == "cli";
@@ -108,12 +118,14 @@ fn no_layer_looks_up() {
 fn a_layer_that_looked_up_would_be_noticed() {
     let file = |layer: &str, text: &str| (format!("{layer}/x.rs"), layer.to_owned(), text.to_owned());
     let bad = [
-        file("gpu", "use crate::kernels::Row;"),
+        file("gpu", "use crate::kernels::RowEntry;"),
         file("text", "use crate::{error::Error, gpu::Gpu};"),
         file("model", "fn f(device: wgpu::Device) {}"),
         // Behind braces within braces, over several lines.
         file("text", "use crate::{\n    error::{Error, Result},\n    input::{self, json::{a, b}},\n    kernels,\n};"),
     ];
+    let waiting = file("runtime", "fn f() { pollster::block_on(g()) }");
+    assert_eq!(violations(&[waiting]), ["runtime/x.rs blocks on a future"]);
     let found = violations(&bad);
     assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(found[3], "text/x.rs uses kernels");
@@ -133,4 +145,115 @@ fn every_layer_of_the_table_exists_and_none_is_missing() {
     let mut table: Vec<&str> = MAY_USE.iter().map(|(layer, _)| *layer).collect();
     table.sort_unstable();
     assert_eq!(layers, table);
+}
+
+/// Folders whose files and folders import each other one way.
+const ACYCLIC: &[&str] = &["gpu", "kernels", "kernels/linear"];
+
+/// What each file or folder directly in a folder imports from its siblings. Files are named from that folder on; what a name of
+/// the folder's own module stands for, such as a re-export, counts as an import of `mod`.
+fn imports(folder: &str, files: &[(String, String)]) -> BTreeMap<String, BTreeSet<String>> {
+    let node = |file: &str| file.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+    let nodes: BTreeSet<String> = files.iter().map(|(file, _)| node(file)).collect();
+    let absolute = format!("crate::{}::", folder.replace('/', "::"));
+    let mut graph: BTreeMap<String, BTreeSet<String>> = nodes.iter().map(|n| (n.clone(), BTreeSet::new())).collect();
+    for (file, text) in files {
+        let from = node(file);
+        let code = text.split("\nmod tests {").next().unwrap().lines();
+        let code: String = code.filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect();
+        // A macro's path is one of its caller.
+        let code = code.replace("$crate::", "");
+        let mut names = names_after(&absolute, &code);
+        if from == "mod" {
+            let own = nodes.iter().filter(|n| !names_after(&format!("{n}::"), &code).is_empty());
+            names.extend(own.cloned());
+        } else {
+            names.extend(names_after(&"super::".repeat(file.split('/').count()), &code));
+        }
+        let to = names.into_iter().map(|name| if nodes.contains(&name) { name } else { "mod".to_owned() });
+        graph.get_mut(&from).unwrap().extend(to.filter(|to| *to != from));
+    }
+    graph
+}
+
+/// Every `x` of `PREFIXx` and `PREFIX{x, ..}` where the prefix begins a path.
+fn names_after(prefix: &str, code: &str) -> Vec<String> {
+    let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut names = Vec::new();
+    for (at, _) in code.match_indices(prefix) {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        match rest.strip_prefix('{') {
+            None => names.push(word(rest)),
+            Some(list) => names.extend(items(list).into_iter().map(|item| word(item.trim()))),
+        }
+    }
+    names.retain(|name| !name.is_empty() && name != "super" && name != "self");
+    names
+}
+
+/// Nodes that reach themselves.
+fn on_cycles(graph: &BTreeMap<String, BTreeSet<String>>) -> Vec<&str> {
+    let reaches_itself = |start: &str| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![start]);
+        while let Some(node) = open.pop() {
+            for next in graph.get(node).into_iter().flatten() {
+                if next == start {
+                    return true;
+                }
+                if seen.insert(next.as_str()) {
+                    open.push(next);
+                }
+            }
+        }
+        false
+    };
+    graph.keys().map(String::as_str).filter(|node| reaches_itself(node)).collect()
+}
+
+#[test]
+fn files_of_a_folder_import_one_way() {
+    for folder in ACYCLIC {
+        let prefix = format!("{folder}/");
+        let files: Vec<(String, String)> = sources()
+            .into_iter()
+            .filter_map(|(file, _, text)| Some((file.strip_prefix(&prefix)?.to_owned(), text)))
+            .collect();
+        let graph = imports(folder, &files);
+        let edges: usize = graph.values().map(BTreeSet::len).sum();
+        assert!(
+            graph.len() > 8 && edges > graph.len(),
+            "{folder}: {edges} imports of {} files were found",
+            graph.len()
+        );
+        assert_eq!(on_cycles(&graph), Vec::<&str>::new(), "{folder}: {graph:#?}");
+    }
+}
+
+#[test]
+fn files_that_imported_each_other_would_be_noticed() {
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let base = [file("mod.rs", "pub mod a;\npub use b::B;"), file("a.rs", "use super::b::B;"), file("b.rs", "")];
+    assert!(on_cycles(&imports("gpu", &base)).is_empty());
+    for (bad, cycle) in [
+        // Through a path, through braces, from below the folder, through the folder's own module.
+        (file("b.rs", "use crate::gpu::a::A;"), vec!["a", "b"]),
+        (file("b.rs", "use crate::gpu::{\n    a::{A, C},\n};"), vec!["a", "b"]),
+        (file("b/part.rs", "use super::super::a::A;"), vec!["a", "b"]),
+        (file("b.rs", "fn f(gpu: &super::Gpu) {}"), vec!["b", "mod"]),
+    ] {
+        let files = [&base[..], &[bad.clone()]].concat();
+        assert_eq!(on_cycles(&imports("gpu", &files)), cycle, "{bad:?}");
+    }
+    for good in [
+        "// use super::a::A;",
+        "mod tests {\n    use super::a::A;",
+        "use crate::kernels::a::A;",
+        "use super::super::x;",
+    ] {
+        let files = [&base[..], &[file("b.rs", &format!("\n{good}"))]].concat();
+        assert!(on_cycles(&imports("gpu", &files)).is_empty(), "{good}");
+    }
 }

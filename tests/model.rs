@@ -5,7 +5,7 @@ mod common;
 use common::{Expected, close, fixture, gpu, gpu_with, greedy, logits, no_gpu, shipped};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
-use peregrine::kernels::variants::Math;
+use peregrine::kernels::linear::Math;
 use peregrine::model::reference::Reference;
 use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
@@ -323,7 +323,7 @@ fn a_batch_gives_each_row_its_own_bits() {
     let run = |forward: &mut Forward, members: &[usize]| -> Vec<Vec<f32>> {
         for s in members {
             forward.reset(*s).unwrap();
-            forward.prefill(*s, prompt(*s), |_| Ok(())).unwrap();
+            pollster::block_on(forward.prefill(*s, prompt(*s), |_| Ok(()))).unwrap();
             forward.set_next(*s, ids[40 + *s]).unwrap();
         }
         forward.set_decoding(members).unwrap();
@@ -498,7 +498,7 @@ fn induction_heads_answers_rightly_at_every_length() {
         let ids = tokenizer.encode(case["prompt"].as_str().unwrap(), peregrine::text::Specials::Parse).unwrap();
         assert_eq!(ids.len() as u64, case["length"].as_u64().unwrap());
         forward.reset(0).unwrap();
-        forward.prefill(0, &ids, |_| Ok(())).unwrap();
+        pollster::block_on(forward.prefill(0, &ids, |_| Ok(()))).unwrap();
         let choice = forward.choose_after(0).unwrap();
         let id = block_on(forward.chosen(choice)).unwrap()[0];
         assert_eq!(tokenizer.decode(&[id]), case["answer"].as_str().unwrap(), "at length {}", ids.len());

@@ -6,7 +6,7 @@ use common::{Expected, close, fixture, gpu, greedy, logits, no_gpu, shipped};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
 use peregrine::gpu::{Gpu, Plan, Usage};
 use peregrine::kernels::linear::Linear;
-use peregrine::kernels::{Activation, Row, embed};
+use peregrine::kernels::{Activation, RowEntry, embed};
 use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
@@ -29,7 +29,7 @@ fn checkpoints() -> Vec<(PathBuf, PathBuf)> {
 /// The rows of a matrix as the device unpacks them.
 fn unpacked(gpu: &Gpu, matrix: &Linear) -> Vec<f32> {
     let (rows, columns) = (matrix.rows(), matrix.columns());
-    let ids: Vec<Row> = (0..rows as u32).map(|id| Row { id, ..Default::default() }).collect();
+    let ids: Vec<RowEntry> = (0..rows as u32).map(|id| RowEntry { id, ..Default::default() }).collect();
     let ids = gpu.upload("rows", &ids, Usage::Storage).unwrap();
     let x = Activation::new(gpu, "x", rows, columns).unwrap();
     let mut plan = Plan::new(gpu, "unpack");

@@ -5,8 +5,10 @@ mod common;
 use common::{fixture, gpu, no_gpu, shipped};
 use peregrine::gpu::{Buf, Gpu, Plan, Stages, Usage};
 use peregrine::kernels::case::Random;
-use peregrine::kernels::select::{self, ALL_BANNED, Form, NOT_FINITE, Rules, Select, Tallies, WINDOW};
-use peregrine::kernels::{Activation, Batch, Order, Row};
+use peregrine::kernels::select::{
+    self, ALL_BANNED, NOT_FINITE, SamplingParams, Select, SelectVariant, Tallies, WINDOW,
+};
+use peregrine::kernels::{Activation, Batch, Order, RowEntry};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 use std::path::Path;
 
@@ -21,12 +23,12 @@ struct Choices {
 const POSITION: u32 = 17;
 
 impl Choices {
-    fn new(gpu: &Gpu, form: Form, rows: &[(&[f32], Rules)]) -> Self {
+    fn new(gpu: &Gpu, form: SelectVariant, rows: &[(&[f32], SamplingParams)]) -> Self {
         let (vocab, count) = (rows[0].0.len(), rows.len());
         let logits: Vec<f32> = rows.iter().flat_map(|(logits, _)| logits.iter().copied()).collect();
-        let rules: Vec<Rules> = rows.iter().map(|(_, rules)| *rules).collect();
-        let table: Vec<Row> =
-            (0..count).map(|s| Row { slot: s as u32, position: POSITION, ..Default::default() }).collect();
+        let rules: Vec<SamplingParams> = rows.iter().map(|(_, rules)| *rules).collect();
+        let table: Vec<RowEntry> =
+            (0..count).map(|s| RowEntry { slot: s as u32, position: POSITION, ..Default::default() }).collect();
         let logits = gpu.upload("logits", &logits, Usage::Storage).unwrap();
         let logits = Activation { buf: logits, width: vocab, stride: vocab, order: Order::Plain };
         let bias = gpu.buffer("bias", count * vocab, Usage::Storage).unwrap();
@@ -59,8 +61,8 @@ impl Choices {
 }
 
 /// One choice for each seed from 0 on, of the same logits.
-fn choices(gpu: &Gpu, form: Form, logits: &[f32], rules: Rules, seeds: usize) -> Vec<u32> {
-    let rows: Vec<_> = (0..seeds).map(|s| (logits, Rules { seed_low: s as u32, ..rules })).collect();
+fn choices(gpu: &Gpu, form: SelectVariant, logits: &[f32], rules: SamplingParams, seeds: usize) -> Vec<u32> {
+    let rows: Vec<_> = (0..seeds).map(|s| (logits, SamplingParams { seed_low: s as u32, ..rules })).collect();
     rows.chunks(500).flat_map(|rows| Choices::new(gpu, form, rows).run(rules.stages(logits.len()))).collect()
 }
 
@@ -73,19 +75,19 @@ fn draws_are_distributed_as_the_rules_say() {
     const DRAWS: usize = 3000;
     let logits: Vec<f32> = Random::new(11).uniforms(24, -2.0, 2.0);
     let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
-    let plain = Rules { temperature: 1.0, ..Rules::GREEDY };
+    let plain = SamplingParams { temperature: 1.0, ..SamplingParams::GREEDY };
     let all_rules = [
         ("temperature 1", plain),
-        ("temperature 0.5", Rules { temperature: 0.5, ..plain }),
-        ("temperature 2", Rules { temperature: 2.0, ..plain }),
-        ("top-k 7", Rules { top_k: 7, ..plain }),
-        ("top-p 0.6", Rules { top_p: 0.6, ..plain }),
-        ("min-p 0.3", Rules { log_min_p: 0.3f32.ln(), ..plain }),
-        ("all", Rules { top_k: 12, top_p: 0.8, log_min_p: 0.1f32.ln(), temperature: 0.7, ..plain }),
+        ("temperature 0.5", SamplingParams { temperature: 0.5, ..plain }),
+        ("temperature 2", SamplingParams { temperature: 2.0, ..plain }),
+        ("top-k 7", SamplingParams { top_k: 7, ..plain }),
+        ("top-p 0.6", SamplingParams { top_p: 0.6, ..plain }),
+        ("min-p 0.3", SamplingParams { log_min_p: 0.3f32.ln(), ..plain }),
+        ("all", SamplingParams { top_k: 12, top_p: 0.8, log_min_p: 0.1f32.ln(), temperature: 0.7, ..plain }),
     ];
-    let whole = all_rules.iter().map(|rules| (Form::Whole, rules));
+    let whole = all_rules.iter().map(|rules| (SelectVariant::Whole, rules));
     // The draw of this form has two paths; how the rules cut is for the tests below.
-    let slices = [0, 6].map(|i| (Form::Slices, &all_rules[i]));
+    let slices = [0, 6].map(|i| (SelectVariant::Slices, &all_rules[i]));
     for (form, (name, rules)) in whole.chain(slices) {
         let expected = select::cpu(&wide, rules);
         let mut seen = vec![0usize; logits.len()];
@@ -115,7 +117,7 @@ fn draws_are_distributed_as_the_rules_say() {
 const SLACK: f64 = 1e-5;
 
 /// Whether `id` is what the rules and the draw allow; gives how far the draw is outside of its interval.
-fn judge(id: u32, logits: &[f32], rules: &Rules) -> Result<f64, String> {
+fn judge(id: u32, logits: &[f32], rules: &SamplingParams) -> Result<f64, String> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let expected = |mark| if id == mark { Ok(0.0) } else { Err(format!("{id:#x} in place of {mark:#x}")) };
     if logits.iter().any(|v| v.is_nan() || *v == f32::INFINITY) {
@@ -126,14 +128,14 @@ fn judge(id: u32, logits: &[f32], rules: &Rules) -> Result<f64, String> {
     }
     let wide: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
     let u = select::draw(u64::from(rules.seed_low), POSITION);
-    let outside = |rules: &Rules| {
+    let outside = |rules: &SamplingParams| {
         let probabilities = select::cpu(&wide, rules);
         let Some(p) = probabilities.get(id as usize).filter(|p| **p > 0.0) else { return f64::INFINITY };
         let below: f64 = probabilities[..id as usize].iter().sum();
         if rules.temperature == 0.0 { 0.0 } else { (below - u).max(u - (below + p)).max(0.0) }
     };
     // A token at the edge of top-p may stand or fall by rounding.
-    let more = |by: f64| Rules { top_p: (f64::from(rules.top_p) * by) as f32, ..*rules };
+    let more = |by: f64| SamplingParams { top_p: (f64::from(rules.top_p) * by) as f32, ..*rules };
     let mut off = outside(rules);
     if off > SLACK && rules.top_p < 1.0 {
         off = [1.0 - SLACK, 1.0 + SLACK].map(|by| outside(&more(by))).into_iter().fold(off, f64::min);
@@ -171,16 +173,16 @@ fn random_logits(random: &mut Random, vocab: usize) -> Vec<f32> {
     logits
 }
 
-fn random_rules(random: &mut Random, vocab: usize, seed: usize) -> Rules {
+fn random_rules(random: &mut Random, vocab: usize, seed: usize) -> SamplingParams {
     let temperatures = [0.0, 1e-4, 0.05, 0.8, 1.0, 3.0, 1e4, 1e30];
     let top_k = [0, 1, 2, 40, random.below(vocab + 3), random.below(vocab + 3), 256, 257, vocab][random.below(9)];
-    Rules {
+    SamplingParams {
         temperature: if random.below(2) == 0 { temperatures[random.below(8)] } else { random.uniform(0.05, 3.0) },
         top_k: top_k as u32,
         top_p: [0.0, 1.0, 1.0, 0.95, random.uniform(0.0, 1.0), random.uniform(0.9, 1.0)][random.below(6)],
         log_min_p: [0.0, 0.0, 0.05, random.uniform(0.0, 0.6), 1.0][random.below(5)].ln(),
         seed_low: seed as u32,
-        ..Rules::GREEDY
+        ..SamplingParams::GREEDY
     }
 }
 
@@ -191,17 +193,17 @@ fn ten_thousand_random_choices_are_those_of_the_plain_definition() {
     }
     let gpu = gpu();
     let random = &mut Random::new(1);
-    for form in [Form::Whole, Form::Slices] {
+    for form in [SelectVariant::Whole, SelectVariant::Slices] {
         let (mut rows, mut rounded, mut worst, mut tried, mut noticed) = (0, 0, 0.0f64, 0, 0);
         while rows < 5000 {
             let vocab = match random.below(8) {
                 0 => 1 + random.below(8),
-                1 if form == Form::Whole => 2049 + random.below(2048),
+                1 if form == SelectVariant::Whole => 2049 + random.below(2048),
                 1 => 4096 + random.below(4000),
                 _ => 9 + random.below(1200),
             };
             let count = 200;
-            let made: Vec<(Vec<f32>, Rules)> =
+            let made: Vec<(Vec<f32>, SamplingParams)> =
                 (0..count).map(|row| (random_logits(random, vocab), random_rules(random, vocab, rows + row))).collect();
             let of: Vec<_> = made.iter().map(|(logits, rules)| (logits.as_slice(), *rules)).collect();
             let ids = Choices::new(&gpu, form, &of).run(Stages::ALL);
@@ -232,22 +234,24 @@ fn a_row_chooses_the_same_alone_and_among_others_whatever_the_stages() {
     let gpu = gpu();
     let random = &mut Random::new(3);
     let vocab = 5000;
-    let plain = Rules { temperature: 0.8, ..Rules::GREEDY };
+    let plain = SamplingParams { temperature: 0.8, ..SamplingParams::GREEDY };
     let kinds = [
-        Rules::GREEDY,
+        SamplingParams::GREEDY,
         plain,
-        Rules { log_min_p: 0.01f32.ln(), ..plain },
-        Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain },
-        Rules { top_k: 40, ..plain },
-        Rules { top_k: 1000, ..plain },
-        Rules { top_k: 1000, top_p: 0.9, ..plain },
-        Rules { top_p: 0.9, ..plain },
+        SamplingParams { log_min_p: 0.01f32.ln(), ..plain },
+        SamplingParams { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain },
+        SamplingParams { top_k: 40, ..plain },
+        SamplingParams { top_k: 1000, ..plain },
+        SamplingParams { top_k: 1000, top_p: 0.9, ..plain },
+        SamplingParams { top_p: 0.9, ..plain },
     ];
-    let made: Vec<(Vec<f32>, Rules)> = (0..24)
-        .map(|row| (random.uniforms(vocab, -4.0, 4.0), Rules { seed_low: row as u32, ..kinds[row % kinds.len()] }))
+    let made: Vec<(Vec<f32>, SamplingParams)> = (0..24)
+        .map(|row| {
+            (random.uniforms(vocab, -4.0, 4.0), SamplingParams { seed_low: row as u32, ..kinds[row % kinds.len()] })
+        })
         .collect();
     let of: Vec<_> = made.iter().map(|(logits, rules)| (logits.as_slice(), *rules)).collect();
-    let choices = |rows: &[(&[f32], Rules)]| Choices::new(&gpu, Form::Slices, rows);
+    let choices = |rows: &[(&[f32], SamplingParams)]| Choices::new(&gpu, SelectVariant::Slices, rows);
     let together = choices(&of);
     let all = together.run(Stages::ALL);
     assert_eq!(together.run(Stages::ALL), all, "a choice leaves nothing for the next");

@@ -67,7 +67,7 @@ fn by_hand(gpu: &Gpu, prompt: &[u32], take: usize, then: &[u32], more: usize) ->
     let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
     let mut forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), ForwardOptions::default()).unwrap();
     let mut part = |ids: &[u32], count: usize| {
-        forward.prefill(0, ids, |_| Ok(())).unwrap();
+        pollster::block_on(forward.prefill(0, ids, |_| Ok(()))).unwrap();
         let choice = forward.choose_after(0).unwrap();
         let mut next = block_on(forward.chosen(choice)).unwrap()[0];
         let mut got = Vec::new();

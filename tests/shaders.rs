@@ -1,9 +1,10 @@
 //! Every declaration against its WGSL, without a GPU: bindings, parameters, constants, and translation for every backend.
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use peregrine::gpu::{Access, Caps, Coop, KernelDef, Part, link};
+use peregrine::gpu::{Access, Caps, Coop, KernelDef, ShaderPart, StructLayout, link};
 use peregrine::kernels;
 use std::collections::{BTreeSet, HashSet};
+use std::process::Command;
 
 /// Every declaration with an adapter's capabilities that give it a module of its own.
 fn declared() -> Vec<(KernelDef, Caps)> {
@@ -47,6 +48,25 @@ type Fields = Vec<(&'static str, usize)>;
 /// What an error says, and how it is planted.
 type Planted<'a> = (&'static str, &'a dyn Fn(&mut KernelDef));
 
+/// The fields of a struct of the module with their offsets, and its size.
+fn layout_of(module: &naga::Module, ty: naga::Handle<naga::Type>) -> Option<(Vec<(String, usize)>, usize)> {
+    let naga::TypeInner::Struct { members, span } = &module.types[ty].inner else { return None };
+    let fields = members.iter().map(|m| (m.name.clone().unwrap(), m.offset as usize)).collect();
+    Some((fields, *span as usize))
+}
+
+fn same_layout(name: &str, found: &(Vec<(String, usize)>, usize), declared: StructLayout) -> Result<(), String> {
+    let StructLayout { fields, size } = declared;
+    let named: Vec<(&str, usize)> = found.0.iter().map(|(field, offset)| (field.as_str(), *offset)).collect();
+    if named != fields {
+        return Err(format!("fields of {name}: {named:?}, declared {fields:?}"));
+    }
+    if found.1 != size {
+        return Err(format!("size of {name}: {}, declared {size}", found.1));
+    }
+    Ok(())
+}
+
 /// What a declaration and its shader differ in.
 fn disagreement(def: &KernelDef, module: &naga::Module) -> Result<(), String> {
     if module.entry_points.len() != 1 || module.entry_points[0].name != def.entry {
@@ -63,21 +83,22 @@ fn disagreement(def: &KernelDef, module: &naga::Module) -> Result<(), String> {
             return Err(format!("group {} binding {} is {name}, declared {}", at.group, at.binding, binding.name));
         }
         match (binding.access, global.space) {
-            (Access::Uniform(fields, size), naga::AddressSpace::Uniform) => {
-                let naga::TypeInner::Struct { members, span } = &module.types[global.ty].inner else {
-                    return Err(format!("{name} is not a struct"));
-                };
-                let found: Vec<_> = members.iter().map(|m| (m.name.as_deref().unwrap(), m.offset as usize)).collect();
-                if found != fields {
-                    return Err(format!("fields of {name}: {found:?}, declared {fields:?}"));
-                }
-                if *span as usize != size {
-                    return Err(format!("size of {name}: {span}, declared {size}"));
-                }
+            (Access::Uniform(declared), naga::AddressSpace::Uniform) => {
+                let found = layout_of(module, global.ty).ok_or_else(|| format!("{name} is not a struct"))?;
+                same_layout(name, &found, declared)?;
             }
             (Access::Read, naga::AddressSpace::Storage { access }) if access == naga::StorageAccess::LOAD => {}
             (Access::Write, naga::AddressSpace::Storage { access }) if access.contains(naga::StorageAccess::STORE) => {}
             (declared, space) => return Err(format!("access of {name}: {space:?}, declared {declared:?}")),
+        }
+        let element = match module.types[global.ty].inner {
+            naga::TypeInner::Array { base, .. } => layout_of(module, base),
+            _ => None,
+        };
+        match (element, binding.element) {
+            (None, None) => {}
+            (Some(found), Some(declared)) => same_layout(name, &found, declared)?,
+            (found, declared) => return Err(format!("elements of {name}: {found:?}, declared {declared:?}")),
         }
     }
     if seen != def.bindings.len() + def.weights.len() {
@@ -159,8 +180,10 @@ fn every_shader_file_is_linked_into_a_kernel() {
         .into_iter()
         .flat_map(|(def, _)| def.parts)
         .flat_map(|part| match part {
-            Part::File(source) => vec![source.file],
-            Part::Subgroups { with, without } | Part::Cpu { with, without } | Part::Longs { with, without } => {
+            ShaderPart::File(source) => vec![source.file],
+            ShaderPart::Subgroups { with, without }
+            | ShaderPart::Cpu { with, without }
+            | ShaderPart::Longs { with, without } => {
                 vec![with.file, without.file]
             }
         })
@@ -185,22 +208,22 @@ fn a_declaration_that_disagrees_is_noticed() {
     let caps = Caps::portable();
     let good = kernels::all(&caps).into_iter().flat_map(|(defs, _)| defs);
     let good = good.filter(|def| def.bindings.len() > 2 && matches!(def.bindings[0].access, Access::Uniform(..)));
-    let (mut planted, mut names) = (0, BTreeSet::new());
+    let (mut planted, mut elements, mut names) = (0, 0, BTreeSet::new());
     for good in good {
         if !names.insert(good.name) {
             continue;
         }
         let (module, _) = parse(&good, &caps);
         disagreement(&good, &module).unwrap_or_else(|e| panic!("{}: {e}", good.name));
-        let Access::Uniform(fields, size) = good.bindings[0].access else { unreachable!("filtered") };
-        let changed = |change: &dyn Fn(&mut Fields)| -> Access {
-            let mut fields = fields.to_vec();
+        let Access::Uniform(layout) = good.bindings[0].access else { unreachable!("filtered") };
+        let changed = |layout: StructLayout, change: &dyn Fn(&mut Fields)| {
+            let mut fields = layout.fields.to_vec();
             change(&mut fields);
-            Access::Uniform(fields.leak(), size)
+            StructLayout { fields: fields.leak(), ..layout }
         };
-        let shifted = changed(&|fields| fields.last_mut().unwrap().1 += 4);
-        let renamed = changed(&|fields| fields[0].0 = "another");
-        let shorter = changed(&|fields| fields.truncate(fields.len() - 1));
+        let shifted = changed(layout, &|fields| fields.last_mut().unwrap().1 += 4);
+        let renamed = changed(layout, &|fields| fields[0].0 = "another");
+        let shorter = changed(layout, &|fields| fields.truncate(fields.len() - 1));
         let errors: [Planted<'_>; 11] = [
             ("one entry point", &|def| def.entry = "another"),
             ("declared", &|def| def.bindings.swap(1, 2)),
@@ -211,12 +234,28 @@ fn a_declaration_that_disagrees_is_noticed() {
                 let access = &mut def.bindings[1].access;
                 *access = if *access == Access::Read { Access::Write } else { Access::Read };
             }),
-            ("fields of", &|def| def.bindings[0].access = shifted),
-            ("fields of", &|def| def.bindings[0].access = renamed),
-            ("fields of", &|def| def.bindings[0].access = shorter),
-            ("size of", &|def| def.bindings[0].access = Access::Uniform(fields, size + 16)),
+            ("fields of", &|def| def.bindings[0].access = Access::Uniform(shifted)),
+            ("fields of", &|def| def.bindings[0].access = Access::Uniform(renamed)),
+            ("fields of", &|def| def.bindings[0].access = Access::Uniform(shorter)),
+            ("size of", &|def| {
+                def.bindings[0].access = Access::Uniform(StructLayout { size: layout.size + 16, ..layout })
+            }),
             ("no override", &|def| def.overrides.push(("another", 1))),
         ];
+        // The row table and the sampling parameters are arrays of structs.
+        for (i, element) in good.bindings.iter().enumerate().filter_map(|(i, b)| Some((i, b.element?))) {
+            let shifted = changed(element, &|fields| fields[1].1 += 4);
+            let renamed = changed(element, &|fields| fields.swap(0, 1));
+            let larger = StructLayout { size: element.size + 4, ..element };
+            let said = ["fields of", "fields of", "size of", "elements of"];
+            for (said, element) in said.into_iter().zip([Some(shifted), Some(renamed), Some(larger), None]) {
+                let mut bad = good.clone();
+                bad.bindings[i].element = element;
+                let noticed = disagreement(&bad, &module).expect_err(said);
+                assert!(noticed.contains(said), "{}: {said:?} is not said: {noticed}", good.name);
+                elements += 1;
+            }
+        }
         for (said, plant) in errors {
             let mut bad = good.clone();
             plant(&mut bad);
@@ -225,6 +264,7 @@ fn a_declaration_that_disagrees_is_noticed() {
             planted += 1;
         }
     }
+    assert!(elements >= 4 * 5, "{elements} errors were planted in elements of arrays");
     assert!(planted >= 11 * 5, "{planted} errors were planted in {names:?}");
 }
 
@@ -239,4 +279,39 @@ fn a_message_of_the_compiler_is_mapped_back_to_its_file() {
         let text = std::fs::read_to_string(format!("{}/shaders/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         assert_eq!(text.lines().nth(line - 1), Some(lines[entry - 1]), "{}", def.name);
     }
+}
+
+/// What Tint, Chromium's compiler, says against a module.
+fn refused_by_tint(wgsl: &str, dir: &std::path::Path) -> Option<String> {
+    let (file, out) = (dir.join("module.wgsl"), dir.join("out.wgsl"));
+    std::fs::write(&file, wgsl).unwrap();
+    let output = Command::new("tint").args(["--format", "wgsl", "-o"]).args([&out, &file]).output().unwrap();
+    (!output.status.success()).then(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Tint's uniformity analysis is stricter than naga's, which every test here runs too. Browsers get all modules but those with
+/// cooperative matrices or 64-bit integers, which their WGSL does not have.
+#[test]
+fn tint_accepts_every_module() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        eprintln!("SKIPPED tint_accepts_every_module: tint is not installed");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut seen, mut refused) = (BTreeSet::new(), Vec::new());
+    for (def, caps) in declared().into_iter().filter(|(def, _)| !def.coop) {
+        let linked = link(&def, &Caps { int64: false, ..caps.clone() });
+        let enable = if caps.subgroups { "enable subgroups;\n" } else { "" };
+        let wgsl = format!("{enable}{}", linked.wgsl);
+        if seen.insert(wgsl.clone()) {
+            refused.extend(refused_by_tint(&wgsl, dir.path()).map(|said| format!("{}: {said}", def.name)));
+        }
+    }
+    eprintln!("tint accepts {} of {} modules", seen.len() - refused.len(), seen.len());
+    assert!(seen.len() > 100 && refused.is_empty(), "{} are refused: {:?}", refused.len(), refused.first());
+    // The control: a barrier that some lanes do not reach.
+    let bad = "@compute @workgroup_size(64) fn f(@builtin(local_invocation_index) lane: u32) {
+        if (lane > 3u) { workgroupBarrier(); }
+    }";
+    assert!(refused_by_tint(bad, dir.path()).unwrap().contains("uniform control flow"));
 }

@@ -7,7 +7,7 @@ use common::{Shape, TINY, fixture, gpu, no_gpu, shipped};
 use peregrine::Error;
 use peregrine::format::WeightFormat;
 use peregrine::gpu::Gpu;
-use peregrine::kernels::variants::Math;
+use peregrine::kernels::linear::Math;
 use peregrine::model::Recipe;
 use peregrine::runtime::{
     AnswerOptions, Checkpoint, Engine, EngineOptions, Precision, Sampling, Session, Snapshot, Warning,

@@ -4,7 +4,7 @@ mod common;
 
 use common::{made_up as forward, made_up_shape as shape, step};
 use peregrine::format::WeightFormat;
-use peregrine::kernels::select::Rules;
+use peregrine::kernels::select::SamplingParams;
 use peregrine::model::{Forward, ForwardOptions, Weights};
 use std::sync::Arc;
 
@@ -29,17 +29,17 @@ fn a_choice_takes_the_stages_of_its_rules() {
         return;
     }
     let mut forward = forward(&common::gpu(), &shape(64, 1, 5000), WeightFormat::F32);
-    let plain = Rules { temperature: 0.8, ..Rules::GREEDY };
+    let plain = SamplingParams { temperature: 0.8, ..SamplingParams::GREEDY };
     for (rules, dispatches) in [
-        (Rules::GREEDY, 2),
+        (SamplingParams::GREEDY, 2),
         (plain, 3),
-        (Rules { log_min_p: 0.1f32.ln(), ..plain }, 3),
-        (Rules { top_k: 40, ..plain }, 5),
-        (Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain }, 5),
-        (Rules { top_k: 1000, ..plain }, 5),
-        (Rules { top_p: 0.95, ..plain }, 6),
-        (Rules { top_k: 1000, top_p: 0.95, ..plain }, 8),
-        (Rules { top_k: 1000, top_p: 0.95, ..Rules::GREEDY }, 2),
+        (SamplingParams { log_min_p: 0.1f32.ln(), ..plain }, 3),
+        (SamplingParams { top_k: 40, ..plain }, 5),
+        (SamplingParams { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), ..plain }, 5),
+        (SamplingParams { top_k: 1000, ..plain }, 5),
+        (SamplingParams { top_p: 0.95, ..plain }, 6),
+        (SamplingParams { top_k: 1000, top_p: 0.95, ..plain }, 8),
+        (SamplingParams { top_k: 1000, top_p: 0.95, ..SamplingParams::GREEDY }, 2),
     ] {
         forward.set_rules(0, rules).unwrap();
         let totals = forward.decode_totals(1);
@@ -97,7 +97,7 @@ fn a_token_at_position_100_000_costs_and_says_what_it_does_at_100() {
     }
     let gpu = common::gpu();
     let mut forward = forward(&gpu, &shape(64, 2, 300), WeightFormat::F32);
-    forward.prefill(0, &[5; 100], |_| Ok(())).unwrap();
+    pollster::block_on(forward.prefill(0, &[5; 100], |_| Ok(()))).unwrap();
     let saved = forward.saved().unwrap();
     forward.save(0, 0, &saved).unwrap();
     let mut at = |position: u64| {

@@ -5,7 +5,8 @@ mod common;
 use common::{made_up, made_up_shape, step};
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{
-    Binding, Clock, Copy, Cost, Count, Gpu, KernelDef, LONGEST_SUBMISSION, Part, Plan, Source, Stages, Switches, Usage,
+    Binding, Clock, Cost, Count, Gpu, KernelDef, LONGEST_SUBMISSION, Plan, ReadbackCopy, ShaderFile, ShaderPart,
+    Stages, Switches, Usage,
 };
 use peregrine::kernels::stream;
 use peregrine::model::{Forward, purpose};
@@ -62,7 +63,7 @@ fn steps_are_timed_without_changing_what_they_say() {
 }
 
 /// Adds one to a word after a while.
-const SLOW: Source = Source {
+const SLOW: ShaderFile = ShaderFile {
     file: "slow.wgsl",
     text: "@group(0) @binding(0) var<storage, read_write> words: array<u32>;
         @compute @workgroup_size(64) fn slow(@builtin(local_invocation_index) lane: u32) {
@@ -76,7 +77,7 @@ const SLOW: Source = Source {
 #[test]
 fn a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second() {
     let Some(gpu) = clocked("a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second") else { return };
-    let def = KernelDef::new("slow", vec![Part::File(SLOW)], vec![Binding::write("words")]);
+    let def = KernelDef::new("slow", vec![ShaderPart::File(SLOW)], vec![Binding::write("words")]);
     let words = gpu.buffer::<u32>("words", 64, Usage::Storage).unwrap();
     let plan = |n: usize| {
         let mut plan = Plan::new(&gpu, "slow");
@@ -109,7 +110,7 @@ fn a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second() {
 #[test]
 fn a_run_in_several_submissions_is_timed_from_its_first_to_its_last() {
     let Some(gpu) = clocked("a_run_in_several_submissions_is_timed_from_its_first_to_its_last") else { return };
-    let def = KernelDef::new("slow", vec![Part::File(SLOW)], vec![Binding::write("words")]);
+    let def = KernelDef::new("slow", vec![ShaderPart::File(SLOW)], vec![Binding::write("words")]);
     let words = gpu.buffer::<u32>("words", 64, Usage::Storage).unwrap();
     let plan = |n: usize, macs: u64| {
         let mut plan = Plan::new(&gpu, "slow");
@@ -125,7 +126,8 @@ fn a_run_in_several_submissions_is_timed_from_its_first_to_its_last() {
     let span = |plan: &Plan| {
         let mut clock = Clock::new(&gpu, 1).unwrap().unwrap();
         let to = gpu.readback::<u32>("words", 1).unwrap();
-        plan.run_timed((1, Stages::ALL), Some(Copy { from: &words, range: 0..1, to: &to }), Some(&mut clock)).unwrap();
+        plan.run_timed((1, Stages::ALL), Some(ReadbackCopy { from: &words, range: 0..1, to: &to }), Some(&mut clock))
+            .unwrap();
         pollster::block_on(clock.seconds()).unwrap()[0]
     };
     let (whole, cut, single) = (plan(4, 1), plan(4, 90_000_000_000), plan(1, 1));
@@ -177,16 +179,16 @@ fn the_speed_of_memory_is_measured_with_a_clock_and_without_and_in_any_binding()
         return;
     };
     let before = gpu.allocated_bytes();
-    let by_device = stream::measure(&gpu).unwrap();
+    let by_device = pollster::block_on(stream::measure(&gpu)).unwrap();
     assert_eq!(gpu.allocated_bytes(), before, "nothing is left");
     let plain = Switches::from_env().unwrap();
     let blind = common::gpu_with(Switches { without_timestamps: true, ..plain.clone() });
-    let by_host = stream::measure(&blind).unwrap();
+    let by_host = pollster::block_on(stream::measure(&blind)).unwrap();
     // Two clocks, one memory; others may be using it.
     assert!((0.2..5.0).contains(&(by_device / by_host)), "{by_device:e} and {by_host:e} B/s");
     for limit in [300, 100_000] {
         let narrow = common::gpu_with(Switches { binding_limit: Some(limit), ..plain.clone() });
-        let speed = stream::measure(&narrow).unwrap();
+        let speed = pollster::block_on(stream::measure(&narrow)).unwrap();
         assert!(speed.is_finite() && speed > 0.0, "{limit}: {speed}");
     }
 }

@@ -16,7 +16,7 @@ fn run(gpu: &Gpu, tune: Tune) -> (String, Vec<u32>) {
     let weights = Weights::made_up(gpu, &shape, WeightFormat::Bf16, &mut |_| {}).unwrap();
     let options = ForwardOptions { chunk: 32, tune, ..Default::default() };
     let mut forward = Forward::new(gpu, &shape.config, Arc::new(weights), options).unwrap();
-    forward.prefill(0, &[3, 1, 4, 1, 5, 9, 2, 6], |_| Ok(())).unwrap();
+    pollster::block_on(forward.prefill(0, &[3, 1, 4, 1, 5, 9, 2, 6], |_| Ok(()))).unwrap();
     let first = forward.choose_after(0).unwrap();
     let mut tokens = pollster::block_on(forward.chosen(first)).unwrap();
     forward.set_decoding(&[0]).unwrap();

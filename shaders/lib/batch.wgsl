@@ -1,10 +1,10 @@
-// What one step works on; written by the host before the step is submitted.
+// The rows of one step; the host writes it before the step is submitted.
 struct Batch {
   rows: u32,           // rows of this step: tokens of a prefill chunk, or decoding slots
   first: u32,          // first row of the residual stream that the head looks at
-  slot: u32,           // prefill: the slot whose state is carried on
-  read_version: u32,   // prefill: the version of that state to start from
-  write_version: u32,  // prefill: the version to leave behind
-  entry: u32,          // first entry of the row table that select writes
-  advance: u32,        // 1: select moves position and version on by one (decode)
+  slot: u32,           // prefill: the slot whose state continues
+  read_version: u32,   // prefill: the version of its state to read
+  write_version: u32,  // prefill: the version to write
+  entry: u32,          // first entry of the row table that select updates
+  advance: u32,        // 1: select adds one to position and version (decode)
 }

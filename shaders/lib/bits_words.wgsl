@@ -1,4 +1,4 @@
-// Weights in units of 16 bytes, as four words.
+// Weights in units of 16 bytes, loaded as four words.
 @group(1) @binding(0) var<storage, read> weight: array<vec4<u32>>;  // [rows, units a row]
 
 fn load_bits(at: u32) -> vec4<u32> { return weight[at]; }

@@ -1,4 +1,4 @@
-// A channel has four lanes side by side in a subgroup, which all get the sum.
+// Four adjacent lanes of a subgroup per channel; all of them get the sum.
 const LANES: u32 = 4u;
 
 fn channel_sum(v: f32) -> f32 {

@@ -1,17 +1,21 @@
-// Sums over the lanes of a channel: here by shuffles; a channel's lanes lie in one subgroup.
+// Sums over the lanes of a channel by shuffles; all lanes of a channel are in one subgroup.
+// The same in all lanes of a workgroup; passed separately from Lanes, so that compilers see that branches on it are uniform.
+struct Group {
+  @builtin(workgroup_id) id: vec3<u32>,
+  @builtin(subgroup_size) size: u32,
+}
+
 struct Lanes {
-  @builtin(workgroup_id) group: vec3<u32>,
   @builtin(subgroup_id) subgroup: u32,
   @builtin(subgroup_invocation_id) lane: u32,
-  @builtin(subgroup_size) size: u32,
 }
 
 var<workgroup> sums: array<f32, TILE * CHANNELS>;
 
-// Counted along the subgroups: how the driver lays them over the workgroup is its own affair.
-fn lane_index(lanes: Lanes) -> u32 { return lanes.subgroup * lanes.size + lanes.lane; }
+// Counts along the subgroups: WGSL does not say how local_invocation_index maps to subgroups.
+fn lane_index(group: Group, lanes: Lanes) -> u32 { return lanes.subgroup * group.size + lanes.lane; }
 
-// Leaves a lane's part of the sum for token t of the tile. Pairs, then pairs of pairs.
+// Stores a lane's part of the sum for token t of the tile. Pairs, then pairs of pairs.
 fn keep_sum(t: u32, part: f32, index: u32) {
   var sum = part;
   for (var step = 1u; step < LANES; step <<= 1u) { sum += subgroupShuffleXor(sum, step); }

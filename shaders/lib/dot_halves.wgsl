@@ -1,4 +1,4 @@
-// Adds a unit's products to a sum, half by half. Sums run in the order of the quads, here and where columns share a unit.
+// Adds a unit's products to a sum, half by half. Sums run in the order of the quads, here and in add_quads.wgsl.
 const HALVES: u32 = 2u;
 const HALF_QUADS: u32 = 4u;
 

@@ -1,11 +1,11 @@
-// What an embedding leaves for the first product: each value in its place.
-@group(0) @binding(4) var<storage, read_write> normed: array<f32>;   // [rows, hidden], in the order of what reads it
+// The embedding's output for the first product: each f32 value in its place.
+@group(0) @binding(4) var<storage, read_write> normed: array<f32>;   // [rows, hidden], in the order of its consumer
 
-// Units that a lane takes at a time.
+// Units per iteration of a lane.
 const GROUP_UNITS: u32 = 1u;
 
-fn leave(row: u32, column: u32, value: f32, lanes: Lanes) {
+fn put(row: u32, column: u32, value: f32, lanes: Lanes) {
   if (column < params.dim) { normed[row * params.x_stride + placed(column, params.order_shift, params.order_units)] = value; }
 }
 
-fn leave_group(row: u32, unit: u32, lanes: Lanes) {}
+fn finish_group(row: u32, unit: u32, lanes: Lanes) {}

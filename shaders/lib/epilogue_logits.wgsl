@@ -1,5 +1,5 @@
-// What the head's product becomes in a decode step: the logits of a slot, beside its state: a step leaves the next version.
-@group(0) @binding(4) var<storage, read> rows: array<Row>;  // [tokens]
+// Epilogue of the head in a decode step: logits go to the slot's next version, as its state does.
+@group(0) @binding(4) var<storage, read> rows: array<RowEntry>;  // [tokens]
 
 fn finish(token: u32, row: u32, sum: f32) -> f32 { return sum; }
 
@@ -13,4 +13,4 @@ fn y_at(token: u32, row: u32) -> u32 {
   return (entry.slot * VERSIONS + (entry.version + 1u) % VERSIONS) * params.y_stride + row;
 }
 
-fn foresee(token: u32, row: u32) {}
+fn preload(token: u32, row: u32) {}

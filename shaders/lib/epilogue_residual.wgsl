@@ -1,8 +1,8 @@
-// What a product becomes: added to the residual stream.
+// Epilogue: adds the residual stream.
 @group(0) @binding(4) var<storage, read> residual: array<f32>;  // [tokens, out], laid out as y
 
 fn finish(token: u32, row: u32, sum: f32) -> f32 { return residual[token * params.y_stride + row] + sum; }
 
 const SQUARES: bool = false;
 
-fn put_squares(token: u32, four: u32, sum: f32) {}
+fn put_squares(token: u32, part: u32, sum: f32) {}

@@ -1,8 +1,8 @@
-// What a product becomes: the time step, softplus(W x + bias).
+// Epilogue of dt_proj: the time step, softplus(W x + bias).
 @group(0) @binding(4) var<storage, read> bias: array<f32>;  // [out]
 
 fn finish(token: u32, row: u32, sum: f32) -> f32 { return softplus(sum + bias[row]); }
 
 const SQUARES: bool = false;
 
-fn put_squares(token: u32, four: u32, sum: f32) {}
+fn put_squares(token: u32, part: u32, sum: f32) {}

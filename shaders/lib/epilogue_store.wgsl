@@ -1,4 +1,4 @@
-// What a product becomes: itself.
+// Epilogue: stores the product.
 fn finish(token: u32, row: u32, sum: f32) -> f32 { return sum; }
 
 const SQUARES: bool = false;
@@ -7,4 +7,4 @@ fn put_squares(token: u32, part: u32, sum: f32) {}
 
 fn y_at(token: u32, row: u32) -> u32 { return token * params.y_stride + row; }
 
-fn foresee(token: u32, row: u32) {}
+fn preload(token: u32, row: u32) {}

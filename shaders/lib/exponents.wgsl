@@ -1,4 +1,4 @@
-// Powers of two for values that f16 has not the range for.
+// Powers of two that scale values into the range of f16.
 fn exponent(v: vec4<f32>) -> u32 {
   let m = max(max(abs(v.x), abs(v.y)), max(abs(v.z), abs(v.w)));
   return bitcast<u32>(m) >> 23u;

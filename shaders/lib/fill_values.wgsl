@@ -1,5 +1,5 @@
-// Made-up values: whole numbers from -128 to 127 times a power of two, which every format of plain values holds exactly. Those
-// past the columns are zero.
+// Synthetic values: integers from -128 to 127 times a power of two, which every plain format holds exactly. Values past the
+// columns are zero.
 fn made_up(row: u32, word: u32) -> u32 {
   let column = word * WORD_VALUES;
   return pack(vec2<f32>(value(row, column), value(row, column + 1u)));

@@ -1,4 +1,4 @@
-// Rows of y leave the workgroup one by one.
-fn keep(column: u32, row: u32, there: bool) {}
+// Rows of y are written one by one: nothing is packed.
+fn keep(x_row: u32, row: u32, there: bool) {}
 
-fn leave_groups(token: u32, first: u32, lanes: Lanes) {}
+fn write_groups(token: u32, first: u32, lanes: Lanes) {}

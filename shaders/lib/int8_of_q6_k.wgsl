@@ -1,5 +1,5 @@
-// q6_K for integer products: values are scale * (code - 32), with a scale for each half of a unit. The top bit of each byte keeps
-// the subtraction from borrowing of its neighbour.
+// Integer products with q6_K: values are scale * (code - 32), with one scale per half unit. The top bit of each byte keeps the
+// subtraction from borrowing from the next byte.
 fn code_word(unit: Unit, quad: u32) -> u32 {
   return ((quad_bytes(unit, quad) | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
 }

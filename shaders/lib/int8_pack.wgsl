@@ -1,16 +1,16 @@
-// Writes what the next product reads as int8: 32 values side by side are a group, which is complete before any of it is written. A
-// row of U groups is their codes in two planes, four words for 16 codes of a group at a time, then a pair of words for each group:
-// its scale and the sum of its codes, both f32.
+// Packs the next product's input as int8. 32 adjacent values are a group, which is complete before any of it is written. A row of U
+// groups holds the codes in two planes, four words for 16 codes of each group, then a pair of words per group: its scale and the
+// sum of its codes, both f32.
 var<workgroup> kept: array<f32, KEPT>;  // values of whole groups
 
-// Writes a quad of the group that begins at `start` among those kept: group `unit` of `units` in a row that begins at word `line`.
-// The lane of quad 0 adds scale and sum.
+// Writes a quad of the group at `start` in `kept`: group `unit` of `units` in a row that begins at word `line`. The lane of quad 0
+// also writes scale and sum.
 fn pack_quad(start: u32, quad: u32, line: u32, unit: u32, units: u32) {
-  var top = 0u;  // of magnitudes, as bits: NaN and infinity are above all others
+  var top = 0u;  // largest magnitude, as bits: NaN and infinity compare above all others
   for (var i = 0u; i < 32u; i++) { top = max(top, bitcast<u32>(kept[start + i]) & 0x7fffffffu); }
-  // Codes of a group that is not finite mean nothing: its scale is NaN, and so is every sum that it is part of.
+  // A group that is not finite gets the scale NaN, and so makes every sum NaN that it is part of.
   let finite = top < 0x7f800000u;
-  let there = finite && top >= 0x0d800000u;  // at least 2^-100: else the group is zero
+  let there = finite && top >= 0x0d800000u;  // at least 2^-100, else the group is zero
   let up = select(0.0, 127.0 / bitcast<f32>(top), there);
   put_word(line + 4u * (quad / 4u * units + unit) + quad % 4u, packed_codes(start + 4u * quad, up, there));
   if (quad > 0u) { return; }

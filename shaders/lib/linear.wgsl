@@ -1,4 +1,4 @@
-// What both products share: the shard of W they make, x and y.
+// Operands of both products: a shard of W, x and y.
 struct Params {
   units: u32,     // units in a row of W
   columns: u32,   // values in a row of W
@@ -6,11 +6,11 @@ struct Params {
   y_stride: u32,  // floats from one token of y to the next
   first: u32,     // row of y that this shard's row 0 makes
   rows: u32,      // rows of this shard
-  squares_in: u32,    // sums of squares that a token of x comes with, where its norm is taken
-  squares_out: u32,   // sums of squares that a token of y leaves, where the next norm is made ready
-  first_square: u32,  // the first of them that is this shard's
+  squares_in: u32,    // partial sums of squares per token of x, if x is normed
+  squares_out: u32,   // partial sums of squares per token of y, of all shards, for the next norm
+  first_square: u32,  // first of them that this shard writes
   eps: f32,           // added to the mean square of x
-  order_shift: u32,   // where what the next product reads is placed, see `placed`
+  order_shift: u32,   // order of the next product's input, see `placed`
   order_units: u32,
 }
 @group(0) @binding(0) var<uniform> params: Params;

@@ -3,4 +3,4 @@ const MAP = array<f32, 16>(
   0.0, 0.0052083334885537624, 0.6666666865348816, 1.0, 0.3333333432674408, 0.5, 0.1666666716337204, 0.25,
   -0.0, -0.0052083334885537624, -0.6666666865348816, -1.0, -0.3333333432674408, -0.5, -0.1666666716337204, -0.25,
 );
-const SIGN_IN_CODE: bool = true;  // the upper half of the map is the lower with the other sign
+const SIGN_IN_CODE: bool = true;  // whether the upper half of the map is the lower half negated

@@ -1,2 +1,2 @@
-// Weights that are unpacked without a table.
+// Weights that unpack without a table.
 fn prepare_weights(lane: u32, lanes: u32) {}

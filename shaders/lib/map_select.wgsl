@@ -1,4 +1,4 @@
-// The map of codes chosen bit by bit, for CPU drivers, which load from a table lane by lane.
+// The code map as selects, bit by bit, for CPU drivers, which load from a table lane by lane.
 fn either(bits: vec4<u32>, bit: u32, low: vec4<f32>, high: vec4<f32>) -> vec4<f32> {
   return select(low, high, (bits & vec4<u32>(bit)) != vec4<u32>(0u));
 }

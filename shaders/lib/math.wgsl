@@ -1,5 +1,5 @@
-// log(1 + exp(v)). With e = exp(-|v|), log(1 + e) = 2 atanh(e / (2 + e)) as a series: log() next to 1 has no digits
-// below v = -17, where small time steps live. Relative error 3e-7 beside that of exp().
+// log(1 + exp(v)). With e = exp(-|v|), log(1 + e) = 2 atanh(e / (2 + e)) as a series: below v = -17, the range of small time
+// steps, log() of a value next to 1 has no digits left. Relative error 3e-7 beside that of exp().
 fn softplus(v: f32) -> f32 {
   let e = exp(-abs(v));
   let s = e / (2.0 + e);
@@ -8,7 +8,7 @@ fn softplus(v: f32) -> f32 {
   return max(v, 0.0) + 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * tail))));
 }
 
-// v * sigmoid(v), through exp(-|v|) so that nothing overflows.
+// v * sigmoid(v), through exp(-|v|) which cannot overflow.
 fn silu(v: f32) -> f32 {
   let e = exp(-abs(v));
   return v * select(e, 1.0, v >= 0.0) / (1.0 + e);

@@ -1,4 +1,4 @@
-// Values into words of weights in bf16, which must hold them exactly: the lower halves are dropped.
+// Packs values as bf16, which must hold them exactly: the lower halves are dropped.
 const WORD_VALUES: u32 = 2u;
 fn pack(values: vec2<f32>) -> u32 {
   let bits = bitcast<vec2<u32>>(values);

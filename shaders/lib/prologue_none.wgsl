@@ -1,6 +1,6 @@
-// What a product reads: x as it is.
-fn take_scales(token: u32, lanes: Lanes) {}
+// Prologue: x as it is.
+fn load_scales(token: u32, group: Group, lanes: Lanes) {}
 
-fn settle_scales() {}
+fn sync_scales() {}
 
-fn scale(column: u32, lanes: Lanes) -> f32 { return 1.0; }
+fn scale(x_row: u32, group: Group, lanes: Lanes) -> f32 { return 1.0; }

@@ -1,6 +1,6 @@
 // A unit of weights is two vec4s.
 const QUADS: u32 = 2u;
-// Quads of it that a lane of a tile unpacks: all.
+// Quads of it that a lane of a tile unpacks: all of them.
 const PART_QUADS: u32 = 2u;
 
 fn unpack_unit(unit: Unit) -> array<vec4<f32>, QUADS> {

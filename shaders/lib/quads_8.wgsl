@@ -1,6 +1,6 @@
 // A unit of weights is eight vec4s. Every index is a constant: codes and values stay in registers.
 const QUADS: u32 = 8u;
-// Quads of it that a lane of a tile unpacks: the others are other lanes', and its bytes are loaded more than once.
+// Quads of it that a lane of a tile unpacks: other lanes load the same unit for the others.
 const PART_QUADS: u32 = 1u;
 
 fn unpack_unit(unit: Unit) -> array<vec4<f32>, QUADS> {

@@ -1,5 +1,5 @@
 // The selective scan's step for one state of one channel (Mamba, eq. 2a with ZOH for A and Euler for B):
-// h = exp(dt A) h + dt B x. `a` is A log2(e), so that exp is a plain exp2.
+// h = exp(dt A) h + dt B x. `a` is A log2(e), which makes exp an exp2.
 alias States = f32;
 const WIDTH: u32 = 1u;  // states in a States
 

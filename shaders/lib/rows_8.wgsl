@@ -4,7 +4,7 @@ alias Sums = mat2x4<f32>;
 alias RowUnits = array<Unit, TEAM_ROWS>;
 alias RowQuads = array<vec4<f32>, TEAM_ROWS>;
 
-// One unit of each. Rows after the last read it once more, and are not kept.
+// One unit of each. Rows past the last read the last again; their results are dropped.
 fn load_rows(row: u32, unit: u32) -> RowUnits {
   let last = params.rows - 1u;
   return RowUnits(
@@ -74,7 +74,7 @@ fn weighed_rows(sums: Sums, units: RowUnits, half: u32, products: Sums, x: f32) 
 
 fn sum_in(sums: Sums, row: u32) -> f32 { return select(sums[0], sums[1], row >= 4u)[row % 4u]; }
 
-// Over the lanes that add up directly, which all get the sums and all must call it.
+// Sums over the lanes of a direct sum; all of them call it and get the sums.
 fn direct_sums(sums: Sums, lanes: Lanes) -> Sums {
   return mat2x4<f32>(direct_sum_of_four(sums[0], lanes), direct_sum_of_four(sums[1], lanes));
 }

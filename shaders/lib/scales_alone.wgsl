@@ -1,13 +1,13 @@
-// Each team takes the scales of all columns for itself: no barrier.
-var<private> scales: array<f32, MOST_COLUMNS>;
+// Each team computes the scales of all rows of x itself: no barrier.
+var<private> scales: array<f32, MAX_X_ROWS>;
 
-fn take_scales(token: u32, lanes: Lanes) {
-  for (var c = 0u; c < COLUMNS; c++) {
-    let sum = some_squares(existing(token + c), team_lane(lanes), team_size(lanes));
+fn load_scales(token: u32, group: Group, lanes: Lanes) {
+  for (var c = 0u; c < X_ROWS; c++) {
+    let sum = lane_squares(existing(token + c), team_lane(lanes), team_size(group));
     scales[c] = norm_scale(direct_sum_of_one(sum, lanes));
   }
 }
 
-fn settle_scales() {}
+fn sync_scales() {}
 
-fn scale(column: u32, lanes: Lanes) -> f32 { return scales[column]; }
+fn scale(x_row: u32, group: Group, lanes: Lanes) -> f32 { return scales[x_row]; }

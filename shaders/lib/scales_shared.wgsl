@@ -1,18 +1,18 @@
-// All lanes of a workgroup take the scales together: a GPU's teams would read the same squares once each. The sums of the
-// subgroups lie in workgroup memory; the lane that wants a scale adds them up in order.
-var<workgroup> square_sums: array<f32, SUBGROUPS * COLUMNS>;
+// All lanes of a workgroup compute the scales together; separate teams would each read the same squares. The sums of the subgroups
+// are in workgroup memory; the lane that needs a scale adds them up in order.
+var<workgroup> square_sums: array<f32, SUBGROUPS * X_ROWS>;
 
-fn take_scales(token: u32, lanes: Lanes) {
-  for (var c = 0u; c < COLUMNS; c++) {
-    let sum = subgroupAdd(some_squares(existing(token + c), lanes.index, WG));
-    if (lanes.lane == 0u) { square_sums[lanes.subgroup * COLUMNS + c] = sum; }
+fn load_scales(token: u32, group: Group, lanes: Lanes) {
+  for (var c = 0u; c < X_ROWS; c++) {
+    let sum = subgroupAdd(lane_squares(existing(token + c), lanes.index, WG));
+    if (lanes.lane == 0u) { square_sums[lanes.subgroup * X_ROWS + c] = sum; }
   }
 }
 
-fn settle_scales() { workgroupBarrier(); }
+fn sync_scales() { workgroupBarrier(); }
 
-fn scale(column: u32, lanes: Lanes) -> f32 {
+fn scale(x_row: u32, group: Group, lanes: Lanes) -> f32 {
   var sum = 0.0;
-  for (var s = 0u; s < subgroup_count(lanes); s++) { sum += square_sums[s * COLUMNS + column]; }
+  for (var s = 0u; s < subgroup_count(group); s++) { sum += square_sums[s * X_ROWS + x_row]; }
   return norm_scale(sum);
 }

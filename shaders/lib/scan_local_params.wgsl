@@ -1,4 +1,4 @@
-// Where the local pass of a scan finds its operands.
+// Operands of the local pass of a scan.
 struct Params {
   inner: u32,       // D
   stride: u32,      // floats from one row of dt or x to the next

@@ -1,4 +1,4 @@
-// Where a scan finds its operands.
+// Operands of a scan.
 struct Params {
   inner: u32,       // D
   stride: u32,      // floats from one row of dt, x or y to the next

@@ -1,10 +1,10 @@
-// A tile of tokens in workgroup memory, for a scan by LANES lanes a channel. Lane i carries states of channel i / LANES; it
-// loads, and later writes, values of channel i % CHANNELS, so that neighbours touch neighbours. The next tile is loaded into
-// registers while a tile is worked on. Where N does not fill the lanes, A, B, C and h are 0, and so is all that they add.
-const CHANNELS: u32 = WG / LANES;                                    // of a workgroup
-const SHARE: u32 = (N + LANES * WIDTH - 1u) / (LANES * WIDTH);       // States of a lane
+// A tile of tokens in workgroup memory, for a scan with LANES lanes per channel. Lane i holds states of channel i / LANES; it loads,
+// and later writes, values of channel i % CHANNELS, so that adjacent lanes access adjacent memory. The next tile is loaded into
+// registers while a tile is processed. If N does not fill the lanes, A, B, C and h are 0 and add 0.
+const CHANNELS: u32 = WG / LANES;                                    // per workgroup
+const SHARE: u32 = (N + LANES * WIDTH - 1u) / (LANES * WIDTH);       // States per lane
 const ROW: u32 = SHARE * LANES;                                      // States in a row of B or C
-const OWN: u32 = (TILE + LANES - 1u) / LANES;                        // tokens of a tile that a lane loads, of its channel
+const OWN: u32 = (TILE + LANES - 1u) / LANES;                        // tokens of a tile that a lane loads for its channel
 const OWN_BC: u32 = (TILE * 2u * ROW + WG - 1u) / WG;                // States of B and C that a lane loads
 
 var<workgroup> tile_dt_x: array<vec2<f32>, TILE * CHANNELS>;         // [TILE, CHANNELS]
@@ -44,7 +44,7 @@ fn load_tile(first: u32, end: u32, d: u32, index: u32) {
   }
 }
 
-// Puts what was loaded where the workgroup sees it.
+// Stores the loaded values in workgroup memory.
 fn keep_tile(index: u32) {
   for (var k = 0u; k < OWN; k++) {
     if (own_token(k, index) < TILE) { tile_dt_x[index + k * WG] = next_dt_x[k]; }

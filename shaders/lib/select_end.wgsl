@@ -1,9 +1,9 @@
-// The end of a choice: the draw in order of ids, and where its outcome goes.
+// The end of a selection: the draw in order of ids, and the writes of its result.
 var<workgroup> picked: u32;
 
-// The id that the draw falls on, of `count` ids a lane, lane after lane from `first`: in lane at.x, at.yz into what its ids
-// weigh; `otherwise` where that is in none, as all weigh nothing. All lanes must call it. The kernel says what the ids of a
-// lane weigh: drawn(i).
+// The id that the draw hits. Each lane has `count` ids, lane after lane from `first`; the draw is in lane at.x, at.yz into the
+// weights of its ids. Returns `otherwise` if all weights are zero. All lanes call it. The kernel defines drawn(i), the weight of a
+// lane's i-th id.
 fn pick(at: vec3<u32>, first: u32, count: u32, otherwise: u32, lane: u32) -> u32 {
   if (lane == at.x) {
     picked = otherwise;
@@ -20,12 +20,12 @@ fn pick(at: vec3<u32>, first: u32, count: u32, otherwise: u32, lane: u32) -> u32
   return workgroupUniformLoad(&picked);
 }
 
-// Of a total, what the random bits of a position fall on: the whole part of total * u, u = 24 bits.
-fn goal_of(rules: Sampling, position: u32, total: vec2<u32>) -> vec2<u32> {
+// The amount that the random number of a position selects: the integer part of total * u, u of 24 bits.
+fn goal_of(rules: SamplingParams, position: u32, total: vec2<u32>) -> vec2<u32> {
   return part(total, pcg4d(vec4<u32>(rules.seed_low, rules.seed_high, position, 0u)).x & 0xffffff00u);
 }
 
-// The token at `position` is now `id`, and the one that leaves the window counts no more.
+// Enters `id` at `position`, and removes the token that leaves the window from the counts.
 fn remember(slot: u32, window: u32, position: u32, id: u32) {
   let memory = slot * (WINDOW + params.vocab);
   let place = memory + position % window;
@@ -35,8 +35,8 @@ fn remember(slot: u32, window: u32, position: u32, id: u32) {
   recent[memory + WINDOW + id] += 1u;
 }
 
-// Writes the choice of a row. One lane calls it. `top` is the largest key.
-fn settle(row: u32, now: Chooser, top: u32, choice: u32) {
+// Writes the token of a row. One lane calls it. `top` is the largest key.
+fn write_token(row: u32, now: Chooser, top: u32, choice: u32) {
   let entry = batch.entry + row;
   let position = now.entry.position + batch.advance;
   var id = choice;

@@ -1,14 +1,14 @@
-// Amounts of the lanes, one after the other on a line. WG is 4^4.
+// Prefix sums of the lanes' amounts. WG is 4^4.
 var<workgroup> line: array<vec2<u32>, 2u * WG>;
 
 struct Line {
-  upto: vec2<u32>,   // the sum of the lanes before, and of this one
+  upto: vec2<u32>,   // the sum of this lane and all before it
   total: vec2<u32>,
 }
 
 var<workgroup> fell: vec3<u32>;
 
-// All lanes must call it. Each step sums four neighbours of the step before, from one half of the array into the other.
+// All lanes call it. Each step adds four neighbours of the last step, from one half of the array into the other.
 fn line_up(own: vec2<u32>, lane: u32) -> Line {
   var sum = own;
   var half = 0u;
@@ -22,14 +22,14 @@ fn line_up(own: vec2<u32>, lane: u32) -> Line {
     line[half + lane] = sum;
     workgroupBarrier();
   }
-  let total = line[WG - 1u];  // after an even number of steps it is in the first half
+  let total = line[WG - 1u];  // after an even number of steps the result is in the first half
   if (lane == 0u) { fell = vec3<u32>(WG - 1u, 0u, 0u); }
   workgroupBarrier();
   return Line(sum, total);
 }
 
-// The lane in whose amount `goal` falls, and how far into it (y, z); the last lane where it falls behind all. All lanes
-// must call it, once after they have lined up.
+// The lane whose amount contains `goal`, and the offset into it (y, z); the last lane if `goal` is past the total. All lanes call
+// it, once per line_up.
 fn fall(along: Line, own: vec2<u32>, goal: vec2<u32>, lane: u32) -> vec3<u32> {
   let before = minus(along.upto, own);
   if (!below(goal, before) && below(goal, along.upto)) { fell = vec3<u32>(lane, minus(goal, before)); }
@@ -39,7 +39,7 @@ fn fall(along: Line, own: vec2<u32>, goal: vec2<u32>, lane: u32) -> vec3<u32> {
 // The larger key, the lower id among equals.
 fn better(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> { return select(a, b, b.x > a.x || (b.x == a.x && b.y < a.y)); }
 
-// The best of all lanes, which must all call it.
+// The best of all lanes; all call it.
 fn best_of(own: vec2<u32>, lane: u32) -> vec2<u32> {
   line[lane] = own;
   workgroupBarrier();

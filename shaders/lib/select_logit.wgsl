@@ -1,8 +1,8 @@
-// Logits as the rules see them: with bias and penalties.
+// Logits with bias and penalties.
 var<private> logits_at: u32;
 var<private> bias_at: u32;
 var<private> recent_at: u32;
-var<private> rules: Sampling;
+var<private> rules: SamplingParams;
 
 fn look_at(now: Chooser) {
   let slot = now.entry.slot;
@@ -12,7 +12,7 @@ fn look_at(now: Chooser) {
   rules = now.rules;
 }
 
-// The logit of an id with its bias and, where it is recent, its penalties.
+// The logit of an id with its bias and, if it is recent, its penalties.
 fn logit(id: u32) -> f32 {
   var v = logits[logits_at + id] + bias[bias_at + id];
   if (rules.window > 0u) {

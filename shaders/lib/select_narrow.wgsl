@@ -1,10 +1,10 @@
-// What a tally says: in which of its values the k-th token lies, or the last that top-p keeps.
+// Finds the value of a tally that holds the k-th token, or the last token that top-p keeps.
 struct Open {
-  floor: u32,       // the lowest key of what is still open
-  left: vec2<u32>,  // tokens or mass to be found in it, from the largest key down
+  floor: u32,       // the lowest key of the open range
+  left: vec2<u32>,  // tokens or mass to find in it, from the largest key down
 }
 
-fn opened(tally: u32, row: u32, rules: Sampling) -> Open {
+fn opened(tally: u32, row: u32, rules: SamplingParams) -> Open {
   if (tally == RANK) { return Open(0u, vec2<u32>(0u, rules.top_k)); }
   if (tally == MASS) { return Open(0u, vec2<u32>()); }
   let at = note_at(row, OPEN + 3u * tally);
@@ -15,8 +15,8 @@ fn opened(tally: u32, row: u32, rules: Sampling) -> Open {
 const EACH: u32 = VALUES / WG;
 var<workgroup> narrowed: vec3<u32>;
 
-// All lanes must call it. The kernel gives four words of a tally: tallied(tally, word / 4).
-fn narrow(tally: u32, row: u32, rules: Sampling, lane: u32) -> Open {
+// All lanes call it. The kernel defines tallied(tally, word / 4): four words of a tally.
+fn narrow(tally: u32, row: u32, rules: SamplingParams, lane: u32) -> Open {
   var open = opened(tally, row, rules);
   let lowest = (WG - 1u - lane) * EACH;  // the first lane has the largest values
   let at = (tally_at(row, tally) + lowest) / 4u;

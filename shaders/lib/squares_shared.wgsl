@@ -1,5 +1,5 @@
-// Sums of the squares of SQUARE_ROWS rows side by side, at most four, for lanes side by side: here through workgroup memory, in the order of
-// the shuffles. All lanes of the workgroup must call it.
+// Sums of the squares of SQUARE_ROWS adjacent rows, at most four, over adjacent lanes, through workgroup memory in the order of
+// squares_subgroup.wgsl. All lanes of the workgroup call it.
 var<workgroup> row_squares: array<f32, WG>;
 
 fn sum_of_rows(square: f32, lanes: Lanes) -> f32 {

@@ -1,4 +1,4 @@
-// Sums of the squares of SQUARE_ROWS rows side by side, at most four, for lanes side by side: here by shuffles.
+// Sums of the squares of SQUARE_ROWS adjacent rows, at most four, over adjacent lanes, by shuffles.
 
 fn sum_of_rows(square: f32, lanes: Lanes) -> f32 {
   var sum = square;

@@ -1,8 +1,8 @@
-// What a step of the scan leaves: y as it is.
-@group(0) @binding(8) var<storage, read_write> y: array<f32>;   // [rows, D], in the order of what reads it
+// Output of a scan step: y in f32.
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;   // [rows, D], in the order of its consumer
 
-fn leave(r: u32, d: u32, value: f32, there: bool, lanes: Lanes) {
+fn put(r: u32, d: u32, value: f32, there: bool, lanes: Lanes) {
   if (there) { y[r * params.y_stride + placed(d, params.y_shift, params.order_units)] = value; }
 }
 
-fn leave_groups(r: u32, lanes: Lanes) {}
+fn write_groups(r: u32, group: Group, lanes: Lanes) {}

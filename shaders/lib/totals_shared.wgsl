@@ -1,11 +1,11 @@
-// Where the sums of a team end up that adds up through workgroup memory: every lane has them. The columns go through one loop, as a
-// CPU driver takes long to compile each barrier.
-var<private> totals: array<Sums, MOST_COLUMNS>;
+// Totals of a team that sums through workgroup memory: every lane gets them. One loop takes all rows of x, because a CPU driver takes
+// long to compile each barrier.
+var<private> totals: array<Sums, MAX_X_ROWS>;
 
-fn sum_up(column: u32, sums: Sums, lanes: Lanes) { totals[column] = sums; }
+fn sum_up(x_row: u32, sums: Sums, lanes: Lanes) { totals[x_row] = sums; }
 
-fn settle(lanes: Lanes) {
-  for (var c = 0u; c < COLUMNS; c++) { totals[c] = direct_sums(totals[c], lanes); }
+fn sync_totals(lanes: Lanes) {
+  for (var c = 0u; c < X_ROWS; c++) { totals[c] = direct_sums(totals[c], lanes); }
 }
 
-fn total_of(column: u32, row: u32, lanes: Lanes) -> f32 { return sum_in(totals[column], row); }
+fn total_of(x_row: u32, row: u32, group: Group, lanes: Lanes) -> f32 { return sum_in(totals[x_row], row); }

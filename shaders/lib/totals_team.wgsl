@@ -1,11 +1,11 @@
-// Where the sums of a team end up: every lane has them.
-var<private> totals: array<Sums, MOST_COLUMNS>;
+// Totals of a team: every lane gets them.
+var<private> totals: array<Sums, MAX_X_ROWS>;
 
-fn sum_up(column: u32, sums: Sums, lanes: Lanes) { totals[column] = direct_sums(sums, lanes); }
+fn sum_up(x_row: u32, sums: Sums, lanes: Lanes) { totals[x_row] = direct_sums(sums, lanes); }
 
-fn settle(lanes: Lanes) {}
+fn sync_totals(lanes: Lanes) {}
 
-fn total_of(column: u32, row: u32, lanes: Lanes) -> f32 {
-  if (COLUMNS == 1u) { return sum_in(totals[0], row); }
-  return sum_in(totals[column], row);
+fn total_of(x_row: u32, row: u32, group: Group, lanes: Lanes) -> f32 {
+  if (X_ROWS == 1u) { return sum_in(totals[0], row); }
+  return sum_in(totals[x_row], row);
 }

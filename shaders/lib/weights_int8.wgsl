@@ -1,4 +1,4 @@
-// Weights in int8: codes of 8 bits, and an f32 scale for each 64. A row is two planes of codes, then the scales.
+// Weights in int8: codes of 8 bits, and one f32 scale per 64. A row is two planes of codes, then the scales.
 struct Unit { codes: Codes, scale: f32 }
 
 fn load_unit(row: u32, unit: u32, units: u32) -> Unit {

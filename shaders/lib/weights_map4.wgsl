@@ -1,4 +1,4 @@
-// Weights in nf4 or fp4: codes of 4 bits into a map, and an f32 scale for each 64. A row is the codes, then the scales.
+// Weights in nf4 or fp4: codes of 4 bits that index a map, and one f32 scale per 64. A row is the codes, then the scales.
 struct Unit { codes: vec4<u32>, scale: f32 }
 
 fn load_unit(row: u32, unit: u32, units: u32) -> Unit {

@@ -1,4 +1,4 @@
-// Weights in q4_0: codes of 4 bits, and an f16 scale for each 32. A row is the codes, then the scales.
+// Weights in q4_0: codes of 4 bits, and one f16 scale per 32. A row is the codes, then the scales.
 struct Unit { codes: vec4<u32>, scale: f32 }
 
 fn load_unit(row: u32, unit: u32, units: u32) -> Unit {

@@ -1,4 +1,4 @@
-// Weights in q4_K: codes of 4 bits, a scale and a minimum for each 32. A row is the codes, then the scales.
+// Weights in q4_K: codes of 4 bits, a scale and a minimum per 32. A row is the codes, then the scales.
 struct Unit { codes: vec4<u32>, scale: vec2<f32> }
 
 fn load_unit(row: u32, unit: u32, units: u32) -> Unit {

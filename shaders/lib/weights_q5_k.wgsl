@@ -1,4 +1,4 @@
-// Weights in q5_K: codes of 5 bits, a scale and a minimum for each 32. A row is the codes' low four bits, their fifth bits,
+// Weights in q5_K: codes of 5 bits, a scale and a minimum per 32. A row is the codes' low four bits, their fifth bits,
 // then the scales.
 struct Unit { codes: vec4<u32>, fifth: u32, scale: vec2<f32> }
 
@@ -16,7 +16,7 @@ fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> {
   return unit.scale.x * vec4<f32>(unpack4xU8(quad_bytes(unit, quad))) - unit.scale.y;
 }
 
-// The codes of a quad, one a byte.
+// The codes of a quad, one per byte.
 fn quad_bytes(unit: Unit, quad: u32) -> u32 {
   return code_bytes(unit.codes, quad) | (((unit.fifth >> quad) & 0x01010101u) << 4u);
 }

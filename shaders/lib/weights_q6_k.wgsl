@@ -1,4 +1,4 @@
-// Weights in q6_K: codes of 6 bits, an i8 scale for each 16 and an f16 one for each 256. A row is the codes' low four bits,
+// Weights in q6_K: codes of 6 bits, an i8 scale per 16 and an f16 scale per 256. A row is the codes' low four bits,
 // their upper two, the scales, then the scales' scales.
 struct Unit { codes: vec4<u32>, upper: vec2<u32>, scale: vec2<f32> }
 
@@ -21,7 +21,7 @@ fn unpack_quad(unit: Unit, quad: u32) -> vec4<f32> {
   return scale * (vec4<f32>(unpack4xU8(quad_bytes(unit, quad))) - 32.0);
 }
 
-// The codes of a quad, one a byte.
+// The codes of a quad, one per byte.
 fn quad_bytes(unit: Unit, quad: u32) -> u32 {
   let upper = select(unit.upper.x, unit.upper.y, quad >= 4u) >> (2u * (quad % 4u));
   return code_bytes(unit.codes, quad) | ((upper & 0x03030303u) << 4u);

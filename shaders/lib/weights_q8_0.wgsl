@@ -1,4 +1,4 @@
-// Weights in q8_0: codes of 8 bits, and an f16 scale for each 32. A row is two planes of codes, then the scales.
+// Weights in q8_0: codes of 8 bits, and one f16 scale per 32. A row is two planes of codes, then the scales.
 struct Unit { codes: Codes, scale: f32 }
 
 fn load_unit(row: u32, unit: u32, units: u32) -> Unit {

@@ -1,4 +1,4 @@
-//! One text without end: speed and memory at every doubling of its length, first as a prompt, then as an answer.
+//! Very long texts: speed and memory at each doubling of the length, first as a prompt, then as an answer.
 
 use super::host_peak_bytes;
 use super::report::Subject;
@@ -10,46 +10,46 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::Instant;
 
-/// The first length that is looked at.
+/// The first length to report.
 const FIRST: u64 = 1 << 10;
 
-/// A length, and what it took.
+/// Speed and memory up to a length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Length {
-    /// Whether the tokens were read; else they were generated.
+    /// Whether the tokens were a prompt; else they were generated.
     pub prompt: bool,
-    /// Tokens from the first on.
+    /// Tokens from the start.
     pub tokens: u64,
-    /// Tokens a second, from the first on.
+    /// Tokens per second from the start.
     pub tokens_per_s: f64,
     /// Bytes on the device, weights included.
     pub gpu_bytes: u64,
-    /// The most memory that the process has had resident by then, where the system tells.
+    /// Peak resident memory of the process until then, if the system reports it.
     pub host_peak_bytes: Option<u64>,
 }
 
-/// What reading and generating a long text took.
+/// Results for a long prompt and a long answer.
 #[derive(Debug, Clone)]
 pub struct Longest {
-    /// What was measured.
+    /// The model.
     pub subject: Subject,
     /// The adapter.
     pub adapter: AdapterInfo,
-    /// Every length.
+    /// The lengths reported.
     pub lengths: Vec<Length>,
-    /// Bytes a token of the keys and values of a transformer: see [`key_value_bytes`].
+    /// Bytes per token of a transformer's keys and values: see [`key_value_bytes`].
     pub key_value_bytes: u64,
 }
 
-/// Bytes that a token adds to the memory of a transformer of the same width, with a layer of attention and MLP for every two of
-/// the model's, as the models of the Mamba paper are paired: keys and values in f16, each as wide as the stream. Where queries
-/// share them in groups of four, as those of Llama 3 8B do, it is a quarter.
+/// Bytes per token of the key-value cache of a transformer with the same width and one attention and MLP layer for every two layers of
+/// this model, the pairing of the Mamba paper: keys and values in f16, each as wide as the stream. With grouped-query attention of four
+/// queries, as in Llama 3 8B, it is a quarter.
 pub fn key_value_bytes(config: &Config) -> u64 {
     (2 * config.layers.div_ceil(2) * config.hidden * 2) as u64
 }
 
-/// Reads a prompt of `prompt` tokens and generates `generate`, each from an empty state, on the first slot of a model, which must
-/// be its only use. No part of the text is held for longer than its chunk. `see` hears every length.
+/// Reads a prompt of `prompt` tokens and generates `generate`, each from an empty state, on the first slot of a model that nothing else
+/// uses. The text is never held beyond one chunk. `see` is called with each length.
 pub fn longest(
     forward: &mut Forward,
     subject: Subject,
@@ -71,7 +71,7 @@ pub fn longest(
     Ok(Longest { subject, adapter, lengths, key_value_bytes: key_value_bytes(&config) })
 }
 
-/// On the way through a text.
+/// Progress through a text.
 struct Walk<'a> {
     forward: &'a mut Forward,
     gpu: Gpu,
@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
     fn begin(forward: &'a mut Forward, reads: bool) -> Result<Self> {
         let gpu = forward.gpu().clone();
         let mut walk = Walk { forward, gpu, reads, done: 0, seconds: 0.0 };
-        // What is compiled at its first use is not part of it.
+        // Kernels that are compiled on first use are not measured.
         walk.go_to(4)?;
         walk.forward.reset(0)?;
         (walk.done, walk.seconds) = (0, 0.0);
@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
             ids.extend(
                 (first..mark.min(first + chunk)).map(|at| (at.wrapping_mul(7919).wrapping_add(11) % vocab) as u32),
             );
-            self.forward.feed(0, &ids)?;
+            pollster::block_on(self.forward.feed(0, &ids))?;
         }
         Ok(())
     }
@@ -148,12 +148,12 @@ impl<'a> Walk<'a> {
 }
 
 impl Longest {
-    /// Bytes on the device besides the weights: state, activations, tables.
+    /// Bytes on the device other than weights: state, activations, tables.
     pub fn working_bytes(&self, length: &Length) -> u64 {
         length.gpu_bytes.saturating_sub(self.subject.weight_bytes)
     }
 
-    /// As a table.
+    /// A Markdown table.
     pub fn markdown(&self) -> String {
         let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
         let mut text = String::from(
@@ -179,7 +179,7 @@ impl Longest {
         text
     }
 
-    /// As JSON.
+    /// JSON.
     pub fn json(&self) -> Value {
         let lengths = self.lengths.iter().map(|length| {
             json!({

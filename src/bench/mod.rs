@@ -1,5 +1,4 @@
-//! How fast a model runs on an adapter, and what of that the adapter allows: tokens a second beside the bytes that they
-//! must read, and those beside what the adapter reads at best.
+//! Benchmarks of a model on an adapter: tokens per second, bytes read per token, and their share of the adapter's memory bandwidth.
 
 mod longest;
 mod profile;
@@ -7,11 +6,11 @@ mod report;
 
 pub use longest::{Length, Longest, key_value_bytes, longest};
 pub use profile::KernelTime;
-pub use report::{Report, Row, Size, Subject};
+pub use report::{Measurement, Report, Size, Subject};
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::kernels::select::Rules;
+use crate::kernels::select::SamplingParams;
 use crate::kernels::stream;
 use crate::model::Forward;
 use profile::by_kernel;
@@ -19,31 +18,31 @@ use report::Sample;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Steps of an answer that are timed on the device, at most: two values each are kept until its end.
+/// Most steps of an answer that are timed on the device: each keeps two timestamps until its end.
 const TIMED_STEPS: usize = 1 << 16;
 
-/// What to measure. Each depth is combined with each size of prompt and of answer.
+/// What to measure: each depth with each size of prompt and of answer.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Tokens of prompts to read; 0 stands for none.
+    /// Prompt sizes in tokens; 0: none.
     pub prompt: Vec<usize>,
-    /// Tokens to generate; 0 stands for none.
+    /// Numbers of tokens to generate; 0: none.
     pub generate: Vec<usize>,
-    /// Tokens that were consumed before.
+    /// Numbers of tokens consumed before.
     pub depths: Vec<usize>,
-    /// Slots that generate at once, a row of each step.
+    /// Numbers of slots that generate at once, one row of a step each.
     pub parallel: Vec<usize>,
-    /// Measurements of each.
+    /// Runs of each test.
     pub repetitions: usize,
-    /// Runs each test once before it counts: kernels are compiled on first use.
+    /// Runs each test once before, because kernels are compiled on first use.
     pub warmup: bool,
-    /// Times every kernel of a decode step and of a chunk as well.
+    /// Also times every kernel of a decode step and of a chunk.
     pub profile: bool,
-    /// Generates twice, greedily and then by these rules.
-    pub sampling: Option<Rules>,
+    /// Generates greedily, then again with these parameters.
+    pub sampling: Option<SamplingParams>,
 }
 
-/// Runs on the first slots of a model, which must be its only use. `begin` hears what comes next.
+/// Runs the tests on the first slots of a model that nothing else uses. `begin` is called with the name of each before it starts.
 pub fn run(forward: &mut Forward, subject: Subject, options: &Options, begin: &mut dyn FnMut(&str)) -> Result<Report> {
     if options.repetitions == 0 {
         let problem = "at least one is needed";
@@ -54,8 +53,8 @@ pub fn run(forward: &mut Forward, subject: Subject, options: &Options, begin: &m
         return Err(Error::BadSetting { name: "parallel", value: wrong.to_string(), problem });
     }
     let gpu = forward.gpu().clone();
-    begin("the speed of memory");
-    let stream = stream::measure(&gpu)?;
+    begin("memory bandwidth");
+    let stream = pollster::block_on(stream::measure(&gpu))?;
     let mut bench = Bench { forward, options, gpu: gpu.clone() };
     let mut rows = Vec::new();
     for depth in &options.depths {
@@ -104,18 +103,18 @@ struct Bench<'a> {
     gpu: Gpu,
 }
 
-/// What a row of the table is about.
+/// A test to run.
 struct Test {
     name: String,
     size: Size,
-    sampled: Option<Rules>,
+    sampled: Option<SamplingParams>,
 }
 
 /// A state to start from: nothing consumed, or a saved one.
 type Start = Option<(u64, crate::model::Saved)>;
 
 impl Bench<'_> {
-    /// Made-up ids: what they are has no influence on the work.
+    /// Arbitrary ids: the work does not depend on them.
     fn ids(&self, n: usize) -> Vec<u32> {
         let vocab = self.forward.config().vocab;
         (0..n).map(|i| ((i * 7919 + 11) % vocab) as u32).collect()
@@ -127,7 +126,8 @@ impl Bench<'_> {
             return Ok(None);
         }
         let gpu = self.gpu.clone();
-        self.forward.prefill(0, &self.ids(depth), |_| gpu.flush())?;
+        let ids = self.ids(depth);
+        pollster::block_on(self.forward.prefill(0, &ids, |_| gpu.flush()))?;
         let saved = self.forward.saved()?;
         self.forward.save(0, 0, &saved)?;
         Ok(Some((depth as u64, saved)))
@@ -143,7 +143,7 @@ impl Bench<'_> {
         self.gpu.flush()
     }
 
-    fn test(&mut self, test: Test, start: &Start) -> Result<Row> {
+    fn test(&mut self, test: Test, start: &Start) -> Result<Measurement> {
         let Test { name: test, size, sampled } = test;
         let Size { prompt, tokens: n, parallel, .. } = size;
         let once = |bench: &mut Self, n| {
@@ -151,15 +151,15 @@ impl Bench<'_> {
             if prompt {
                 return bench.read(n);
             }
-            bench.choose_by(sampled.unwrap_or(Rules::GREEDY), parallel)?;
+            bench.choose_by(sampled.unwrap_or(SamplingParams::GREEDY), parallel)?;
             bench.generate(n, parallel)
         };
         if self.options.warmup {
-            // A few tokens use every kernel of an answer; a prompt is read as it will be.
+            // A few tokens use every kernel of an answer; a prompt is read in full.
             once(self, if prompt { n } else { n.min(4) })?;
         }
         let samples = (0..self.options.repetitions).map(|_| once(self, n)).collect::<Result<Vec<_>>>()?;
-        self.choose_by(Rules::GREEDY, parallel)?;
+        self.choose_by(SamplingParams::GREEDY, parallel)?;
         let totals = if prompt {
             let chunk = self.forward.chunk();
             let chunks = (0..n).step_by(chunk).map(|at| self.forward.feed_totals(chunk.min(n - at)));
@@ -168,34 +168,35 @@ impl Bench<'_> {
             let step = self.forward.decode_totals(parallel);
             (1..n).fold(step, |sum, _| sum.and(step))
         };
-        Ok(Row { test, size, sampled, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
+        Ok(Measurement { test, size, sampled, samples, totals, gpu_bytes: self.gpu.allocated_bytes() })
     }
 
-    /// Reads a prompt and chooses the token after it.
+    /// Reads a prompt and selects the next token.
     fn read(&mut self, n: usize) -> Result<Sample> {
         let ids = self.ids(n);
         let (gpu, chunk) = (self.gpu.clone(), self.forward.chunk());
         let started = Instant::now();
         let mut left = n;
         let mut waited = Duration::ZERO;
-        self.forward.prefill(0, &ids, |fed| {
+        let fed = |fed| {
             left -= fed;
-            // A few chunks under way are enough; a long prompt would fill the queue.
+            // A few chunks in flight are enough; a long prompt would fill the queue.
             if left > 0 && (left / chunk).is_multiple_of(4) {
                 let waiting = Instant::now();
                 gpu.flush()?;
                 waited += waiting.elapsed();
             }
             Ok(())
-        })?;
+        };
+        pollster::block_on(self.forward.prefill(0, &ids, fed))?;
         let choosing = self.forward.choose_after(0)?;
         let host = started.elapsed() - waited;
         pollster::block_on(self.forward.chosen(choosing))?;
         Ok(Sample { seconds: started.elapsed().as_secs_f64(), host_seconds: host.as_secs_f64(), device_seconds: None })
     }
 
-    /// From here on the first slots choose by these rules. None of their tokens so far counts as recent.
-    fn choose_by(&mut self, rules: Rules, slots: usize) -> Result<()> {
+    /// Sets the sampling parameters of the first slots. No token so far counts as recent.
+    fn choose_by(&mut self, rules: SamplingParams, slots: usize) -> Result<()> {
         for slot in 0..slots {
             self.forward.set_rules(slot, rules)?;
             if rules.window > 0 {
@@ -206,7 +207,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Generates in some slots, with as many steps under way as an answer has.
+    /// Generates in some slots, with as many steps in flight as in an answer.
     fn generate(&mut self, n: usize, slots: usize) -> Result<Sample> {
         self.decode(slots)?;
         self.forward.time_steps(n.min(TIMED_STEPS))?;
@@ -228,12 +229,12 @@ impl Bench<'_> {
         }
         let seconds = started.elapsed().as_secs_f64();
         let steps = pollster::block_on(self.forward.step_seconds())?;
-        // Where not all were timed, those that were stand for the others.
+        // If not all were timed, those that were stand for all.
         let device_seconds = steps.map(|steps| steps.iter().sum::<f64>() / steps.len() as f64 * n as f64);
         Ok(Sample { seconds, host_seconds: host.as_secs_f64(), device_seconds })
     }
 
-    /// The first slots, each with a token of its own, are the rows of what follows.
+    /// Makes the first slots, each with another token, the rows of the next steps.
     fn decode(&mut self, slots: usize) -> Result<()> {
         let slots: Vec<usize> = (0..slots).collect();
         for (slot, id) in slots.iter().zip(self.ids(slots.len())) {
@@ -242,7 +243,7 @@ impl Bench<'_> {
         self.forward.set_decoding(&slots)
     }
 
-    /// Decode steps and one chunk, kernel by kernel.
+    /// Times decode steps and one chunk, kernel by kernel.
     fn profiles(&mut self) -> Result<Vec<(String, Vec<KernelTime>)>> {
         let tokens = self.options.prompt.iter().copied().max().unwrap_or(0).clamp(1, self.forward.chunk());
         let ids = self.ids(tokens);
@@ -266,7 +267,7 @@ impl Bench<'_> {
     }
 }
 
-/// The most memory that this process has had resident, where the system tells.
+/// Peak resident memory of this process, if the system reports it.
 fn host_peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

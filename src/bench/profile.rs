@@ -1,30 +1,31 @@
-//! The kernels of a step or a chunk: what each takes alone, and what it takes in a row of its like.
+//! Times of the kernels of a step or a chunk: each dispatch alone, and back to back with others of its kind.
 
-use crate::gpu::Timed;
+use crate::gpu::DispatchTime;
 use crate::model::{Profile, purpose};
 use std::fmt::Write;
 
 /// Time of all dispatches of one kind.
 #[derive(Debug, Clone)]
 pub struct KernelTime {
-    /// What it is for, with the kernel's name.
+    /// Its purpose, with the kernel's name.
     pub name: String,
-    /// How many.
+    /// Number of dispatches.
     pub dispatches: usize,
-    /// Seconds, all together, each as a pass of its own.
+    /// Total seconds with each dispatch in a separate pass.
     pub seconds: f64,
-    /// Seconds, all together, one after the other in one pass.
+    /// Total seconds back to back in one pass.
     pub seconds_in_a_row: f64,
-    /// Multiply-adds, all together.
+    /// Total multiply-adds.
     pub macs: u64,
-    /// Bytes that must be moved, all together.
+    /// Total bytes that must be moved.
     pub bytes: u64,
 }
 
-/// Sums up by what a dispatch is for; the slowest comes first.
+/// Sums up by purpose; the slowest comes first.
 pub(super) fn by_kernel(profile: &Profile) -> Vec<KernelTime> {
     let mut kernels: Vec<KernelTime> = Vec::new();
-    for (Timed { label, kernel, seconds, macs, bytes }, in_a_row) in profile.alone.iter().zip(&profile.in_a_row) {
+    for (DispatchTime { label, kernel, seconds, macs, bytes }, in_a_row) in profile.alone.iter().zip(&profile.in_a_row)
+    {
         let name = purpose(label);
         let name = if name == *kernel { name.to_owned() } else { format!("{name} ({kernel})") };
         let at = kernels.iter().position(|kernel| kernel.name == name).unwrap_or_else(|| {
@@ -42,7 +43,7 @@ pub(super) fn by_kernel(profile: &Profile) -> Vec<KernelTime> {
     kernels
 }
 
-/// The kernels of `what` as a table.
+/// A Markdown table of the kernels of `what`.
 pub(super) fn markdown(what: &str, kernels: &[KernelTime]) -> String {
     let sum = |of: fn(&KernelTime) -> f64| kernels.iter().map(of).sum::<f64>();
     let (alone, in_a_row) = (sum(|kernel| kernel.seconds), sum(|kernel| kernel.seconds_in_a_row));

@@ -1,16 +1,16 @@
-//! What was measured, as tables for people and for programs.
+//! Results, as Markdown, CSV and JSON.
 
 use super::profile::{self, KernelTime};
 use crate::gpu::{AdapterInfo, Totals};
-use crate::kernels::select::Rules;
+use crate::kernels::select::SamplingParams;
 use serde_json::{Value, json};
 
-/// What was measured on.
+/// The model measured.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// The model's name or folder.
     pub model: String,
-    /// How its matrices are stored.
+    /// Storage format of its matrices.
     pub weights: String,
     /// Bytes of its weights on the device.
     pub weight_bytes: u64,
@@ -18,9 +18,9 @@ pub struct Subject {
     pub parameters: u64,
     /// Class of arithmetic.
     pub math: String,
-    /// Forms of the kernels.
+    /// Kernel variants.
     pub variants: String,
-    /// The commit that this was built from; empty where it is not known.
+    /// The commit of this build; empty if unknown.
     pub commit: String,
 }
 
@@ -28,79 +28,79 @@ pub struct Subject {
 #[derive(Debug, Clone, Copy)]
 pub struct Sample {
     pub(super) seconds: f64,
-    /// Of these, what the host took to record and submit.
+    /// Of these, time of the host to record and submit.
     pub(super) host_seconds: f64,
-    /// Of these, what the device was at work for steps; none where it has no clock, and for prompts.
+    /// Of these, time of the device for steps; `None` without a clock, and for prompts.
     pub(super) device_seconds: Option<f64>,
 }
 
 /// What a test does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
-    /// A prompt is read; else tokens are generated.
+    /// Whether a prompt is read; else tokens are generated.
     pub prompt: bool,
-    /// Tokens read or generated in a slot.
+    /// Tokens read or generated per slot.
     pub tokens: usize,
-    /// Slots that do it at once.
+    /// Slots at once.
     pub parallel: usize,
-    /// Tokens consumed before in each.
+    /// Tokens consumed before in each slot.
     pub depth: usize,
 }
 
-/// One test.
+/// The runs of one test.
 #[derive(Debug, Clone)]
-pub struct Row {
-    /// As llama-bench names it, and batched-bench the slots: pp512, tg128, tg128 pl8, tg128 sampled, pp512 @ d1024.
+pub struct Measurement {
+    /// Its name as in llama-bench, and batched-bench for slots: pp512, tg128, tg128 pl8, tg128 sampled, pp512 @ d1024.
     pub test: String,
-    /// What it did.
+    /// Its size.
     pub size: Size,
-    /// How tokens were chosen, where not greedily.
-    pub sampled: Option<Rules>,
-    /// A measurement each.
+    /// Sampling parameters; `None`: greedy.
+    pub sampled: Option<SamplingParams>,
+    /// One per run.
     pub samples: Vec<Sample>,
-    /// What one run takes.
+    /// Dispatches, work and traffic of one run.
     pub totals: Totals,
-    /// Bytes of buffers on the device after it.
+    /// Bytes of buffers on the device after the test.
     pub gpu_bytes: u64,
 }
 
-/// Everything that was measured.
+/// All results.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// On what model.
+    /// The model.
     pub subject: Subject,
-    /// On which adapter.
+    /// The adapter.
     pub adapter: AdapterInfo,
-    /// Bytes a second that the adapter reads from memory when it does nothing else.
+    /// Memory read bandwidth of the adapter, in bytes per second.
     pub stream_bytes_per_s: f64,
     /// Bytes of buffers on the device.
     pub gpu_bytes: u64,
-    /// The most memory the process has had resident, where the system tells.
+    /// Peak resident memory of the process, if the system reports it.
     pub host_peak_bytes: Option<u64>,
     /// Tests.
-    pub rows: Vec<Row>,
-    /// Kernels of a step, slowest first.
+    pub rows: Vec<Measurement>,
+    /// Kernels of each profiled step or chunk, slowest first.
     pub profiles: Vec<(String, Vec<KernelTime>)>,
 }
 
-impl Row {
+impl Measurement {
     /// Tokens read or generated in all slots.
     pub fn tokens(&self) -> usize {
         self.size.tokens * self.size.parallel
     }
 
-    /// Tokens a second of each measurement, of all slots.
+    /// Tokens per second of each run, over all slots.
     pub fn speeds(&self) -> Vec<f64> {
         self.samples.iter().map(|sample| self.tokens() as f64 / sample.seconds).collect()
     }
 
-    /// Mean of the speeds, in tokens a second.
+    /// Mean speed in tokens per second.
     pub fn tokens_per_s(&self) -> f64 {
         let speeds = self.speeds();
         speeds.iter().sum::<f64>() / speeds.len() as f64
     }
 
-    /// Their standard deviation; 0 for a single one.
+    /// Standard deviation of the speeds; 0 for a single run.
     pub fn deviation(&self) -> f64 {
         let (speeds, mean) = (self.speeds(), self.tokens_per_s());
         let squares: f64 = speeds.iter().map(|speed| (speed - mean) * (speed - mean)).sum();
@@ -111,29 +111,28 @@ impl Row {
         self.samples.iter().map(of).sum::<f64>() / self.samples.len() as f64
     }
 
-    /// Milliseconds a token by the clock on the wall.
+    /// Milliseconds per token of wall-clock time.
     pub fn ms_per_token(&self) -> f64 {
         self.mean(|sample| sample.seconds) * 1e3 / self.tokens() as f64
     }
 
-    /// Milliseconds a token that the device was at work for steps, from the first kernel of each to its last; none where it has
-    /// no clock, and for prompts.
+    /// Milliseconds per token of device time, from the first kernel of each step to its last; `None` without a clock, and for prompts.
     pub fn gpu_ms_per_token(&self) -> Option<f64> {
         let all_timed = self.samples.iter().all(|sample| sample.device_seconds.is_some());
         all_timed.then(|| self.mean(|sample| sample.device_seconds.unwrap_or(0.0)) * 1e3 / self.tokens() as f64)
     }
 
-    /// Share of the time in which the device was not at work for a step: it waited for the host, or between submissions.
+    /// Share of the time that the device was idle, waiting for the host or between submissions.
     pub fn gpu_idle(&self) -> Option<f64> {
         self.gpu_ms_per_token().map(|ms| 1.0 - ms / self.ms_per_token())
     }
 
-    /// How tokens were chosen; none where a prompt was read.
+    /// Sampling parameters in words; `None` for a prompt.
     fn sampling(&self) -> Option<String> {
         let Some(rules) = &self.sampled else { return (!self.size.prompt).then(|| "greedy".to_owned()) };
-        // The rules hold the logarithm of min-p, which is f32.
+        // The parameters hold the logarithm of min-p in f32.
         let min_p = (rules.log_min_p.exp() * 1e5).round() / 1e5;
-        let Rules { temperature, top_k, top_p, repeat_penalty, window, .. } = rules;
+        let SamplingParams { temperature, top_k, top_p, repeat_penalty, window, .. } = rules;
         let mut text = format!("temp {temperature}, top-k {top_k}, top-p {top_p}, min-p {min_p}");
         if *window > 0 {
             text += &format!(", repeat penalty {repeat_penalty} over {window} tokens");
@@ -142,7 +141,7 @@ impl Row {
     }
 }
 
-/// Columns of a row as programs get it.
+/// Columns of the CSV.
 const COLUMNS: [&str; 36] = [
     "model",
     "weights",
@@ -183,7 +182,7 @@ const COLUMNS: [&str; 36] = [
 ];
 
 impl Report {
-    fn fields(&self, row: &Row) -> Value {
+    fn fields(&self, row: &Measurement) -> Value {
         let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
         let Size { prompt, tokens, parallel, depth } = row.size;
         let n = row.tokens() as f64;
@@ -210,12 +209,12 @@ impl Report {
         })
     }
 
-    /// An array with an object a test.
+    /// A JSON array with one object per test.
     pub fn json(&self) -> Value {
         self.rows.iter().map(|row| self.fields(row)).collect()
     }
 
-    /// A line a test, after one with the names; samples are separated by spaces.
+    /// CSV: a header, then one line per test; samples are separated by spaces.
     pub fn csv(&self) -> String {
         let mut text = COLUMNS.join(",") + "\n";
         for row in &self.rows {
@@ -231,7 +230,7 @@ impl Report {
         text
     }
 
-    /// A line for each test that was run both greedily and by rules: what the rules cost.
+    /// The cost of sampling: one line per test that was run both greedily and sampled.
     fn costs_of_sampling(&self) -> String {
         let mut text = String::new();
         for sampled in self.rows.iter().filter(|row| row.sampled.is_some()) {
@@ -249,7 +248,7 @@ impl Report {
         text
     }
 
-    /// llama-bench's table, then what stands behind the figures, then the profiles.
+    /// Markdown: llama-bench's table, a table of bytes per token and bandwidth, then the profiles.
     pub fn markdown(&self) -> String {
         let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
         let mut text =

@@ -4,9 +4,8 @@ use super::model::DeviceArgs;
 use clap::Args;
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{SWITCHES, VARIABLES, adapters};
-use peregrine::kernels::matmul;
-use peregrine::kernels::matvec::Matrix;
-use peregrine::kernels::variants::{Math, Sizes, Variants};
+use peregrine::kernels::linear::{self, Math, Matrix};
+use peregrine::kernels::variants::{Sizes, Variants};
 use serde_json::json;
 use std::io::Write;
 
@@ -24,7 +23,7 @@ impl Devices {
         let listed = adapters();
         let gpu = self.device.open(false)?;
         let (info, caps) = (gpu.info(), gpu.caps());
-        let forms = Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16))?;
+        let forms = pollster::block_on(Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16)))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let devices: Vec<_> = (0..)
@@ -72,7 +71,7 @@ impl Devices {
             writeln!(out, "  {what:<26} {form}")?;
         }
         for math in [Math::Exact, Math::Fast] {
-            if let Some(trial) = matmul::trial(&gpu, math)? {
+            if let Some(trial) = pollster::block_on(linear::trial(&gpu, math))? {
                 writeln!(out, "  trial, {math}: {trial}")?;
             }
         }

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::eval::{Accuracy, Mean, Question, Reading, Report, WINDOW, ask, run};
 use peregrine::gpu::Gpu;
-use peregrine::kernels::variants::Math;
+use peregrine::kernels::linear::Math;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 use peregrine::text::{Specials, utf8};

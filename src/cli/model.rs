@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
 use peregrine::gpu::{AdapterChoice, Gpu};
-use peregrine::kernels::variants::Math;
+use peregrine::kernels::linear::Math;
 use peregrine::model::{Embeddings, Forward, MemoryPlan, ModelTensors, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
 use peregrine::text::Tokenizer;

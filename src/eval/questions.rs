@@ -71,7 +71,8 @@ pub fn ask(
         let mut answers: Vec<Vec<u32>> = Vec::with_capacity(batch.len());
         for (slot, question) in batch.iter().enumerate() {
             model.reset(slot)?;
-            model.prefill(slot, &tokenizer.encode_text(&question.prompt, Specials::Parse)?, |_| Ok(()))?;
+            let ids = tokenizer.encode_text(&question.prompt, Specials::Parse)?;
+            pollster::block_on(model.prefill(slot, &ids, |_| Ok(())))?;
             let choice = model.choose_after(slot)?;
             answers.push(pollster::block_on(model.chosen(choice))?);
         }

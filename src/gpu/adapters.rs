@@ -1,16 +1,16 @@
-//! The adapters of this machine, which of them is opened, and why there may be none.
+//! The adapters of this machine, the choice of one, and likely reasons for finding none.
 
 use super::caps::{self, Switches};
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
 
-/// Variables of the environment that are others' and say which adapters there are, each with its meaning.
+/// Environment variables of wgpu and the Vulkan loader that decide which adapters exist, each with its meaning.
 pub const VARIABLES: &[(&str, &str)] = &[
-    (BACKEND, "interfaces to look for adapters with, separated by commas: vulkan, metal, dx12, gl"),
-    ("VK_DRIVER_FILES", "files of Vulkan drivers to look at instead of those of the system"),
-    ("VK_ICD_FILENAMES", "the same, by its older name"),
-    ("VK_LOADER_DRIVERS_SELECT", "the only Vulkan drivers to look at"),
-    ("VK_LOADER_DRIVERS_DISABLE", "Vulkan drivers not to look at"),
+    (BACKEND, "backends to look for adapters, separated by commas: vulkan, metal, dx12, gl"),
+    ("VK_DRIVER_FILES", "Vulkan driver files to use instead of the system's"),
+    ("VK_ICD_FILENAMES", "older name of VK_DRIVER_FILES"),
+    ("VK_LOADER_DRIVERS_SELECT", "the only Vulkan drivers to load"),
+    ("VK_LOADER_DRIVERS_DISABLE", "Vulkan drivers not to load"),
 ];
 
 const BACKEND: &str = "WGPU_BACKEND";
@@ -23,20 +23,20 @@ pub enum AdapterChoice {
     Best,
     /// An index into [`adapters`].
     Index(usize),
-    /// A part of the adapter's name, in any case; the first that matches.
+    /// A part of the adapter's name, case-insensitive; the first match.
     Name(String),
-    /// As people write it: an index where there is such an adapter, else a part of a name, such as `4090`.
+    /// User input: an index if there is such an adapter, else a part of a name, such as `4090`.
     Text(String),
 }
 
 impl AdapterChoice {
-    /// What somebody has written.
+    /// Parses user input.
     pub fn parse(text: &str) -> Self {
         AdapterChoice::Text(text.to_owned())
     }
 
-    /// Its place among adapters of these names.
-    fn place(&self, names: &[&str]) -> Option<usize> {
+    /// The index that it selects among adapters with these names.
+    fn index_in(&self, names: &[&str]) -> Option<usize> {
         let index = |index: usize| (index < names.len()).then_some(index);
         let named = |part: &str| {
             let part = part.to_lowercase();
@@ -74,7 +74,7 @@ pub struct AdapterInfo {
     pub driver: String,
     /// The adapter is a CPU.
     pub cpu: bool,
-    /// Why it cannot be used, if so.
+    /// Why it cannot be used; `None`: it can.
     pub unfit: Option<String>,
 }
 
@@ -104,10 +104,10 @@ impl std::fmt::Display for AdapterInfo {
     }
 }
 
-/// Interfaces that are looked at before GL, which shows the same devices once more.
+/// Backends to try before GL, which lists the same devices again.
 const NATIVE: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
 
-/// The interfaces that a value of `WGPU_BACKEND` names; none where it is not set, or empty.
+/// The backends that a value of `WGPU_BACKEND` names; `None` if it is not set, or empty.
 fn asked_for(value: Option<String>) -> Result<Option<wgpu::Backends>> {
     let Some(value) = value.filter(|value| !value.trim().is_empty()) else { return Ok(None) };
     let mut asked = wgpu::Backends::empty();
@@ -115,7 +115,7 @@ fn asked_for(value: Option<String>) -> Result<Option<wgpu::Backends>> {
         let backend = wgpu::Backends::from_comma_list(name);
         if backend.is_empty() {
             let problem =
-                format!("{name:?} is no interface; there are vulkan, metal, dx12 and gl: correct it, or unset it");
+                format!("{name:?} is no backend; there are vulkan, metal, dx12 and gl: correct it, or unset it");
             return Err(Error::BadSwitch { switch: BACKEND, value, problem });
         }
         asked |= backend;
@@ -123,7 +123,7 @@ fn asked_for(value: Option<String>) -> Result<Option<wgpu::Backends>> {
     Ok(Some(asked))
 }
 
-/// The process's instances, native interfaces before GL: drivers do not love being loaded twice.
+/// The process's instances, one for native backends and one for GL: some drivers fail if they are loaded twice.
 fn instance(backends: wgpu::Backends) -> &'static wgpu::Instance {
     static INSTANCES: [OnceLock<wgpu::Instance>; 2] = [const { OnceLock::new() }; 2];
     let gl_alone = backends == wgpu::Backends::GL;
@@ -136,18 +136,17 @@ fn instance(backends: wgpu::Backends) -> &'static wgpu::Instance {
     })
 }
 
-/// Adapters that will do before others, GPUs before CPUs; the system's order otherwise. GL is only looked at where there is
-/// nothing else.
-fn sorted_adapters() -> Result<Vec<wgpu::Adapter>> {
-    let listed = |backends: wgpu::Backends| match backends.is_empty() {
+/// Usable adapters first, then GPUs before CPUs, else in the system's order. GL is tried only if no other backend has an adapter.
+async fn sorted_adapters() -> Result<Vec<wgpu::Adapter>> {
+    let listed = async |backends: wgpu::Backends| match backends.is_empty() {
         true => vec![],
-        false => pollster::block_on(instance(backends).enumerate_adapters(wgpu::Backends::all())),
+        false => instance(backends).enumerate_adapters(wgpu::Backends::all()).await,
     };
     let asked = asked_for(std::env::var_os(BACKEND).map(|value| value.to_string_lossy().into_owned()))?;
     let allowed = asked.unwrap_or(NATIVE | wgpu::Backends::GL);
-    let mut adapters = listed(allowed.difference(wgpu::Backends::GL));
+    let mut adapters = listed(allowed.difference(wgpu::Backends::GL)).await;
     if adapters.is_empty() {
-        adapters = listed(allowed & wgpu::Backends::GL);
+        adapters = listed(allowed & wgpu::Backends::GL).await;
     }
     adapters.sort_by_key(|adapter| {
         let kind = match adapter.get_info().device_type {
@@ -162,15 +161,15 @@ fn sorted_adapters() -> Result<Vec<wgpu::Adapter>> {
     Ok(adapters)
 }
 
-/// The adapters of this machine; their place in the list is their index. None where `WGPU_BACKEND` means nothing, which is an
-/// error to whoever opens one.
-pub fn adapters() -> Vec<AdapterInfo> {
-    sorted_adapters().unwrap_or_default().iter().map(AdapterInfo::of).collect()
+/// The adapters of this machine; their position in the list is their index. Empty if `WGPU_BACKEND` is invalid, which is an error
+/// when an adapter is opened.
+pub async fn adapters_async() -> Vec<AdapterInfo> {
+    sorted_adapters().await.unwrap_or_default().iter().map(AdapterInfo::of).collect()
 }
 
-/// The adapter that is to be opened.
-pub(super) fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::Adapter> {
-    let mut adapters = sorted_adapters()?;
+/// The adapter to open.
+pub(super) async fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::Adapter> {
+    let mut adapters = sorted_adapters().await?;
     let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
     let choice = match (choice, &switches.adapter) {
         (AdapterChoice::Best, Some(text)) => &AdapterChoice::parse(text),
@@ -180,17 +179,17 @@ pub(super) fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<wgpu::
         return Err(Error::NoAdapter { why: why_none(|name| std::env::var(name).ok()) });
     }
     let names: Vec<&str> = infos.iter().map(|info| info.name.as_str()).collect();
-    let index = choice.place(&names).ok_or_else(|| Error::UnknownDevice {
+    let index = choice.index_in(&names).ok_or_else(|| Error::UnknownDevice {
         wanted: choice.to_string(),
         have: names.iter().enumerate().map(|(i, name)| format!("{i}: {name}")).collect(),
     })?;
     if let Some(why) = &infos[index].unfit {
-        return Err(Error::NoAdapter { why: format!("{} does not do, as {why}", infos[index].name) });
+        return Err(Error::NoAdapter { why: format!("{} lacks what peregrine needs: {why}", infos[index].name) });
     }
     Ok(adapters.swap_remove(index))
 }
 
-/// Why no adapter may have been found, and what to do: a variable may hide those that are there.
+/// Why no adapter may have been found, and what to do: an environment variable may hide the existing ones.
 fn why_none(variable: impl Fn(&str) -> Option<String>) -> String {
     const INSTALL: &str =
         "install a Vulkan driver (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1)";
@@ -209,7 +208,7 @@ mod tests {
     #[test]
     fn digits_that_are_no_index_are_a_part_of_a_name() {
         let names = ["NVIDIA GeForce RTX 4090", "Intel(R) UHD Graphics 770", "llvmpipe (LLVM 15.0.6, 256 bits)"];
-        let place = |text: &str| AdapterChoice::parse(text).place(&names);
+        let place = |text: &str| AdapterChoice::parse(text).index_in(&names);
         for (text, expected) in [
             ("0", Some(0)),
             ("2", Some(2)),
@@ -226,10 +225,10 @@ mod tests {
         ] {
             assert_eq!(place(text), expected, "{text:?}");
         }
-        assert_eq!(AdapterChoice::Index(770).place(&names), None);
-        assert_eq!(AdapterChoice::Name("0".to_owned()).place(&names), Some(0));
-        assert_eq!(AdapterChoice::Best.place(&names), Some(0));
-        assert_eq!(AdapterChoice::Best.place(&[]), None);
+        assert_eq!(AdapterChoice::Index(770).index_in(&names), None);
+        assert_eq!(AdapterChoice::Name("0".to_owned()).index_in(&names), Some(0));
+        assert_eq!(AdapterChoice::Best.index_in(&names), Some(0));
+        assert_eq!(AdapterChoice::Best.index_in(&[]), None);
     }
 
     #[test]

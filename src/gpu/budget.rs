@@ -1,30 +1,26 @@
-//! How much work a submission may hold, by the time that work takes on this device. A desktop draws nothing while a submission
-//! runs, and takes the device away after about two seconds.
+//! How much work a submission may hold, from the time that work takes on this device. A desktop cannot draw while a submission runs,
+//! and resets the device after about two seconds.
 
-use super::Caps;
-use super::plan::Cost;
+use super::caps::Caps;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a submission takes at most.
+/// The longest that a submission may take.
 pub const LONGEST_SUBMISSION: Duration = Duration::from_millis(100);
-
-/// Work of moving a byte. GPUs do 10 to 60 multiply-adds in that time, CPUs about two.
-const WORK_A_BYTE: u64 = 8;
 
 /// Bounds of a budget.
 const LEAST: u64 = 1 << 20;
 const MOST: u64 = 1 << 50;
 
-/// Work that a submission of a plan may hold. Each plan has its own: the time of work depends on its kernels.
+/// Work that a submission of a plan may hold. Each plan has a budget, because the time of work depends on its kernels.
 pub(super) struct Budget {
     work: AtomicU64,
-    /// Runs that were submitted and not waited for yet.
+    /// Runs that were submitted and not yet waited for.
     under_way: AtomicU32,
 }
 
 impl Budget {
-    /// Before anything was timed: what a slow adapter of this kind does in time.
+    /// The budget before anything was timed: right for a slow adapter of this kind.
     pub(super) fn first(caps: &Caps) -> Self {
         Self::of(match (caps.cpu, caps.discrete) {
             (true, _) => 500_000_000,
@@ -37,7 +33,7 @@ impl Budget {
         Budget { work: AtomicU64::new(work), under_way: AtomicU32::new(0) }
     }
 
-    /// A run was submitted; gives how many are under way with it.
+    /// Counts a submitted run; returns the runs in flight, including it.
     pub(super) fn begin(&self) -> u32 {
         self.under_way.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -46,22 +42,16 @@ impl Budget {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Work of a dispatch with so many rows, which reads its weights `passes` times.
-    pub(super) fn work(cost: Cost, rows: u32, passes: u32) -> u64 {
-        let rows = u64::from(rows);
-        cost.macs * rows + (cost.bytes * u64::from(passes) + cost.row_bytes * rows) * WORK_A_BYTE
-    }
-
     pub(super) fn now(&self) -> u64 {
         self.work.load(Ordering::Relaxed)
     }
 
-    /// A submission of so much work took this long.
+    /// Adjusts the budget to the time that a submission of `work` took.
     pub(super) fn took(&self, work: u64, time: Duration) {
         let (time, longest) = (time.as_secs_f64(), LONGEST_SUBMISSION.as_secs_f64());
         let now = self.now();
         let next = if time > longest {
-            // With some room: no two are alike.
+            // With a margin, because times vary.
             (work as f64 * 0.8 * longest / time) as u64
         } else if time < longest / 2.0 && work > now / 4 {
             now.saturating_mul(2)
@@ -71,7 +61,7 @@ impl Budget {
         self.work.store(next.clamp(LEAST, MOST), Ordering::Relaxed);
     }
 
-    /// Somebody waited this long for a submission of so much work, with which so many were under way.
+    /// Adjusts the budget to the time that a caller waited for a submission of `work`, with `under_way` runs in flight.
     pub(super) fn waited(&self, work: u64, under_way: u32, time: Duration) {
         let own = time / under_way;
         if own > LONGEST_SUBMISSION {
@@ -84,7 +74,7 @@ impl Budget {
 mod tests {
     use super::*;
 
-    /// Pieces of a run of `work` on an adapter that does so much in a second, and the longest of them after some runs.
+    /// The budget and the longest submission, in seconds, after some runs on an adapter that does `per_second` work.
     fn simulated(mut budget: u64, per_second: f64) -> (u64, f64) {
         let own = Budget::of(budget);
         let mut longest = 0.0;
@@ -107,7 +97,7 @@ mod tests {
             for per_second in [1e9, 50e9, 1e12, 100e12] {
                 let (budget, longest) = simulated(first, per_second);
                 assert!(longest <= LONGEST_SUBMISSION.as_secs_f64(), "{first} {per_second:e}: {longest} s");
-                assert!(budget as f64 / per_second > 0.03, "{first} {per_second:e}: {budget} is too careful");
+                assert!(budget as f64 / per_second > 0.03, "{first} {per_second:e}: {budget} is too small");
             }
         }
     }

@@ -1,13 +1,18 @@
-//! Buffers that know their type, and the way of data to the device and back.
+//! Typed buffers, and copies to the device and back.
 
-use super::faults::Site;
-use super::{Gpu, Submitted, UPLOAD_PIECE};
+use super::device::Gpu;
+use super::faults::FaultSite;
+use super::submitted::Submitted;
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::oneshot;
+
+/// Bytes of a staging buffer. Uploads are best cut into pieces of this size; a larger piece enlarges all staging buffers.
+pub const UPLOAD_PIECE: usize = 4 << 20;
 
 /// What a buffer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,14 +47,14 @@ impl Drop for Raw {
 }
 
 /// A copy from one buffer to another.
-pub struct Move<'a, T> {
-    /// From where.
+pub struct BufferCopy<'a, T> {
+    /// The source.
     pub from: &'a Buf<T>,
-    /// Which values.
+    /// Values to copy.
     pub range: Range<usize>,
-    /// To where.
+    /// The destination.
     pub to: &'a Buf<T>,
-    /// From which index on.
+    /// Index of the first value in the destination.
     pub at: usize,
 }
 
@@ -62,7 +67,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Which buffer it is, however much of it is bound.
+    /// Identifies the buffer, whatever range of it is bound.
     pub(super) fn id(&self) -> usize {
         Arc::as_ptr(&self.raw) as usize
     }
@@ -83,12 +88,12 @@ impl<T: Pod> Buf<T> {
         self.len
     }
 
-    /// The label given when it was made.
+    /// Its label.
     pub fn label(&self) -> &str {
         &self.raw.label
     }
 
-    /// Ready to be bound to a kernel.
+    /// The whole of it, ready to be bound to a kernel.
     pub fn bind(&self) -> Bound {
         let size = size_of::<T>() as u64;
         let whole = self.first == 0 && self.len as u64 * size + 16 > self.raw.buffer.size();
@@ -96,13 +101,13 @@ impl<T: Pod> Buf<T> {
         Bound { raw: self.raw.clone(), offset: self.first as u64 * size, bytes }
     }
 
-    /// A range of the values as a buffer of its own. To be bound, it must start on the adapter's storage alignment.
+    /// A range of the values as a buffer. To be bound, it must start at a multiple of the adapter's storage alignment.
     pub fn view(&self, range: Range<usize>) -> Self {
         assert!(range.end <= self.len, "{}: view past the end", self.label());
         Buf { raw: self.raw.clone(), first: self.first + range.start, len: range.len(), of: PhantomData }
     }
 
-    /// The same memory, seen as values of another type.
+    /// The same memory as values of another type.
     pub fn reinterpret<U: Pod>(self) -> Buf<U> {
         let (first, bytes) = (self.first * size_of::<T>(), self.len * size_of::<T>());
         assert!(first.is_multiple_of(size_of::<U>()) && bytes.is_multiple_of(size_of::<U>()), "{}", self.label());
@@ -123,7 +128,7 @@ impl Gpu {
     /// A new buffer of `len` values, all zero.
     pub fn buffer<T: Pod>(&self, label: impl Into<String>, len: usize, usage: Usage) -> Result<Buf<T>> {
         let label = label.into();
-        // Uniforms end on 16 bytes for GL's sake; nothing is empty.
+        // GL needs uniforms of whole 16 bytes; no buffer is empty.
         let bytes = (len.max(1) * size_of::<T>()).next_multiple_of(16) as u64;
         let limit = self.caps().buffer_limit;
         if bytes > limit {
@@ -145,9 +150,9 @@ impl Gpu {
         Ok(Buf { raw: Arc::new(Raw { buffer, label, allocated }), first: 0, len, of: PhantomData })
     }
 
-    /// A buffer of wgpu's; memory that there is not is an error that tells how much was asked for.
+    /// A wgpu buffer. An out-of-memory error says how much was requested.
     pub(super) fn create(&self, descriptor: &wgpu::BufferDescriptor) -> Result<wgpu::Buffer> {
-        let made = self.meet(Site::Allocate).and_then(|()| {
+        let made = self.meet_fault(FaultSite::Allocate).and_then(|()| {
             self.scoped(descriptor.label.unwrap_or_default(), || self.shared.device.create_buffer(descriptor))
         });
         made.map_err(|e| match e {
@@ -163,8 +168,8 @@ impl Gpu {
         Ok(buf)
     }
 
-    /// Writes `values` from index `at` on, before anything submitted later runs. Large data goes in bounded pieces, so
-    /// that no second copy of it builds up on the host; for very large data there is [`Uploads`](super::Uploads).
+    /// Writes `values` from index `at` on, before anything submitted later runs. Large data is sent in bounded pieces, so that the host
+    /// never holds a second copy; use [`Uploads`](super::Uploads) for very large data.
     pub fn write<T: Pod>(&self, buf: &Buf<T>, at: usize, values: &[T]) -> Result<()> {
         self.check()?;
         assert!(at + values.len() <= buf.len, "{}: write past the end", buf.label());
@@ -197,10 +202,10 @@ impl Gpu {
     }
 
     /// Copies each range of a buffer into another buffer from an index on, before anything submitted later runs.
-    pub fn copy<T: Pod>(&self, moves: &[Move<'_, T>]) -> Result<()> {
+    pub fn copy<T: Pod>(&self, moves: &[BufferCopy<'_, T>]) -> Result<()> {
         self.check()?;
         let mut encoder = self.shared.device.create_command_encoder(&Default::default());
-        for Move { from, range, to, at } in moves {
+        for BufferCopy { from, range, to, at } in moves {
             let (first, bytes) = from.bytes(range);
             let (target, _) = to.bytes(&(*at..*at + range.len()));
             encoder.copy_buffer_to_buffer(from.raw(), first, to.raw(), target, bytes);
@@ -216,7 +221,7 @@ impl Gpu {
         Ok(pending.get().await?.0)
     }
 
-    /// Reads ranges of several buffers back in one go, one after the other.
+    /// Reads ranges of several buffers back in one submission, concatenated.
     pub async fn gather<T: Pod>(&self, regions: &[(&Buf<T>, Range<usize>)]) -> Result<Vec<T>> {
         self.check()?;
         let to = self.readback::<T>("gathered", regions.iter().map(|(_, range)| range.len()).sum())?;
@@ -232,7 +237,7 @@ impl Gpu {
         Ok(pending.get().await?.0)
     }
 
-    /// Memory of the host's that results can be copied to.
+    /// Host memory that results can be copied to.
     pub fn readback<T: Pod>(&self, label: &str, len: usize) -> Result<Readback<T>> {
         let bytes = (len.max(1) * size_of::<T>()).next_multiple_of(4) as u64;
         let buffer = self.create(&wgpu::BufferDescriptor {
@@ -266,13 +271,13 @@ pub struct Readback<T> {
 pub struct Pending<T> {
     readback: Readback<T>,
     submitted: Submitted,
-    mapped: std::sync::mpsc::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
 }
 
 impl<T: Pod> Readback<T> {
     /// Asks for the memory to be mapped once `submitted`, which copies to it, is done.
     pub fn after(self, submitted: Submitted) -> Pending<T> {
-        let (send, mapped) = std::sync::mpsc::channel();
+        let (send, mapped) = oneshot::channel();
         self.buffer.map_async(wgpu::MapMode::Read, .., move |outcome| {
             let _ = send.send(outcome);
         });
@@ -281,13 +286,12 @@ impl<T: Pod> Readback<T> {
 }
 
 impl<T: Pod> Pending<T> {
-    /// The values, and the memory to be used again. Natively the one place that waits for the device; the future is ready
-    /// when it returns.
+    /// The values, and the memory for reuse. Natively it polls the device until they arrive, so the future is ready at its first poll.
     pub async fn get(self) -> Result<(Vec<T>, Readback<T>)> {
         let Pending { readback, submitted, mapped } = self;
         submitted.wait(&readback.gpu)?;
         let refused = |problem: String| Error::Gpu { what: "reading a result".to_owned(), problem };
-        mapped.recv().map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
+        mapped.await.map_err(|e| refused(e.to_string()))?.map_err(|e| refused(e.to_string()))?;
         let view = readback.buffer.get_mapped_range(..).map_err(|e| refused(e.to_string()))?;
         let bytes = &view[..readback.len * size_of::<T>()];
         let values = bytemuck::pod_collect_to_vec(bytes);

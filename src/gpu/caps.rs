@@ -1,6 +1,6 @@
-//! What this adapter may be asked to do, and the switches that take some of it away.
+//! What this adapter can do, and the switches that restrict it.
 
-use super::ShaderFolder;
+use super::folder::ShaderFolder;
 use crate::error::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use std::sync::Arc;
 /// The environment switches, each with its meaning; `peregrine devices` lists them.
 pub const SWITCHES: &[(&str, &str)] = &[
     ("PEREGRINE_ADAPTER", "adapter to use, by index or by a part of its name"),
-    ("PEREGRINE_DISABLE", "features to do without, separated by commas: subgroups, f16, timestamps, coop"),
-    ("PEREGRINE_COOP_SIZE", "8 or 16: size of cooperative matrices whether the adapter lists it or not; for tests"),
-    ("PEREGRINE_BINDING_LIMIT", "bytes that one binding may span at most; larger weights are cut into shards"),
-    ("PEREGRINE_CHECKED", "1: shaders check every index and loop; 0: they do not, as in release builds"),
+    ("PEREGRINE_DISABLE", "features to disable, separated by commas: subgroups, f16, timestamps, coop"),
+    ("PEREGRINE_COOP_SIZE", "8 or 16: size of cooperative matrices, even if the adapter does not list it; for tests"),
+    ("PEREGRINE_BINDING_LIMIT", "largest binding in bytes; larger weights are split into shards"),
+    ("PEREGRINE_CHECKED", "1: shaders check every index and loop; 0: no checks, as in release builds"),
     (
         "PEREGRINE_SHADERS",
-        "folder of shaders to take instead of those compiled in; debug builds and --features shader-folder",
+        "folder of shaders that replace those compiled in; debug builds and --features shader-folder",
     ),
-    ("PEREGRINE_CACHE", "folder where the program keeps compiled pipelines and tuning; empty: nowhere"),
-    ("PEREGRINE_TIMEOUT", "seconds to wait for a piece of work before giving up"),
+    ("PEREGRINE_CACHE", "folder for compiled pipelines and tuning; empty: none"),
+    ("PEREGRINE_TIMEOUT", "seconds to wait for a submission"),
 ];
 
 /// Values of the environment switches.
@@ -46,7 +46,7 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// Reads the environment; a value that means nothing is an error rather than ignored.
+    /// Reads the environment; an invalid value is an error.
     pub fn from_env() -> Result<Self> {
         Self::parse(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
     }
@@ -103,16 +103,16 @@ impl Switches {
     }
 }
 
-/// Cooperative matrices of f16 with sums in f32, as an adapter has them.
+/// Cooperative matrices of f16 with f32 accumulators, as an adapter has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coop {
     /// Rows and columns of a matrix: 8 or 16.
     pub size: u32,
-    /// Lanes of a subgroup, which works on a matrix together.
+    /// Lanes of a subgroup, which shares a matrix.
     pub lanes: u32,
 }
 
-/// Facts about an open adapter that code branches on, after the switches; fixed when the device is opened.
+/// What an open adapter can do, after the switches; fixed when the device is opened. Every choice of a kernel variant reads it.
 #[derive(Debug, Clone)]
 pub struct Caps {
     /// Subgroup operations may be used in kernels.
@@ -127,37 +127,36 @@ pub struct Caps {
     pub int64: bool,
     /// Timestamp queries exist.
     pub timestamps: bool,
-    /// Cooperative matrices exist, and every subgroup has the same number of lanes. That they are right and worth it on this
-    /// adapter is not said: a trial finds out.
+    /// Cooperative matrices, if every subgroup has the same number of lanes. A trial finds out whether they are right and fast.
     pub coop: Option<Coop>,
     /// The adapter is a GPU with memory of its own.
     pub discrete: bool,
-    /// Bytes that one binding of weights or activations may span: what the device binds, or less by a switch.
+    /// Largest binding of weights or activations, in bytes: the device's limit, or less by a switch.
     pub binding_limit: u64,
-    /// Bytes that the device binds at most.
+    /// The device's largest binding, in bytes.
     pub device_binding_limit: u64,
     /// Bytes of the largest buffer.
     pub buffer_limit: u64,
-    /// Workgroups in one dimension of a dispatch.
+    /// Most workgroups in one dimension of a dispatch.
     pub max_groups: u32,
-    /// Lanes of a workgroup, at most.
+    /// Most lanes of a workgroup.
     pub max_lanes: u32,
-    /// Bytes of workgroup memory, at most.
+    /// Most bytes of workgroup memory.
     pub workgroup_bytes: u32,
-    /// Offset of a storage binding is a multiple of this.
+    /// Storage bindings start at multiples of this, in bytes.
     pub storage_align: u64,
     /// The adapter is a CPU.
     pub cpu: bool,
-    /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, and a fault in a kernel shows
-    /// as a wrong value rather than as anything at all. On in debug builds.
+    /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, but a fault in a kernel is a wrong value
+    /// instead of undefined behavior. On in debug builds.
     pub checked: bool,
-    /// Seconds to wait for a piece of work.
+    /// Seconds to wait for a submission.
     pub timeout: u64,
-    /// Shaders that kernels are linked from instead of those compiled in.
+    /// Shaders that replace those compiled in.
     pub shaders: Option<Arc<ShaderFolder>>,
 }
 
-/// Features that kernels can make use of, to be asked for where the adapter has them.
+/// Features that kernels can use, as far as the adapter has them.
 pub(super) fn wanted_features(available: wgpu::Features, switches: &Switches) -> wgpu::Features {
     let mut wanted = wgpu::Features::empty();
     if !switches.without_subgroups {
@@ -176,18 +175,18 @@ pub(super) fn wanted_features(available: wgpu::Features, switches: &Switches) ->
     wanted & available
 }
 
-/// The token that lets experimental features be asked for, where `wanted` has one.
+/// The token for experimental features, if `wanted` has one.
 pub(super) fn experimental(wanted: wgpu::Features) -> wgpu::ExperimentalFeatures {
     if wanted.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-        // SAFETY: the risk is a shader whose matrices the adapter does not have. The kernels use those that it lists, or one
-        // that a switch for tests names; and a model uses none before a trial on this adapter has been checked.
+        // SAFETY: the risk is a shader with matrices that the adapter lacks. Kernels use the size that it lists, or the one that a
+        // switch for tests names; a model uses none before a trial on this adapter has passed.
         unsafe { wgpu::ExperimentalFeatures::enabled() }
     } else {
         wgpu::ExperimentalFeatures::disabled()
     }
 }
 
-/// The cooperative matrices to use of those that an adapter lists: the larger.
+/// The larger of the usable cooperative matrix sizes that an adapter lists.
 fn coop_size(listed: &[wgpu::CooperativeMatrixProperties]) -> Option<u32> {
     use wgpu::CooperativeScalarType::{F16, F32};
     [16, 8].into_iter().find(|size| {
@@ -196,12 +195,11 @@ fn coop_size(listed: &[wgpu::CooperativeMatrixProperties]) -> Option<u32> {
     })
 }
 
-/// Lanes of a workgroup, and bytes of its memory, that some form of a kernel makes use of, at most.
+/// Most lanes and memory of a workgroup that any kernel variant uses.
 const USEFUL_LANES: u32 = 1024;
 const USEFUL_WORKGROUP_BYTES: u32 = 48 << 10;
 
-/// Limits to ask for: the defaults, with bindings, buffers and workgroups as large as the adapter has them and kernels use
-/// them.
+/// Limits to request: the defaults, with bindings, buffers and workgroups as large as the adapter has and kernels use.
 pub(super) fn wanted_limits(available: &wgpu::Limits) -> wgpu::Limits {
     let defaults = wgpu::Limits::default();
     let lanes = USEFUL_LANES.min(available.max_compute_invocations_per_workgroup);
@@ -217,7 +215,7 @@ pub(super) fn wanted_limits(available: &wgpu::Limits) -> wgpu::Limits {
     .or_worse_values_from(available)
 }
 
-/// Why an adapter cannot run the kernels, if so.
+/// Why an adapter cannot run the kernels; `None`: it can.
 pub(super) fn unfit(limits: &wgpu::Limits) -> Option<String> {
     let needs: [(&str, u64, u64); 4] = [
         ("storage buffers a stage", limits.max_storage_buffers_per_shader_stage.into(), 8),
@@ -266,7 +264,7 @@ impl Caps {
         }
     }
 
-    /// The least that WebGPU promises, for checks without a device.
+    /// The minimum that WebGPU guarantees, for checks without a device.
     pub fn portable() -> Self {
         Caps {
             subgroups: false,
@@ -291,12 +289,12 @@ impl Caps {
         }
     }
 
-    /// Lanes of a subgroup, where the driver runs one size alone.
+    /// Lanes of every subgroup, if the driver runs only one size.
     pub fn fixed_subgroup(&self) -> Option<u32> {
         (self.subgroups && self.subgroup_min == self.subgroup_max).then_some(self.subgroup_min)
     }
 
-    /// Bytes that one weight or activation buffer may take: it is bound whole.
+    /// Largest weight or activation buffer in bytes: each is bound whole.
     pub fn span_limit(&self) -> u64 {
         self.binding_limit.min(self.buffer_limit)
     }

@@ -1,12 +1,13 @@
-//! The device's clock: what passes take, by timestamp queries.
+//! The device's clock: durations of passes, by timestamp queries.
 
-use super::{Gpu, Usage};
+use super::buffer::Usage;
+use super::device::Gpu;
 use crate::error::Result;
 
 /// Spans in one query set: two queries each, of the 4096 that every adapter has in a set.
 const SPANS_A_SET: usize = 2048;
 
-/// Reads the device's clock before and after so many spans of work, and hands all of it to the host at the end.
+/// Reads the device's clock before and after each span of work; the host reads all times at the end.
 pub struct Clock {
     gpu: Gpu,
     sets: Vec<wgpu::QuerySet>,
@@ -14,13 +15,13 @@ pub struct Clock {
     taken: usize,
 }
 
-/// The place of one span: its two queries.
+/// The two queries of a span.
 pub(super) struct Span<'a> {
     set: &'a wgpu::QuerySet,
     first: u32,
 }
 
-/// Which edges of a span a pass has.
+/// Which ends of a span a pass contains.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Edges {
     pub(super) begins: bool,
@@ -33,7 +34,7 @@ impl Edges {
 }
 
 impl Span<'_> {
-    /// What a pass with these edges of the span writes.
+    /// The timestamps that a pass with these edges writes.
     pub(super) fn writes(&self, edges: Edges) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
         (edges.begins || edges.ends).then(|| wgpu::ComputePassTimestampWrites {
             query_set: self.set,
@@ -44,7 +45,7 @@ impl Span<'_> {
 }
 
 impl Clock {
-    /// For so many spans at most; none where the adapter has no timestamp queries.
+    /// A clock for at most `spans` spans; `None` if the adapter has no timestamp queries.
     pub fn new(gpu: &Gpu, spans: usize) -> Result<Option<Self>> {
         if !gpu.caps().timestamps {
             return Ok(None);
@@ -62,7 +63,7 @@ impl Clock {
         Ok(Some(Clock { gpu: gpu.clone(), sets, most: spans, taken: 0 }))
     }
 
-    /// The next span; none once all are taken.
+    /// The next span; `None` when all are taken.
     pub(super) fn next(&mut self) -> Option<Span<'_>> {
         let at = self.taken;
         if at == self.most {

@@ -1,111 +1,88 @@
-//! Faults that tests put where the device is used: what a driver may do at any time, at times that a seed repeats. Release
-//! builds have none of it.
+//! Faults that tests inject where the device is used, at moments that a seed reproduces. Debug builds only.
 
-use super::Gpu;
-#[cfg(debug_assertions)]
-use crate::error::Error;
-use crate::error::Result;
 #[cfg(debug_assertions)]
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// A place where the device is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Site {
-    /// Memory is asked for.
+pub enum FaultSite {
+    /// Memory is allocated.
     Allocate,
-    /// Before work is handed over.
+    /// Before commands are submitted.
     Submit,
-    /// After work was handed over: the device does it all the same.
+    /// After commands were submitted: the device still runs them.
     Submitted,
-    /// Work is waited for.
+    /// A submission is waited for.
     Wait,
 }
 
-/// What a device may do instead of what it should.
+/// How a device fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// It is lost, for good.
+pub enum InjectedFault {
+    /// It is lost for good.
     Lost,
-    /// It has no memory for this.
+    /// It has no memory for the allocation.
     OutOfMemory,
     /// It does not finish in time.
     Timeout,
-    /// It refuses.
+    /// It refuses the command.
     Refused,
 }
 
-/// Decides about each use of a device, and of those opened in its place.
 #[cfg(debug_assertions)]
-pub(super) type Injector = Option<Arc<Mutex<dyn FnMut(Site) -> Option<Fault> + Send>>>;
+type Injector = Option<Arc<Mutex<dyn FnMut(FaultSite) -> Option<InjectedFault> + Send>>>;
+
+/// What a test injects into a device, and into the devices opened in its place. Empty in release builds.
+#[derive(Default)]
+pub(super) struct Faults {
+    #[cfg(debug_assertions)]
+    injector: Mutex<Injector>,
+}
 
 #[cfg(debug_assertions)]
-impl Gpu {
-    /// Has every use of the device decided by `inject` from now on: a test of what happens then. Debug builds only.
-    pub fn inject(&self, inject: impl FnMut(Site) -> Option<Fault> + Send + 'static) {
+impl Faults {
+    pub(super) fn set(&self, inject: impl FnMut(FaultSite) -> Option<InjectedFault> + Send + 'static) {
         *self.injector() = Some(Arc::new(Mutex::new(inject)));
     }
 
-    /// Loses the device after so many submissions where `PEREGRINE_LOSE_AFTER` says so: a test of what programs do then.
-    pub(super) fn inject_from_env(&self) {
+    /// Loses the device after as many submissions as `PEREGRINE_LOSE_AFTER` says, if set: tests what programs do then.
+    pub(super) fn set_from_env(&self) {
         let count = std::env::var("PEREGRINE_LOSE_AFTER").ok().and_then(|count| count.parse::<u64>().ok());
         let Some(mut left) = count else { return };
-        self.inject(move |site| {
-            let lost = site == Site::Submitted && left == 1;
-            left = left.saturating_sub(u64::from(site == Site::Submitted));
-            lost.then_some(Fault::Lost)
+        self.set(move |site| {
+            let lost = site == FaultSite::Submitted && left == 1;
+            left = left.saturating_sub(u64::from(site == FaultSite::Submitted));
+            lost.then_some(InjectedFault::Lost)
         });
     }
 
     fn injector(&self) -> MutexGuard<'_, Injector> {
-        self.shared.injector.lock().unwrap_or_else(|e| e.into_inner())
+        self.injector.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// What was injected into another device is injected here too.
-    pub(super) fn inherit_faults(&self, other: &Gpu) {
+    /// Injects what is injected into another device.
+    pub(super) fn inherit(&self, other: &Faults) {
         let injector = other.injector().clone();
         *self.injector() = injector;
     }
 
-    /// The fault that a test wants here.
-    pub(super) fn meet(&self, site: Site) -> Result<()> {
-        let Some(injector) = self.injector().clone() else { return Ok(()) };
-        let fault = injector.lock().unwrap_or_else(|e| e.into_inner())(site);
-        let what = "a test".to_owned();
-        Err(match fault {
-            None => return Ok(()),
-            Some(Fault::Lost) => {
-                self.destroy();
-                self.hear();
-                Error::DeviceLost { reason: "a test took it away".to_owned() }
-            }
-            Some(Fault::OutOfMemory) => Error::OutOfMemory { what, bytes: 0 },
-            Some(Fault::Timeout) => Error::Timeout { seconds: self.caps().timeout },
-            Some(Fault::Refused) => Error::Gpu { what, problem: "injected".to_owned() },
-        })
+    /// The fault that a test wants at this use of the device.
+    pub(super) fn next(&self, site: FaultSite) -> Option<InjectedFault> {
+        let injector = self.injector().clone()?;
+        injector.lock().unwrap_or_else(|e| e.into_inner())(site)
     }
 }
 
 #[cfg(not(debug_assertions))]
-impl Gpu {
+impl Faults {
     #[inline(always)]
-    pub(super) fn inject_from_env(&self) {}
+    pub(super) fn set_from_env(&self) {}
 
     #[inline(always)]
-    pub(super) fn inherit_faults(&self, _other: &Gpu) {}
+    pub(super) fn inherit(&self, _other: &Faults) {}
 
     #[inline(always)]
-    #[expect(clippy::unnecessary_wraps, reason = "in debug builds a test decides")]
-    pub(super) fn meet(&self, _site: Site) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Gpu {
-    /// Hands commands to the device.
-    pub(super) fn submit(&self, commands: Option<wgpu::CommandBuffer>) -> Result<wgpu::SubmissionIndex> {
-        self.meet(Site::Submit)?;
-        let submission = self.shared.queue.submit(commands);
-        self.meet(Site::Submitted)?;
-        Ok(submission)
+    pub(super) fn next(&self, _site: FaultSite) -> Option<InjectedFault> {
+        None
     }
 }

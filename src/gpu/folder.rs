@@ -1,4 +1,4 @@
-//! Shaders of a folder in place of those compiled in: to try versions of a kernel without building the program anew.
+//! A folder of shaders that replace those compiled in: to try versions of a kernel without a rebuild.
 
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// Whether this build reads shaders from a folder: debug builds do, and those with the feature `shader-folder`.
 pub const READS_SHADERS: bool = cfg!(any(debug_assertions, feature = "shader-folder"));
 
-/// The shader files of a folder, read when the device was opened. They have the names that they have below `shaders/`; what is
-/// not there is taken as it was compiled in.
+/// The shader files of a folder, read when the device is opened, with the same paths as below `shaders/`. Files that it lacks are used
+/// as compiled in.
 #[derive(Clone)]
 pub struct ShaderFolder {
     dir: PathBuf,
@@ -16,7 +16,7 @@ pub struct ShaderFolder {
 }
 
 impl ShaderFolder {
-    /// What `PEREGRINE_SHADERS` names, in a build that reads shaders or does not.
+    /// Reads the folder that `PEREGRINE_SHADERS` names; an error in a build that cannot.
     pub(super) fn read(dir: &Path, reads_shaders: bool) -> Result<Self> {
         if !reads_shaders {
             let problem = "this build reads no shaders; debug builds do, and those with --features shader-folder";
@@ -37,18 +37,18 @@ impl ShaderFolder {
         &self.dir
     }
 
-    /// Its files, as they are called below `shaders/`.
+    /// Its files, by their paths below `shaders/`.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.texts.keys().map(String::as_str)
     }
 
-    /// The text of a file, where it is there.
+    /// The text of a file, if the folder has it.
     pub(super) fn text(&self, file: &str) -> Option<&str> {
         self.texts.get(file).map(String::as_str)
     }
 }
 
-/// Caps are printed in tests and errors; the texts would bury them.
+/// Omits the texts: [`Caps`](super::Caps) are printed in tests and errors.
 impl std::fmt::Debug for ShaderFolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} files of {}", self.texts.len(), self.dir.display())

@@ -1,85 +1,104 @@
-//! How a kernel is declared, linked from its parts and made into a pipeline.
+//! Declaration of a kernel, linking of its WGSL parts, and compilation to a pipeline.
 
-use super::Caps;
+use super::caps::Caps;
 
 /// A WGSL file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Source {
+pub struct ShaderFile {
     /// Its path below `shaders/`.
     pub file: &'static str,
     /// Its text.
     pub text: &'static str,
 }
 
-/// A [`Source`] from a file below `shaders/`, compiled in.
+/// A [`ShaderFile`] below `shaders/`, compiled in.
 macro_rules! wgsl {
     ($file:literal) => {
-        $crate::gpu::Source { file: $file, text: include_str!(concat!("../../shaders/", $file)) }
+        $crate::gpu::ShaderFile {
+            file: $file,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $file)),
+        }
     };
 }
 pub(crate) use wgsl;
 
-/// A piece of a kernel's module.
+/// One part of a kernel's module: a file, or one of two by what the adapter can do.
 #[derive(Debug, Clone, Copy)]
-pub enum Part {
+pub enum ShaderPart {
     /// Always this file.
-    File(Source),
-    /// One of two files that define the same functions, by whether the adapter has subgroup operations.
+    File(ShaderFile),
+    /// Two files with the same functions: with and without subgroup operations.
     Subgroups {
-        /// Where it has them.
-        with: Source,
-        /// Where it has not.
-        without: Source,
+        /// If the adapter has them.
+        with: ShaderFile,
+        /// If it has not.
+        without: ShaderFile,
     },
-    /// One of two files that define the same functions, by whether the adapter is a CPU.
+    /// Two files with the same functions: for CPUs and for GPUs.
     Cpu {
-        /// Where it is.
-        with: Source,
-        /// Where it is not.
-        without: Source,
+        /// If the adapter is one.
+        with: ShaderFile,
+        /// If it is not.
+        without: ShaderFile,
     },
-    /// One of two files that define the same functions, by whether the adapter is a CPU that has 64-bit integers.
+    /// Two files with the same functions: for CPUs with 64-bit integers and for all others.
     Longs {
-        /// Where it is.
-        with: Source,
-        /// Where it is not.
-        without: Source,
+        /// If the adapter is one.
+        with: ShaderFile,
+        /// If it is not.
+        without: ShaderFile,
     },
+}
+
+/// A Rust struct as its WGSL counterpart must be laid out. `params!` makes it, and tests/shaders.rs compares both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StructLayout {
+    /// Fields in order, each with its offset in bytes.
+    pub fields: &'static [(&'static str, usize)],
+    /// Size in bytes.
+    pub size: usize,
 }
 
 /// How a kernel uses a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Parameters; the fields and the byte size of the Rust struct that holds them.
-    Uniform(&'static [(&'static str, usize)], usize),
+    /// A uniform that holds this struct.
+    Uniform(StructLayout),
     /// Storage that is only read.
     Read,
     /// Storage that is written, or read and written.
     Write,
 }
 
-/// One binding of a kernel: its number is its place in the list.
+/// One binding of a kernel: its number is its index in the list.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding {
     /// The variable's name in the shader.
     pub name: &'static str,
     /// How the kernel uses it.
     pub access: Access,
+    /// The struct that a storage array holds; `None`: it holds scalars, vectors or atomics.
+    pub element: Option<StructLayout>,
 }
 
 impl Binding {
     /// Storage that is only read.
     pub const fn read(name: &'static str) -> Self {
-        Binding { name, access: Access::Read }
+        Binding { name, access: Access::Read, element: None }
+    }
+
+    /// The same, as an array of a struct.
+    pub const fn of(self, element: StructLayout) -> Self {
+        Binding { element: Some(element), ..self }
     }
 
     /// Storage that is written, or read and written.
     pub const fn write(name: &'static str) -> Self {
-        Binding { name, access: Access::Write }
+        Binding { name, access: Access::Write, element: None }
     }
 }
 
-/// Declares a struct of a kernel's parameters and its table of fields, which a test holds against the shader's.
+/// Declares a struct that host and kernels share, with its layout, which a test compares with the shader's.
 macro_rules! params {
     ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),+ $(,)? }) => {
         $(#[$meta])*
@@ -88,10 +107,16 @@ macro_rules! params {
         pub struct $name { $($(#[$fmeta])* pub $field: $type),+ }
 
         impl $name {
-            /// The binding that holds this struct.
+            /// The layout that the shader's struct must have.
+            pub const LAYOUT: $crate::gpu::StructLayout = $crate::gpu::StructLayout {
+                fields: &[$((stringify!($field), std::mem::offset_of!($name, $field))),+],
+                size: size_of::<$name>(),
+            };
+
+            /// A uniform that holds this struct.
+            #[allow(dead_code, reason = "a struct is a uniform or an element of an array")]
             pub const fn binding(name: &'static str) -> $crate::gpu::Binding {
-                const FIELDS: &[(&str, usize)] = &[$((stringify!($field), std::mem::offset_of!($name, $field))),+];
-                $crate::gpu::Binding { name, access: $crate::gpu::Access::Uniform(FIELDS, size_of::<$name>()) }
+                $crate::gpu::Binding { name, access: $crate::gpu::Access::Uniform(Self::LAYOUT), element: None }
             }
         }
     };
@@ -105,23 +130,23 @@ pub struct KernelDef {
     pub name: &'static str,
     /// The entry point.
     pub entry: &'static str,
-    /// What its module is linked from.
-    pub parts: Vec<Part>,
+    /// The parts of its module, in order.
+    pub parts: Vec<ShaderPart>,
     /// Group 0.
     pub bindings: Vec<Binding>,
-    /// Group 1: the weights, where the kernel has them.
+    /// Group 1: the weights, if the kernel has any.
     pub weights: Vec<Binding>,
     /// Constants that the module is linked with: sizes of arrays in registers.
     pub consts: Vec<(&'static str, u32)>,
     /// Values of the module's `override`s.
     pub overrides: Vec<(&'static str, u32)>,
-    /// It works with cooperative matrices of f16: [`link`] enables both extensions.
+    /// It uses cooperative matrices of f16: [`link`] enables both extensions.
     pub coop: bool,
 }
 
 impl KernelDef {
     /// A kernel without weights, constants or overrides.
-    pub fn new(name: &'static str, parts: Vec<Part>, bindings: Vec<Binding>) -> Self {
+    pub fn new(name: &'static str, parts: Vec<ShaderPart>, bindings: Vec<Binding>) -> Self {
         KernelDef {
             name,
             entry: name,
@@ -134,26 +159,26 @@ impl KernelDef {
         }
     }
 
-    /// With constants to link with.
+    /// Sets the constants.
     pub fn consts(mut self, consts: &[(&'static str, u32)]) -> Self {
         self.consts = consts.to_vec();
         self
     }
 
-    /// With values for overrides.
+    /// Sets values of overrides.
     pub fn overrides(mut self, overrides: &[(&'static str, u32)]) -> Self {
         self.overrides = overrides.to_vec();
         self
     }
 
-    /// With cooperative matrices of f16.
+    /// Enables cooperative matrices of f16.
     pub fn coop(mut self) -> Self {
         self.coop = true;
         self
     }
 }
 
-/// A kernel's module, with the place of each part in it.
+/// A kernel's linked module.
 #[derive(Debug, Clone)]
 pub struct Linked {
     /// The module's text.
@@ -169,8 +194,8 @@ impl Linked {
         found.map_or(("constants", line), |(file, first)| (file, line - first + 1))
     }
 
-    /// A compiler's message about the module, with the files and their lines instead of the module's lines: where it says
-    /// `wgsl:LINE:COLUMN`, and before each line that it quotes.
+    /// A compiler's message about the module, with files and their lines instead of the module's lines, in each `wgsl:LINE:COLUMN` and
+    /// before each quoted line.
     pub fn located(&self, message: &str) -> String {
         let lines = message.lines().map(|line| {
             let number = line.trim_start();
@@ -193,14 +218,14 @@ impl Linked {
     }
 }
 
-/// Puts a kernel's module together: the extensions it enables, its constants, then its parts in order, each from the folder of
-/// shaders where that has it.
+/// Links a kernel's module: the extensions it enables, its constants, then its parts in order, each from the shader folder if that has
+/// it.
 pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     let mut wgsl = String::new();
     if def.coop {
         wgsl += "enable wgpu_cooperative_matrix;\nenable f16;\n";
     }
-    // Lanes of every subgroup, or 0 where the driver runs several sizes, or none; and of the smallest.
+    // Lanes of every subgroup, or 0 if the driver runs several sizes or none; and of the smallest.
     wgsl += &format!("const SUBGROUP_LANES: u32 = {}u;\n", caps.fixed_subgroup().unwrap_or(0));
     wgsl += &format!("const SMALLEST_SUBGROUP: u32 = {}u;\n", caps.subgroup_min.max(1));
     for (name, value) in &def.consts {
@@ -209,11 +234,13 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     let mut map = Vec::new();
     for part in &def.parts {
         let source = match part {
-            Part::File(source) => source,
-            Part::Subgroups { with, .. } if caps.subgroups => with,
-            Part::Cpu { with, .. } if caps.cpu => with,
-            Part::Longs { with, .. } if caps.cpu && caps.int64 => with,
-            Part::Subgroups { without, .. } | Part::Cpu { without, .. } | Part::Longs { without, .. } => without,
+            ShaderPart::File(source) => source,
+            ShaderPart::Subgroups { with, .. } if caps.subgroups => with,
+            ShaderPart::Cpu { with, .. } if caps.cpu => with,
+            ShaderPart::Longs { with, .. } if caps.cpu && caps.int64 => with,
+            ShaderPart::Subgroups { without, .. }
+            | ShaderPart::Cpu { without, .. }
+            | ShaderPart::Longs { without, .. } => without,
         };
         map.push((source.file, wgsl.lines().count() + 1));
         let of_folder = caps.shaders.as_ref().and_then(|folder| folder.text(source.file));
@@ -223,7 +250,7 @@ pub fn link(def: &KernelDef, caps: &Caps) -> Linked {
     Linked { wgsl, map }
 }
 
-/// A kernel made ready for a device.
+/// A kernel compiled for a device.
 pub struct Kernel {
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) layouts: Vec<wgpu::BindGroupLayout>,
@@ -275,9 +302,9 @@ pub(super) fn build(
             int_div_checks: false,
             ..wgpu::ShaderRuntimeChecks::checked()
         };
-        // SAFETY: the shaders are this crate's own, or those of a folder that whoever runs a build made for it answers for, as for
-        // a change of its source. Every index is in range by construction or guarded, every loop ends and
-        // no divisor is zero; the tests run every kernel both ways, with guard words around what it writes.
+        // SAFETY: the shaders are part of this crate, or of a folder that the user of a development build vouches for, as for a change
+        // of the source. Every index is in range by construction or guarded, every loop ends and no divisor is zero; the tests run
+        // every kernel both ways, with guard words around its outputs.
         unsafe { device.create_shader_module_trusted(descriptor, checks) }
     };
     let constants: Vec<_> = def.overrides.iter().map(|(name, value)| (*name, f64::from(*value))).collect();

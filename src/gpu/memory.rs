@@ -1,13 +1,13 @@
-//! How much of the device's memory is free, where anybody tells.
+//! Free memory of the device, if the system reports it.
 
-use super::Gpu;
+use super::device::Gpu;
 
-/// Memory that a model may still take.
+/// Memory that is free for a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FreeMemory {
-    /// Bytes that the driver still grants this process of its largest heap on the device.
+    /// Bytes of the device's largest heap that the driver still grants this process.
     Device(u64),
-    /// Bytes of the host's memory, where the device is a CPU.
+    /// Bytes of host memory, if the device is a CPU.
     Host(u64),
 }
 
@@ -21,9 +21,8 @@ impl FreeMemory {
 }
 
 impl Gpu {
-    /// What is free at this moment; nothing where nobody tells. wgpu itself does not: it is asked of Linux for CPUs, and of
-    /// Vulkan by [VK_EXT_memory_budget], which most drivers have (and wgpu leaves out with RADV). Of Metal, DX12 and GL it is
-    /// not known.
+    /// Memory that is free now; `None` if unknown. wgpu does not report it: Linux does for CPUs, and Vulkan by
+    /// [VK_EXT_memory_budget], which most drivers have (wgpu does not enable it with RADV). It is unknown on Metal, DX12 and GL.
     ///
     /// [VK_EXT_memory_budget]: https://registry.khronos.org/vulkan/specs/latest/man/html/VK_EXT_memory_budget.html
     pub fn free_memory(&self) -> Option<FreeMemory> {
@@ -33,8 +32,8 @@ impl Gpu {
     #[cfg(any(windows, target_os = "linux", target_os = "android"))]
     fn budget(&self) -> Option<u64> {
         use ash::vk;
-        // SAFETY: the device is only asked what it is, and not destroyed.
-        let device = unsafe { self.shared.device.as_hal::<super::wgpu::hal::api::Vulkan>() }?;
+        // SAFETY: the device is only queried, not destroyed.
+        let device = unsafe { self.shared.device.as_hal::<wgpu::hal::api::Vulkan>() }?;
         let instance = device.shared_instance();
         let known = device.enabled_device_extensions().contains(&ash::ext::memory_budget::NAME);
         if !known || instance.instance_api_version() < vk::API_VERSION_1_1 {
@@ -61,7 +60,7 @@ impl Gpu {
     }
 }
 
-/// Bytes that Linux thinks it can hand out without swapping.
+/// Bytes that Linux estimates it can allocate without swapping.
 fn available_on_host() -> Option<u64> {
     available(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }

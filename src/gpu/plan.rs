@@ -2,7 +2,8 @@
 
 use super::budget::Budget;
 use super::buffer::Bound;
-use super::{Access, Binding, Gpu, Kernel, KernelDef};
+use super::device::Gpu;
+use super::kernel::{Access, Binding, Kernel, KernelDef};
 use crate::error::{Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +33,7 @@ impl Count {
     }
 }
 
-/// Parts of a plan that not every run needs, as a set.
+/// Optional parts of a plan, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stages(u32);
 
@@ -47,64 +48,75 @@ impl Stages {
         Stages(1 << number)
     }
 
-    /// Those of both.
+    /// The union.
     #[must_use]
     pub const fn and(self, other: Stages) -> Self {
         Stages(self.0 | other.0)
     }
 }
 
-/// What a dispatch computes and moves: for figures, and for cutting submissions.
+/// What a dispatch computes and moves: for reports, and to split submissions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// Multiply-adds a row.
+    /// Multiply-adds per row.
     pub macs: u64,
-    /// Bytes read in each pass: weights.
+    /// Bytes of weights read per pass.
     pub bytes: u64,
-    /// Bytes read and written a row: activations and state.
+    /// Bytes of activations and state read and written per row.
     pub row_bytes: u64,
 }
 
-/// A kernel that a dispatch may run, by the rows of the run.
+/// Work of moving a byte, in multiply-adds. GPUs do 10 to 60 multiply-adds in that time, CPUs about two.
+const WORK_PER_BYTE: u64 = 8;
+
+impl Cost {
+    /// Work of `rows` rows that read the weights `passes` times.
+    fn work(self, rows: u32, passes: u32) -> u64 {
+        let rows = u64::from(rows);
+        self.macs * rows + (self.bytes * u64::from(passes) + self.row_bytes * rows) * WORK_PER_BYTE
+    }
+}
+
+/// A kernel for runs of up to `most_rows` rows.
 #[derive(Debug, Clone)]
-pub struct Choice {
-    /// Rows that it is meant for, at most.
+pub struct KernelChoice {
+    /// Most rows that it is meant for.
     pub most_rows: u32,
     /// The kernel.
     pub def: KernelDef,
     /// Its workgroups.
     pub grid: [Count; 2],
-    /// How often it reads the weights.
+    /// Passes over the weights.
     pub passes: Count,
 }
 
-impl Choice {
-    /// A kernel for any number of rows, which reads the weights once.
+impl KernelChoice {
+    /// A kernel for any number of rows that reads the weights once.
     pub fn only(def: KernelDef, grid: [Count; 2]) -> Self {
-        Choice { most_rows: u32::MAX, def, grid, passes: Count::Fixed(1) }
+        KernelChoice { most_rows: u32::MAX, def, grid, passes: Count::Fixed(1) }
     }
 }
 
-/// What a run of a plan takes, or several.
+/// Dispatches, work and traffic of one or several runs of a plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Dispatches.
     pub dispatches: usize,
-    /// Dispatches that wait for an earlier one of the same submission: a buffer is written that was used, or used that
-    /// was written. What wgpu puts a barrier before.
+    /// Dispatches that wait for an earlier one of the same submission, because they write a buffer that it uses or use one that it
+    /// writes: wgpu puts a barrier before them.
     pub barriers: usize,
     /// Submissions.
     pub submits: usize,
     /// Multiply-adds.
     pub macs: u64,
-    /// Bytes that must be moved, at the least.
+    /// Least bytes that must be moved.
     pub bytes: u64,
-    /// Of these, weights, as often as they are read.
+    /// Bytes of weights among them, counted per pass.
     pub weight_bytes: u64,
 }
 
 impl Totals {
-    /// Both, one after the other.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, other: Totals) -> Totals {
         Totals {
@@ -118,13 +130,13 @@ impl Totals {
     }
 }
 
-/// A [`Choice`], compiled when a run first takes it.
-struct Variant {
-    choice: Choice,
+/// A [`KernelChoice`], compiled when a run first uses it.
+struct CompiledChoice {
+    choice: KernelChoice,
     kernel: OnceLock<Arc<Kernel>>,
 }
 
-impl Variant {
+impl CompiledChoice {
     fn kernel(&self, gpu: &Gpu) -> Result<&Kernel> {
         if self.kernel.get().is_none() {
             let _ = self.kernel.set(gpu.kernel(&self.choice.def)?);
@@ -137,12 +149,12 @@ pub(super) struct Dispatch {
     pub(super) label: String,
     pub(super) name: &'static str,
     /// From few rows to many.
-    variants: Vec<Variant>,
+    variants: Vec<CompiledChoice>,
     groups: Vec<wgpu::BindGroup>,
-    /// What the groups bind, and whether it is written: alive, and counted, as long as they are.
+    /// The bound buffers, and whether they are written. Keeps them alive and counted.
     bound: Vec<(Bound, bool)>,
     cost: Cost,
-    /// Runs that have one of these stages need it; `None`: all do.
+    /// Runs with one of these stages need it; `None`: every run does.
     stages: Option<Stages>,
 }
 
@@ -151,7 +163,7 @@ impl Dispatch {
         self.stages.is_none_or(|own| own.0 & stages.0 != 0)
     }
 
-    fn variant(&self, rows: u32) -> &Variant {
+    fn variant(&self, rows: u32) -> &CompiledChoice {
         let last = self.variants.last().expect("a dispatch has a kernel");
         self.variants.iter().find(|variant| rows <= variant.choice.most_rows).unwrap_or(last)
     }
@@ -167,9 +179,9 @@ impl Dispatch {
         Ok(())
     }
 
-    /// For the time that it takes.
+    /// Work, as an estimate of time.
     pub(super) fn work(&self, rows: u32) -> u64 {
-        Budget::work(self.cost, rows, self.variant(rows).choice.passes.groups(rows))
+        self.cost.work(rows, self.variant(rows).choice.passes.groups(rows))
     }
 
     pub(super) fn macs(&self, rows: u32) -> u64 {
@@ -185,13 +197,13 @@ impl Dispatch {
     }
 }
 
-/// An ordered list of dispatches with their bind groups made. [`Plan::run`] only encodes and submits; the number of rows is
-/// a parameter of the run. Large runs are submitted in pieces.
+/// An ordered list of dispatches with their bind groups. [`Plan::run`] only encodes and submits; the number of rows is a parameter of
+/// the run. Large runs are submitted in pieces.
 pub struct Plan {
     pub(super) gpu: Gpu,
     pub(super) label: &'static str,
     pub(super) dispatches: Vec<Dispatch>,
-    /// Of the dispatches that are being recorded.
+    /// Stages of the dispatches being recorded.
     stages: Option<Stages>,
     pub(super) budget: Arc<Budget>,
 }
@@ -208,7 +220,7 @@ impl Plan {
         &self.gpu
     }
 
-    /// Adds what `record` records for runs that have one of these stages.
+    /// Records dispatches for runs with one of these stages only.
     pub fn staged(&mut self, stages: Stages, record: impl FnOnce(&mut Plan) -> Result<()>) -> Result<()> {
         let around = self.stages.replace(stages);
         let recorded = record(self);
@@ -225,21 +237,21 @@ impl Plan {
         grid: [Count; 2],
         cost: Cost,
     ) -> Result<()> {
-        self.dispatch_by_rows(vec![Choice::only(def.clone(), grid)], label, bound, cost)
+        self.dispatch_by_rows(vec![KernelChoice::only(def.clone(), grid)], label, bound, cost)
     }
 
-    /// Adds a dispatch whose kernel depends on the rows of the run: the first that is for so many, else the last. All have the
-    /// bindings of the first, which alone is compiled at once.
+    /// Adds a dispatch whose kernel depends on the rows of the run: the first choice for that many, else the last. All have the
+    /// bindings of the first, which is compiled at once; the others on first use.
     pub fn dispatch_by_rows(
         &mut self,
-        choices: Vec<Choice>,
+        choices: Vec<KernelChoice>,
         label: impl Into<String>,
         bound: &[(&str, Bound)],
         cost: Cost,
     ) -> Result<()> {
         let label = label.into();
-        let variants: Vec<Variant> =
-            choices.into_iter().map(|choice| Variant { choice, kernel: OnceLock::new() }).collect();
+        let variants: Vec<CompiledChoice> =
+            choices.into_iter().map(|choice| CompiledChoice { choice, kernel: OnceLock::new() }).collect();
         let kernel = variants[0].kernel(&self.gpu)?;
         let def = &variants[0].choice.def;
         let most = self.gpu.caps().max_groups;
@@ -278,7 +290,20 @@ impl Plan {
         Ok(())
     }
 
-    /// What a run of `rows` rows with these stages takes.
+    /// How many dispatches fit into one submission, at least one, and their work.
+    pub(super) fn piece_length(&self, dispatches: &[Dispatch], rows: u32) -> (usize, u64) {
+        let (most, mut work) = (self.budget.now(), 0);
+        for (i, dispatch) in dispatches.iter().enumerate() {
+            let own = dispatch.work(rows);
+            if i > 0 && work + own > most {
+                return (i, work);
+            }
+            work += own;
+        }
+        (dispatches.len(), work)
+    }
+
+    /// Totals of a run of `rows` rows with these stages.
     pub fn totals(&self, rows: usize, stages: Stages) -> Totals {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
         let mut totals = Totals::default();

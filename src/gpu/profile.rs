@@ -1,14 +1,16 @@
-//! What the dispatches of a plan take: each alone, and in a row of its like.
+//! Times of a plan's dispatches: each alone, and back to back with dispatches of the same kind.
 
 use super::clock::{Clock, Edges};
-use super::plan::Dispatch;
-use super::{Gpu, Plan, Stages, Submitted};
+use super::device::Gpu;
+use super::plan::{Dispatch, Plan, Stages};
+use super::submitted::Submitted;
 use crate::error::{Error, Result};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
-/// What one dispatch took.
+/// The time of one dispatch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Timed {
+pub struct DispatchTime {
     /// The dispatch's label.
     pub label: String,
     /// Its kernel.
@@ -17,20 +19,20 @@ pub struct Timed {
     pub seconds: f64,
     /// Multiply-adds.
     pub macs: u64,
-    /// Bytes that must be moved, at the least.
+    /// Least bytes that must be moved.
     pub bytes: u64,
 }
 
-/// Dispatches in a row, at the least: fewer of a kind are repeated.
+/// Least dispatches back to back: fewer of a kind are repeated.
 const IN_A_ROW: usize = 8;
 
-/// Rows of dispatches of which the best counts.
+/// Measurements, of which the best counts.
 const ROWS_TIMED: usize = 4;
 
-/// A GPU's clocks are low while it has little to do, and take a while to rise.
+/// Time to warm up: a GPU's clocks are low while it is idle, and take a while to rise.
 const HEATING: Duration = Duration::from_millis(200);
 
-/// Submissions one after the other, of which two are under way.
+/// Submissions in order, with at most two in flight.
 #[derive(Default)]
 struct Pace(Option<Submitted>);
 
@@ -41,15 +43,15 @@ impl Pace {
 }
 
 impl Plan {
-    /// Runs the plan with these stages for `rows` rows and gives the time of each dispatch. Each is a pass of its own, so that
-    /// none overlaps another; the sum is somewhat more than a plain run takes.
-    pub async fn run_profiled(&self, rows: usize, stages: Stages) -> Result<Vec<Timed>> {
+    /// Runs the plan with these stages for `rows` rows and returns the time of each dispatch. Each is a separate pass, so that none
+    /// overlaps another; the sum is somewhat longer than a plain run.
+    pub async fn run_profiled(&self, rows: usize, stages: Stages) -> Result<Vec<DispatchTime>> {
         let gpu = &self.gpu;
         let needed = self.needed(stages);
         let mut clock = Clock::new(gpu, needed.len())?.ok_or_else(no_clock)?;
         let count = rows_of_a_run(rows);
         for dispatch in &needed {
-            // A submission each: no watchdog fires, whatever the chunk.
+            // One submission each, so that no watchdog fires for any chunk.
             let mut encoder = gpu.shared.device.create_command_encoder(&Default::default());
             {
                 let span = clock.next().expect("there are as many as dispatches");
@@ -70,9 +72,14 @@ impl Plan {
         self.dispatches.iter().filter(|dispatch| dispatch.is_of(stages)).collect()
     }
 
-    /// What each dispatch of a run with these stages takes among its like, for `rows` rows: all of the same `purpose` and kernel run one after the other
-    /// in one pass, and share its time. What they leave in their buffers is of no use.
-    pub async fn run_in_a_row(&self, rows: usize, stages: Stages, purpose: fn(&str) -> &str) -> Result<Vec<Timed>> {
+    /// The time of each dispatch of a run with these stages for `rows` rows, back to back with its kind: all with the same `purpose` and
+    /// kernel run in one pass and share its time. Their results are meaningless.
+    pub async fn run_in_a_row(
+        &self,
+        rows: usize,
+        stages: Stages,
+        purpose: fn(&str) -> &str,
+    ) -> Result<Vec<DispatchTime>> {
         if !self.gpu.caps().timestamps {
             return Err(no_clock());
         }
@@ -93,7 +100,7 @@ impl Plan {
         Ok(timed(&needed, count, &seconds))
     }
 
-    /// Keeps a GPU at work with runs of the plan until its clocks have risen. A CPU needs none of it.
+    /// Runs the plan until a GPU's clocks have risen. Does nothing on a CPU.
     pub fn heat(&self, rows: usize) -> Result<()> {
         let (mut pace, started) = (Pace::default(), Instant::now());
         while !self.gpu.caps().cpu && started.elapsed() < HEATING {
@@ -102,15 +109,15 @@ impl Plan {
         Ok(())
     }
 
-    /// Seconds of a run, of `times` one after the other in one submission: by the device's clock where it has one, else by the
-    /// host's. The caller sees to it that they are short; a run with much to compute is cut into several submissions.
+    /// Mean seconds of `times` runs back to back: by the device's clock if it has one, else by the host's. Long runs are split into
+    /// several submissions.
     pub async fn seconds_of(&self, rows: usize, times: usize) -> Result<f64> {
         let all: Vec<&Dispatch> = self.dispatches.iter().collect();
         Ok(self.seconds_in_a_row(&all.repeat(times), rows_of_a_run(rows)).await? / times as f64)
     }
 
-    /// Seconds of a dispatch, on average over those whose label `wanted` picks, which run one after the other: the best of a few
-    /// such rows, as whatever else a machine does makes them longer.
+    /// Mean seconds of the dispatches whose label `wanted` selects, run back to back: the best of a few measurements, because other load
+    /// only makes them longer.
     pub async fn seconds_in_a_row_of(&self, rows: usize, wanted: impl Fn(&str) -> bool) -> Result<f64> {
         let picked: Vec<&Dispatch> = self.dispatches.iter().filter(|dispatch| wanted(&dispatch.label)).collect();
         if picked.is_empty() {
@@ -118,14 +125,14 @@ impl Plan {
         }
         let row = picked.repeat(IN_A_ROW.div_ceil(picked.len()));
         let mut best = f64::INFINITY;
-        // The first compiles what is not compiled yet.
+        // The first also compiles.
         for _ in 0..ROWS_TIMED {
             best = best.min(self.seconds_in_a_row(&row, rows_of_a_run(rows)).await?);
         }
         Ok(best / row.len() as f64)
     }
 
-    /// Seconds of these dispatches one after the other, all together.
+    /// Total seconds of these dispatches back to back.
     async fn seconds_in_a_row(&self, row: &[&Dispatch], rows: u32) -> Result<f64> {
         let gpu = &self.gpu;
         let mut pieces: Vec<Vec<&Dispatch>> = Vec::new();
@@ -158,14 +165,14 @@ impl Plan {
             Some(clock) => clock.seconds().await?.iter().sum(),
             None => 0.0,
         };
-        // There are drivers whose clock stands still.
+        // Some drivers' clocks do not advance.
         Ok(if by_device > 0.0 { by_device } else { by_host })
     }
 }
 
 /// Each dispatch with its seconds.
-fn timed(dispatches: &[&Dispatch], rows: u32, seconds: &[f64]) -> Vec<Timed> {
-    let timed = dispatches.iter().zip(seconds).map(|(dispatch, seconds)| Timed {
+fn timed(dispatches: &[&Dispatch], rows: u32, seconds: &[f64]) -> Vec<DispatchTime> {
+    let timed = dispatches.iter().zip(seconds).map(|(dispatch, seconds)| DispatchTime {
         label: dispatch.label.clone(),
         kernel: dispatch.name,
         seconds: *seconds,

@@ -1,71 +1,24 @@
-//! Runs of a plan: handed to the device in pieces that it does in a short time.
+//! Runs of a plan, submitted in pieces that each take a short time.
 
-use super::budget::Budget;
-use super::buffer::Readback;
+use super::buffer::{Buf, Readback};
 use super::clock::{Clock, Edges};
-use super::plan::{Dispatch, Plan, Stages};
-use super::{Buf, Gpu};
+use super::plan::{Plan, Stages};
+use super::submitted::{Run, Submitted};
 use crate::error::Result;
 use bytemuck::Pod;
 use std::ops::Range;
-use std::sync::Arc;
-use std::time::Instant;
+use web_time::Instant;
 
-/// Rows of a run are cut to a multiple of this: what products take at a time.
+/// Runs are shortened to a multiple of this many rows, the step of the products.
 const ROWS_AT_A_TIME: usize = 16;
 
-/// Something that was handed to the device.
-pub struct Submitted {
-    last: wgpu::SubmissionIndex,
-    /// The run that it is the end of, if any.
-    run: Option<Run>,
-}
-
-/// A run under way.
-struct Run {
-    budget: Arc<Budget>,
-    /// Of its last piece.
-    work: u64,
-    /// Runs of the plan that were under way then, with this one.
-    under_way: u32,
-}
-
-impl Run {
-    fn begin(budget: &Arc<Budget>, work: u64) -> Self {
-        Run { budget: budget.clone(), work, under_way: budget.begin() }
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        self.budget.end();
-    }
-}
-
-impl Submitted {
-    /// Commands that are no run of a plan.
-    pub(super) fn commands(last: wgpu::SubmissionIndex) -> Self {
-        Submitted { last, run: None }
-    }
-
-    /// Waits until it is done.
-    pub fn wait(self, gpu: &Gpu) -> Result<()> {
-        let started = Instant::now();
-        let outcome = gpu.wait(self.last);
-        if let Some(run) = self.run {
-            run.budget.waited(run.work, run.under_way, started.elapsed());
-        }
-        outcome
-    }
-}
-
 /// A copy to the host's memory at the end of a run.
-pub struct Copy<'a, T> {
-    /// From where.
+pub struct ReadbackCopy<'a, T> {
+    /// The source.
     pub from: &'a Buf<T>,
-    /// Which values.
+    /// Values to copy.
     pub range: Range<usize>,
-    /// To where.
+    /// The destination.
     pub to: &'a Readback<T>,
 }
 
@@ -76,31 +29,30 @@ impl Plan {
     }
 
     /// [`Plan::run`] with these stages, then a copy to the host in the same submission.
-    pub fn run_to<T: Pod>(&self, rows: usize, stages: Stages, copy: Option<Copy<'_, T>>) -> Result<Submitted> {
+    pub fn run_to<T: Pod>(&self, rows: usize, stages: Stages, copy: Option<ReadbackCopy<'_, T>>) -> Result<Submitted> {
         self.run_timed((rows, stages), copy, None)
     }
 
-    /// [`Plan::run_to`], with the device's clock read at its beginning and its end.
+    /// [`Plan::run_to`], with the device's clock read at its start and end.
     pub fn run_timed<T: Pod>(
         &self,
         run: (usize, Stages),
-        copy: Option<Copy<'_, T>>,
+        copy: Option<ReadbackCopy<'_, T>>,
         clock: Option<&mut Clock>,
     ) -> Result<Submitted> {
         self.run_range(0..self.dispatches.len(), run, copy, clock)
     }
 
-    /// Runs the plan dispatch by dispatch and hands each label to `see`: the bindings that the
-    /// kernel wrote can then be read.
-    pub fn run_stepwise(&self, rows: usize, mut see: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    /// Runs the plan dispatch by dispatch and calls `see` with each label, so that the kernel's outputs can be read.
+    pub async fn run_stepwise(&self, rows: usize, mut see: impl AsyncFnMut(&str) -> Result<()>) -> Result<()> {
         for (i, dispatch) in self.dispatches.iter().enumerate() {
             self.run_range::<u32>(i..i + 1, (rows, Stages::ALL), None, None)?;
-            see(&dispatch.label)?;
+            see(&dispatch.label).await?;
         }
         Ok(())
     }
 
-    /// Rows of a run, of at most so many, with which no single dispatch takes too long: those cannot be cut.
+    /// Most rows of a run, up to `most`, for which no single dispatch exceeds the budget: a dispatch cannot be split.
     pub fn rows_in_time(&self, most: usize) -> usize {
         let fits = |rows: usize| {
             let rows = u32::try_from(rows).unwrap_or(u32::MAX);
@@ -113,24 +65,11 @@ impl Plan {
         rows
     }
 
-    /// How many dispatches fit into one submission, at least one, and their work.
-    pub(super) fn piece_length(&self, dispatches: &[Dispatch], rows: u32) -> (usize, u64) {
-        let (most, mut work) = (self.budget.now(), 0);
-        for (i, dispatch) in dispatches.iter().enumerate() {
-            let own = dispatch.work(rows);
-            if i > 0 && work + own > most {
-                return (i, work);
-            }
-            work += own;
-        }
-        (dispatches.len(), work)
-    }
-
     fn run_range<T: Pod>(
         &self,
         range: Range<usize>,
         (rows, stages): (usize, Stages),
-        copy: Option<Copy<'_, T>>,
+        copy: Option<ReadbackCopy<'_, T>>,
         clock: Option<&mut Clock>,
     ) -> Result<Submitted> {
         self.gpu.check()?;
@@ -164,9 +103,9 @@ impl Plan {
             let last = self.gpu.submit(Some(encoder.finish()))?;
             self.gpu.check()?;
             if left.is_empty() {
-                return Ok(Submitted { last, run: Some(Run::begin(&self.budget, work)) });
+                return Ok(Submitted::run(last, Run::begin(&self.budget, work)));
             }
-            // At most two pieces are under way: the end of one is the beginning of the next, whose time is then known.
+            // At most two pieces are in flight: the end of one is the start of the next, which gives its time.
             if let Some((earlier, work, submitted)) = earlier.replace((last, work, Instant::now())) {
                 self.gpu.wait(earlier)?;
                 let began = done.max(submitted);

@@ -1,7 +1,8 @@
-//! The way of large data to the device: threads fill memory while what was filled before goes through a ring of mapped staging
-//! buffers. The threads never see mapped memory: a device that is lost takes it away at once.
+//! Uploads of large data: threads fill host memory while earlier data is copied through a ring of mapped staging buffers. The threads
+//! never access mapped memory, because the loss of the device unmaps it at once.
 
-use super::{Buf, Gpu};
+use super::buffer::{Buf, UPLOAD_PIECE};
+use super::device::Gpu;
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::collections::VecDeque;
@@ -10,52 +11,49 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-/// Bytes of a staging buffer. Data is best cut into pieces of this size; a larger piece makes all of them larger.
-pub const UPLOAD_PIECE: usize = 4 << 20;
-
-/// Staging buffers, at most: some being filled, some being copied.
+/// Most staging buffers: some being filled, some being copied.
 const STAGES: usize = 8;
 
-/// Threads that fill them, at most: reading needs a few, quantizing as many as there are.
+/// Most threads that fill them: reading needs a few, quantizing needs all.
 const READERS: usize = 8;
 
-/// How often finished copies are looked for while data is being read.
+/// Interval of polling for finished copies while data is read.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Host memory that [`Uploads::run`] takes at most, if no piece is larger than `largest` bytes.
+/// Most host memory that [`Uploads::run`] takes if no piece is larger than `largest` bytes.
 pub fn staging_bytes(largest: usize) -> usize {
-    // Each staging buffer with the memory that is filled for it.
+    // Each staging buffer and the memory that is filled for it.
     2 * STAGES * largest.max(UPLOAD_PIECE)
 }
 
-/// Data to be written to buffers, as a list of pieces.
+/// Data to write to buffers, as a list of pieces.
 #[derive(Default)]
 pub struct Uploads<'a> {
     pieces: Vec<Piece<'a>>,
 }
 
-/// Data for a range of a buffer. It is made when its turn comes, by whichever thread is free.
+/// Data for a range of a buffer. A free thread produces it when its turn comes.
 struct Piece<'a> {
     to: Buf<u8>,
     offset: u64,
     bytes: usize,
     from: Vec<&'a [u8]>,
-    fill: Box<dyn FnOnce(&mut Stage<'_>) + Send + 'a>,
+    fill: Box<dyn FnOnce(&mut Staging<'_>) + Send + 'a>,
 }
 
-/// A piece's staging memory, written from its start on; what is not written is zero.
-pub struct Stage<'s> {
+/// A piece's staging memory, written from its start on; the rest is zero.
+pub struct Staging<'s> {
     memory: &'s mut [u8],
     filled: usize,
 }
 
-impl Stage<'_> {
+impl Staging<'_> {
     /// Appends bytes.
     pub fn put(&mut self, bytes: &[u8]) {
         self.take(bytes.len()).copy_from_slice(bytes);
     }
 
-    /// Room for the next bytes, to be written; all of it.
+    /// The next `bytes` bytes; the caller must write all of them.
     pub fn take(&mut self, bytes: usize) -> &mut [u8] {
         let first = self.filled;
         self.filled += bytes;
@@ -69,14 +67,14 @@ impl Stage<'_> {
 }
 
 impl<'a> Uploads<'a> {
-    /// Adds data for a range of `to`. `fill` writes it, from the parts `from` of a source; the size of these counts as
-    /// progress. A range that ends with the buffer takes the buffer's padding along, so that nothing is left to clear.
+    /// Adds data for a range of `to`. `fill` writes it from the parts `from` of a source, whose size counts as progress. A range that
+    /// ends with the buffer includes the buffer's padding, so that nothing remains to be cleared.
     pub fn add<T: Pod>(
         &mut self,
         to: &Buf<T>,
         range: Range<usize>,
         from: Vec<&'a [u8]>,
-        fill: impl FnOnce(&mut Stage<'_>) + Send + 'a,
+        fill: impl FnOnce(&mut Staging<'_>) + Send + 'a,
     ) {
         assert!(range.end <= to.len(), "{}: upload past the end", to.label());
         let (offset, bytes) = to.bytes(&range);
@@ -86,11 +84,14 @@ impl<'a> Uploads<'a> {
         self.pieces.push(Piece { to: to.clone().reinterpret(), offset, bytes, from, fill: Box::new(fill) });
     }
 
-    /// Sends all of it, and returns when it is there. `spent` is called, on any thread, with each part of the source that is
-    /// not needed any more; `arrived`, on this one, with the bytes of the source whose data has come to the device.
+    /// Uploads all pieces and waits for them. `spent` is called, on any thread, with each part of the source that is no longer needed;
+    /// `arrived`, on this thread, with the number of source bytes that have reached the device.
     pub fn run(self, gpu: &Gpu, spent: &(dyn Fn(&[u8]) + Sync), arrived: &mut dyn FnMut(usize)) -> Result<()> {
         gpu.check()?;
         let loads = self.loads();
+        if cfg!(target_arch = "wasm32") {
+            return write(gpu, loads, spent, arrived);
+        }
         let Some(bytes) = loads.iter().map(|load| load.bytes).max() else { return Ok(()) };
         let stages = STAGES.min(loads.len());
         let mut ring = Ring {
@@ -104,7 +105,7 @@ impl<'a> Uploads<'a> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).clamp(1, READERS.min(stages));
         let (give, work) = mpsc::channel();
         let work = &Mutex::new(work);
-        // `give` goes when the closure ends, however it ends; then the readers return, and the scope has waited for them.
+        // `give` is dropped when the closure ends in any way; then the readers return, and the scope joins them.
         std::thread::scope(move |scope| {
             let (filled, fillings) = mpsc::channel();
             for _ in 0..threads {
@@ -132,7 +133,7 @@ impl<'a> Uploads<'a> {
     }
 }
 
-/// Pieces that share a staging buffer, one behind the other.
+/// Pieces that share a staging buffer, concatenated.
 #[derive(Default)]
 struct Load<'a> {
     pieces: Vec<Piece<'a>>,
@@ -145,15 +146,15 @@ impl<'a> Load<'a> {
         self.pieces.push(piece);
     }
 
-    /// Writes the pieces' data, and says where each is to be copied to.
+    /// Writes the pieces' data and returns the copies to make.
     fn fill(self, memory: &mut [u8], spent: &dyn Fn(&[u8])) -> Filled {
         let mut filled = Filled { copies: Vec::with_capacity(self.pieces.len()), counts: 0 };
         let mut at = 0;
         for Piece { to, offset, bytes, from, fill } in self.pieces {
-            let mut stage = Stage { memory: &mut memory[at..at + bytes], filled: 0 };
+            let mut stage = Staging { memory: &mut memory[at..at + bytes], filled: 0 };
             fill(&mut stage);
             stage.skip(bytes - stage.filled);
-            filled.copies.push(Copy { from: at as u64, to, offset, bytes: bytes as u64 });
+            filled.copies.push(StagedCopy { from: at as u64, to, offset, bytes: bytes as u64 });
             filled.counts += from.iter().map(|part| part.len()).sum::<usize>();
             from.into_iter().for_each(spent);
             at += bytes;
@@ -162,30 +163,45 @@ impl<'a> Load<'a> {
     }
 }
 
-/// What is to be copied out of a staging buffer.
+/// Uploads loads without threads and staging buffers, for which a browser's thread cannot wait.
+fn write(gpu: &Gpu, loads: Vec<Load<'_>>, spent: &dyn Fn(&[u8]), arrived: &mut dyn FnMut(usize)) -> Result<()> {
+    for load in loads {
+        let mut memory = vec![0; load.bytes];
+        let Filled { copies, counts } = load.fill(&mut memory, spent);
+        for StagedCopy { from, to, offset, bytes } in copies {
+            let bytes = &memory[from as usize..(from + bytes) as usize];
+            gpu.shared.queue.write_buffer(to.raw(), offset, bytes);
+        }
+        gpu.check()?;
+        arrived(counts);
+    }
+    Ok(())
+}
+
+/// Copies out of a staging buffer.
 struct Filled {
-    copies: Vec<Copy>,
+    copies: Vec<StagedCopy>,
     counts: usize,
 }
 
-struct Copy {
+struct StagedCopy {
     from: u64,
     to: Buf<u8>,
     offset: u64,
     bytes: u64,
 }
 
-/// A load for a reader, the memory that it fills, and the staging buffer that this goes into.
+/// A load for a reader, the memory that it fills, and the staging buffer for it.
 struct Work<'a> {
     stage: usize,
     memory: Vec<u8>,
     load: Load<'a>,
 }
 
-/// What a reader is done with, and for which staging buffer; an error is its panic.
+/// Staging buffer and memory of a finished load, and its copies; an error is the reader's panic.
 type Filling = (usize, Vec<u8>, std::thread::Result<Filled>);
 
-/// A reader: fills what it is given until there is no more.
+/// A reader: fills loads until there are no more.
 fn read(work: &Mutex<mpsc::Receiver<Work<'_>>>, filled: &mpsc::Sender<Filling>, spent: &dyn Fn(&[u8])) {
     loop {
         let next = work.lock().unwrap_or_else(|e| e.into_inner()).recv();
@@ -197,13 +213,13 @@ fn read(work: &Mutex<mpsc::Receiver<Work<'_>>>, filled: &mpsc::Sender<Filling>, 
     }
 }
 
-/// A staging buffer whose copy is done, the progress that it made, and whether it is mapped again.
+/// A staging buffer whose copy is done, its progress in source bytes, and whether it is mapped again.
 type Mapped = (usize, usize, Result<(), wgpu::BufferAsyncError>);
 
 struct Ring<'g> {
     gpu: &'g Gpu,
     stages: Vec<wgpu::Buffer>,
-    /// What no reader has.
+    /// Memory that no reader holds.
     memory: Vec<Vec<u8>>,
     /// Mapped, and with no reader.
     idle: Vec<usize>,
@@ -213,7 +229,7 @@ struct Ring<'g> {
 }
 
 impl Ring<'_> {
-    /// Goes round until every load has been filled and copied.
+    /// Loops until every load has been filled and copied.
     fn turn<'a>(
         &mut self,
         loads: Vec<Load<'a>>,
@@ -230,7 +246,7 @@ impl Ring<'_> {
                 give.send(Work { stage, memory, load }).expect("the receiver outlives the ring");
                 reading += 1;
             }
-            // The readers wait for work as long as `give` is there: one that has some answers.
+            // Readers wait for work as long as `give` exists: a reader with work always answers.
             let filling = match (reading, self.copying.front()) {
                 (0, None) => return Ok(()),
                 (0, Some(oldest)) => {
@@ -256,8 +272,7 @@ impl Ring<'_> {
         }
     }
 
-    /// Puts what was filled into its staging buffer, submits the copies out of it, and asks for it to be mapped again behind
-    /// them.
+    /// Writes filled memory to its staging buffer, submits the copies out of it, and requests that it be mapped again after them.
     fn copy(&mut self, stage: usize, memory: &[u8], filled: Filled) -> Result<()> {
         let Filled { copies, counts } = filled;
         let buffer = &self.stages[stage];
@@ -267,7 +282,7 @@ impl Ring<'_> {
         drop(view);
         buffer.unmap();
         let mut encoder = self.gpu.shared.device.create_command_encoder(&Default::default());
-        for Copy { from, to, offset, bytes } in copies {
+        for StagedCopy { from, to, offset, bytes } in copies {
             encoder.copy_buffer_to_buffer(buffer, from, to.raw(), offset, bytes);
         }
         self.copying.push_back(self.gpu.submit(Some(encoder.finish()))?);
@@ -288,7 +303,7 @@ impl Ring<'_> {
         Ok(())
     }
 
-    /// Why memory could not be mapped: mostly that the device is lost, which it says only once it has been waited for.
+    /// Why memory could not be mapped: mostly because the device is lost, which it reports only when polled.
     fn refused(&self, problem: impl std::fmt::Display) -> Error {
         let timeout = Some(Duration::from_secs(self.gpu.caps().timeout));
         let _ = self.gpu.shared.device.poll(wgpu::PollType::Wait { submission_index: None, timeout });

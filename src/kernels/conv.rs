@@ -1,8 +1,12 @@
-//! The causal depthwise convolution with bias and SiLU, over the tokens of a chunk. A decode step has it in the epilogue of
-//! in_proj ([`super::product::Epilogue::Mixer`]).
+//! The causal depthwise convolution with bias and SiLU, over the tokens of a chunk. In a decode step it is part of the epilogue of
+//! in_proj ([`super::linear::Epilogue::Mixer`]).
 
+use super::activation::Activation;
+use super::batch::Batch;
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, BATCH, Batch, MATH, file, floats, silu, size};
+use super::maths::silu;
+use super::parts::{BATCH, MATH, file};
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
@@ -52,7 +56,7 @@ pub struct Conv<'a> {
 }
 
 impl Conv<'_> {
-    /// Records y `[rows, D]` from the first D columns of u, carrying on the batch's slot.
+    /// Records y `[rows, D]` from the first D columns of u, continuing the state of the batch's slot.
     pub fn record(
         &self,
         plan: &mut Plan,
@@ -85,7 +89,7 @@ impl Conv<'_> {
     }
 }
 
-/// Taps and bias of a checkpoint, `weight [D, 1, K]` and `bias [D]`, laid out as the kernels read them.
+/// Taps and bias of a checkpoint, `weight [D, 1, K]` and `bias [D]`, in the layout of the kernels.
 pub fn pack(weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let kernel = weight.len() / bias.len();
     let taps = (0..kernel).flat_map(|k| weight.iter().skip(k).step_by(kernel).copied());

@@ -1,7 +1,10 @@
 //! x_proj's output split into dt, B and C; in Falcon Mamba each divided by its own RMS, without weights.
 
+use super::activation::{Activation, Order, ROW_ALIGN};
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, Order, ROW_ALIGN, TEAM, file, floats, rms_norm, size};
+use super::parts::{TEAM, file};
+use super::rms_norm;
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 
@@ -18,23 +21,23 @@ params! {
         dbc_stride: u32,
         /// Column of dbc where B begins.
         b_first: u32,
-        /// 1: norms, 0: a copy.
+        /// 1: normalize, 0: copy.
         normed: u32,
         /// Added to each mean square.
         eps: f32,
     }
 }
 
-/// Sizes of a row `[dt (R, filled up) | B (N) | C (N)]`.
+/// Layout of a row `[dt (R, padded) | B (N) | C (N)]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Layout {
+pub struct DbcLayout {
     /// R.
     pub dt_rank: usize,
     /// N.
     pub state: usize,
 }
 
-impl Layout {
+impl DbcLayout {
     /// Column where B begins; C follows it.
     pub fn b_first(self) -> usize {
         self.dt_rank.next_multiple_of(ROW_ALIGN)
@@ -55,12 +58,12 @@ fn def() -> KernelDef {
     .overrides(&[("WG", 64)])
 }
 
-/// Records the split of x `[rows, R + 2N]` into dbc; with `eps` the three norms, else a copy.
+/// Records the split of x `[rows, R + 2N]` into dbc; with `eps` the three norms are taken, else dt, B and C are copied.
 pub fn record(
     plan: &mut Plan,
     label: &str,
     (x, dbc): (&Activation, &Activation),
-    layout: Layout,
+    layout: DbcLayout,
     eps: Option<f32>,
 ) -> Result<()> {
     let params = Params {
@@ -79,7 +82,7 @@ pub fn record(
 }
 
 /// The twin: dt `[rows, R]`, B `[rows, N]` and C `[rows, N]` from x `[rows, R + 2N]`.
-pub fn cpu(x: &[f64], layout: Layout, eps: Option<f32>) -> [Vec<f64>; 3] {
+pub fn cpu(x: &[f64], layout: DbcLayout, eps: Option<f32>) -> [Vec<f64>; 3] {
     let mut parts = [vec![], vec![], vec![]];
     for row in x.chunks_exact(layout.dt_rank + 2 * layout.state) {
         let (dt, bc) = row.split_at(layout.dt_rank);
@@ -103,9 +106,9 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (dt_rank, state, eps) in [(1, 1, Some(1e-6)), (12, 16, Some(1e-6)), (70, 8, Some(1e-5)), (160, 32, None)] {
         cases.push(Case::new("dbc_norm", format!("3 rows of {dt_rank}+2x{state} eps {eps:?}"), move |io| {
-            let layout = Layout { dt_rank, state };
+            let layout = DbcLayout { dt_rank, state };
             io.rows = 3;
-            // Small, as in trained models: the epsilon counts.
+            // Small, as in trained models, so that the epsilon matters.
             let x = io.random.uniforms(3 * (dt_rank + 2 * state), -0.01, 0.01);
             let [dt, b, c] = cpu(&wide(&x), layout, eps);
             let stride = layout.width().next_multiple_of(ROW_ALIGN);

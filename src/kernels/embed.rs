@@ -1,12 +1,14 @@
 //! The embedding: one row of the table for each row's token.
 
+use super::activation::{Activation, Order, int8};
+use super::batch::RowEntry;
 use super::case::{Case, Random, Tolerance, wide};
-use super::linear::{self, Linear};
-use super::product::NextNorm;
-use super::{Activation, Order, PLACED, Part, ROW, Row, TEAM, file, floats, int8, size};
+use super::linear::{self, Linear, NextNorm};
+use super::parts::{PLACED, ROW_ENTRY, TEAM, file};
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of the table.
@@ -21,18 +23,18 @@ params! {
         first: u32,
         /// Ids in this shard.
         rows: u32,
-        /// How what the first product reads is placed, see [`super::Order::placing`].
+        /// Order of the first product's input, see [`super::Order::placing`].
         order_shift: u32,
-        /// Units of a row of it.
+        /// Units in a row of that input.
         order_units: u32,
     }
 }
 
-/// The declaration of one of the two, from what it adds to the other.
-fn declare(name: &'static str, own: &[Part], bindings: &[Binding], format: WeightFormat) -> KernelDef {
-    let shared = [ROW, file(wgsl!("lib/embed_params.wgsl"))];
+/// What both kernels have, and what one adds.
+fn declare(name: &'static str, own: &[ShaderPart], bindings: &[Binding], format: WeightFormat) -> KernelDef {
+    let shared = [ROW_ENTRY, file(wgsl!("lib/embed_params.wgsl"))];
     let parts = [&shared, linear::weights_parts(format).as_slice(), own].concat();
-    let bindings = [&[Params::binding("params"), Binding::read("rows")], bindings].concat();
+    let bindings = [&[Params::binding("params"), Binding::read("rows").of(RowEntry::LAYOUT)], bindings].concat();
     let mut def = KernelDef::new(name, parts, bindings);
     def.weights = linear::weights_bindings();
     def.overrides(&[("WG", LANES)])
@@ -56,18 +58,18 @@ fn step_def(format: WeightFormat, next: Order) -> KernelDef {
     let bindings = [&[Binding::read("norm")], written.as_slice()].concat();
     let mut def = declare("embed_step", &own, &bindings, format);
     if packed {
-        // A lane has a group.
+        // One group per lane.
         def.consts.push(("KEPT", LANES * size(int8::GROUP)));
     }
     def
 }
 
-/// Records `x[row] = table[rows[row].id]`, and with `next` what the first norm of a decode step reads, its squares in one part;
-/// each shard of the table writes the rows whose id it holds.
+/// Records `x[row] = table[rows[row].id]`, and with `next` the input of a decode step's first norm, with one sum of squares per row.
+/// Each shard of the table writes the rows whose id it holds.
 pub fn record(
     plan: &mut Plan,
     table: &Linear,
-    rows: &Buf<Row>,
+    rows: &Buf<RowEntry>,
     x: &Activation,
     next: Option<NextNorm<'_>>,
 ) -> Result<()> {
@@ -75,7 +77,7 @@ pub fn record(
     let order = next.map_or(Order::Plain, |next| next.normed.order);
     let [order_shift, order_units] = order.placing(table.columns());
     for shard in table.shards() {
-        // One shard has the row.
+        // Only one shard holds the row.
         let row =
             format.device_row_bytes(table.columns()) + floats(table.columns() * if next.is_some() { 2 } else { 1 });
         let cost = Cost { row_bytes: if shard.first == 0 { row as u64 } else { 0 }, ..Default::default() };
@@ -96,7 +98,7 @@ pub fn record(
             ("weight", shard.weight.bind()),
         ];
         if let Some(next) = next {
-            assert_eq!(x.stride, next.normed.stride, "a row of the normed stream is as long as one of x");
+            assert_eq!(x.stride, next.normed.stride, "the normed stream has the stride of x");
             bound.extend([("norm", next.weight.bind()), ("normed", next.normed.buf.bind())]);
             bound.push(("squares", next.squares.bind()));
         }
@@ -106,29 +108,29 @@ pub fn record(
     Ok(())
 }
 
-/// Rows that the host gives in place of a table, in the table's format: row i is what row i of a step reads.
+/// Rows that the host supplies instead of a table, in the table's format: row i of a step reads row i.
 pub struct GivenRows {
     table: Linear,
-    rows: Buf<Row>,
+    rows: Buf<RowEntry>,
 }
 
 impl GivenRows {
-    /// Room for so many rows of `dim` values.
+    /// Space for `count` rows of `dim` values.
     pub fn new(gpu: &Gpu, format: WeightFormat, count: usize, dim: usize) -> Result<Self> {
         let zeros = vec![0; format.row_bytes(dim) * count];
         let tensor = Tensor::of_blocks("given rows", "the host", format, &[count, dim], &zeros);
         let table = Linear::load(gpu, &tensor, &mut |_| {})?;
-        let rows: Vec<Row> = (0..size(count)).map(|id| Row { id, ..Default::default() }).collect();
+        let rows: Vec<RowEntry> = (0..size(count)).map(|id| RowEntry { id, ..Default::default() }).collect();
         Ok(GivenRows { table, rows: gpu.upload("rows of given rows", &rows, Usage::Storage)? })
     }
 
-    /// Bytes that it takes.
+    /// Bytes on the device.
     pub fn bytes(format: WeightFormat, count: usize, dim: usize) -> usize {
-        count * (format.device_row_bytes(dim) + size_of::<Row>())
+        count * (format.device_row_bytes(dim) + size_of::<RowEntry>())
     }
 
-    /// The rows as a table, and the ids that go with it.
-    pub fn as_table(&self) -> (&Linear, &Buf<Row>) {
+    /// The rows as a table, and row table entries that select them in order.
+    pub fn as_table(&self) -> (&Linear, &Buf<RowEntry>) {
         (&self.table, &self.rows)
     }
 
@@ -156,7 +158,7 @@ pub(super) fn defs() -> Vec<KernelDef> {
     WeightFormat::ALL.into_iter().flat_map(of_format).collect()
 }
 
-/// Blocks of any bits, with scales that are finite, some of them subnormal where they are f16.
+/// Blocks of random bits with finite scales, some of which are subnormal if they are f16.
 fn any_blocks(random: &mut Random, format: WeightFormat, blocks: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..blocks * format.block_bytes()).map(|_| random.below(256) as u8).collect();
     for block in bytes.chunks_exact_mut(format.block_bytes()) {
@@ -183,7 +185,7 @@ pub(super) fn cases() -> Vec<Case> {
             let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
             let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
             let ids: Vec<u32> = (0..size(vocab)).collect();
-            let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+            let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
             io.rows = ids.len();
             let rows = io.input("rows", &rows)?;
             let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
@@ -195,10 +197,10 @@ pub(super) fn cases() -> Vec<Case> {
                 let tensor = Tensor::of_blocks("E", "case", format, &[vocab, dim], &bytes);
                 let table = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
                 let ids: Vec<u32> = (0..9).map(|_| size(io.random.below(vocab))).collect();
-                let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+                let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
                 io.rows = ids.len();
                 let rows = io.input("rows", &rows)?;
-                // A copy: exact.
+                // A copy is exact.
                 let x = io.rows_out("x", &cpu(&ids, &tensor.to_f32(), dim), dim, Tolerance::EXACT)?;
                 record(&mut io.plan, &table, &rows, &x, None)
             }));
@@ -221,7 +223,7 @@ fn step_case(format: WeightFormat, (vocab, dim): (usize, usize), packed: bool) -
         let x = cpu(&ids, &tensor.to_f32(), dim);
         let normed: Vec<f64> = x.iter().zip(wide(&weight).iter().cycle()).map(|(x, w)| x * w).collect();
         let squares = x.chunks_exact(dim).flat_map(|row| [Some(row.iter().map(|x| x * x).sum()), None, None, None]);
-        let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+        let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
         io.rows = ids.len();
         let (rows, weight) = (io.input("rows", &rows)?, io.input("norm", &weight)?);
         let x = io.rows_out("x", &x, dim, Tolerance::EXACT)?;

@@ -1,7 +1,8 @@
-//! Made-up weights, written on the device: a model of any shape in seconds, for measuring.
+//! Synthetic weights, written on the device: a model of any shape within seconds, for benchmarks.
 
-use super::case::{Case, FILL, Fault, Reached};
-use super::{file, size};
+use super::case::{Case, FILL, Mismatch, Reached};
+use super::parts::file;
+use super::sizes::size;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
@@ -18,15 +19,15 @@ params! {
         first: u32,
         /// Rows of this shard.
         rows: u32,
-        /// Which weights.
+        /// Seed of the weights.
         seed: u32,
         /// A power of two.
         scale: f32,
-        /// Formats with scales: words of a row that are codes.
+        /// Formats with scales: words of codes in a row.
         codes: u32,
-        /// Words up to the end of the scales; what follows are scales of scales.
+        /// Words up to the end of the scales; scales of scales follow.
         scales: u32,
-        /// The words of the scales, over and over.
+        /// The words of the scales, repeated.
         pattern: [u32; 4],
         /// The words of the scales of scales.
         tops: [u32; 4],
@@ -34,7 +35,7 @@ params! {
 }
 
 const LANES: u32 = 64;
-/// Workgroups at most; each goes on until its share is done.
+/// Most workgroups; each loops over its share.
 const GROUPS: usize = 8192;
 
 fn def(format: WeightFormat) -> KernelDef {
@@ -50,10 +51,10 @@ fn def(format: WeightFormat) -> KernelDef {
     KernelDef::new("fill", parts, bindings).overrides(&[("WG", LANES)])
 }
 
-/// The words of the scales, over and over, and of their scales: such that values keep the size of what they are multiplied
-/// with, as [`MadeUp::new`] has it, and are about as often above zero as below.
+/// The words of the scales and of their scales, such that products keep the magnitude of their input, as in [`MadeUp::new`], and
+/// values are positive about as often as negative.
 fn scale_words(format: WeightFormat, columns: usize) -> [[u32; 4]; 2] {
-    // The scale that brings codes of this standard deviation to 1 / sqrt(columns), nearly.
+    // The power of two that brings codes of this standard deviation closest to 1 / sqrt(columns).
     let scale = |deviation: f32| (-(deviation * (columns as f32).sqrt()).log2().round()).exp2();
     let halves = |low: f32, high: f32| {
         let [low, high] = [low, high].map(|v| u32::from(f16::from_f32(v).to_bits()));
@@ -82,23 +83,23 @@ fn hash(v: u32) -> u32 {
     (word >> 22) ^ word
 }
 
-/// Which made-up matrix.
+/// A synthetic matrix.
 #[derive(Debug, Clone, Copy)]
 pub struct MadeUp {
     /// How its values are stored.
     pub format: WeightFormat,
     /// Values in a row.
     pub columns: usize,
-    /// Which weights.
+    /// Seed of the weights.
     pub seed: u32,
-    /// Times whole numbers from -128 to 127; a power of two. For formats of plain values.
+    /// Factor of the integers from -128 to 127, a power of two; for plain formats.
     pub scale: f32,
 }
 
 impl MadeUp {
-    /// One that keeps the size of what it is multiplied with: its values have a variance of about 1 / columns.
+    /// A matrix whose products keep the magnitude of their input: its values have a variance of about 1 / columns.
     pub fn new(format: WeightFormat, columns: usize, seed: u32) -> Self {
-        // The whole numbers have a standard deviation of 74.
+        // The integers have a standard deviation of 74.
         let exponent = -(74.0 * (columns as f32).sqrt()).log2().round();
         MadeUp { format, columns, seed, scale: exponent.exp2() }
     }
@@ -120,7 +121,7 @@ impl MadeUp {
         }
     }
 
-    /// Records the writing of rows `first..first + rows` into `weight`, laid out as products read them.
+    /// Records a fill of `weight` with rows `first..first + rows`, in the device layout.
     pub fn record(&self, plan: &mut Plan, (first, rows): (usize, usize), weight: &Buf<u8>) -> Result<()> {
         let params = self.params(first, rows);
         let words = params.words as usize;
@@ -139,7 +140,7 @@ impl MadeUp {
         gpu.flush()
     }
 
-    /// The twin: `rows` rows from `first` on, as they lie in GPU memory.
+    /// The twin: `rows` rows from `first` on, in the device layout.
     pub fn cpu(&self, first: usize, rows: usize) -> Vec<u8> {
         if self.format.is_plain() {
             let value = |at: usize| hash(size(first * self.columns + at).wrapping_add(hash(self.seed)));
@@ -174,15 +175,15 @@ pub(super) fn cases() -> Vec<Case> {
             cases.push(Case::new("fill", format!("{} {rows}x{columns} from {first}", format.name()), move |io| {
                 let made_up = MadeUp::new(format, columns, 42);
                 let expected = made_up.cpu(first, rows);
-                let judge = move |words: &[u32]| -> Result<Reached, Fault> {
+                let judge = move |words: &[u32]| -> Result<Reached, Mismatch> {
                     let output = || "W".to_owned();
                     for (at, (word, bytes)) in words.iter().zip(expected.chunks_exact(4)).enumerate() {
                         let expected = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
                         let [gpu, cpu] = [*word, expected].map(f64::from);
                         match *word {
                             _ if *word == expected => {}
-                            FILL => return Err(Fault::Unwritten { output: output(), at }),
-                            _ => return Err(Fault::Far { output: output(), at, gpu, cpu, allowed: 0.0 }),
+                            FILL => return Err(Mismatch::Unwritten { output: output(), at }),
+                            _ => return Err(Mismatch::Far { output: output(), at, gpu, cpu, allowed: 0.0 }),
                         }
                     }
                     Ok(Reached::default())

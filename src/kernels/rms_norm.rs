@@ -1,7 +1,10 @@
 //! RMSNorm with weights: y = x / sqrt(mean(x^2) + eps) * weight.
 
+use super::activation::Activation;
+use super::batch::Batch;
 use super::case::{Case, Tolerance, wide};
-use super::{Activation, BATCH, Batch, TEAM, file, floats, size};
+use super::parts::{BATCH, TEAM, file};
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
 

@@ -1,19 +1,23 @@
-//! The selective scan (Gu and Dao, "Mamba", 2023, algorithm 2, with ZOH for A and Euler for B), with the skip D and the gate:
-//! over a chunk in one or several segments. [`super::ssm_step`] takes one token for each decoding row.
+//! The selective scan (Gu and Dao, "Mamba", 2023, algorithm 2, with ZOH for A and Euler for B), with the skip D and the gate,
+//! over a chunk in one or several segments. [`super::ssm_step`] is the step of a decoding row.
 //!
 //! Several segments take three passes: each segment from zero (`scan_local`), the carry from segment to segment
-//! (`scan_carry`), and every segment again from its true start (`scan`). One segment takes the last pass alone.
+//! (`scan_carry`), and every segment again from its true start (`scan`). One segment needs only the last pass.
 
 mod cases;
-mod form;
+mod variant;
 
-pub use form::{Form, MOST_SEGMENTS, Sum, segments_for};
+pub use variant::{MOST_SEGMENTS, ScanVariant, Sum, segments_for};
 
+use super::activation::Activation;
+use super::batch::Batch;
 use super::case::Case;
-use super::dbc_norm::Layout;
-use super::{Activation, BATCH, Batch, MATH, file, floats, silu, size};
+use super::dbc_norm::DbcLayout;
+use super::maths::silu;
+use super::parts::{BATCH, MATH, file};
+use super::sizes::{floats, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
 use std::f64::consts::LOG2_E;
 
 params! {
@@ -69,15 +73,15 @@ params! {
 }
 
 const LANES: u32 = 64;
-const PARAMS: super::Part = file(wgsl!("lib/scan_params.wgsl"));
-const LOCAL_PARAMS: super::Part = file(wgsl!("lib/scan_local_params.wgsl"));
-const RECURRENCE: super::Part = file(wgsl!("lib/recurrence.wgsl"));
-const RECURRENCE4: super::Part = file(wgsl!("lib/recurrence4.wgsl"));
-const TILE: super::Part = file(wgsl!("lib/scan_tile.wgsl"));
-const SUM_SHARED: super::Part = file(wgsl!("lib/channel_sum_shared.wgsl"));
-const SUM_SHUFFLE: super::Part = file(wgsl!("lib/channel_sum_shuffle.wgsl"));
+const PARAMS: ShaderPart = file(wgsl!("lib/scan_params.wgsl"));
+const LOCAL_PARAMS: ShaderPart = file(wgsl!("lib/scan_local_params.wgsl"));
+const RECURRENCE: ShaderPart = file(wgsl!("lib/recurrence.wgsl"));
+const RECURRENCE4: ShaderPart = file(wgsl!("lib/recurrence4.wgsl"));
+const TILE: ShaderPart = file(wgsl!("lib/scan_tile.wgsl"));
+const SUM_SHARED: ShaderPart = file(wgsl!("lib/channel_sum_shared.wgsl"));
+const SUM_SHUFFLE: ShaderPart = file(wgsl!("lib/channel_sum_shuffle.wgsl"));
 
-fn local_def(form: Form, state: usize) -> KernelDef {
+fn local_def(variant: ScanVariant, state: usize) -> KernelDef {
     let bindings = vec![
         LocalParams::binding("params"),
         Batch::binding("batch"),
@@ -88,10 +92,10 @@ fn local_def(form: Form, state: usize) -> KernelDef {
         Binding::write("carry"),
         Binding::write("dt_sum"),
     ];
-    // Nothing is summed over lanes: one variant of the part that would is enough.
-    let form = form.shared();
+    // Nothing is summed over lanes: one of the two sums is enough.
+    let variant = variant.shared();
     let def = KernelDef::new("scan_local", vec![BATCH, LOCAL_PARAMS], bindings);
-    form.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
+    variant.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
 }
 
 fn carry_def(state: usize) -> KernelDef {
@@ -108,7 +112,7 @@ fn carry_def(state: usize) -> KernelDef {
         .overrides(&[("WG", LANES)])
 }
 
-fn scan_def(form: Form, state: usize) -> KernelDef {
+fn scan_def(variant: ScanVariant, state: usize) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
@@ -121,12 +125,12 @@ fn scan_def(form: Form, state: usize) -> KernelDef {
         Binding::write("state"),
         Binding::write("y"),
     ];
-    let mut def = KernelDef::new(form.name(), vec![MATH, BATCH, PARAMS], bindings);
+    let mut def = KernelDef::new(variant.name(), vec![MATH, BATCH, PARAMS], bindings);
     def.entry = "scan";
-    form.def(def, file(wgsl!("scan.wgsl")), file(wgsl!("scan_tiled.wgsl")), state)
+    variant.def(def, file(wgsl!("scan.wgsl")), file(wgsl!("scan_tiled.wgsl")), state)
 }
 
-/// A chunk cut into segments, and what the passes hand on.
+/// The segments of a chunk, and the buffers between the passes.
 pub struct Segments {
     tokens: usize,
     count: usize,
@@ -135,7 +139,7 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// At most `count` segments of a chunk of at most `chunk` tokens, for D channels of N states.
+    /// At most `count` segments for chunks of at most `chunk` tokens, D channels and N states.
     pub fn new(gpu: &Gpu, chunk: usize, count: usize, inner: usize, state: usize) -> Result<Self> {
         let tokens = chunk.div_ceil(count.max(1)).max(1);
         let count = chunk.div_ceil(tokens);
@@ -157,12 +161,12 @@ pub struct Scan<'a> {
     pub state: &'a Buf<f32>,
     /// D.
     pub inner: usize,
-    /// Sizes of a row of dbc.
-    pub layout: Layout,
+    /// Layout of a row of dbc.
+    pub layout: DbcLayout,
     /// Versions of a slot's state.
     pub versions: usize,
-    /// How a chunk is cut.
-    pub form: Form,
+    /// The variant.
+    pub variant: ScanVariant,
 }
 
 /// Activations of a scan.
@@ -194,7 +198,7 @@ impl Scan<'_> {
         }
     }
 
-    /// dt, x, z and y of each token, B and C; A, the skip and the state once a chunk.
+    /// dt, x, z, y, B and C per token; A, the skip and the state once per chunk.
     fn cost(&self) -> Cost {
         let states = self.inner * self.layout.state;
         Cost {
@@ -213,10 +217,10 @@ impl Scan<'_> {
         segments: &Segments,
         batch: &Buf<Batch>,
     ) -> Result<()> {
-        assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y are laid out alike");
+        assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y have one stride");
         let state = self.layout.state;
         let segment = size(segments.tokens);
-        let channels = Count::of(self.inner, self.form.channels());
+        let channels = Count::of(self.inner, self.variant.channels());
         let per_segment = Count::Rows(segment);
         let cost = self.cost();
         if segments.count > 1 {
@@ -239,7 +243,7 @@ impl Scan<'_> {
                 ("dt_sum", segments.dt_sum.bind()),
             ];
             plan.dispatch(
-                &local_def(self.form, state),
+                &local_def(self.variant, state),
                 format!("{label}.local"),
                 &bound,
                 [channels, per_segment],
@@ -277,17 +281,17 @@ impl Scan<'_> {
             ("state", self.state.bind()),
             ("y", on.y.buf.bind()),
         ];
-        plan.dispatch(&scan_def(self.form, state), label, &bound, [channels, per_segment], cost)
+        plan.dispatch(&scan_def(self.variant, state), label, &bound, [channels, per_segment], cost)
     }
 }
 
-/// A_log `[D, N]` and the skip D `[D]` of a checkpoint, laid out as the kernels read them: A log2(e) with A = -exp(A_log),
-/// rounded once. No kernel takes an exp for A, and exp(dt A) is an exp2, which is what devices have.
+/// A_log `[D, N]` and the skip D `[D]` of a checkpoint, in the layout of the kernels: A log2(e) with A = -exp(A_log), rounded
+/// once. Kernels need no exp for A, and exp(dt A) becomes an exp2, which devices have.
 pub fn pack(a_log: &[f32], skip: &[f32]) -> Vec<f32> {
     packed(a_log, skip, |a_log| -a_log.exp())
 }
 
-/// [`pack`], of A itself.
+/// [`pack`] from A instead of A_log.
 pub fn pack_a(a: &[f32], skip: &[f32]) -> Vec<f32> {
     packed(a, skip, |a| a)
 }
@@ -314,7 +318,7 @@ pub struct CpuOperands<'a> {
     pub a_skip: &'a [f32],
 }
 
-/// The twin. `h` `[N, D]` goes in and out; gives C.h `[rows, D]`, and the gated output `[rows, D]`.
+/// The twin. Updates `h` `[N, D]`; returns C.h `[rows, D]` and the gated output `[rows, D]`.
 pub fn cpu(on: &CpuOperands<'_>, h: &mut [f64], inner: usize) -> (Vec<f64>, Vec<f64>) {
     let states = h.len() / inner;
     let (mut readout, mut gated) = (Vec::with_capacity(on.dt.len()), Vec::with_capacity(on.dt.len()));
@@ -334,10 +338,10 @@ pub fn cpu(on: &CpuOperands<'_>, h: &mut [f64], inner: usize) -> (Vec<f64>, Vec<
     (readout, gated)
 }
 
-pub(super) fn defs(form: Form) -> Vec<KernelDef> {
-    [1, 8, 16, 32, 64].into_iter().flat_map(|n| [local_def(form, n), carry_def(n), scan_def(form, n)]).collect()
+pub(super) fn defs(variant: ScanVariant) -> Vec<KernelDef> {
+    [1, 8, 16, 32, 64].into_iter().flat_map(|n| [local_def(variant, n), carry_def(n), scan_def(variant, n)]).collect()
 }
 
-pub(super) fn cases(form: Form) -> Vec<Case> {
-    cases::chunk(form)
+pub(super) fn cases(variant: ScanVariant) -> Vec<Case> {
+    cases::chunk(variant)
 }

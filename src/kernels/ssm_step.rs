@@ -1,17 +1,18 @@
-//! One token of the selective scan for each decoding row: the norms of dt, B and C, dt_proj with softplus, the step of the
+//! One token of the selective scan per decoding row: the norms of dt, B and C, dt_proj with softplus, the step of the
 //! state, the skip D and the gate, in one kernel. The equations are those of [`super::scan`].
 
+use super::activation::{Activation, Order, int8};
+use super::batch::{Batch, RowEntry, X_ROWS};
 use super::case::{Case, Io, Tolerance, wide};
-use super::dbc_norm::{self, Layout};
+use super::dbc_norm::{self, DbcLayout};
 use super::linear::{self, Linear};
-use super::product;
+use super::maths::softplus;
+use super::parts::{BATCH, MATH, PLACED, ROW_ENTRY, TEAM, file};
 use super::scan::{self, CpuOperands};
-use super::{
-    Activation, BATCH, Batch, COLUMNS, MATH, Order, PLACED, Part, ROW, Row, TEAM, file, floats, int8, size, softplus,
-};
+use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Binding, Buf, Caps, Choice, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Caps, Cost, Count, KernelChoice, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
 
 params! {
     /// Parameters of one shard of dt_proj.
@@ -38,46 +39,47 @@ params! {
         normed: u32,
         /// Added to each mean square.
         eps: f32,
-        /// Place of a row of xg where the gate begins.
+        /// Offset of the gate in a row of xg.
         gate_first: u32,
-        /// How x is placed, see [`super::Order::placing`].
+        /// Order of x, see [`super::Order::placing`].
         x_shift: u32,
-        /// How y is placed.
+        /// Order of y.
         y_shift: u32,
-        /// Units of a row of either.
+        /// Units in a row of either.
         order_units: u32,
     }
 }
 
-/// How the work is cut.
+/// How the work is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
+pub struct StepVariant {
     /// Lanes of a workgroup.
     pub lanes: u32,
-    /// Four lanes share a channel; else one has it alone.
+    /// Four lanes share a channel; else each has one.
     pub quad: bool,
-    /// Sizes of a row are constants of the module: a GPU's driver then keeps more loads on their way.
+    /// Row sizes are constants of the module, so that a GPU's driver keeps more loads in flight.
     pub fixed: bool,
-    /// Rows that a workgroup takes.
-    pub columns: u32,
+    /// Rows that a workgroup takes one after the other.
+    pub rows: u32,
 }
 
-impl Form {
-    /// What suits an adapter.
+impl StepVariant {
+    /// The variant for an adapter.
     pub fn of(caps: &Caps) -> Self {
         match (caps.cpu, caps.subgroups) {
-            (true, true) => Form { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, columns: 1 },
-            // Four lanes read 64 bytes of a row of dt_proj side by side; one would leave most of a cache line unread.
-            (false, true) => Form { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, columns: 1 },
-            (_, false) => Form { lanes: 64, quad: false, fixed: !caps.cpu, columns: 1 },
+            (true, true) => StepVariant { lanes: (4 * caps.subgroup_min).min(64), quad: false, fixed: false, rows: 1 },
+            // Four lanes read 64 adjacent bytes of a row of dt_proj; one lane would use only part of a cache line.
+            (false, true) => StepVariant { lanes: 128, quad: caps.subgroup_min >= 4, fixed: true, rows: 1 },
+            (_, false) => StepVariant { lanes: 64, quad: false, fixed: !caps.cpu, rows: 1 },
         }
     }
 
-    /// Every form that any adapter gets, as far as this one can run it.
+    /// All variants that any adapter gets and this one can run.
     pub fn all(caps: &Caps) -> Vec<Self> {
-        let mut forms: Vec<Form> = [true, false].map(|cpu| Form::of(&Caps { cpu, ..caps.clone() })).to_vec();
-        forms.dedup();
-        forms
+        let mut variants: Vec<StepVariant> =
+            [true, false].map(|cpu| StepVariant::of(&Caps { cpu, ..caps.clone() })).to_vec();
+        variants.dedup();
+        variants
     }
 
     fn channels(self) -> u32 {
@@ -88,26 +90,26 @@ impl Form {
         if self.quad { 4 } else { 1 }
     }
 
-    /// This form with whole groups of channels a workgroup.
+    /// This variant with whole int8 groups of channels per workgroup.
     fn in_groups(self) -> Self {
-        Form { lanes: self.channels().next_multiple_of(size(int8::GROUP)) * self.channel_lanes(), ..self }
+        StepVariant { lanes: self.channels().next_multiple_of(size(int8::GROUP)) * self.channel_lanes(), ..self }
     }
 }
 
-impl std::fmt::Display for Form {
+impl std::fmt::Display for StepVariant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Form { lanes, quad, fixed: _, columns } = self;
+        let StepVariant { lanes, quad, fixed: _, rows } = self;
         write!(f, "{lanes} lanes {} a channel", if *quad { 4 } else { 1 })?;
-        if *columns == 1 { Ok(()) } else { write!(f, " {columns} columns") }
+        if *rows == 1 { Ok(()) } else { write!(f, " {rows} rows") }
     }
 }
 
-fn def(form: Form, (format, y): (WeightFormat, Order), Layout { dt_rank, state }: Layout) -> KernelDef {
+fn def(variant: StepVariant, (format, y): (WeightFormat, Order), DbcLayout { dt_rank, state }: DbcLayout) -> KernelDef {
     let bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
         Binding::read("x"),
-        Binding::read("rows"),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::read("xg"),
         Binding::read("dt_bias"),
         Binding::read("a_skip"),
@@ -121,10 +123,10 @@ fn def(form: Form, (format, y): (WeightFormat, Order), Layout { dt_rank, state }
         BATCH,
         PLACED,
         file(wgsl!("lib/x_words.wgsl")),
-        ROW,
+        ROW_ENTRY,
         file(wgsl!("lib/recurrence.wgsl")),
         TEAM,
-        Part::File(if form.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
+        ShaderPart::File(if variant.quad { wgsl!("lib/channel_quad.wgsl") } else { wgsl!("lib/channel_alone.wgsl") }),
     ]);
     match y {
         Order::Int8 => parts.extend([wgsl!("lib/int8_pack.wgsl"), wgsl!("lib/step_y_int8.wgsl")].map(file)),
@@ -134,16 +136,27 @@ fn def(form: Form, (format, y): (WeightFormat, Order), Layout { dt_rank, state }
     let mut def = KernelDef::new("ssm_step", parts, bindings)
         .consts(&[
             ("N", size(state)),
-            ("COLUMNS", form.columns),
-            ("UNITS", if form.fixed { size(format.row_units(dt_rank)) } else { 0 }),
-            ("DT_RANK", if form.fixed { size(dt_rank) } else { 0 }),
+            ("ROWS", variant.rows),
+            ("UNITS", if variant.fixed { size(format.row_units(dt_rank)) } else { 0 }),
+            ("DT_RANK", if variant.fixed { size(dt_rank) } else { 0 }),
         ])
-        .overrides(&[("WG", form.lanes)]);
+        .overrides(&[("WG", variant.lanes)]);
     if y == Order::Int8 {
-        def.consts.push(("KEPT", form.channels()));
+        def.consts.push(("KEPT", variant.channels()));
     }
     def.weights = linear::weights_bindings();
     def
+}
+
+/// Activations of a step.
+#[derive(Clone, Copy)]
+pub struct StepOperands<'a> {
+    /// `[rows, R + 2N]`: dt | B | C.
+    pub projected: &'a Activation,
+    /// `[rows, x | gate]`, both after SiLU.
+    pub xg: &'a Activation,
+    /// `[rows, D]`, gated.
+    pub y: &'a Activation,
 }
 
 /// Weights and state of one layer.
@@ -152,35 +165,36 @@ pub struct SsmStep<'a> {
     pub dt_proj: &'a Linear,
     /// `[D]`.
     pub dt_bias: &'a Buf<f32>,
-    /// `[N + 1, D]`: A, then the skip D, as [`scan::pack`] lays them out.
+    /// `[N + 1, D]`: A, then the skip D, as [`scan::pack`] returns them.
     pub a_skip: &'a Buf<f32>,
     /// `[slot][version][N][D]`.
     pub state: &'a Buf<f32>,
     /// Sizes of dt, B and C.
-    pub layout: Layout,
-    /// Epsilon of the norms of dt, B and C, where the model has them.
+    pub layout: DbcLayout,
+    /// Epsilon of the norms of dt, B and C, if the model has them.
     pub eps: Option<f32>,
     /// Versions of a slot's state.
     pub versions: usize,
 }
 
 impl SsmStep<'_> {
-    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and xg `[rows, x | gate]` as in_proj leaves it. x and y lie in the
-    /// order of the products that read them.
+    /// Records y `[rows, D]` from projected `[rows, R + 2N]` and in_proj's output xg `[rows, x | gate]`. x and y are in the order of
+    /// the products that read them.
     pub fn record(
         &self,
         plan: &mut Plan,
         label: &str,
-        (projected, xg, y): (&Activation, &Activation, &Activation),
-        (form, batch): (Form, &Buf<Batch>),
-        rows: &Buf<Row>,
+        on: StepOperands<'_>,
+        (variant, batch): (StepVariant, &Buf<Batch>),
+        rows: &Buf<RowEntry>,
     ) -> Result<()> {
-        let Layout { dt_rank, state } = self.layout;
+        let StepOperands { projected, xg, y } = on;
+        let DbcLayout { dt_rank, state } = self.layout;
         let inner = self.dt_proj.rows();
         let format = self.dt_proj.format();
         let packed = y.order == Order::Int8;
         assert!(!packed || self.dt_proj.cut_by_groups(), "{label}: a shard begins within a group");
-        let form = if packed { form.in_groups() } else { form };
+        let variant = if packed { variant.in_groups() } else { variant };
         for shard in self.dt_proj.shards() {
             let params = Params {
                 inner: size(inner),
@@ -194,7 +208,7 @@ impl SsmStep<'_> {
                 versions: size(self.versions),
                 normed: self.eps.is_some().into(),
                 eps: self.eps.unwrap_or(0.0),
-                gate_first: size(product::gate_first(inner)),
+                gate_first: size(linear::gate_first(inner)),
                 x_shift: xg.order.placing(inner)[0],
                 y_shift: y.order.placing(inner)[0],
                 order_units: Order::ByQuads.placing(inner)[1],
@@ -218,12 +232,12 @@ impl SsmStep<'_> {
                 bytes: (shard.rows * format.device_row_bytes(dt_rank) + floats(states + 2 * shard.rows)) as u64,
                 row_bytes: floats(dt_rank + 2 * state + 3 * shard.rows + 2 * states) as u64,
             };
-            let choices = COLUMNS.map(|columns| {
-                // A GPU has workgroups to spare: each takes a row, and the caches hold dt_proj.
-                let in_turn = if form.fixed { 1 } else { columns };
-                let grid = [Count::of(shard.rows, form.channels()), Count::Rows(in_turn)];
-                let def = def(Form { columns: in_turn, ..form }, (format, y.order), self.layout);
-                Choice { most_rows: columns, def, grid, passes: Count::Rows(columns) }
+            let choices = X_ROWS.map(|x_rows| {
+                // A GPU has enough workgroups for one row each, and its caches hold dt_proj.
+                let in_turn = if variant.fixed { 1 } else { x_rows };
+                let grid = [Count::of(shard.rows, variant.channels()), Count::Rows(in_turn)];
+                let def = def(StepVariant { rows: in_turn, ..variant }, (format, y.order), self.layout);
+                KernelChoice { most_rows: x_rows, def, grid, passes: Count::Rows(x_rows) }
             });
             plan.dispatch_by_rows(choices.to_vec(), label, &bound, cost)?;
         }
@@ -232,14 +246,14 @@ impl SsmStep<'_> {
 }
 
 pub(super) fn defs(caps: &Caps) -> Vec<KernelDef> {
-    let layouts = [Layout { dt_rank: 9, state: 1 }, Layout { dt_rank: 256, state: 16 }];
-    let of_format = |form: Form, format| {
-        let plain = layouts.map(|layout| def(form, (format, Order::Plain), layout));
-        plain.into_iter().chain([def(form.in_groups(), (format, Order::Int8), layouts[1])])
+    let layouts = [DbcLayout { dt_rank: 9, state: 1 }, DbcLayout { dt_rank: 256, state: 16 }];
+    let of_format = |variant: StepVariant, format| {
+        let plain = layouts.map(|layout| def(variant, (format, Order::Plain), layout));
+        plain.into_iter().chain([def(variant.in_groups(), (format, Order::Int8), layouts[1])])
     };
-    let of_form = |form| WeightFormat::ALL.into_iter().flat_map(move |format| of_format(form, format));
-    let of_columns = |form| [1, 8].map(|columns| Form { columns, ..form });
-    Form::all(caps).into_iter().flat_map(of_columns).flat_map(of_form).collect()
+    let of_variant = |variant| WeightFormat::ALL.into_iter().flat_map(move |format| of_format(variant, format));
+    let of_rows = |variant| [1, 8].map(|rows| StepVariant { rows, ..variant });
+    StepVariant::all(caps).into_iter().flat_map(of_rows).flat_map(of_variant).collect()
 }
 
 /// As [`scan`]'s, for one token after a product of R values.
@@ -247,28 +261,29 @@ const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
 pub(super) fn cases(caps: &Caps) -> Vec<Case> {
     let mut cases = Vec::new();
-    for form in Form::all(caps) {
+    for variant in StepVariant::all(caps) {
         for format in WeightFormat::ALL {
             let of_values = [
-                (1, 1, Layout { dt_rank: 1, state: 1 }, Some(1e-6)),
-                (1, 70, Layout { dt_rank: 12, state: 16 }, Some(1e-6)),
-                (3, 40, Layout { dt_rank: 33, state: 10 }, Some(1e-5)),
-                (2, 64, Layout { dt_rank: 48, state: 32 }, None),
-                (11, 40, Layout { dt_rank: 20, state: 9 }, Some(1e-5)),
+                (1, 1, DbcLayout { dt_rank: 1, state: 1 }, Some(1e-6)),
+                (1, 70, DbcLayout { dt_rank: 12, state: 16 }, Some(1e-6)),
+                (3, 40, DbcLayout { dt_rank: 33, state: 10 }, Some(1e-5)),
+                (2, 64, DbcLayout { dt_rank: 48, state: 32 }, None),
+                (11, 40, DbcLayout { dt_rank: 20, state: 9 }, Some(1e-5)),
             ];
-            let of_codes = [(3, 40, Layout { dt_rank: 256, state: 10 }, Some(1e-5))];
+            let of_codes = [(3, 40, DbcLayout { dt_rank: 256, state: 10 }, Some(1e-5))];
             for &(rows, inner, layout, eps) in if format.is_plain() { &of_values[..] } else { &of_codes } {
-                let Layout { dt_rank, state } = layout;
-                let shape = format!("{form} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
-                let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, false), eps);
+                let DbcLayout { dt_rank, state } = layout;
+                let shape = format!("{variant} {} {rows}x{inner}x{state} rank {dt_rank} eps {eps:?}", format.name());
+                let build = move |io: &mut Io| build(io, (variant, format), (rows, inner), (layout, false), eps);
                 cases.push(Case::new("ssm_step", shape, build));
             }
-            // What packs y is the same for all formats.
+            // Packing y does not depend on the format.
             if matches!(format, WeightFormat::F32 | WeightFormat::Q4_0) {
-                let layout = Layout { dt_rank: 12, state: 16 };
+                let layout = DbcLayout { dt_rank: 12, state: 16 };
                 for (rows, inner) in [(1, 1), (1, 70), (11, 160)] {
-                    let shape = format!("{form} {} {rows}x{inner}, y as int8", format.name());
-                    let build = move |io: &mut Io| build(io, (form, format), (rows, inner), (layout, true), Some(1e-5));
+                    let shape = format!("{variant} {} {rows}x{inner}, y as int8", format.name());
+                    let build =
+                        move |io: &mut Io| build(io, (variant, format), (rows, inner), (layout, true), Some(1e-5));
                     cases.push(Case::new("ssm_step", shape, build));
                 }
             }
@@ -279,18 +294,18 @@ pub(super) fn cases(caps: &Caps) -> Vec<Case> {
 
 fn build(
     io: &mut Io,
-    (form, format): (Form, WeightFormat),
+    (variant, format): (StepVariant, WeightFormat),
     (rows, inner): (usize, usize),
-    (layout, packed): (Layout, bool),
+    (layout, packed): (DbcLayout, bool),
     eps: Option<f32>,
 ) -> Result<()> {
-    let Layout { dt_rank, state } = layout;
+    let DbcLayout { dt_rank, state } = layout;
     let versions = 2;
     let random = &mut io.random;
     let bytes = format.encode(&random.uniforms(inner * dt_rank, -1.0, 1.0), dt_rank);
     let shape = vec![inner, dt_rank];
     let tensor = Tensor::of_blocks("W", "case", format, &shape, &bytes);
-    // Time steps over many sizes, decays from slow to so fast that they underflow.
+    // Time steps over many magnitudes, decays from slow to underflow.
     let dt_bias = random.uniforms(inner, -9.0, 3.0);
     let a_log = random.uniforms(inner * state, -3.0, 3.5);
     let a_skip = scan::pack(&a_log, &random.uniforms(inner, -1.0, 1.0));
@@ -301,7 +316,7 @@ fn build(
     // Row r is slot r, its version r to version r + 1.
     let mut after = wide(&before);
     let [dt, b, c] = dbc_norm::cpu(&wide(&projected), layout, eps);
-    let dt = product::cpu(&dt, &tensor.to_f32(), dt_rank);
+    let dt = linear::cpu(&dt, &tensor.to_f32(), dt_rank);
     let mut y = Vec::new();
     for (r, xg) in wide(&xg).chunks_exact(2 * inner).enumerate() {
         let dt = dt[r * inner..][..inner].iter().zip(&dt_bias).map(|(dt, bias)| softplus(dt + f64::from(*bias)));
@@ -326,9 +341,9 @@ fn build(
     io.rows = rows;
     let dt_proj = Linear::load(&io.gpu, &tensor, &mut |_| {})?;
     let projected = io.rows_in("projected", &projected, dt_rank + 2 * state)?;
-    // What reads x and y decides where their values lie; the gate follows x.
+    // The consumers of x and y decide their order; the gate follows x.
     let [x_order, y_order] = [0, 1].map(|_| if io.random.below(2) == 0 { Order::Plain } else { Order::ByQuads });
-    let gate = product::gate_first(inner);
+    let gate = linear::gate_first(inner);
     let placed: Vec<f32> = xg
         .chunks_exact(2 * inner)
         .flat_map(|xg| {
@@ -347,10 +362,12 @@ fn build(
     };
     let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
     let (dt_bias, a_skip) = (io.input("dt_bias", &dt_bias)?, io.input("a_skip", &a_skip)?);
-    let table: Vec<Row> = (0..size(rows)).map(|r| Row { slot: r, version: r, ..Default::default() }).collect();
+    let table: Vec<RowEntry> =
+        (0..size(rows)).map(|r| RowEntry { slot: r, version: r, ..Default::default() }).collect();
     let table = io.input("rows", &table)?;
     let step =
         SsmStep { dt_proj: &dt_proj, dt_bias: &dt_bias, a_skip: &a_skip, state: &state_buf, layout, eps, versions };
     let batch = io.uniform(Batch { rows: size(rows), ..Default::default() })?;
-    step.record(&mut io.plan, "y", (&projected, &xg, &y), (form, &batch), &table)
+    let on = StepOperands { projected: &projected, xg: &xg, y: &y };
+    step.record(&mut io.plan, "y", on, (variant, &batch), &table)
 }

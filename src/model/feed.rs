@@ -4,7 +4,7 @@ use super::forward::{Forward, Logits};
 use super::slots::Slot;
 use super::state::VERSIONS;
 use crate::error::{Error, Result};
-use crate::kernels::{Batch, Row, size};
+use crate::kernels::{Batch, RowEntry, size};
 
 /// Chunks that are handed to the device before the first of them is done: enough to keep it busy, and few enough that a
 /// prompt of any length takes the same memory and can be stopped.
@@ -26,15 +26,15 @@ impl Forward {
 
     /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns once at most
     /// two chunks are under way. After an error the slot is as before: its state is in a version that the chunk does not write.
-    pub fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+    pub async fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         let before = self.slots[slot];
-        self.submit_chunk(slot, ids).inspect_err(|_| self.take_back_chunk(slot, before))
+        self.submit_chunk(slot, ids).await.inspect_err(|_| self.take_back_chunk(slot, before))
     }
 
     /// [`Forward::feed`], then the logits after the chunk: [`Forward::end_feed`]. After an error the slot is as before.
-    pub fn feed_to_end(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+    pub async fn feed_to_end(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         let before = self.slots[slot];
-        let fed = self.submit_chunk(slot, ids).and_then(|()| self.end_feed(slot));
+        let fed = self.submit_chunk(slot, ids).await.and_then(|()| self.end_feed(slot));
         fed.inspect_err(|_| self.take_back_chunk(slot, before))
     }
 
@@ -44,12 +44,12 @@ impl Forward {
         self.fed = None;
     }
 
-    fn submit_chunk(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
+    async fn submit_chunk(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.stage(slot, ids)?;
         self.under_way.push_back(self.prefill.body.run(ids.len())?);
         while self.under_way.len() > CHUNKS_UNDER_WAY {
             let oldest = self.under_way.pop_front().expect("there are several");
-            oldest.wait(&self.gpu)?;
+            oldest.done(&self.gpu).await?;
         }
         Ok(())
     }
@@ -57,7 +57,7 @@ impl Forward {
     pub(super) fn stage(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.check_ids(ids)?;
         assert!(ids.len() <= self.chunk, "a chunk is at most {} tokens", self.chunk);
-        let rows: Vec<Row> = ids.iter().map(|id| Row { id: *id, ..Default::default() }).collect();
+        let rows: Vec<RowEntry> = ids.iter().map(|id| RowEntry { id: *id, ..Default::default() }).collect();
         self.gpu.write(&self.prefill.rows, 0, &rows)?;
         self.give(&self.prefill.given, ids)?;
         let now = &mut self.slots[slot];
@@ -77,11 +77,11 @@ impl Forward {
     }
 
     /// Feeds any number of tokens in chunks; `fed` is told after each chunk and may stop by an error.
-    pub fn prefill(&mut self, slot: usize, ids: &[u32], mut fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
+    pub async fn prefill(&mut self, slot: usize, ids: &[u32], mut fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
         self.check_ids(ids)?;
         let mut left = ids;
         while let Some(piece) = self.next_chunk(&mut left) {
-            self.feed(slot, piece)?;
+            self.feed(slot, piece).await?;
             fed(piece.len())?;
         }
         Ok(())
@@ -107,7 +107,7 @@ impl Forward {
         self.check_ids(ids)?;
         let mut left = ids;
         while let Some(piece) = self.next_chunk(&mut left) {
-            self.feed(slot, piece)?;
+            self.feed(slot, piece).await?;
             let first = match which {
                 Logits::All => 0,
                 Logits::Last if left.is_empty() => piece.len() - 1,

@@ -9,12 +9,12 @@ use super::state::{RUN_AHEAD, StateBank, VERSIONS};
 use super::tune;
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::gpu::{Buf, Copy, Gpu, Pending, Stages, Submitted, Usage};
+use crate::gpu::{Buf, Gpu, Pending, ReadbackCopy, Stages, Submitted, Usage};
 use crate::kernels::embed::GivenRows;
 use crate::kernels::scan;
-use crate::kernels::select::{ALL_BANNED, Form, NOT_FINITE, Rules, Tallies, WINDOW};
+use crate::kernels::select::{ALL_BANNED, NOT_FINITE, SamplingParams, SelectVariant, Tallies, WINDOW};
 use crate::kernels::variants::Variants;
-use crate::kernels::{Batch, Row, size};
+use crate::kernels::{Batch, RowEntry, size};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -38,8 +38,8 @@ pub struct Forward {
     /// Slots of the rows of a decode step, in order.
     pub(super) decoding: Vec<usize>,
     /// The row table: a row for each slot, and one more for the choice after a prefill.
-    pub(super) table: Buf<Row>,
-    pub(super) rules: Buf<Rules>,
+    pub(super) table: Buf<RowEntry>,
+    pub(super) rules: Buf<SamplingParams>,
     /// What each slot's rules need of a choice.
     pub(super) stages: Vec<Stages>,
     pub(super) bias: Buf<f32>,
@@ -71,17 +71,17 @@ impl Choosing {
 
 impl Forward {
     /// Chooses the forms of the kernels, records the plans and makes the states, all zero.
-    pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
+    pub async fn new_async(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
         let mut options = options;
         if options.segments == AUTOMATIC {
             options.segments = scan::segments_for(gpu.caps(), config.inner, config.state, options.chunk);
         }
         options.check()?;
-        let variants = tune::variants(gpu, config, &weights, options)?;
+        let variants = tune::variants(gpu, config, &weights, options).await?;
         Self::with_variants(gpu, config, weights, options, variants)
     }
 
-    /// [`Forward::new`] with forms that were chosen already.
+    /// [`Forward::new_async`] with forms that were chosen already.
     pub(super) fn with_variants(
         gpu: &Gpu,
         config: &Config,
@@ -96,7 +96,7 @@ impl Forward {
         }
         // What is bound for all slots at once.
         let limit_of_slots = gpu.caps().device_binding_limit;
-        let tallies = Tallies::widest(Form::of(config.vocab), config.vocab);
+        let tallies = Tallies::widest(SelectVariant::of(config.vocab), config.vocab);
         for (what, words) in [
             ("what penalties look at", WINDOW + config.vocab),
             ("logits", VERSIONS * config.vocab),
@@ -110,10 +110,10 @@ impl Forward {
         let layout = Layout::of(config, options, limit);
         let state = StateBank::new(gpu, config, options.slots)?;
         let table = gpu.buffer("row table", options.slots + 1, Usage::Storage)?;
-        let rules = gpu.upload("rules", &vec![Rules::GREEDY; options.slots], Usage::Storage)?;
+        let rules = gpu.upload("rules", &vec![SamplingParams::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
-        let tallies = Tallies::new(gpu, Form::of(config.vocab), options.slots, config.vocab)?;
+        let tallies = Tallies::new(gpu, SelectVariant::of(config.vocab), options.slots, config.vocab)?;
         let build = Builder {
             gpu,
             variants: &variants,
@@ -209,12 +209,12 @@ impl Forward {
         let now = self.slots[slot];
         // The row of a step under way does not hold this choice.
         self.decoding.clear();
-        let row = Row { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
+        let row = RowEntry { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
         let entry = size(self.slots.len());
         self.gpu.write(&self.table, self.slots.len(), &[row])?;
         self.gpu.write(&self.prefill.head_batch, 0, &[Batch { rows: 1, entry, ..Default::default() }])?;
         let to = self.gpu.readback("chosen", 1)?;
-        let copy = Copy { from: &self.prefill.chosen, range: 0..1, to: &to };
+        let copy = ReadbackCopy { from: &self.prefill.chosen, range: 0..1, to: &to };
         let submitted = self.prefill.select.run_to(1, self.stages[slot], Some(copy))?;
         Ok(Choosing { pending: to.after(submitted), slots: vec![slot], positions: vec![now.position], decode: false })
     }
@@ -241,7 +241,7 @@ impl Forward {
             Some(readback) => readback,
             None => self.gpu.readback("chosen", self.slots.len())?,
         };
-        let copy = Copy { from: &self.decode.chosen, range: 0..count, to: &to };
+        let copy = ReadbackCopy { from: &self.decode.chosen, range: 0..count, to: &to };
         let run = (count, self.stages_of(&self.decoding));
         let submitted = self.decode.plan.run_timed(run, Some(copy), self.decode.clock.as_mut());
         // Of a step that failed nobody knows how far the device's table of rows came.

@@ -9,17 +9,17 @@ use crate::gpu::{Buf, Clock, Gpu, Plan, Readback, Usage};
 use crate::kernels::conv::Conv;
 use crate::kernels::embed::GivenRows;
 use crate::kernels::linear::Linear;
-use crate::kernels::product::{Epilogue, NextNorm, Product, Prologue};
+use crate::kernels::linear::{Epilogue, NextNorm, Product, Prologue};
 use crate::kernels::scan::{Operands, Scan, Segments};
-use crate::kernels::select::{Rules, Select, Tallies};
-use crate::kernels::ssm_step::SsmStep;
+use crate::kernels::select::{SamplingParams, Select, Tallies};
+use crate::kernels::ssm_step::{SsmStep, StepOperands};
 use crate::kernels::variants::Variants;
-use crate::kernels::{Activation, Batch, Row, dbc_norm, embed, rms_norm};
+use crate::kernels::{Activation, Batch, RowEntry, dbc_norm, embed, rms_norm};
 
 /// Prefill: a chunk of one slot's tokens.
 pub(super) struct Prefill {
     pub(super) batch: Buf<Batch>,
-    pub(super) rows: Buf<Row>,
+    pub(super) rows: Buf<RowEntry>,
     /// What the rows of the tokens go through where the table of embeddings is on the host.
     pub(super) given: Option<GivenRows>,
     pub(super) scratch: Scratch,
@@ -51,8 +51,8 @@ pub(super) struct Builder<'a> {
     pub(super) config: &'a Config,
     pub(super) weights: &'a Weights,
     pub(super) state: &'a StateBank,
-    pub(super) table: &'a Buf<Row>,
-    pub(super) rules: &'a Buf<Rules>,
+    pub(super) table: &'a Buf<RowEntry>,
+    pub(super) rules: &'a Buf<SamplingParams>,
     pub(super) bias: &'a Buf<f32>,
     pub(super) recent: &'a Buf<u32>,
     pub(super) tallies: &'a Tallies,
@@ -85,7 +85,11 @@ impl Builder<'_> {
     }
 
     /// What a token's row is looked up in, and by: its id in the table, or its place among the rows given.
-    fn embedding<'s>(&'s self, given: &'s Option<GivenRows>, rows: &'s Buf<Row>) -> (&'s Linear, &'s Buf<Row>) {
+    fn embedding<'s>(
+        &'s self,
+        given: &'s Option<GivenRows>,
+        rows: &'s Buf<RowEntry>,
+    ) -> (&'s Linear, &'s Buf<RowEntry>) {
         match (&self.weights.embedding, given) {
             (Table::Device(table), _) => (table, rows),
             (Table::Host(_), given) => given.as_ref().expect("there is room where the table is on the host").as_table(),
@@ -97,7 +101,7 @@ impl Builder<'_> {
         &self,
         plan: &mut Plan,
         on: &'s Scratch,
-        (table, rows): (&Linear, &Buf<Row>),
+        (table, rows): (&Linear, &Buf<RowEntry>),
         batch: &Buf<Batch>,
         segments: &Segments,
     ) -> Result<&'s Activation> {
@@ -123,7 +127,7 @@ impl Builder<'_> {
                 inner: config.inner,
                 layout,
                 versions: VERSIONS,
-                form: self.variants.scan,
+                variant: self.variants.scan,
             };
             scan.record(plan, &at("scan"), operands, segments, batch)?;
             let residual = (Prologue::None, Epilogue::Residual(x));
@@ -138,7 +142,7 @@ impl Builder<'_> {
         &self,
         plan: &mut Plan,
         on: &StepScratch,
-        (table, rows): (&Linear, &Buf<Row>),
+        (table, rows): (&Linear, &Buf<RowEntry>),
         batch: &Buf<Batch>,
     ) -> Result<()> {
         let config = self.config;
@@ -174,7 +178,7 @@ impl Builder<'_> {
                 versions: VERSIONS,
             };
             let gated = on.gated.ordered(config.inner, order("out_proj", &layer.out_proj));
-            let operands = (&on.projected, &xg, &gated);
+            let operands = StepOperands { projected: &on.projected, xg: &xg, y: &gated };
             step.record(plan, &at("ssm_step"), operands, (self.variants.step, batch), self.table)?;
             normed_x = normed_of(i + 1);
             let next = NextNorm { weight: of_layer(i + 1).0, normed: &normed_x, squares: &on.squares };

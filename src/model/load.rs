@@ -15,7 +15,7 @@ use std::sync::Arc;
 impl Forward {
     /// Uploads a checkpoint's weights and gets ready; `progress` is called after each piece. What does not fit, as far as
     /// anybody tells, is refused before anything is uploaded: [`Error::DoesNotFit`].
-    pub fn load(
+    pub async fn load_async(
         gpu: &Gpu,
         config: &Config,
         tensors: &ModelTensors<'_>,
@@ -23,11 +23,11 @@ impl Forward {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let plan = MemoryPlan::checked(gpu, config, tensors, options)?;
-        let mut load = || {
+        let load = async {
             let weights = Weights::load_with(gpu, tensors, (options.weights, options.embeddings), progress)?;
-            Forward::new(gpu, config, Arc::new(weights), options)
+            Forward::new_async(gpu, config, Arc::new(weights), options).await
         };
-        load().map_err(|error| {
+        load.await.map_err(|error| {
             let others = MemoryPlan::of_each_format(config, tensors, options, gpu.caps().span_limit());
             plan.explained(error, &others)
         })

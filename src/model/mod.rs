@@ -1,5 +1,7 @@
 //! Models from kernels: the one place that knows the order of the layers.
 
+#[cfg(feature = "blocking")]
+mod blocking;
 mod config;
 mod feed;
 mod forward;

@@ -4,7 +4,7 @@ use super::recipe::Recipe;
 use super::table::Embeddings;
 use super::tune::Tune;
 use crate::error::{Error, Result};
-use crate::kernels::variants::Math;
+use crate::kernels::linear::Math;
 
 /// Tokens of a chunk, slots and segments, at most.
 const MOST: usize = 8192;

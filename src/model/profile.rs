@@ -2,17 +2,17 @@
 
 use super::forward::Forward;
 use crate::error::Result;
-use crate::gpu::{Clock, Plan, Stages, Timed, Totals};
+use crate::gpu::{Clock, DispatchTime, Plan, Stages, Totals};
 use crate::kernels::linear::Linear;
-use crate::kernels::matvec::Matrix;
+use crate::kernels::linear::Matrix;
 
 /// Times of the dispatches of a step or a chunk, in their order.
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// Each as a pass of its own, with nothing beside it.
-    pub alone: Vec<Timed>,
+    pub alone: Vec<DispatchTime>,
     /// Each among its like, as [`Plan::run_in_a_row`] has it: the same kernel of all layers, one after the other.
-    pub in_a_row: Vec<Timed>,
+    pub in_a_row: Vec<DispatchTime>,
 }
 
 async fn profile(plan: &Plan, rows: usize, stages: Stages) -> Result<Profile> {

@@ -3,8 +3,9 @@
 use super::config::{Config, Family};
 use super::tensors::ModelTensors;
 use crate::error::{Error, Result};
-use crate::kernels::dbc_norm::Layout;
-use crate::kernels::{conv, dbc_norm, embed, product, rms_norm, scan, softplus};
+use crate::kernels::dbc_norm::DbcLayout;
+use crate::kernels::maths::softplus;
+use crate::kernels::{conv, dbc_norm, embed, linear, rms_norm, scan};
 
 /// Weights of a layer, widened to f32.
 struct Layer {
@@ -85,7 +86,7 @@ impl Reference {
             let mut tap = |name: &str, values: &[f64]| tap(&format!("layer.{i}.{name}"), values);
             let normed = rms_norm::cpu(&x, &layer.norm, c.norm_eps);
             tap("norm", &normed);
-            let xz = product::cpu(&normed, &layer.in_proj, c.hidden);
+            let xz = linear::cpu(&normed, &layer.in_proj, c.hidden);
             let half = |first: usize| -> Vec<f64> {
                 xz.chunks_exact(2 * c.inner).flat_map(|row| &row[first..first + c.inner]).copied().collect()
             };
@@ -94,17 +95,17 @@ impl Reference {
             tap("z", &z);
             let convolved = conv::cpu(&u, &layer.conv_taps, c.inner, conv_state);
             tap("conv", &convolved);
-            let projected = product::cpu(&convolved, &layer.x_proj, c.inner);
+            let projected = linear::cpu(&convolved, &layer.x_proj, c.inner);
             let eps = match c.family {
                 Family::Mamba => None,
                 Family::FalconMamba { mixer_rms_eps } => Some(mixer_rms_eps),
             };
-            let layout = Layout { dt_rank: c.dt_rank, state: c.state };
+            let layout = DbcLayout { dt_rank: c.dt_rank, state: c.state };
             let [dt, b, c_out] = dbc_norm::cpu(&projected, layout, eps);
             tap("dt", &dt);
             tap("B", &b);
             tap("C", &c_out);
-            let mut delta = product::cpu(&dt, &layer.dt_proj, c.dt_rank);
+            let mut delta = linear::cpu(&dt, &layer.dt_proj, c.dt_rank);
             for (j, v) in delta.iter_mut().enumerate() {
                 *v = softplus(*v + f64::from(layer.dt_bias[j % c.inner]));
             }
@@ -113,7 +114,7 @@ impl Reference {
             let (readout, gated) = scan::cpu(&on, h, c.inner);
             tap("scan", &readout);
             tap("gated", &gated);
-            let out = product::cpu(&gated, &layer.out_proj, c.inner);
+            let out = linear::cpu(&gated, &layer.out_proj, c.inner);
             tap("out", &out);
             for (x, out) in x.iter_mut().zip(&out) {
                 *x += out;
@@ -122,6 +123,6 @@ impl Reference {
         }
         let normed = rms_norm::cpu(&x, &self.norm_f, c.norm_eps);
         tap("final_norm", &normed);
-        Ok(product::cpu(&normed, self.head.as_ref().unwrap_or(&self.embedding), c.hidden))
+        Ok(linear::cpu(&normed, self.head.as_ref().unwrap_or(&self.embedding), c.hidden))
     }
 }

@@ -5,10 +5,10 @@ use super::options::{AUTOMATIC, ForwardOptions};
 use super::state::VERSIONS;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
-use crate::kernels::product::gate_first;
+use crate::kernels::linear::gate_first;
 use crate::kernels::scan::MOST_SEGMENTS;
-use crate::kernels::select::{Form, Rules, Tallies, WINDOW};
-use crate::kernels::{Activation, ROW_ALIGN, Row, dbc_norm};
+use crate::kernels::select::{SamplingParams, SelectVariant, Tallies, WINDOW};
+use crate::kernels::{Activation, ROW_ALIGN, RowEntry, dbc_norm};
 
 /// Bytes of logits that prefill makes at a time.
 const LOGITS_BYTES: usize = 32 << 20;
@@ -95,8 +95,8 @@ impl Scratch {
     }
 }
 
-pub(super) fn layout(config: &Config) -> dbc_norm::Layout {
-    dbc_norm::Layout { dt_rank: config.dt_rank, state: config.state }
+pub(super) fn layout(config: &Config) -> dbc_norm::DbcLayout {
+    dbc_norm::DbcLayout { dt_rank: config.dt_rank, state: config.state }
 }
 
 /// Rows of everything that is not weight or state.
@@ -128,9 +128,9 @@ impl Layout {
         let head = head_rows * (config.hidden.next_multiple_of(ROW_ALIGN) + config.vocab) * word;
         let segments = if segments == AUTOMATIC { MOST_SEGMENTS } else { segments };
         let carried = if segments > 1 { segments.min(chunk) * config.inner * (config.state + 1) * word } else { 0 };
-        let tallies = Tallies::words(Form::of(config.vocab), config.vocab);
+        let tallies = Tallies::words(SelectVariant::of(config.vocab), config.vocab);
         let words = config.vocab * (VERSIONS + 2) + WINDOW + tallies;
-        let of_slot = words * word + size_of::<Rules>() + size_of::<Row>();
-        (scratch + head + carried + slots * of_slot + chunk * size_of::<Row>()) as u64
+        let of_slot = words * word + size_of::<SamplingParams>() + size_of::<RowEntry>();
+        (scratch + head + carried + slots * of_slot + chunk * size_of::<RowEntry>()) as u64
     }
 }

@@ -4,8 +4,8 @@ use super::forward::Forward;
 use super::state::{RUN_AHEAD, Saved, SlotState, VERSIONS};
 use crate::error::Result;
 use crate::gpu::Stages;
-use crate::kernels::select::{self, Rules, WINDOW};
-use crate::kernels::{Batch, Row, size};
+use crate::kernels::select::{self, SamplingParams, WINDOW};
+use crate::kernels::{Batch, RowEntry, size};
 
 /// No token: no vocabulary is that large.
 pub(super) const UNKNOWN: u32 = u32::MAX;
@@ -52,7 +52,7 @@ impl Forward {
     }
 
     /// Sets how a slot's tokens are chosen.
-    pub fn set_rules(&mut self, slot: usize, rules: Rules) -> Result<()> {
+    pub fn set_rules(&mut self, slot: usize, rules: SamplingParams) -> Result<()> {
         self.stages[slot] = rules.stages(self.config.vocab);
         self.gpu.write(&self.rules, slot, &[rules])
     }
@@ -85,11 +85,11 @@ impl Forward {
         if self.decoding == slots {
             return Ok(());
         }
-        let rows: Vec<Row> = slots
+        let rows: Vec<RowEntry> = slots
             .iter()
             .map(|slot| {
                 let now = self.slots[*slot];
-                Row { slot: size(*slot), id: now.next, position: now.position as u32, version: now.version }
+                RowEntry { slot: size(*slot), id: now.next, position: now.position as u32, version: now.version }
             })
             .collect();
         self.decoding.clear(); // until the device has the whole table

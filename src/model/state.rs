@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use crate::error::Result;
-use crate::gpu::{Buf, Gpu, Move, Usage};
+use crate::gpu::{Buf, BufferCopy, Gpu, Usage};
 use crate::kernels::Activation;
 use std::ops::Range;
 
@@ -199,15 +199,20 @@ impl StateBank {
     /// Copies one version of a slot out, after all that was submitted before.
     pub fn save(&self, slot: usize, version: usize, to: &Saved) -> Result<()> {
         let parts = self.parts(slot, version).zip(&to.parts);
-        let moves: Vec<_> = parts.map(|((bank, range), saved)| Move { from: bank, range, to: saved, at: 0 }).collect();
+        let moves: Vec<_> =
+            parts.map(|((bank, range), saved)| BufferCopy { from: bank, range, to: saved, at: 0 }).collect();
         self.gpu.copy(&moves)
     }
 
     /// Copies a state back into one version of a slot, before anything submitted later runs.
     pub fn restore(&self, slot: usize, version: usize, from: &Saved) -> Result<()> {
         let parts = self.parts(slot, version).zip(&from.parts);
-        let back =
-            parts.map(|((bank, range), saved)| Move { from: saved, range: 0..range.len(), to: bank, at: range.start });
+        let back = parts.map(|((bank, range), saved)| BufferCopy {
+            from: saved,
+            range: 0..range.len(),
+            to: bank,
+            at: range.start,
+        });
         self.gpu.copy(&back.collect::<Vec<_>>())
     }
 
@@ -233,6 +238,6 @@ impl StateBank {
     /// Keeps the first row of `from` as a slot's logits.
     pub(super) fn keep_logits(&self, slot: usize, version: usize, from: &Activation) -> Result<()> {
         let at = (slot * VERSIONS + version % VERSIONS) * self.sizes.logits;
-        self.gpu.copy(&[Move { from: &from.buf, range: 0..self.sizes.logits, to: &self.logits.buf, at }])
+        self.gpu.copy(&[BufferCopy { from: &from.buf, range: 0..self.sizes.logits, to: &self.logits.buf, at }])
     }
 }

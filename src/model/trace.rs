@@ -23,7 +23,7 @@ impl Forward {
         let scratch = &self.prefill.scratch;
         let b = layout(config).b_first();
         let mut taps = Vec::new();
-        self.prefill.body.run_stepwise(rows, |label| {
+        let see = async |label: &str| {
             let (layer, kernel) = label.rsplit_once('.').unwrap_or(("", label));
             let index = layer.rsplit_once('.').and_then(|(_, i)| i.parse::<usize>().ok()).unwrap_or(0);
             let places: Vec<(&str, &Activation, std::ops::Range<usize>)> = match kernel {
@@ -45,13 +45,14 @@ impl Forward {
             };
             for (name, activation, columns) in places {
                 let name = if layer.is_empty() { name.to_owned() } else { format!("{layer}.{name}") };
-                let values = pollster::block_on(activation.read(&self.gpu, rows, columns))?;
+                let values = activation.read(&self.gpu, rows, columns).await?;
                 // A product in shards passes here once a shard; the last look counts.
                 taps.retain(|tap: &Tap| tap.name != name);
                 taps.push(Tap { name, values });
             }
             Ok(())
-        })?;
+        };
+        self.prefill.body.run_stepwise(rows, see).await?;
         Ok(taps)
     }
 }

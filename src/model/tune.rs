@@ -6,9 +6,9 @@ use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Gpu, link, write_whole};
+use crate::kernels::linear::{MatmulVariant, MatvecVariant};
 use crate::kernels::variants::{Sizes, Variants};
-use crate::kernels::{self, matmul, matvec, scan, ssm_step};
-use pollster::block_on;
+use crate::kernels::{self, scan, ssm_step};
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const LAYERS: usize = 2;
 const MARGIN: f64 = 0.97;
 
 /// The forms for a model, by its options.
-pub(super) fn variants(
+pub(super) async fn variants(
     gpu: &Gpu,
     config: &Config,
     weights: &Arc<Weights>,
@@ -46,16 +46,16 @@ pub(super) fn variants(
     let table = || Variants::tried(gpu, options.math, &sizes);
     match options.tune {
         Tune::Off => Ok(Variants::portable(&sizes, options.math)),
-        Tune::Static => table(),
+        Tune::Static => table().await,
         Tune::Auto => {
-            let start = table()?;
+            let start = table().await?;
             let key = key(gpu, config, weights, &start);
             let path = gpu.kept_file("tuned", &key, ".json");
             let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
             if let Some(variants) = kept.and_then(|kept| read(&kept, &key, &start, gpu)) {
                 return Ok(variants);
             }
-            let (tuned, times) = measure(gpu, config, weights, options, start)?;
+            let (tuned, times) = measure(gpu, config, weights, options, start).await?;
             if let Some(path) = path {
                 // Not to have kept it costs the next start the same again, and nothing else.
                 let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
@@ -69,7 +69,7 @@ pub(super) fn variants(
 
 /// Takes the fastest form of each product and of each other kernel, as they run among their like, where it is clearly faster
 /// than the one that the adapter's table names.
-fn measure(
+async fn measure(
     gpu: &Gpu,
     config: &Config,
     weights: &Arc<Weights>,
@@ -78,9 +78,9 @@ fn measure(
 ) -> Result<(Variants, Times)> {
     let mut tuner = Tuner { gpu, config, weights, options, times: Times::new() };
     let mut best = start.clone();
-    tuner.products(&start, &mut best)?;
-    tuner.step(&start, &mut best)?;
-    tuner.chunk(&start, &mut best)?;
+    tuner.products(&start, &mut best).await?;
+    tuner.step(&start, &mut best).await?;
+    tuner.chunk(&start, &mut best).await?;
     Ok((best, tuner.times))
 }
 
@@ -113,60 +113,60 @@ impl Tuner<'_> {
     }
 
     /// The products of a decode step: the n-th candidates of all matrices at once.
-    fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
-        let candidates: Vec<Vec<matvec::Form>> =
-            start.products.iter().map(|p| p.form.candidates(self.gpu.caps(), &p.matrix)).collect();
+    async fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+        let candidates: Vec<Vec<MatvecVariant>> =
+            start.products.iter().map(|p| p.variant.candidates(self.gpu.caps(), &p.matrix)).collect();
         let most = candidates.iter().map(Vec::len).max().unwrap_or(0);
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); candidates.len()];
         for n in 0..most {
             let mut variants = start.clone();
             for (product, forms) in variants.products.iter_mut().zip(&candidates) {
-                product.form = forms[n.min(forms.len() - 1)];
+                product.variant = forms[n.min(forms.len() - 1)];
             }
             let mut forward = self.forward(variants.clone())?;
             forward.heat()?;
             for (product, times) in variants.products.iter().zip(&mut times) {
-                times.push(block_on(forward.seconds_of_product(&product.matrix))?);
+                times.push(forward.seconds_of_product(&product.matrix).await?);
             }
         }
         for ((product, forms), times) in best.products.iter_mut().zip(&candidates).zip(&times) {
-            product.form = self.fastest(&product.to_string(), forms, &times[..forms.len()]);
+            product.variant = self.fastest(&product.to_string(), forms, &times[..forms.len()]);
         }
         Ok(())
     }
 
     /// The scan of a decode step.
-    fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
-        let forms = with_first(start.step, ssm_step::Form::all(self.gpu.caps()));
-        let times = forms.iter().map(|step| {
+    async fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+        let forms = with_first(start.step, ssm_step::StepVariant::all(self.gpu.caps()));
+        let mut times = vec![];
+        for step in &forms {
             let mut forward = self.forward(Variants { step: *step, ..start.clone() })?;
             forward.heat()?;
-            block_on(forward.seconds_of_step("ssm_step"))
-        });
-        let times = times.collect::<Result<Vec<_>>>()?;
+            times.push(forward.seconds_of_step("ssm_step").await?);
+        }
         best.step = self.fastest("step", &forms, &times);
         Ok(())
     }
 
     /// Products and scan of a chunk, at its real size.
-    fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
+    async fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         // Cooperative matrices have had their trial.
-        let forms = matmul::Form::all(self.gpu.caps()).into_iter();
-        let forms = forms.filter(|form| !matches!(form, matmul::Form::Coop(..))).collect();
+        let forms = MatmulVariant::all(self.gpu.caps()).into_iter();
+        let forms = forms.filter(|form| !matches!(form, MatmulVariant::Coop(..))).collect();
         let forms = with_first(start.matmul, forms);
-        let times = forms.iter().map(|matmul| {
+        let mut times = vec![];
+        for matmul in &forms {
             let mut forward = self.forward(Variants { matmul: *matmul, ..start.clone() })?;
-            block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.ends_with("_proj")))
-        });
-        let times = times.collect::<Result<Vec<_>>>()?;
+            times.push(forward.seconds_of_chunk(LAYERS, |purpose| purpose.ends_with("_proj")).await?);
+        }
         best.matmul = self.fastest("matmul", &forms, &times);
-        let scans = with_first(start.scan, scan::Form::all(self.gpu.caps()));
-        let times = scans.iter().map(|scan| {
+        let scans = with_first(start.scan, scan::ScanVariant::all(self.gpu.caps()));
+        let mut times = vec![];
+        for scan in &scans {
             let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
             forward.heat()?;
-            block_on(forward.seconds_of_chunk(LAYERS, |purpose| purpose.contains("scan")))
-        });
-        let times = times.collect::<Result<Vec<_>>>()?;
+            times.push(forward.seconds_of_chunk(LAYERS, |purpose| purpose.contains("scan")).await?);
+        }
         best.scan = self.fastest("scan", &scans, &times);
         Ok(())
     }
@@ -196,14 +196,14 @@ fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants>
     let mut variants = start.clone();
     for product in &mut variants.products {
         let name = named(&product.to_string())?;
-        let candidates = product.form.candidates(gpu.caps(), &product.matrix);
-        product.form = candidates.into_iter().find(|form| form.to_string() == name)?;
+        let candidates = product.variant.candidates(gpu.caps(), &product.matrix);
+        product.variant = candidates.into_iter().find(|form| form.to_string() == name)?;
     }
-    let step = ssm_step::Form::all(gpu.caps()).into_iter();
+    let step = ssm_step::StepVariant::all(gpu.caps()).into_iter();
     variants.step = step.chain([start.step]).find(|form| Some(form.to_string().as_str()) == named("step"))?;
-    let matmul = matmul::Form::all(gpu.caps()).into_iter();
+    let matmul = MatmulVariant::all(gpu.caps()).into_iter();
     variants.matmul = matmul.chain([start.matmul]).find(|form| Some(form.to_string().as_str()) == named("matmul"))?;
-    let scan = scan::Form::all(gpu.caps()).into_iter();
+    let scan = scan::ScanVariant::all(gpu.caps()).into_iter();
     variants.scan = scan.chain([start.scan]).find(|form| Some(form.to_string().as_str()) == named("scan"))?;
     Some(variants)
 }

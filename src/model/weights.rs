@@ -9,7 +9,7 @@ use super::tensors::{LayerTensors, ModelTensors};
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Buf, Gpu, Uploads, Usage};
-use crate::kernels::matvec::Matrix;
+use crate::kernels::linear::Matrix;
 use crate::kernels::{ROW_ALIGN, case::Random, conv, linear::Linear, scan};
 use std::sync::Arc;
 
@@ -176,7 +176,11 @@ impl Weights {
         let mut random = Random::new(1);
         let recipe = Recipe::To(format);
         let matrix = |name: &str, role, rows, columns| {
-            Linear::made_up(gpu, name, (recipe.format(role, WeightFormat::F32, columns), rows, columns))
+            Linear::made_up(
+                gpu,
+                name,
+                Matrix { rows, columns, format: recipe.format(role, WeightFormat::F32, columns) },
+            )
         };
         let vector = |name: &str, values: &[f32]| gpu.upload(name, &padded(values.to_vec()), Usage::Storage);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();

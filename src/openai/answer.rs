@@ -2,7 +2,7 @@
 
 use super::request::Request;
 use crate::error::{Error, Result};
-use crate::runtime::{AnswerOptions, Chosen, Finish, Mark, Session};
+use crate::runtime::{AnswerOptions, Chosen, Finish, Mark, Prompt, Session};
 
 /// What holds where neither the request nor the model says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Choice {
 impl Request {
     /// Has a session answer it; what the session had read before is forgotten. Each prompt is read once, however many answers it
     /// gets. Cancelled, it ends with [`Error::Cancelled`].
-    pub fn answer(&self, session: &mut Session, unsaid: Unsaid) -> Result<Answered> {
+    pub async fn answer_async(&self, session: &mut Session, unsaid: Unsaid) -> Result<Answered> {
         let engine = session.engine().clone();
         let checkpoint = engine.checkpoint();
         let options = self.options(checkpoint, unsaid.max_tokens);
@@ -46,15 +46,15 @@ impl Request {
         for ids in self.prompts(checkpoint)? {
             let mut read = None;
             for index in 0..self.answers() {
-                session.set_sampling(self.sampling(checkpoint, unsaid.seed, index))?;
+                session.set_sampling_async(self.sampling(checkpoint, unsaid.seed, index)).await?;
                 match &read {
-                    None => read_prompt(session, &ids)?,
-                    Some(read) => go_back(session, read, &ids)?,
+                    None => read_prompt(session, &ids).await?,
+                    Some(read) => go_back(session, read, &ids).await?,
                 }
                 if read.is_none() && self.answers() > 1 {
-                    read = Some(session.mark()?);
+                    read = Some(session.mark_async().await?);
                 }
-                answered.take(session, &options)?;
+                answered.take(session, &options).await?;
             }
             answered.prompt_tokens += ids.len() as u64;
         }
@@ -62,24 +62,24 @@ impl Request {
     }
 }
 
-fn read_prompt(session: &mut Session, ids: &[u32]) -> Result<()> {
-    session.clear()?;
-    session.feed(ids)
+async fn read_prompt(session: &mut Session, ids: &[u32]) -> Result<()> {
+    session.clear_async().await?;
+    session.feed_async(ids).await
 }
 
 /// Back to where the prompt had been read. Where that state is not kept any more, it is read again.
-fn go_back(session: &mut Session, read: &Mark, ids: &[u32]) -> Result<()> {
-    match session.back_to(read) {
-        Err(Error::StateNotKept { .. }) => read_prompt(session, ids),
+async fn go_back(session: &mut Session, read: &Mark, ids: &[u32]) -> Result<()> {
+    match session.back_to_async(read).await {
+        Err(Error::StateNotKept { .. }) => read_prompt(session, ids).await,
         outcome => outcome,
     }
 }
 
 impl Answered {
-    fn take(&mut self, session: &mut Session, options: &AnswerOptions) -> Result<()> {
-        let mut answer = session.complete(&[], options)?;
+    async fn take(&mut self, session: &mut Session, options: &AnswerOptions) -> Result<()> {
+        let mut answer = session.answer_async(Prompt::Ids(vec![]), options).await?;
         let mut text = String::new();
-        for piece in &mut answer {
+        while let Some(piece) = answer.next_async().await {
             text += &piece?;
         }
         let finish = answer.finish().unwrap_or(Finish::Failed);

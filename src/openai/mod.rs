@@ -11,6 +11,8 @@
 //! Of `n` answers to one prompt the prompt is read once; answer `i` of them, from 0 on, has the seed of the request plus `i`.
 
 mod answer;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod chat;
 mod completions;
 mod fields;

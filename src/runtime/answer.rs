@@ -1,31 +1,40 @@
-//! An answer's text as it comes.
+//! An answer as a stream of text.
 
-use super::generation::{AnswerOptions, Finish, Generation, Logprobs};
+use super::generation::{AnswerOptions, Finish, Generation, Logprobs, SessionRef};
+use super::session::{Begun, Prompt, Session};
 use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, TextStream};
 
-/// An answer's text as it comes, in whole characters and without stop strings. When it ends, or is dropped, the state is that
-/// of the last token whose text was given out.
+/// An answer as a stream of text, in whole characters and without stop strings. When it ends or is dropped, the session's state
+/// is that of the last token whose text was given out.
+///
+/// It borrows its session or owns it. An `Answer<'static>` from [`Session::into_answer`] can move to another thread or task, be
+/// polled there, cancelled by a [`CancelHandle`](super::CancelHandle) and dropped anywhere.
 pub struct Answer<'a> {
     generation: Generation<'a>,
+    options: AnswerOptions,
+    /// What it answers, until it begins.
+    prompt: Option<Prompt>,
+    /// Whether it has begun and its text is not yet part of the conversation.
+    open: bool,
     characters: TextStream,
     stops: StopStrings,
-    /// What was given out, where it is to become a message.
+    /// Text given out, if it becomes part of a message.
     said: String,
-    /// Bytes that were given out.
+    /// Bytes given out.
     shown: usize,
-    /// Bytes of text that all tokens so far have made, given out or held back.
+    /// Bytes of text of all tokens so far, given out or held back.
     made: usize,
-    /// Bytes of text made when the kept state was kept: all of it had been given out.
+    /// Bytes of text before the saved state: all of them had been given out.
     kept: usize,
-    /// After each token since then: how many tokens, how many bytes of text; where no character was open.
+    /// (tokens, bytes of text) after each token since then that ended on a whole character.
     ends: Vec<(usize, usize)>,
-    /// Bytes of `said` that the state has consumed, where it ended inside of a token.
+    /// Bytes of `said` that the state has consumed, if the answer ended inside a token.
     consumed: Option<usize>,
-    /// Tokens with their log-probabilities, where those are wanted, until somebody takes them.
+    /// Tokens with their log-probabilities, if wanted, until [`Answer::take_chosen`].
     chosen: Vec<Chosen>,
-    turn: Turn,
-    /// What went wrong after the last text.
+    role: Role,
+    /// An error to return after the last text.
     failed: Option<Error>,
 }
 
@@ -40,23 +49,32 @@ pub struct Chosen {
     pub at: usize,
 }
 
-/// What an answer is to the conversation.
+/// What an answer adds to the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// No part of it.
+pub(super) enum Role {
+    /// Nothing: it continues plain text.
     None,
-    /// The assistant's turn.
-    Whole,
-    /// The rest of the assistant's turn that was cut off.
-    Rest,
+    /// A message of the assistant.
+    Message,
+    /// The rest of the assistant's last message, which was cut off.
+    RestOfMessage,
 }
 
 impl<'a> Answer<'a> {
-    pub(super) fn new(generation: Generation<'a>, options: &AnswerOptions, turn: Turn) -> Self {
-        let unfinished = std::mem::take(&mut generation.session.unfinished);
+    /// An answer that a session has begun.
+    pub(super) fn begun(session: SessionRef<'a>, options: &AnswerOptions, begun: Begun) -> Self {
+        let mut answer = Self::new(session, options, None);
+        answer.has_begun(begun);
+        answer
+    }
+
+    fn new(session: SessionRef<'a>, options: &AnswerOptions, prompt: Option<Prompt>) -> Self {
         Answer {
-            generation,
-            characters: TextStream::after(unfinished),
+            generation: Generation::to_begin(session, options),
+            options: options.clone(),
+            prompt,
+            open: false,
+            characters: TextStream::after(vec![]),
             stops: StopStrings::new(&options.stop),
             said: String::new(),
             shown: 0,
@@ -65,23 +83,41 @@ impl<'a> Answer<'a> {
             ends: vec![],
             consumed: None,
             chosen: vec![],
-            turn,
+            role: Role::None,
             failed: None,
         }
     }
 
-    /// How it ended, once it has.
+    fn has_begun(&mut self, begun: Begun) {
+        self.generation.has_begun(begun);
+        (self.role, self.open) = (begun.role, true);
+        let unfinished = std::mem::take(&mut self.generation.session_mut().conversation.unfinished);
+        self.characters = TextStream::after(unfinished);
+    }
+
+    /// Its session.
+    pub fn session(&self) -> &Session {
+        self.generation.session()
+    }
+
+    /// Ends it and returns its session; `None` if that was borrowed.
+    pub fn into_session(mut self) -> Option<Session> {
+        self.conclude();
+        self.generation.take_session()
+    }
+
+    /// Why it ended; `None` while it goes on.
     pub fn finish(&self) -> Option<Finish> {
         self.generation.finish()
     }
 
-    /// The tokens given out so far.
+    /// Its token ids.
     pub fn generation(&self) -> &Generation<'a> {
         &self.generation
     }
 
-    /// Takes the tokens of what was given out, where [`AnswerOptions::logprobs`] asks for them. A token that a stop string begins
-    /// inside of is one of them.
+    /// Takes the tokens of the text given out since the last call, if [`AnswerOptions::logprobs`] asked for them, including a
+    /// token that a stop string begins in.
     pub fn take_chosen(&mut self) -> Vec<Chosen> {
         let all = self.finish().is_some_and(|finish| finish != Finish::Stop);
         let shown = self.chosen.partition_point(|token| token.at < self.shown);
@@ -90,19 +126,19 @@ impl<'a> Answer<'a> {
 
     fn say(&mut self, text: &str) {
         self.shown += text.len();
-        if self.turn != Turn::None {
+        if self.role != Role::None {
             self.said += text;
         }
     }
 
-    /// Takes a token; gives what can be shown of it.
-    fn take(&mut self, id: u32) -> Result<String> {
+    /// Adds a token; returns the text that can be given out.
+    async fn take(&mut self, id: u32) -> Result<String> {
         let before = self.made;
         if let Some(logprobs) = self.generation.logprobs() {
             self.chosen.push(Chosen { id, logprobs: logprobs.clone(), at: before });
         }
         let text = {
-            let tokenizer = self.generation.session.engine.checkpoint().tokenizer()?;
+            let tokenizer = self.generation.session().engine.checkpoint().tokenizer()?;
             let bytes = if tokenizer.is_special(id) { &[] } else { tokenizer.bytes(id).unwrap_or_default() };
             self.characters.push(bytes)
         };
@@ -115,13 +151,13 @@ impl<'a> Answer<'a> {
         self.say(&shown);
         let tokens = self.generation.tokens();
         if found {
-            self.stop(tokens, before);
+            self.stop(tokens, before).await;
         } else if self.stops.held() == 0 && self.characters.pending().is_empty() {
             self.ends.clear();
             self.generation.let_go();
         } else {
             if self.generation.kept().is_none() {
-                self.failed = self.generation.keep_before_last().err();
+                self.failed = self.generation.keep_before_last().await.err();
                 self.kept = before;
             }
             if self.characters.pending().is_empty() {
@@ -131,9 +167,9 @@ impl<'a> Answer<'a> {
         Ok(shown)
     }
 
-    /// A stop string has come: back to the last token that lies wholly before it. `before` is the text made before the
+    /// Ends at a stop string: goes back to the last token that lies wholly before it. `before` is the text in bytes before the
     /// newest token.
-    fn stop(&mut self, tokens: usize, before: usize) {
+    async fn stop(&mut self, tokens: usize, before: usize) {
         let whole = self.ends.iter().rev().find(|(_, made)| *made <= self.shown);
         let (count, consumed) = match (whole, self.generation.kept()) {
             (Some(end), _) => *end,
@@ -141,26 +177,31 @@ impl<'a> Answer<'a> {
             (None, None) => (tokens - 1, before),
         };
         self.consumed = Some(consumed);
-        self.generation.end_after(count);
+        self.generation.end_after(count).await;
     }
-}
 
-impl Iterator for Answer<'_> {
-    type Item = Result<String>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next piece of text; `None` at the end and after an error.
+    pub async fn next_async(&mut self) -> Option<Result<String>> {
+        if let Some(prompt) = self.prompt.take() {
+            let begun = self.generation.session_mut().begin_prompt(prompt, &self.options).await;
+            match begun {
+                Ok(begun) => self.has_begun(begun),
+                Err(error) => self.failed = Some(error),
+            }
+        }
         loop {
             if let Some(error) = self.failed.take() {
                 self.generation.fail();
                 return Some(Err(error));
             }
-            let text = match self.generation.next_id() {
-                Ok(Some(id)) => self.take(id),
+            let text = match self.generation.next_id_async().await {
+                Ok(Some(id)) => self.take(id).await,
                 Ok(None) => {
                     if self.finish() == Some(Finish::Stop) {
                         return None;
                     }
-                    // What was held back is text after all; a character may still become whole where the answer can go on.
+                    // Text held back for a stop string is given out. An incomplete character is only flushed at EOS: a
+                    // resumed answer may complete it.
                     let ended = self.finish() == Some(Finish::Eos);
                     let open = if ended { self.characters.finish() } else { String::new() };
                     let (mut rest, _) = self.stops.push(&open);
@@ -179,25 +220,44 @@ impl Iterator for Answer<'_> {
     }
 }
 
-impl Drop for Answer<'_> {
-    fn drop(&mut self) {
-        // Held back, but consumed: the conversation must say what the state holds.
+impl Answer<'static> {
+    /// An answer that begins when its first piece is asked for.
+    pub(super) fn to_begin(session: Session, prompt: Prompt, options: &AnswerOptions) -> Self {
+        Self::new(SessionRef::Owned(Box::new(session)), options, Some(prompt))
+    }
+}
+
+impl Answer<'_> {
+    /// Adds the text to the conversation.
+    fn conclude(&mut self) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        // Text held back was consumed by the state, so it belongs to the conversation.
         let held = self.stops.finish();
         if self.finish() != Some(Finish::Stop) {
             self.say(&held);
         }
         let ended = matches!(self.finish(), Some(Finish::Eos | Finish::Stop));
-        let session = &mut *self.generation.session;
+        let pending = self.characters.pending().to_vec();
+        let (role, said) = (self.role, std::mem::take(&mut self.said));
+        let conversation = &mut self.generation.session_mut().conversation;
         if !ended {
-            session.unfinished = self.characters.pending().to_vec();
+            conversation.unfinished = pending;
         }
-        if self.turn != Turn::None {
-            session.fed += &self.said[..self.consumed.unwrap_or(self.said.len())];
+        if role != Role::None {
+            conversation.text += &said[..self.consumed.unwrap_or(said.len())];
         }
-        match (self.turn, session.messages.last_mut()) {
-            (Turn::None, _) => {}
-            (Turn::Rest, Some(message)) => message.content += &self.said,
-            _ => session.messages.push(Message::new("assistant", std::mem::take(&mut self.said))),
+        match (role, conversation.messages.last_mut()) {
+            (Role::None, _) => {}
+            (Role::RestOfMessage, Some(message)) => message.content += &said,
+            _ => conversation.messages.push(Message::new("assistant", said)),
         }
+    }
+}
+
+impl Drop for Answer<'_> {
+    fn drop(&mut self) {
+        self.conclude();
     }
 }

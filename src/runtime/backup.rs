@@ -1,29 +1,30 @@
-//! What a slot's state is made from again: on another device after a loss, or where an error left it in doubt.
+//! Backups of a slot's state on the host. The state is recomputed from one after a device loss, or after an error that left
+//! the slot's state unknown.
 
-use super::stepper::Stepper;
+use super::scheduler::Scheduler;
 use crate::error::{Error, Result};
 use crate::model::{Forward, SlotState};
 use std::sync::{Arc, Weak};
 
-/// Effort of consuming again what came since the state on the host, at most: then the state is read back anew. Steps count one
-/// each, so that after a loss no conversation waits for more than these.
+/// Largest cost of a replay, in decode steps. Beyond it the state is read back again, so that no conversation waits for more
+/// steps than this after a device loss.
 const MOST_EFFORT: usize = 2048;
 
-/// Tokens that are read in the time of one step, at least. So many that a state is read back seldom, and so few that the ids since
-/// then take little memory: 64 KiB.
+/// Prompt tokens that count as one decode step of replay. Large enough that states are rarely read back, small enough that the
+/// ids to replay stay below 64 KiB.
 const READ_A_STEP: usize = 8;
 
-/// A state on the host and what was consumed since: together the state of the slot, bit for bit where the adapter is the same.
+/// A state on the host and the tokens consumed since. Replaying them gives the slot's state, bit for bit on the same adapter.
 #[derive(Clone, Default)]
 pub(super) struct Backup {
     /// `None`: before the first token.
     state: Option<Arc<SlotState>>,
-    /// Tokens that it has consumed.
+    /// Tokens that `state` has consumed.
     from: u64,
     since: Since,
 }
 
-/// A [`Backup`] that does not keep the state alive: for moments to go back to, of which there may be any number.
+/// A [`Backup`] that does not keep its state alive, for the moments of a history: there may be any number of them.
 #[derive(Clone)]
 pub(super) struct WeakBackup {
     state: Option<Weak<SlotState>>,
@@ -31,16 +32,16 @@ pub(super) struct WeakBackup {
     since: Since,
 }
 
-/// Tokens in the order in which they were consumed: runs of those that were consumed alike.
+/// Tokens in the order they were consumed, in runs of the same phase.
 #[derive(Clone, Default)]
 struct Since(Vec<(How, Vec<u32>)>);
 
-/// A step does not have the bits of a chunk.
+/// The phase that consumed a token. Prefill and decode sum in different orders and give different bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// In chunks.
+    /// Prefill.
     Read,
-    /// Step by step.
+    /// Decode.
     Chosen,
 }
 
@@ -67,47 +68,47 @@ impl Since {
 }
 
 impl Backup {
-    /// The state that a slot had when it had consumed `position` tokens, now or a step ago, read back.
-    pub(super) fn of(stepper: &mut Stepper, slot: usize, position: u64) -> Result<Self> {
-        let state = stepper.read_state(slot, position)?;
+    /// Reads back the state that a slot had at `position`: its current one, or the one before the last step.
+    pub(super) async fn of(scheduler: &mut Scheduler, slot: usize, position: u64) -> Result<Self> {
+        let state = scheduler.read_state(slot, position).await?;
         Ok(Self::at(state, position))
     }
 
-    /// A state of when `position` tokens had been consumed.
+    /// A state at `position`.
     pub(super) fn at(state: SlotState, position: u64) -> Self {
         Backup { state: Some(Arc::new(state)), from: position, since: Since::default() }
     }
 
-    /// Tokens were read in chunks.
+    /// Appends tokens that prefill consumed.
     pub(super) fn read(&mut self, ids: &[u32]) {
         self.since.push(How::Read, ids);
     }
 
-    /// Tokens were consumed step by step.
+    /// Appends tokens that decode steps consumed.
     pub(super) fn chose(&mut self, ids: &[u32]) {
         self.since.push(How::Chosen, ids);
     }
 
-    /// Whether there is so much to consume again, these steps included, that the state is to be read back.
+    /// Whether the replay, `steps` more decode steps included, costs so much that the state should be read back.
     pub(super) fn is_due(&self, steps: usize) -> bool {
         self.since.effort() + steps >= MOST_EFFORT
     }
 
-    /// Makes a slot hold the state, which is to be that of `position` tokens.
-    pub(super) fn put_into(&self, stepper: &mut Stepper, slot: usize, position: u64) -> Result<()> {
+    /// Restores a slot's state and replays the tokens since, which must lead to `position`.
+    pub(super) async fn put_into(&self, scheduler: &mut Scheduler, slot: usize, position: u64) -> Result<()> {
         let known = self.from + self.since.tokens() as u64;
         if known != position {
             let why = format!("the slot failed, and of {position} tokens {known} are known");
             return Err(Error::StateNotKept { why });
         }
         match &self.state {
-            Some(state) => stepper.write_state(slot, self.from, state)?,
-            None => stepper.reset(slot)?,
+            Some(state) => scheduler.write_state(slot, self.from, state).await?,
+            None => scheduler.reset(slot).await?,
         }
         for (how, ids) in &self.since.0 {
             match how {
-                How::Read => read(stepper.at_rest()?, slot, ids)?,
-                How::Chosen => ids.iter().try_for_each(|id| stepper.consume(slot, *id))?,
+                How::Read => read(scheduler.at_rest().await?, slot, ids).await?,
+                How::Chosen => scheduler.consume(slot, ids).await?,
             }
         }
         Ok(())
@@ -118,16 +119,16 @@ impl Backup {
     }
 }
 
-fn read(forward: &mut Forward, slot: usize, ids: &[u32]) -> Result<()> {
+async fn read(forward: &mut Forward, slot: usize, ids: &[u32]) -> Result<()> {
     let mut left = ids;
     while let Some(chunk) = forward.next_chunk(&mut left) {
-        forward.feed_to_end(slot, chunk)?;
+        forward.feed_to_end(slot, chunk).await?;
     }
     Ok(())
 }
 
 impl WeakBackup {
-    /// The whole of it, where its state is still there.
+    /// The backup, if its state is still alive.
     pub(super) fn upgrade(&self) -> Option<Backup> {
         let state = match &self.state {
             Some(state) => Some(state.upgrade()?),

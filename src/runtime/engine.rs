@@ -1,26 +1,28 @@
-//! A loaded model that advances many slots at once; sessions hold a handle to it.
+//! The engine: a loaded model that advances many slots at once. Sessions hold a handle to it.
 
 use super::checkpoint::Checkpoint;
+use super::departures::Departures;
 use super::prefix::PrefixCache;
 use super::sampler::Sampling;
+use super::scheduler::{Counts, Scheduler, Token};
 use super::session::Session;
 use super::snapshot::Origin;
 use super::states::StateStore;
-use super::stepper::{Counts, Stepper, Token};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{Forward, ForwardOptions, Progress};
-use parking_lot::{FairMutex, FairMutexGuard, Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::MutexGuard as SchedulerGuard;
 
-/// How an engine is laid out.
+/// Options of an engine: slots, chunk size, arithmetic, weight formats, memory.
 pub type EngineOptions = ForwardOptions;
 
-/// A model on a device, with room for some conversations. Clones are handles to the same one; all are `Send`.
+/// A model on a device with slots for a fixed number of sessions. Clones are handles to the same engine; all are `Send`.
 ///
-/// Sessions that are used from several threads, or in turn from one, share their steps: whoever waits for a token runs
-/// the next step for all that can take part.
+/// Sessions share decode steps, whether they are used from several threads or in turn from one: whoever waits for a token runs
+/// the next step for every slot that is ready.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
@@ -31,32 +33,47 @@ struct Shared {
     options: EngineOptions,
     bias: Vec<f32>,
     gpu: Mutex<Gpu>,
-    /// What its snapshots are made with on this device, once it was asked for.
+    /// The origin of snapshots taken on this device, computed on first use.
     origin: Mutex<Option<Origin>>,
-    /// Whoever waited longest comes next: a fast session cannot keep the others from taking their tokens.
-    stepper: FairMutex<Stepper>,
+    /// Locked in FIFO order, so that a fast session cannot starve the others. Held while a turn waits for the device.
+    scheduler: tokio::sync::Mutex<Scheduler>,
+    departures: Departures,
+    counts: Arc<Mutex<Counts>>,
     states: StateStore,
     prefixes: Mutex<PrefixCache>,
 }
 
 impl Engine {
-    /// Uploads a checkpoint's weights and gets ready; `progress` is called after each piece.
-    pub fn load(
+    /// Uploads a checkpoint's weights and compiles the kernels. `progress` is called after each upload.
+    pub async fn load_async(
         gpu: &Gpu,
         checkpoint: Checkpoint,
         options: EngineOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let forward = Forward::load(gpu, checkpoint.config(), &checkpoint.tensors()?, options, progress)?;
+        let tensors = checkpoint.tensors()?;
+        let forward = Forward::load_async(gpu, checkpoint.config(), &tensors, options, progress).await?;
+        drop(tensors);
         let mut bias = vec![0.0; checkpoint.config().vocab];
         for id in checkpoint.ids_without_token() {
             bias[id as usize] = f32::NEG_INFINITY;
         }
         let states = StateStore::new(&forward);
         let prefixes = Mutex::new(PrefixCache::new(states.clone(), forward.chunk()));
-        let stepper = FairMutex::new(Stepper::new(forward, options.slots));
-        let (gpu, origin) = (Mutex::new(gpu.clone()), Mutex::new(None));
-        let shared = Shared { checkpoint, options, bias, gpu, origin, stepper, states, prefixes };
+        let counts = Arc::default();
+        let scheduler = Scheduler::new(forward, options.slots, Arc::clone(&counts));
+        let shared = Shared {
+            checkpoint,
+            options,
+            bias,
+            gpu: Mutex::new(gpu.clone()),
+            origin: Mutex::new(None),
+            scheduler: tokio::sync::Mutex::new(scheduler),
+            departures: Departures::default(),
+            counts,
+            states,
+            prefixes,
+        };
         Ok(Engine { shared: Arc::new(shared) })
     }
 
@@ -65,87 +82,102 @@ impl Engine {
         &self.shared.checkpoint
     }
 
-    /// What its snapshots are made with.
-    pub(super) fn origin(&self) -> Result<Origin> {
+    /// The origin of its snapshots: model, weights, arithmetic, adapter.
+    pub(super) async fn origin(&self) -> Result<Origin> {
         if let Some(origin) = &*self.shared.origin.lock() {
             return Ok(origin.clone());
         }
-        let mut stepper = self.stepper();
-        let origin = Origin::of(&self.shared.checkpoint, self.shared.options.weights, stepper.at_rest()?)?;
+        let mut scheduler = self.scheduler().await;
+        let forward = scheduler.at_rest().await?;
+        let origin = Origin::of(&self.shared.checkpoint, self.shared.options.weights, forward)?;
         Ok(self.shared.origin.lock().insert(origin).clone())
     }
 
-    /// The device it runs on: another one after [`Engine::recover`].
+    /// The device it runs on; another one after [`Engine::recover_async`].
     pub fn gpu(&self) -> Gpu {
         self.shared.gpu.lock().clone()
     }
 
-    /// Opens the device again after [`Error::DeviceLost`], or the best that is left where it is gone, and loads the model anew.
-    /// Does nothing where the device works, and gives whether it had to do something. `progress` is called after each piece of
-    /// the weights.
+    /// Reopens the device after [`Error::DeviceLost`] and reloads the model; if the adapter is gone, opens the best one left.
+    /// Returns false, and does nothing, if the device works. `progress` is called after each upload.
     ///
-    /// Sessions go on where they were: each has its state made again when it is used next, from what it keeps on the host,
-    /// bit for bit where the adapter is the same. An answer that was under way has ended with the error;
-    /// [`Session::resume`] goes on with it. States kept on the device for [`Session::undo`] and the like are gone: their text
-    /// is read again.
-    pub fn recover(&self, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
-        self.recover_with(Gpu::reopen, progress)
+    /// Sessions continue where they were. Each recomputes its state on next use from its backup on the host, bit for bit on the
+    /// same adapter. An answer in progress ended with the error; [`Prompt::Resume`](super::Prompt::Resume) continues it. Kept
+    /// states on the device (for undo, marks and the prefix cache) are lost: their text is read again.
+    pub async fn recover_async(&self, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
+        self.recover_with(async |lost: &Gpu| lost.reopen_async().await, progress).await
     }
 
-    /// [`Engine::recover`] on a device that the application has opened.
-    pub fn recover_on(&self, gpu: &Gpu, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
-        self.recover_with(|_| Ok(gpu.clone()), progress)
+    /// [`Engine::recover_async`] on a device that the application has opened.
+    pub async fn recover_on_async(&self, gpu: &Gpu, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
+        self.recover_with(async |_: &Gpu| Ok(gpu.clone()), progress).await
     }
 
-    fn recover_with(&self, open: impl FnOnce(&Gpu) -> Result<Gpu>, progress: &mut dyn FnMut(Progress)) -> Result<bool> {
-        let mut stepper = self.stepper();
+    async fn recover_with(
+        &self,
+        open: impl AsyncFnOnce(&Gpu) -> Result<Gpu>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<bool> {
+        let mut scheduler = self.scheduler().await;
         let lost = self.gpu();
-        // A device may be lost and nobody have heard of it yet.
+        // The loss may not have been noticed yet.
         if let Err(reason) = lost.check().and_then(|()| lost.flush()) {
-            // Before another is opened: the driver may still count the memory.
-            stepper.lose(&reason);
+            // Before another device is opened: the driver may still count the memory.
+            scheduler.lose(&reason);
             self.states().lose();
-        } else if stepper.has_device() {
+        } else if scheduler.has_device() {
             return Ok(false);
         }
-        let gpu = open(&lost)?;
+        let gpu = open(&lost).await?;
         let (checkpoint, options) = (&self.shared.checkpoint, self.shared.options);
-        let forward = Forward::load(&gpu, checkpoint.config(), &checkpoint.tensors()?, options, progress)?;
-        self.states().adopt(&gpu);
+        let tensors = checkpoint.tensors()?;
+        let forward = Forward::load_async(&gpu, checkpoint.config(), &tensors, options, progress).await?;
         *self.shared.origin.lock() = None;
         *self.shared.gpu.lock() = gpu;
-        stepper.adopt(forward);
+        scheduler.adopt(forward);
         Ok(true)
     }
 
-    /// What its steps have done so far.
+    /// Counts of turns, chunks and steps so far.
     pub fn counts(&self) -> Counts {
-        self.stepper().counts()
+        *self.shared.counts.lock()
     }
 
-    /// A new conversation, in a free slot.
-    pub fn session(&self, sampling: Sampling) -> Result<Session> {
-        let slot = self.stepper().take_slot()?;
-        // From here on dropping the session frees the slot.
+    /// A new session in a free slot; [`Error::NoFreeSlot`] if there is none.
+    pub async fn session_async(&self, sampling: Sampling) -> Result<Session> {
+        let slot = self.scheduler().await.take_slot()?;
+        // From here on, dropping the session frees the slot.
         let session = Session::new(self.clone(), slot, sampling);
-        drop(session.schedule()?);
+        drop(session.schedule().await?);
         Ok(session)
     }
 
     /// Sets how a slot's tokens are chosen from the next step on.
-    pub(super) fn set_sampling(&self, stepper: &mut Stepper, slot: usize, sampling: &Sampling) -> Result<()> {
+    pub(super) async fn set_sampling(&self, scheduler: &mut Scheduler, slot: usize, sampling: &Sampling) -> Result<()> {
         let rules = sampling.rules(self.shared.bias.len())?;
         let mut bias = self.shared.bias.clone();
         for (id, value) in &sampling.logit_bias {
             bias[*id as usize] += value;
         }
-        let forward = stepper.at_rest()?;
+        let forward = scheduler.at_rest().await?;
         forward.set_rules(slot, rules)?;
         forward.set_bias(slot, &bias)
     }
 
-    pub(super) fn stepper(&self) -> FairMutexGuard<'_, Stepper> {
-        self.shared.stepper.lock()
+    /// Locks the slots and first does what ended answers and sessions left to be done.
+    pub(super) async fn scheduler(&self) -> SchedulerGuard<'_, Scheduler> {
+        let mut scheduler = self.shared.scheduler.lock().await;
+        self.see_off(&mut scheduler).await;
+        scheduler
+    }
+
+    pub(super) fn departures(&self) -> &Departures {
+        &self.shared.departures
+    }
+
+    /// Locks the slots, if nobody holds them.
+    pub(super) fn try_scheduler(&self) -> Option<SchedulerGuard<'_, Scheduler>> {
+        self.shared.scheduler.try_lock().ok()
     }
 
     pub(super) fn states(&self) -> &StateStore {
@@ -156,58 +188,58 @@ impl Engine {
         self.shared.prefixes.lock()
     }
 
-    /// Feeds tokens to a slot, chunk by chunk, in turn with what other sessions want. What was fed before it was cancelled or
-    /// failed stays fed; the slot's position tells.
-    pub(super) fn feed<'a>(
+    /// Feeds tokens to a slot chunk by chunk, in turn with other sessions. After a cancel or an error, the chunks fed so far stay
+    /// fed; the slot's position tells how many.
+    pub(super) async fn feed<'a>(
         &'a self,
-        mut stepper: FairMutexGuard<'a, Stepper>,
+        mut scheduler: SchedulerGuard<'a, Scheduler>,
         slot: usize,
         ids: &[u32],
         cancelled: &AtomicBool,
     ) -> Result<()> {
-        stepper.begin_feed(slot, ids)?;
+        scheduler.begin_feed(slot, ids)?;
         loop {
-            drop(stepper); // whoever waited longest comes next
-            stepper = self.stepper();
-            if let Some(outcome) = stepper.fed(slot) {
+            drop(scheduler); // the longest waiter is next
+            scheduler = self.scheduler().await;
+            if let Some(outcome) = scheduler.fed(slot) {
                 return outcome;
             }
             if cancelled.swap(false, Ordering::Relaxed) {
-                stepper.stop_feed(slot);
+                scheduler.stop_feed(slot);
                 return Err(Error::Cancelled);
             }
-            stepper.turn();
+            scheduler.turn().await;
         }
     }
 
-    /// Starts to choose tokens after those that a slot has consumed, and waits for the first, which is not taken yet. See
-    /// [`Stepper::begin`].
-    pub(super) fn begin<'a>(
+    /// Starts to generate after the tokens that a slot has consumed and waits for the first token without taking it. See
+    /// [`Scheduler::begin`].
+    pub(super) async fn begin<'a>(
         &'a self,
-        mut stepper: FairMutexGuard<'a, Stepper>,
+        mut scheduler: SchedulerGuard<'a, Scheduler>,
         slot: usize,
         recent: (&[u32], usize),
         with_logits: bool,
     ) -> Result<()> {
-        stepper.begin(slot, recent, with_logits)?;
+        scheduler.begin(slot, recent, with_logits).await?;
         loop {
-            drop(stepper);
-            stepper = self.stepper();
-            if let Some(outcome) = stepper.peek(slot) {
+            drop(scheduler);
+            scheduler = self.scheduler().await;
+            if let Some(outcome) = scheduler.peek(slot) {
                 return outcome;
             }
-            stepper.turn();
+            scheduler.turn().await;
         }
     }
 
-    /// A slot's next token, once it is there.
-    pub(super) fn next(&self, slot: usize) -> Result<Token> {
+    /// A slot's next token.
+    pub(super) async fn next(&self, slot: usize) -> Result<Token> {
         loop {
-            let mut stepper = self.stepper();
-            if let Some(token) = stepper.next(slot) {
+            let mut scheduler = self.scheduler().await;
+            if let Some(token) = scheduler.next(slot) {
                 return token;
             }
-            stepper.turn();
+            scheduler.turn().await;
         }
     }
 }

@@ -1,46 +1,48 @@
-//! Tokens as they are chosen, and the state that is left when that ends.
+//! Generation token by token, and the state that it leaves.
 
 use super::backup::Backup;
-use super::session::Session;
+use super::session::{Begun, Session};
 use crate::error::Result;
 use crate::kernels::select::WINDOW;
 use crate::model::Saved;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 
-/// When an answer ends, and what is wanted of it.
+/// Options of one answer: its length, stop strings, log-probabilities.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AnswerOptions {
-    /// Tokens at most; `None`: until the model ends.
+    /// Maximum number of tokens; `None`: until EOS.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer; they are not part of it.
+    /// Stop strings. They end the answer and are not part of it.
     pub stop: Vec<String>,
-    /// With how many of the most probable tokens to give each token's log-probability; costs speed.
+    /// Return each token's log-probability together with those of this many most probable tokens. Reads back the logits of
+    /// every step, which costs speed.
     pub logprobs: Option<usize>,
 }
 
 impl AnswerOptions {
-    /// At most this many tokens.
+    /// Options with a maximum number of tokens.
     pub fn tokens(max_tokens: usize) -> Self {
         AnswerOptions { max_tokens: Some(max_tokens), ..Default::default() }
     }
 }
 
-/// How an answer came to its end.
+/// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// The model ended it, or a token that was to end it came.
+    /// EOS, or another token that ends an answer.
     Eos,
-    /// The limit of tokens was reached.
+    /// The maximum number of tokens.
     Length,
-    /// A stop string came.
+    /// A stop string.
     Stop,
-    /// Somebody cancelled it: the template, the prompt, or the answer itself.
+    /// A cancel, while the template was rendered, the prompt was read or tokens were generated.
     Cancelled,
-    /// An error, which was given out.
+    /// An error, which the iterator returned.
     Failed,
 }
 
-/// Natural logarithms of the model's probabilities, before any rule of sampling.
+/// Natural log-probabilities of the model's distribution, before penalties, biases and sampling.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logprobs {
     /// Of the chosen token.
@@ -49,163 +51,226 @@ pub struct Logprobs {
     pub top: Vec<(u32, f64)>,
 }
 
-/// Tokens as they are chosen. Dropping it early is fine: the slot is left as after the last token given out.
+/// The session of a generation: borrowed or owned.
+pub(super) enum SessionRef<'a> {
+    Lent(&'a mut Session),
+    Owned(Box<Session>),
+}
+
+impl<'a> From<&'a mut Session> for SessionRef<'a> {
+    fn from(session: &'a mut Session) -> Self {
+        SessionRef::Lent(session)
+    }
+}
+
+impl Deref for SessionRef<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        match self {
+            SessionRef::Lent(session) => session,
+            SessionRef::Owned(session) => session,
+        }
+    }
+}
+
+impl DerefMut for SessionRef<'_> {
+    fn deref_mut(&mut self) -> &mut Session {
+        match self {
+            SessionRef::Lent(session) => session,
+            SessionRef::Owned(session) => session,
+        }
+    }
+}
+
+/// Token ids as they are generated. It may be dropped at any time: the session is then as after the last token given out.
 pub struct Generation<'a> {
-    pub(super) session: &'a mut Session,
+    /// `None` once its owner took the session back.
+    session: Option<SessionRef<'a>>,
     max_tokens: Option<usize>,
-    /// Log-probabilities to give, if any.
+    /// See [`AnswerOptions::logprobs`].
     top: Option<usize>,
     /// Tokens given out.
     tokens: usize,
-    /// The last of them: as many as penalties look at and may be taken back.
+    /// The last of them: as many as penalties look at and a stop string may take back.
     ids: Vec<u32>,
     logprobs: Option<Logprobs>,
     finish: Option<Finish>,
     settled: bool,
-    /// Memory for a state to come back to.
+    /// Device memory for a state to return to.
     saved: Option<Saved>,
-    /// Tokens given out that the state in `saved` has consumed, where it holds one.
+    /// Tokens given out that the state in `saved` has consumed, if it holds one.
     point: Option<usize>,
-    /// Tokens given out that the session's backup has.
+    /// Tokens given out that the session's backup knows.
     backed: usize,
 }
 
 impl<'a> Generation<'a> {
-    /// Chooses from the logits after what the session has consumed.
-    pub(super) fn new(session: &'a mut Session, options: &AnswerOptions) -> Result<Self> {
-        session.begin(options)?;
-        Ok(Self::begun(session, options))
+    /// A generation that a session has begun.
+    pub(super) fn begun(session: SessionRef<'a>, options: &AnswerOptions, begun: Begun) -> Self {
+        let mut generation = Self::to_begin(session, options);
+        generation.has_begun(begun);
+        generation
     }
 
-    /// What [`Session::begin`] has begun.
-    pub(super) fn begun(session: &'a mut Session, options: &AnswerOptions) -> Self {
+    /// A generation that its session has yet to begin.
+    pub(super) fn to_begin(session: SessionRef<'a>, options: &AnswerOptions) -> Self {
         Generation {
-            session,
+            session: Some(session),
             max_tokens: options.max_tokens,
             top: options.logprobs,
             tokens: 0,
             ids: vec![],
             logprobs: None,
             finish: None,
-            settled: false,
+            settled: true,
             saved: None,
             point: None,
             backed: 0,
         }
     }
 
-    /// One that was cancelled before its first token was to be chosen.
-    pub(super) fn cancelled(session: &'a mut Session) -> Self {
-        let mut generation = Self::begun(session, &AnswerOptions::default());
-        (generation.finish, generation.settled) = (Some(Finish::Cancelled), true);
-        generation
+    /// Records that the session has begun it.
+    pub(super) fn has_begun(&mut self, begun: Begun) {
+        match begun.cancelled {
+            true => self.finish = Some(Finish::Cancelled),
+            false => self.settled = false,
+        }
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        self.session.as_ref().expect("it is taken when the generation is over")
+    }
+
+    pub(super) fn session_mut(&mut self) -> &mut Session {
+        self.session.as_mut().expect("it is taken when the generation is over")
+    }
+
+    /// Ends it and takes the session out; returns it if it was owned.
+    pub(super) fn take_session(&mut self) -> Option<Session> {
+        self.settle();
+        match self.session.take()? {
+            SessionRef::Owned(session) => Some(*session),
+            SessionRef::Lent(_) => None,
+        }
     }
 
     /// The next token, or `None` at the end.
-    pub fn next_id(&mut self) -> Result<Option<u32>> {
+    pub async fn next_id_async(&mut self) -> Result<Option<u32>> {
         if self.finish.is_some() {
             return Ok(None);
         }
         if self.max_tokens.is_some_and(|most| self.tokens >= most) {
-            return self.end(Finish::Length);
+            return self.end(Finish::Length).await;
         }
-        if self.session.cancelled.load(Ordering::Relaxed) {
-            return self.end(Finish::Cancelled);
+        if self.session().cancelled.load(Ordering::Relaxed) {
+            return self.end(Finish::Cancelled).await;
         }
-        let next = self.session.engine.next(self.session.slot);
+        let session = self.session();
+        let next = session.engine.next(session.slot).await;
         let token = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
         let id = token.id;
-        if self.session.engine.checkpoint().eos().contains(&id) {
-            return self.end(Finish::Eos);
+        if self.session().engine.checkpoint().eos().contains(&id) {
+            return self.end(Finish::Eos).await;
         }
         self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));
-        if self.ids.len() >= 2 * WINDOW && self.point.is_none() && self.session.ids.is_none() {
+        if self.ids.len() >= 2 * WINDOW && self.point.is_none() && self.session().conversation.ids.is_none() {
             self.ids.drain(..WINDOW);
         }
         self.ids.push(id);
         self.tokens += 1;
-        if self.point.is_none() && self.session.backup.is_due(self.tokens - self.backed) {
-            self.back_up();
+        if self.point.is_none() && self.session().backup.is_due(self.tokens - self.backed) {
+            self.back_up().await;
         }
         Ok(Some(id))
     }
 
-    /// Makes the state before the last token given out the session's backup. Where that fails, the backup has the tokens.
-    fn back_up(&mut self) {
+    /// Reads the state before the last token given out into the session's backup. If that fails, the tokens are appended to it.
+    async fn back_up(&mut self) {
         let consumed = self.tokens - 1;
-        let session = &mut *self.session;
-        let position = session.position + consumed as u64;
-        let read =
-            session.schedule_of_answer().and_then(|mut stepper| Backup::of(&mut stepper, session.slot, position));
+        let session = self.session();
+        let position = session.position() + consumed as u64;
+        let read = match session.schedule_of_answer().await {
+            Ok(mut scheduler) => Backup::of(&mut scheduler, session.slot, position).await,
+            Err(error) => Err(error),
+        };
+        let since = self.ids.len() - (self.tokens - self.backed)..self.ids.len() - 1;
+        let session = self.session.as_mut().expect("it is taken when the generation is over");
         match read {
             Ok(backup) => session.backup = backup,
-            Err(_) => session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..self.ids.len() - 1]),
+            Err(_) => session.backup.chose(&self.ids[since]),
         }
         self.backed = consumed;
     }
 
-    /// Ends with an error that was met beside the choice of a token.
+    /// Ends with an error that is not the scheduler's.
     pub(super) fn fail(&mut self) {
         self.finish = Some(Finish::Failed);
     }
 
-    /// The log-probabilities of the last token given out, where they were asked for.
+    /// The log-probabilities of the last token given out, if [`AnswerOptions::logprobs`] asked for them.
     pub fn logprobs(&self) -> Option<&Logprobs> {
         self.logprobs.as_ref()
     }
 
-    /// How many tokens were given out so far.
+    /// Number of tokens given out.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// The tokens given out so far; of more than 4096 the last 4096 at least, so that an answer without end takes no more memory.
+    /// The tokens given out; at least the last 4096 of a longer answer, so that memory stays bounded.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// How it ended, once it has.
+    /// Why it ended; `None` while it goes on.
     pub fn finish(&self) -> Option<Finish> {
         self.finish
     }
 
-    fn end(&mut self, finish: Finish) -> Result<Option<u32>> {
+    async fn end(&mut self, finish: Finish) -> Result<Option<u32>> {
         self.finish = Some(finish);
         self.settle();
+        // Does the queued cleanup of the slot now: the caller waits anyway.
+        drop(self.session().engine.scheduler().await);
         Ok(None)
     }
 
-    /// Keeps the state before the last token given out: it may have to be taken back together with what follows.
-    pub(super) fn keep_before_last(&mut self) -> Result<()> {
+    /// Saves the state before the last token given out, which a stop string may take back.
+    pub(super) async fn keep_before_last(&mut self) -> Result<()> {
         let consumed = self.tokens - 1;
-        let position = self.session.position + consumed as u64;
-        self.session.schedule_of_answer()?.save(self.session.slot, position, &mut self.saved)?;
+        let session = self.session.as_ref().expect("it is taken when the generation is over");
+        let position = session.position() + consumed as u64;
+        session.schedule_of_answer().await?.save(session.slot, position, &mut self.saved)?;
         self.point = Some(consumed);
         Ok(())
     }
 
-    /// Tokens that the kept state has consumed, where there is one.
+    /// Tokens that the saved state has consumed, if there is one.
     pub(super) fn kept(&self) -> Option<usize> {
         self.point
     }
 
-    /// The kept state is not needed any more.
+    /// Drops the saved state.
     pub(super) fn let_go(&mut self) {
         self.point = None;
     }
 
-    /// Ends as if only the first `count` tokens had been given out: the last one at most is taken back, or what came after
-    /// the kept state.
-    pub(super) fn end_after(&mut self, count: usize) {
+    /// Ends as if only the first `count` tokens had been given out. Takes back the last token, or restores the saved state and
+    /// replays the tokens after it.
+    pub(super) async fn end_after(&mut self, count: usize) {
         self.finish = Some(Finish::Stop);
-        let session = &*self.session;
+        let session = self.session();
         if let (Some(point), Some(saved)) = (self.point.filter(|point| *point <= count), &self.saved)
             && count + 1 < self.tokens
         {
-            let from = (saved, session.position + point as u64);
+            let from = (saved, session.position() + point as u64);
             let last = self.ids.len() + point - self.tokens;
             let again = &self.ids[last..last + count - point];
-            let back = session.schedule_of_answer().and_then(|mut stepper| stepper.rewind(session.slot, from, again));
+            let back = match session.schedule_of_answer().await {
+                Ok(mut scheduler) => scheduler.rewind(session.slot, from, again).await,
+                Err(error) => Err(error),
+            };
             let _ = back.inspect_err(|_| session.doubt());
         }
         self.ids.truncate(self.ids.len() + count - self.tokens);
@@ -213,43 +278,29 @@ impl<'a> Generation<'a> {
         self.settle();
     }
 
-    /// Leaves the slot as after the last token given out. Where that fails, as on a lost device, the session's backup leads there
-    /// when the slot is used next.
+    /// Brings the session to the last token given out, and queues the same for its slot.
     fn settle(&mut self) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
-        let session = &mut *self.session;
-        session.position += self.tokens as u64;
-        session.consume(&self.ids);
-        session.past.trail.chose(&self.ids, self.tokens);
+        let ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
+        let session = self.session.as_mut().expect("it is taken when the generation is over");
+        session.conversation.consume(&self.ids, self.tokens);
+        session.conversation.ended = ended;
+        session.history.prefix.chose(&self.ids, self.tokens);
         session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..]);
-        session.ended = matches!(self.finish, Some(Finish::Eos | Finish::Stop));
-        let last = self.ids.last().copied();
-        loop {
-            let finished = session.schedule_of_answer().and_then(|mut stepper| {
-                let finished = stepper.finish(session.slot, session.position, last)?;
-                if !finished {
-                    stepper.turn();
-                }
-                Ok(finished)
-            });
-            match finished {
-                Ok(false) => {}
-                Ok(true) => return,
-                Err(_) => return session.doubt(),
-            }
-        }
+        session.leave_answer(self.ids.last().copied());
     }
 }
 
 impl Drop for Generation<'_> {
     fn drop(&mut self) {
+        // A generation without a session is settled.
         self.settle();
     }
 }
 
-/// log softmax of the chosen and the best `top`.
+/// Log-softmax of the chosen token and of the `top` best.
 fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|v| f64::from(v - largest).exp()).sum();

@@ -1,19 +1,23 @@
-//! Conversations over models: checkpoints, slots, sampling, sessions.
+//! Runs conversations on a model: checkpoints, engines, sessions, sampling, snapshots.
 
 mod answer;
 mod backup;
+#[cfg(feature = "blocking")]
+mod blocking;
 mod cancel;
 mod checkpoint;
+mod conversation;
+mod departures;
 mod engine;
 mod export;
 mod generation;
+mod history;
 mod prefix;
 mod sampler;
+mod scheduler;
 mod session;
 mod snapshot;
 mod states;
-mod stepper;
-mod turns;
 
 pub use answer::{Answer, Chosen};
 pub use cancel::CancelHandle;
@@ -21,10 +25,10 @@ pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
 pub use export::{Existing, ExportOptions};
 pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
+pub use history::Mark;
 pub use prefix::{PrefixBudget, PrefixStats, Reuse};
 pub use sampler::{Sampling, SamplingDefaults};
-pub use session::Session;
+pub use scheduler::Counts;
+pub use session::{Prompt, Session};
 pub use snapshot::{Origin, Precision, Snapshot, Warning};
 pub use states::{Held, StateBudget, StateStats};
-pub use stepper::Counts;
-pub use turns::Mark;

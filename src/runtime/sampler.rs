@@ -1,39 +1,39 @@
-//! A slot's sampling parameters, and where their values come from.
+//! Sampling parameters, and the order in which defaults apply.
 
 use crate::error::{Error, Result};
-use crate::kernels::select::{Rules, WINDOW};
+use crate::kernels::select::{SamplingParams, WINDOW};
 
-/// How the next token is chosen: biases, then penalties, then top-k, top-p and min-p on the probabilities, then the
-/// temperature, then one draw that depends on seed and position alone.
+/// How the next token is chosen: logit biases, penalties, top-k, top-p and min-p, temperature, then one draw that depends on
+/// seed and position alone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Divides the logits; 0 always takes the most probable token.
+    /// Divides the logits; 0 is greedy.
     pub temperature: f32,
-    /// Keeps the k most probable; 0 keeps all.
+    /// Keeps the k most probable tokens; 0 keeps all.
     pub top_k: u32,
-    /// Keeps the most probable until together they reach this; 1 keeps all.
+    /// Keeps the most probable tokens until their sum reaches this; 1 keeps all.
     pub top_p: f32,
-    /// Keeps what is at least this much as probable as the best; 0 keeps all.
+    /// Keeps tokens at least this fraction as probable as the best; 0 keeps all.
     pub min_p: f32,
     /// Seed of the draws.
     pub seed: u64,
     /// Divides the positive logits of recent tokens and multiplies the negative ones; 1 does nothing.
     pub repeat_penalty: f32,
-    /// Taken off the logit of each recent token; 0 does nothing.
+    /// Subtracted from the logit of each recent token; 0 does nothing.
     pub presence_penalty: f32,
-    /// Taken off the logit of a recent token for each time it stands there; 0 does nothing.
+    /// Subtracted from the logit of a recent token once per occurrence; 0 does nothing.
     pub frequency_penalty: f32,
-    /// Tokens, of prompt and answer, that count as recent: at most 4096; 0 turns the penalties off.
+    /// Number of last tokens, of prompt and answer, that penalties look at: at most 4096; 0 turns penalties off.
     pub repeat_last_n: usize,
-    /// Added to the logits of these tokens before all else; -inf bans one.
+    /// Added to the logits of these token ids first; -inf bans a token.
     pub logit_bias: Vec<(u32, f32)>,
 }
 
 impl Sampling {
-    /// The most tokens that can count as recent.
+    /// Largest [`Sampling::repeat_last_n`].
     pub const MOST_RECENT: usize = WINDOW;
 
-    /// Always the most probable token.
+    /// Always the most probable token; penalties off.
     pub const GREEDY: Sampling = Sampling {
         temperature: 0.0,
         top_k: 0,
@@ -47,14 +47,14 @@ impl Sampling {
         logit_bias: Vec::new(),
     };
 
-    /// Tokens that the penalties look at; 0 where they do nothing.
+    /// Tokens that penalties look at; 0 if they do nothing.
     pub(super) fn window(&self) -> usize {
         let idle = self.repeat_penalty == 1.0 && self.presence_penalty == 0.0 && self.frequency_penalty == 0.0;
         if idle { 0 } else { self.repeat_last_n }
     }
 
-    /// What the device goes by, but for the biases; a value out of its range is refused by name.
-    pub fn rules(&self, vocab: usize) -> Result<Rules> {
+    /// The parameters as the device takes them, without the biases. [`Error::BadSetting`] names a value out of range.
+    pub fn rules(&self, vocab: usize) -> Result<SamplingParams> {
         let within = |name, value: &dyn std::fmt::Display, ok: bool, problem| {
             if ok { Ok(()) } else { Err(Error::BadSetting { name, value: value.to_string(), problem }) }
         };
@@ -74,8 +74,8 @@ impl Sampling {
             within("logit_bias", id, (*id as usize) < vocab, "the model has no such token id")?;
             within("logit_bias", bias, !bias.is_nan() && *bias < f32::INFINITY, "it must be a number, or -inf to ban")?;
         }
-        Ok(Rules {
-            // Below this exp() of the logits over the temperature is 1 for the best and 0 for the others: greedy.
+        Ok(SamplingParams {
+            // At lower temperatures exp() gives 1 for the best token and 0 for all others: greedy.
             temperature: if t < 1e-4 { 0.0 } else { t },
             top_k: self.top_k,
             top_p: self.top_p,
@@ -86,12 +86,13 @@ impl Sampling {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             window: u32::try_from(self.window()).expect("it is at most 4096"),
-            unused: [0; 2],
+            unused_a: 0,
+            unused_b: 0,
         })
     }
 }
 
-/// Sampling values that somebody gave, each of which may be missing.
+/// Sampling parameters from one source (a model, a command line), each of which may be missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct SamplingDefaults {
     /// See [`Sampling::temperature`].
@@ -104,14 +105,14 @@ pub struct SamplingDefaults {
     pub min_p: Option<f32>,
     /// See [`Sampling::repeat_penalty`].
     pub repeat_penalty: Option<f32>,
-    /// Tokens to generate at most.
+    /// Maximum number of tokens.
     pub max_tokens: Option<usize>,
 }
 
 impl SamplingDefaults {
-    /// These values, then those of `below`, then llama.cpp's: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
+    /// These values, else those of `below`, else llama.cpp's: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
     pub fn over(&self, below: &SamplingDefaults, seed: u64) -> Sampling {
-        // Somebody who sets how to sample wants sampling, even of a model that is greedy by default.
+        // Whoever sets top-k, top-p or min-p wants sampling, even of a model that is greedy by default.
         let asked = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
         let inherited = below.temperature.filter(|t| !(asked && *t == 0.0));
         Sampling {

@@ -1,70 +1,100 @@
-//! One conversation.
+//! One conversation over a slot of an engine.
 
-use super::answer::{Answer, Turn};
+use super::answer::{Answer, Role};
 use super::backup::Backup;
 use super::cancel::CancelHandle;
+use super::conversation::Conversation;
+use super::departures::{Departure, End};
 use super::engine::Engine;
 use super::generation::{AnswerOptions, Generation};
+use super::history::{Before, History};
 use super::sampler::Sampling;
-use super::stepper::Stepper;
-use super::turns::{Before, Past};
+use super::scheduler::Scheduler;
 use crate::error::{Error, Result};
-use crate::kernels::select::WINDOW;
 use crate::text::{Message, Span};
-use parking_lot::FairMutexGuard;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::MutexGuard;
 
 /// One conversation over a slot of an engine. Dropping it frees the slot.
 pub struct Session {
     pub(super) engine: Engine,
     pub(super) slot: usize,
-    pub(super) messages: Vec<Message>,
-    /// The rendered conversation as far as the slot has consumed it.
-    pub(super) fed: String,
-    /// The last tokens that the slot has consumed, for penalties.
-    pub(super) consumed: Vec<u32>,
-    /// All of them, where they are kept.
-    pub(super) ids: Option<Vec<u32>>,
-    /// How many it has consumed in all, when no answer is under way.
-    pub(super) position: u64,
-    /// Bytes of a character that the last answer was cut off in.
-    pub(super) unfinished: Vec<u8>,
-    /// Whether the last answer came to its end, so that there is nothing to go on with.
-    pub(super) ended: bool,
+    pub(super) conversation: Conversation,
     pub(super) sampling: Sampling,
-    pub(super) read_again: bool,
-    pub(super) past: Past,
-    /// What the slot's state is made from again.
+    read_again: bool,
+    pub(super) history: History,
+    /// What the slot's state can be computed from again.
     pub(super) backup: Backup,
-    /// The device that the slot holds the session's state on, by [`Stepper::epoch`]; [`NOWHERE`] where an error left the slot in
-    /// doubt.
-    epoch: AtomicU64,
+    epoch: Epoch,
     cancel: CancelHandle,
     /// Set when the call that began last is to end.
     pub(super) cancelled: Arc<AtomicBool>,
 }
 
+/// The device that holds a session's state in its slot, as [`Scheduler::epoch`] counts them; [`NOWHERE`] where an error left the
+/// slot in doubt.
+pub(super) type Epoch = Arc<AtomicU64>;
+
 /// No device: they count from 1 on.
-const NOWHERE: u64 = 0;
+pub(super) const NOWHERE: u64 = 0;
+
+/// What an answer continues.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Prompt {
+    /// A message of the user, after the conversation so far: see [`Session::send`].
+    Message(String),
+    /// A whole conversation: see [`Session::converse`].
+    Messages(Vec<Message>),
+    /// Token ids, fed as they are: see [`Session::complete`].
+    Ids(Vec<u32>),
+    /// An answer that was cut off: see [`Session::resume`].
+    Resume,
+    /// The last message of the user, in place of the answer it had: see [`Session::retry`].
+    Retry,
+}
+
+/// An answer that has begun, or was cancelled before it did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    pub(super) role: Role,
+    pub(super) cancelled: bool,
+}
+
+impl Begun {
+    fn of(role: Role) -> Self {
+        Begun { role, cancelled: false }
+    }
+
+    const CANCELLED: Begun = Begun { role: Role::None, cancelled: true };
+}
+
+/// Puts a session's slot in doubt where a call is dropped half-way: its future was not polled to its end.
+struct Unfinished<'a>(&'a AtomicU64);
+
+impl Unfinished<'_> {
+    fn finished(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.0.store(NOWHERE, Ordering::Relaxed);
+    }
+}
 
 impl Session {
     pub(super) fn new(engine: Engine, slot: usize, sampling: Sampling) -> Self {
         Session {
             engine,
             slot,
-            messages: vec![],
-            fed: String::new(),
-            consumed: vec![],
-            ids: None,
-            position: 0,
-            unfinished: vec![],
-            ended: false,
+            conversation: Conversation::default(),
             sampling,
             read_again: false,
-            past: Past::default(),
+            history: History::default(),
             backup: Backup::default(),
-            epoch: AtomicU64::new(NOWHERE),
+            epoch: Arc::new(AtomicU64::new(NOWHERE)),
             cancel: CancelHandle::default(),
             cancelled: Arc::default(),
         }
@@ -77,12 +107,12 @@ impl Session {
 
     /// The conversation so far.
     pub fn messages(&self) -> &[Message] {
-        &self.messages
+        &self.conversation.messages
     }
 
     /// Tokens consumed so far.
     pub fn position(&self) -> u64 {
-        self.position
+        self.conversation.position
     }
 
     /// How tokens are chosen.
@@ -91,44 +121,58 @@ impl Session {
     }
 
     /// Changes how tokens are chosen from the next answer on. After an error it is as before.
-    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+    pub async fn set_sampling_async(&mut self, sampling: Sampling) -> Result<()> {
         sampling.rules(self.engine.checkpoint().config().vocab)?;
-        let set = self.engine.set_sampling(&mut *self.schedule()?, self.slot, &sampling);
+        let mut scheduler = self.schedule().await?;
+        let set = self.engine.set_sampling(&mut scheduler, self.slot, &sampling).await;
+        drop(scheduler);
         set.inspect_err(|_| self.doubt())?;
         self.sampling = sampling;
         Ok(())
     }
 
-    /// The schedule, with the session's state in its slot. Where it is not there, since the device was lost or something failed,
-    /// it is made from the backup first.
-    pub(super) fn schedule(&self) -> Result<FairMutexGuard<'_, Stepper>> {
-        let mut stepper = self.engine.stepper();
-        if self.epoch.load(Ordering::Relaxed) != stepper.epoch() {
-            self.backup.put_into(&mut stepper, self.slot, self.position)?;
-            self.engine.set_sampling(&mut stepper, self.slot, &self.sampling)?;
-            self.epoch.store(stepper.epoch(), Ordering::Relaxed);
+    /// The engine's slots, with the session's state in its own. Where it is not there, since the device was lost or something
+    /// failed, it is computed from the backup first.
+    pub(super) async fn schedule(&self) -> Result<MutexGuard<'_, Scheduler>> {
+        let mut scheduler = self.engine.scheduler().await;
+        if self.epoch() != scheduler.epoch() {
+            self.backup.put_into(&mut scheduler, self.slot, self.position()).await?;
+            self.engine.set_sampling(&mut scheduler, self.slot, &self.sampling).await?;
+            self.epoch.store(scheduler.epoch(), Ordering::Relaxed);
         }
-        Ok(stepper)
+        Ok(scheduler)
     }
 
-    /// The schedule while an answer is under way: an error where its device was lost.
-    pub(super) fn schedule_of_answer(&self) -> Result<FairMutexGuard<'_, Stepper>> {
-        let stepper = self.engine.stepper();
-        if self.epoch.load(Ordering::Relaxed) != stepper.epoch() {
+    /// The engine's slots while an answer is under way: an error where its device was lost.
+    pub(super) async fn schedule_of_answer(&self) -> Result<MutexGuard<'_, Scheduler>> {
+        let scheduler = self.engine.scheduler().await;
+        if self.epoch() != scheduler.epoch() {
             return Err(Error::DeviceLost { reason: "the answer began on the device before".to_owned() });
         }
-        Ok(stepper)
+        Ok(scheduler)
     }
 
-    /// Nobody knows what the slot holds: its state is made from the backup before it is used again.
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// Nobody knows what the slot holds: its state is computed from the backup before it is used again.
     pub(super) fn doubt(&self) {
         self.epoch.store(NOWHERE, Ordering::Relaxed);
     }
 
-    /// Makes the state that the slot holds the backup's, where much has been consumed since the one that it has.
-    fn back_up(&mut self) -> Result<()> {
+    /// Leaves the slot as after the last token given out, of which `last` is the last: now, or before it is used next.
+    pub(super) fn leave_answer(&self, last: Option<u32>) {
+        let end = End::Answer { position: self.position(), last, session: self.epoch.clone() };
+        self.engine.leave(Departure { slot: self.slot, epoch: self.epoch(), end });
+    }
+
+    /// Reads the slot's state back where much has been consumed since the one that the backup has.
+    async fn back_up(&mut self) -> Result<()> {
         if self.backup.is_due(0) {
-            let backup = Backup::of(&mut *self.schedule()?, self.slot, self.position)?;
+            let mut scheduler = self.schedule().await?;
+            let backup = Backup::of(&mut scheduler, self.slot, self.position()).await?;
+            drop(scheduler);
             self.backup = backup;
         }
         Ok(())
@@ -157,170 +201,205 @@ impl Session {
 
     /// Forgets everything: the state is as before the first token. An error is the device's; everything is forgotten all the
     /// same.
-    pub fn clear(&mut self) -> Result<()> {
-        self.messages.clear();
+    pub async fn clear_async(&mut self) -> Result<()> {
+        self.conversation.messages.clear();
         self.forget();
-        self.schedule().map(|_| ())
+        self.schedule().await.map(|_| ())
     }
 
-    /// Forgets what was consumed, but not the conversation: it will be read again.
+    /// Forgets what was consumed, but not the messages: they will be read again.
     pub(super) fn forget(&mut self) {
-        self.past = Past::default();
-        self.fed.clear();
-        self.consumed.clear();
-        self.ids.iter_mut().for_each(Vec::clear);
-        self.unfinished.clear();
-        (self.position, self.ended) = (0, false);
+        self.history = History::default();
+        self.conversation.forget_consumed();
         self.backup = Backup::default();
         self.doubt();
     }
 
-    /// Feeds tokens, whether or not another session has read the same.
-    pub(super) fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
-        let outcome = self.engine.feed(self.schedule()?, self.slot, ids, &self.cancelled);
-        let now = self.schedule_of_answer().map(|stepper| stepper.position(self.slot));
-        let count = now.ok().and_then(|now| usize::try_from(now.checked_sub(self.position)?).ok());
+    /// Feeds tokens and leaves it at that. A prompt that is cancelled ends with [`Error::Cancelled`]; the chunks that were fed
+    /// by then stay fed.
+    pub async fn feed_async(&mut self, ids: &[u32]) -> Result<()> {
+        self.begin_call();
+        self.read(ids).await
+    }
+
+    /// Feeds tokens chunk by chunk, all of them: the prefix cache was asked already.
+    pub(super) async fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
+        let scheduler = self.schedule().await?;
+        let unfinished = Unfinished(&self.epoch);
+        let outcome = self.engine.feed(scheduler, self.slot, ids, &self.cancelled).await;
+        let now = self.schedule_of_answer().await.map(|scheduler| scheduler.position(self.slot));
+        unfinished.finished();
+        let count = now.ok().and_then(|now| usize::try_from(now.checked_sub(self.position())?).ok());
         let consumed = count.and_then(|count| ids.get(..count));
         let Some(consumed) = consumed.filter(|consumed| outcome.is_err() || consumed.len() == ids.len()) else {
             // The device was lost, and another thread has heard of it first.
             self.doubt();
             return outcome.and(Err(Error::DeviceLost { reason: "while the prompt was read".to_owned() }));
         };
-        self.position += consumed.len() as u64;
-        self.consume(consumed);
+        self.conversation.consume(consumed, consumed.len());
         self.backup.read(consumed);
         if !consumed.is_empty() {
-            self.unfinished.clear();
-            self.ended = false;
+            self.conversation.unfinished.clear();
+            self.conversation.ended = false;
         }
         outcome?;
         // What fails here is tried again after the next tokens.
-        let _ = self.back_up();
+        let _ = self.back_up().await;
         Ok(())
     }
 
     /// Feeds tokens and continues them; without any it continues what was consumed before. Of a prompt that is cancelled the
     /// chunks that were fed by then stay fed.
-    pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
+    pub async fn generate_async(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
+        let begun = self.begin_ids(ids, options).await?;
+        Ok(Generation::begun(self.into(), options, begun))
+    }
+
+    /// Begins an answer and gives it out piece by piece. Where it cannot begin, or was cancelled before it did, the
+    /// conversation is as before; of [`Prompt::Ids`] what was fed stays fed.
+    pub async fn answer_async(&mut self, prompt: Prompt, options: &AnswerOptions) -> Result<Answer<'_>> {
+        let begun = self.begin_prompt(prompt, options).await?;
+        Ok(Answer::begun(self.into(), options, begun))
+    }
+
+    /// An answer that owns the session and can go to another thread or task. It begins when its first piece is asked for: an
+    /// error of [`Session::answer_async`] is that piece. [`Answer::into_session`] gives the session back.
+    pub fn into_answer(self, prompt: Prompt, options: &AnswerOptions) -> Answer<'static> {
+        Answer::to_begin(self, prompt, options)
+    }
+
+    pub(super) async fn begin_prompt(&mut self, prompt: Prompt, options: &AnswerOptions) -> Result<Begun> {
+        match prompt {
+            Prompt::Message(text) => {
+                self.begin_message(|messages| messages.push(Message::new("user", text)), options).await
+            }
+            Prompt::Messages(messages) => self.begin_message(|all| *all = messages, options).await,
+            Prompt::Ids(ids) => self.begin_ids(&ids, options).await,
+            Prompt::Resume => self.begin_rest(options).await,
+            Prompt::Retry => self.begin_again(options).await,
+        }
+    }
+
+    async fn begin_ids(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Begun> {
         self.begin_call();
         self.read_again = false;
-        if !ids.is_empty() || self.position == 0 {
-            match self.read(ids) {
-                Err(Error::Cancelled) => return Ok(Generation::cancelled(self)),
+        if !ids.is_empty() || self.position() == 0 {
+            match self.read(ids).await {
+                Err(Error::Cancelled) => return Ok(Begun::CANCELLED),
                 read => read?,
             }
         }
-        self.leave_beginning()?;
-        Generation::new(self, options)
+        self.offer_prefix().await?;
+        self.begin(options).await?;
+        Ok(Begun::of(Role::None))
     }
 
-    /// Remembers consumed tokens, as many as penalties can look at.
-    pub(super) fn consume(&mut self, ids: &[u32]) {
-        self.ids.iter_mut().for_each(|all| all.extend(ids));
-        self.consumed.extend(&ids[ids.len().saturating_sub(WINDOW)..]);
-        if self.consumed.len() > 2 * WINDOW {
-            self.consumed.drain(..self.consumed.len() - WINDOW);
-        }
-    }
-
-    /// Goes on where the last answer was cut off, by its limit of tokens or by somebody, without feeding anything: the
-    /// tokens are those that would have come.
-    pub fn resume(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
-        if self.ended || self.position == 0 {
+    async fn begin_rest(&mut self, options: &AnswerOptions) -> Result<Begun> {
+        if self.conversation.ended || self.position() == 0 {
             return Err(Error::NothingToResume);
         }
         self.begin_call();
         self.read_again = false;
-        let turn = match self.messages.last() {
-            Some(message) if message.role == "assistant" => Turn::Rest,
-            Some(message) if message.role == "user" => Turn::Whole,
-            _ => Turn::None,
+        let role = match self.messages().last() {
+            Some(message) if message.role == "assistant" => Role::RestOfMessage,
+            Some(message) if message.role == "user" => Role::Message,
+            _ => Role::None,
         };
-        Ok(Answer::new(Generation::new(self, options)?, options, turn))
+        self.begin(options).await?;
+        Ok(Begun::of(role))
     }
 
-    /// Feeds plain text, as ids, and streams what the model makes of it.
-    pub fn complete(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Answer<'_>> {
-        Ok(Answer::new(self.generate(ids, options)?, options, Turn::None))
-    }
-
-    /// Sets the system prompt; a conversation under way is read again with it.
-    pub fn system(&mut self, text: &str) {
-        self.messages.retain(|message| message.role != "system");
-        self.messages.insert(0, Message::new("system", text));
-        self.past.clear();
-    }
-
-    /// Says something as the user and streams the assistant's answer.
-    ///
-    /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
-    /// conversation is read again from its start. After an error, and where it was cancelled before the answer began, the
-    /// conversation is as before.
-    pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
+    /// Reads the messages once `change` was made to them, and begins the answer to them.
+    async fn begin_message(
+        &mut self,
+        change: impl FnOnce(&mut Vec<Message>),
+        options: &AnswerOptions,
+    ) -> Result<Begun> {
         self.begin_call();
-        self.remember()?;
-        let before = self.before()?;
-        self.messages.push(Message::new("user", text));
-        let read = self.read_messages();
-        self.answer(read, before, options)
+        self.remember().await?;
+        let before = self.before().await?;
+        change(&mut self.conversation.messages);
+        let read = self.read_messages().await;
+        self.begin_after(read, before, options).await
     }
 
-    /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
-    /// is not read again. After an error, and where it was cancelled before the answer began, the conversation is as before.
-    pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
+    async fn begin_again(&mut self, options: &AnswerOptions) -> Result<Begun> {
         self.begin_call();
-        self.remember()?;
-        let before = self.before()?;
-        self.messages = messages;
-        let read = self.read_messages();
-        self.answer(read, before, options)
+        let before = self.before().await?;
+        self.conversation.messages.pop_if(|message| message.role == "assistant");
+        let read = match self.messages().last() {
+            Some(message) if message.role == "user" => self.go_back_to_last_message().await,
+            _ => Err(Error::NothingToResume),
+        };
+        self.begin_after(read, before, options).await
     }
 
-    /// Begins the assistant's turn once the conversation was read. Where either fails, the session is as it was `before`.
-    pub(super) fn answer(&mut self, read: Result<()>, before: Before, options: &AnswerOptions) -> Result<Answer<'_>> {
-        match read.and_then(|()| self.begin(options)) {
-            Ok(()) => Ok(Answer::new(Generation::begun(self, options), options, Turn::Whole)),
-            Err(Error::Cancelled) => {
-                self.return_to(before);
-                Ok(Answer::new(Generation::cancelled(self), options, Turn::None))
-            }
+    async fn go_back_to_last_message(&mut self) -> Result<()> {
+        self.go_back(self.messages().len()).await?;
+        if self.history.lost {
+            return self.read_messages().await;
+        }
+        self.read_again = false;
+        Ok(())
+    }
+
+    /// Begins the assistant's message once the conversation was read. Where either fails, the session is as it was `before`.
+    async fn begin_after(&mut self, read: Result<()>, before: Before, options: &AnswerOptions) -> Result<Begun> {
+        let begun = match read {
+            Ok(()) => self.begin(options).await,
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(()) => Ok(Begun::of(Role::Message)),
             Err(error) => {
-                self.return_to(before);
-                Err(error)
+                self.return_to(before).await;
+                if matches!(error, Error::Cancelled) { Ok(Begun::CANCELLED) } else { Err(error) }
             }
         }
     }
 
     /// Has the first token chosen after what was consumed.
-    pub(super) fn begin(&mut self, options: &AnswerOptions) -> Result<()> {
-        let read = (self.consumed.as_slice(), self.window());
-        self.engine.begin(self.schedule()?, self.slot, read, options.logprobs.is_some())?;
-        self.ended = false;
+    async fn begin(&mut self, options: &AnswerOptions) -> Result<()> {
+        let scheduler = self.schedule().await?;
+        let unfinished = Unfinished(&self.epoch);
+        let read = (self.conversation.recent(), self.window());
+        let begun = self.engine.begin(scheduler, self.slot, read, options.logprobs.is_some()).await;
+        unfinished.finished();
+        begun?;
+        self.conversation.ended = false;
         Ok(())
     }
 
-    /// Feeds what the messages add to what was fed.
-    pub(super) fn read_messages(&mut self) -> Result<()> {
-        let (ids, whole) = self.prepare()?;
-        self.read(&ids)?;
-        self.fed = whole;
-        self.remember()
+    /// Sets the system prompt; a conversation under way is read again with it.
+    pub fn system(&mut self, text: &str) {
+        let messages = &mut self.conversation.messages;
+        messages.retain(|message| message.role != "system");
+        messages.insert(0, Message::new("system", text));
+        self.history.clear();
     }
 
-    /// The ids that the conversation adds to what was fed, and the conversation as it will then be.
-    fn prepare(&mut self) -> Result<(Vec<u32>, String)> {
+    /// Feeds what the messages add to what was fed.
+    async fn read_messages(&mut self) -> Result<()> {
+        let (ids, text) = self.render()?;
+        self.read(&ids).await?;
+        self.conversation.text = text;
+        self.remember().await
+    }
+
+    /// The ids that the messages add to what was fed, and their text.
+    fn render(&mut self) -> Result<(Vec<u32>, String)> {
         let checkpoint = self.engine.checkpoint();
-        let spans = checkpoint.render_unless(&self.cancelled, &self.messages, true)?;
+        let spans = checkpoint.render_unless(&self.cancelled, &self.conversation.messages, true)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
-        self.read_again = std::mem::take(&mut self.past.lost) || !whole.starts_with(&self.fed);
-        let ids = match whole.strip_prefix(&self.fed) {
-            Some(_) => checkpoint.encode(&after(&spans, self.fed.len()))?,
-            None => {
-                let ids = checkpoint.encode(&spans)?;
-                self.forget();
-                ids
-            }
-        };
+        let fed = &self.conversation.text;
+        let continues = whole.starts_with(fed);
+        let ids = checkpoint.encode(if continues { after(&spans, fed.len()) } else { spans }.as_slice())?;
+        if !continues {
+            self.read_again = true;
+            self.forget();
+        } else {
+            self.read_again = std::mem::take(&mut self.history.lost);
+        }
         Ok((ids, whole))
     }
 }
@@ -340,10 +419,7 @@ fn after(spans: &[Span], mut bytes: usize) -> Vec<Span> {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.schedule_of_answer().is_ok() {
-            // What fails here fails again, and is reported, at the next use of the device.
-            let _ = self.leave_beginning();
-        }
-        self.engine.stepper().free_slot(self.slot);
+        let end = End::Session { prefix: self.prefix_to_offer() };
+        self.engine.leave(Departure { slot: self.slot, epoch: self.epoch(), end });
     }
 }

@@ -90,6 +90,10 @@ impl Template {
 
     /// Does something with the template on a thread whose stack is large enough for whatever the limits allow.
     fn on_a_stack<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        // There are no threads in a browser, whose engine bounds the stack itself.
+        if cfg!(target_arch = "wasm32") {
+            return work();
+        }
         let failed = |problem: String| Error::Template { file: self.file.clone(), problem };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("chat template".to_owned()).stack_size(STACK);

@@ -109,7 +109,7 @@ pub fn logits(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
 /// The `n` likeliest tokens after a prompt, from an empty state.
 pub fn greedy(forward: &mut Forward, ids: &[u32], n: usize) -> Vec<u32> {
     forward.reset(0).unwrap();
-    forward.prefill(0, ids, |_| Ok(())).unwrap();
+    pollster::block_on(forward.prefill(0, ids, |_| Ok(()))).unwrap();
     let first = forward.choose_after(0).unwrap();
     let mut got = pollster::block_on(forward.chosen(first)).unwrap();
     forward.set_decoding(&[0]).unwrap();
@@ -123,13 +123,13 @@ pub fn greedy(forward: &mut Forward, ids: &[u32], n: usize) -> Vec<u32> {
 /// One case of the scan fixture through the device's scan, in segments of `segment` tokens.
 pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     use peregrine::gpu::{Plan, Usage};
-    use peregrine::kernels::scan::{Form, Operands, Scan, Segments};
-    use peregrine::kernels::{Activation, Batch, dbc_norm::Layout};
+    use peregrine::kernels::scan::{Operands, Scan, ScanVariant, Segments};
+    use peregrine::kernels::{Activation, Batch, dbc_norm::DbcLayout};
 
     let f32 = |key: &str| cases.f32(&format!("{name}.{key}"));
     let (l, d) = (cases.shape(&format!("{name}.u"))[0], cases.shape(&format!("{name}.u"))[1]);
     let n = cases.shape(&format!("{name}.A"))[1];
-    let layout = Layout { dt_rank: 1, state: n };
+    let layout = DbcLayout { dt_rank: 1, state: n };
     let rows = |label: &str, values: &[f32], width: usize| {
         let activation = Activation::new(gpu, label, l, width).unwrap();
         for (r, row) in values.chunks_exact(width).enumerate() {
@@ -168,7 +168,14 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     );
     let y = Activation::new(gpu, "y", l, d).unwrap();
     let segments = Segments::new(gpu, l, l.div_ceil(segment), d, n).unwrap();
-    let scan = Scan { a_skip: &a_skip, state: &state, inner: d, layout, versions: 2, form: Form::of(gpu.caps(), d, n) };
+    let scan = Scan {
+        a_skip: &a_skip,
+        state: &state,
+        inner: d,
+        layout,
+        versions: 2,
+        variant: ScanVariant::of(gpu.caps(), d, n),
+    };
     let mut plan = Plan::new(gpu, "scan case");
     let on = Operands { dt: &dt, x: &x, xz: &xz, dbc: &dbc, y: &y };
     scan.record(&mut plan, "scan", on, &segments, &batch).unwrap();

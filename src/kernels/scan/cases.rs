@@ -1,17 +1,19 @@
-//! Cases of the scan: a chunk in every form.
+//! Cases of the scan: a chunk in every variant.
 
-use super::{CpuOperands, Form, Operands, Scan, Segments, cpu, pack};
+use super::{CpuOperands, Operands, Scan, ScanVariant, Segments, cpu, pack};
 use crate::error::Result;
+use crate::kernels::activation::ROW_ALIGN;
+use crate::kernels::batch::Batch;
 use crate::kernels::case::{Case, Io, Tolerance, wide};
-use crate::kernels::dbc_norm::Layout;
-use crate::kernels::{Batch, ROW_ALIGN, size};
+use crate::kernels::dbc_norm::DbcLayout;
+use crate::kernels::sizes::size;
 
 /// y up to about 50, from sums of rounded products: exp2() of a software driver is off by up to 3e-7 of its value. Worst
-/// measured on three drivers, over all forms: nmse 5.1e-14, 0.09 of the bound.
+/// measured on three drivers, over all variants: nmse 5.1e-14, 0.09 of the bound.
 const TOLERANCE: Tolerance = Tolerance { nmse: 1e-10, abs: 1e-4, rel: 1e-5 };
 
-/// A chunk, at the edges of tiles, lanes and segments.
-pub(super) fn chunk(form: Form) -> Vec<Case> {
+/// Chunks at the limits of tiles, lanes and segments.
+pub(super) fn chunk(variant: ScanVariant) -> Vec<Case> {
     let shapes = [
         (1, 1, 1, 1),
         (5, 70, 16, 1),
@@ -24,16 +26,24 @@ pub(super) fn chunk(form: Form) -> Vec<Case> {
     ];
     let case = |(rows, inner, state, segments)| {
         let shape = format!("{rows}x{inner}x{state} in {segments}");
-        Case::new(form.name(), shape, move |io| build(io, form, segments, (rows, inner, state)))
+        Case::new(variant.name(), shape, move |io| build(io, variant, segments, Size { rows, inner, state }))
     };
     shapes.into_iter().map(case).collect()
 }
 
-fn build(io: &mut Io, form: Form, segments: usize, (rows, inner, state): (usize, usize, usize)) -> Result<()> {
+/// Size of a case.
+#[derive(Clone, Copy)]
+struct Size {
+    rows: usize,
+    inner: usize,
+    state: usize,
+}
+
+fn build(io: &mut Io, variant: ScanVariant, segments: usize, Size { rows, inner, state }: Size) -> Result<()> {
     let versions = 2;
-    let layout = Layout { dt_rank: 3, state };
+    let layout = DbcLayout { dt_rank: 3, state };
     let random = &mut io.random;
-    // Time steps over many sizes, decays from slow to so fast that they underflow.
+    // Time steps over many magnitudes, decays from slow to underflow.
     let dt: Vec<f32> = (0..rows * inner).map(|_| random.uniform(-9.0, 3.0).exp()).collect();
     let a_log: Vec<f32> = (0..inner * state).map(|_| random.uniform(-3.0, 3.5)).collect();
     let a_skip = pack(&a_log, &random.uniforms(inner, -1.0, 1.0));
@@ -70,7 +80,7 @@ fn build(io: &mut Io, form: Form, segments: usize, (rows, inner, state): (usize,
     let on = Operands { dt: &on_device.0, x: &on_device.1, xz: &on_device.2, dbc: &on_device.3, y: &on_device.4 };
     let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
     let a_skip = io.input("a_skip", &a_skip)?;
-    let scan = Scan { a_skip: &a_skip, state: &state_buf, inner, layout, versions, form };
+    let scan = Scan { a_skip: &a_skip, state: &state_buf, inner, layout, versions, variant };
     let batch = Batch { rows: size(rows), slot: 1, read_version: 1, write_version: 0, ..Default::default() };
     let batch = io.uniform(batch)?;
     let segments = Segments::new(&io.gpu, rows, segments, inner, state)?;

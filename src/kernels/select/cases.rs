@@ -1,15 +1,19 @@
-//! Cases of the choice: every rule, alone and together, against the twin's probabilities.
+//! Cases of the selection: every parameter, alone and combined, against the twin's probabilities.
 
-use super::{ALL_BANNED, EMPTY, Form, NOT_FINITE, Rules, Select, Tallies, WINDOW, cpu, draw, penalized, recent};
+use super::{
+    ALL_BANNED, EMPTY, NOT_FINITE, SamplingParams, Select, SelectVariant, Tallies, WINDOW, cpu, draw, penalized, recent,
+};
 use crate::error::Result;
-use crate::kernels::case::{Case, Fault, Io, Reached, wide};
-use crate::kernels::{Activation, Batch, Order, Row, size};
+use crate::kernels::activation::{Activation, Order};
+use crate::kernels::batch::{Batch, RowEntry};
+use crate::kernels::case::{Case, Io, Mismatch, Reached, wide};
+use crate::kernels::sizes::size;
 
-/// How far the draw may fall outside of the twin's interval for the chosen id: f32 sums of a few thousand terms.
+/// How far the draw may be outside of the twin's interval for the selected id: f32 sums of a few thousand terms.
 const DRAW_SLACK: f64 = 2e-5;
 
-/// Whether `id` is what the rules and the draw allow.
-fn judge(id: u32, logits: &[f64], rules: &Rules, position: u32) -> Result<Reached, String> {
+/// Whether parameters and draw allow `id`.
+fn judge(id: u32, logits: &[f64], rules: &SamplingParams, position: u32) -> Result<Reached, String> {
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if logits.iter().any(|v| v.is_nan() || *v == f64::INFINITY) {
         return if id == NOT_FINITE {
@@ -39,25 +43,25 @@ fn judge(id: u32, logits: &[f64], rules: &Rules, position: u32) -> Result<Reache
 }
 
 pub(in crate::kernels) fn cases() -> Vec<Case> {
-    let plain = Rules { temperature: 1.0, seed_low: 42, seed_high: 7, ..Rules::GREEDY };
-    let penalties = Rules { repeat_penalty: 1.3, presence_penalty: 0.4, frequency_penalty: 0.2, ..plain };
+    let plain = SamplingParams { temperature: 1.0, seed_low: 42, seed_high: 7, ..SamplingParams::GREEDY };
+    let penalties = SamplingParams { repeat_penalty: 1.3, presence_penalty: 0.4, frequency_penalty: 0.2, ..plain };
     let rules = [
-        ("greedy", Rules { temperature: 0.0, top_k: 3, top_p: 0.5, ..plain }),
+        ("greedy", SamplingParams { temperature: 0.0, top_k: 3, top_p: 0.5, ..plain }),
         ("plain", plain),
-        ("hot", Rules { temperature: 2.5, ..plain }),
-        ("top_k 5", Rules { top_k: 5, ..plain }),
-        ("top_k 1", Rules { top_k: 1, ..plain }),
-        ("top_k 300", Rules { top_k: 300, ..plain }),
-        ("top_k 300 top_p 0.9", Rules { top_k: 300, top_p: 0.9, ..plain }),
-        ("top_p 0.7", Rules { top_p: 0.7, temperature: 0.8, ..plain }),
-        ("top_p 0", Rules { top_p: 0.0, ..plain }),
-        ("min_p 0.1", Rules { log_min_p: 0.1f32.ln(), ..plain }),
-        ("penalties of 64", Rules { window: 64, ..penalties }),
-        ("penalties of 4096, greedy", Rules { window: 4096, temperature: 0.0, ..penalties }),
-        ("rewards of 3", Rules { window: 3, repeat_penalty: 0.5, presence_penalty: -1.0, ..penalties }),
+        ("hot", SamplingParams { temperature: 2.5, ..plain }),
+        ("top_k 5", SamplingParams { top_k: 5, ..plain }),
+        ("top_k 1", SamplingParams { top_k: 1, ..plain }),
+        ("top_k 300", SamplingParams { top_k: 300, ..plain }),
+        ("top_k 300 top_p 0.9", SamplingParams { top_k: 300, top_p: 0.9, ..plain }),
+        ("top_p 0.7", SamplingParams { top_p: 0.7, temperature: 0.8, ..plain }),
+        ("top_p 0", SamplingParams { top_p: 0.0, ..plain }),
+        ("min_p 0.1", SamplingParams { log_min_p: 0.1f32.ln(), ..plain }),
+        ("penalties of 64", SamplingParams { window: 64, ..penalties }),
+        ("penalties of 4096, greedy", SamplingParams { window: 4096, temperature: 0.0, ..penalties }),
+        ("rewards of 3", SamplingParams { window: 3, repeat_penalty: 0.5, presence_penalty: -1.0, ..penalties }),
         (
             "all rules",
-            Rules {
+            SamplingParams {
                 window: 100,
                 repeat_penalty: 1.1,
                 top_k: 40,
@@ -71,53 +75,67 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, rules) in rules {
         let large = ["greedy", "plain", "top_p 0.7", "all rules"].contains(&name).then_some((1, 65_024, 0));
-        let whole = [(1, 1, 0), (5, 301, 1), (3, 2048, 0)].map(|shape| (Form::Whole, shape));
-        let slices = [(1, 1, 0), (5, 301, 1), (2, 5000, 1)].into_iter().chain(large).map(|shape| (Form::Slices, shape));
-        for (form, (rows, vocab, advance)) in whole.into_iter().chain(slices) {
-            cases.push(Case::new("select", format!("{form:?} {name} {rows}x{vocab}"), move |io| {
-                build(io, (form, rules), (rows, vocab, advance), |_, _| {})
+        let whole = [(1, 1, 0), (5, 301, 1), (3, 2048, 0)].map(|shape| (SelectVariant::Whole, shape));
+        let slices =
+            [(1, 1, 0), (5, 301, 1), (2, 5000, 1)].into_iter().chain(large).map(|shape| (SelectVariant::Slices, shape));
+        for (variant, (rows, vocab, advance)) in whole.into_iter().chain(slices) {
+            cases.push(Case::new("select", format!("{variant:?} {name} {rows}x{vocab}"), move |io| {
+                build(io, (variant, rules), Size { rows, vocab, advance }, |_, _| {})
             }));
         }
     }
-    for form in [Form::Whole, Form::Slices] {
-        let all = Rules { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), temperature: 0.8, ..plain };
-        for (rules, kind) in [(plain, "plain"), (all, "all rules"), (Rules { top_k: 0, ..all }, "top_p")] {
-            cases.push(Case::new("select", format!("{form:?} {kind}, nan in row 1 of 3x100"), move |io| {
-                build(io, (form, rules), (3, 100, 1), |r, logits| {
+    for variant in [SelectVariant::Whole, SelectVariant::Slices] {
+        let all = SamplingParams { top_k: 40, top_p: 0.95, log_min_p: 0.05f32.ln(), temperature: 0.8, ..plain };
+        for (rules, kind) in [(plain, "plain"), (all, "all rules"), (SamplingParams { top_k: 0, ..all }, "top_p")] {
+            cases.push(Case::new("select", format!("{variant:?} {kind}, nan in row 1 of 3x100"), move |io| {
+                build(io, (variant, rules), Size { rows: 3, vocab: 100, advance: 1 }, |r, logits| {
                     if r == 1 {
                         logits[77] = f32::NAN
                     }
                 })
             }));
-            cases.push(Case::new("select", format!("{form:?} {kind}, inf in row 1 of 3x100"), move |io| {
-                build(io, (form, rules), (3, 100, 1), |r, logits| {
+            cases.push(Case::new("select", format!("{variant:?} {kind}, inf in row 1 of 3x100"), move |io| {
+                build(io, (variant, rules), Size { rows: 3, vocab: 100, advance: 1 }, |r, logits| {
                     if r == 1 {
                         logits[99] = f32::INFINITY
                     }
                 })
             }));
-            cases.push(Case::new("select", format!("{form:?} {kind}, all banned in row 2 of 3x100"), move |io| {
-                build(io, (form, rules), (3, 100, 0), |r, logits| {
+            cases.push(Case::new("select", format!("{variant:?} {kind}, all banned in row 2 of 3x100"), move |io| {
+                build(io, (variant, rules), Size { rows: 3, vocab: 100, advance: 0 }, |r, logits| {
                     if r == 2 {
                         logits.fill(f32::NEG_INFINITY)
                     }
                 })
             }));
-            cases.push(Case::new("select", format!("{form:?} {kind}, ties 2x3000"), move |io| {
-                build(io, (form, rules), (2, 3000, 0), |_, logits| logits.fill(1.5))
+            cases.push(Case::new("select", format!("{variant:?} {kind}, ties 2x3000"), move |io| {
+                build(io, (variant, rules), Size { rows: 2, vocab: 3000, advance: 0 }, |_, logits| logits.fill(1.5))
             }));
         }
-        cases.push(Case::new("select", format!("{form:?} ties 4x64"), move |io| {
-            build(io, (form, Rules { top_k: 3, ..plain }), (4, 64, 0), |_, logits| logits.fill(1.5))
+        cases.push(Case::new("select", format!("{variant:?} ties 4x64"), move |io| {
+            build(
+                io,
+                (variant, SamplingParams { top_k: 3, ..plain }),
+                Size { rows: 4, vocab: 64, advance: 0 },
+                |_, logits| logits.fill(1.5),
+            )
         }));
     }
     cases
 }
 
+/// Size of a case, and whether slots advance.
+#[derive(Clone, Copy)]
+struct Size {
+    rows: usize,
+    vocab: usize,
+    advance: u32,
+}
+
 fn build(
     io: &mut Io,
-    (form, rules): (Form, Rules),
-    (rows, vocab, advance): (usize, usize, u32),
+    (variant, rules): (SelectVariant, SamplingParams),
+    Size { rows, vocab, advance }: Size,
     spoil: impl Fn(usize, &mut [f32]),
 ) -> Result<()> {
     let mut logits = io.random.uniforms(rows * vocab, -6.0, 6.0);
@@ -134,18 +152,19 @@ fn build(
             bias[slot(r) * vocab..][..vocab].fill(0.0);
         }
     }
-    let all: Vec<Rules> = (0..size(rows)).map(|s| Rules { seed_low: rules.seed_low + s, ..rules }).collect();
+    let all: Vec<SamplingParams> =
+        (0..size(rows)).map(|s| SamplingParams { seed_low: rules.seed_low + s, ..rules }).collect();
     let entry = 2;
-    let table: Vec<Row> = (0..size(rows) + entry)
-        .map(|e| Row { slot: size(rows + 1).wrapping_sub(e), id: 0, position: 100 + e, version: 5 + e })
+    let table: Vec<RowEntry> = (0..size(rows) + entry)
+        .map(|e| RowEntry { slot: size(rows + 1).wrapping_sub(e), id: 0, position: 100 + e, version: 5 + e })
         .collect();
-    // What each slot has read lately: as many tokens as its position says.
+    // The tokens that each slot has read: as many as its position.
     let read: Vec<Vec<u32>> = (0..rows)
         .map(|s| (0..100 + rows - 1 - s + entry as usize).map(|_| size(io.random.below(vocab))).collect())
         .collect();
     let memory_of = |tokens: &[u32]| recent(tokens, tokens.len() as u64, rules.window as usize, vocab);
     let memory: Vec<u32> = read.iter().flat_map(|tokens| memory_of(tokens)).collect();
-    let expected: Vec<(Vec<f64>, Rules, u32)> = (0..rows)
+    let expected: Vec<(Vec<f64>, SamplingParams, u32)> = (0..rows)
         .map(|r| {
             let row = wide(&logits[r * vocab..][..vocab]);
             let counts = &memory[slot(r) * (WINDOW + vocab) + WINDOW..];
@@ -161,20 +180,20 @@ fn build(
             match judge(*id, logits, rules, *position) {
                 Ok(reached) if reached.share > worst.share => worst = reached,
                 Ok(_) => {}
-                Err(why) => return Err(Fault::Choice { output: format!("chosen[{r}]"), why }),
+                Err(why) => return Err(Mismatch::Token { output: format!("chosen[{r}]"), why }),
             }
         }
         Ok(worst)
     };
     let before = table.clone();
-    let words: Vec<Option<u32>> = bytemuck::cast_slice::<Row, u32>(&table).iter().map(|w| Some(*w)).collect();
+    let words: Vec<Option<u32>> = bytemuck::cast_slice::<RowEntry, u32>(&table).iter().map(|w| Some(*w)).collect();
     let row_table = io.output_words("rows", &words, move |words| {
-        let after: Vec<Row> = bytemuck::pod_collect_to_vec(words);
+        let after: Vec<RowEntry> = bytemuck::pod_collect_to_vec(words);
         for (e, (was, is)) in before.iter().zip(&after).enumerate() {
             let moved = if size(e) < entry { 0 } else { advance };
-            let wanted = Row { id: is.id, position: was.position + moved, version: was.version + moved, ..*was };
+            let wanted = RowEntry { id: is.id, position: was.position + moved, version: was.version + moved, ..*was };
             if *is != wanted || is.id as usize >= vocab || (size(e) < entry && is.id != was.id) {
-                return Err(Fault::Choice { output: format!("rows[{e}]"), why: format!("is {is:?}, was {was:?}") });
+                return Err(Mismatch::Token { output: format!("rows[{e}]"), why: format!("is {is:?}, was {was:?}") });
             }
         }
         Ok(Reached::default())
@@ -183,7 +202,7 @@ fn build(
     let start: Vec<Option<u32>> = memory.iter().map(|w| Some(*w)).collect();
     let remembered = move |words: &[u32]| {
         for (s, (words, before)) in words.chunks(WINDOW + vocab).zip(memory.chunks(WINDOW + vocab)).enumerate() {
-            // Whatever was chosen: the place of its position has changed and the counts are those of the places.
+            // For any selected token: only the entry of its position has changed, and the counts match the entries.
             let window = rules.window as usize;
             let place = if window > 0 { (read[s].len() + advance as usize) % window } else { 0 };
             let mut counts = vec![0; vocab];
@@ -193,7 +212,7 @@ fn build(
             let others = (0..WINDOW).find(|i| *i != place && words[*i] != before[*i]);
             let unwritten = window > 0 && words[place] == EMPTY && !spoiled;
             if others.is_some() || unwritten || counts != words[WINDOW..] || (window == 0 && words != before) {
-                return Err(Fault::Choice {
+                return Err(Mismatch::Token {
                     output: format!("recent of slot {s}"),
                     why: "is not what was read".to_owned(),
                 });
@@ -202,7 +221,7 @@ fn build(
         Ok(Reached::default())
     };
     let recent = io.output_words("recent", &start, remembered)?;
-    // Each row's logits are those of its slot's version after the step; the other version must not be looked at.
+    // Each row's logits are those of its slot's version after the step; the other version must not be read.
     let versions = 2;
     let mut of_slots = vec![f32::NAN; rows * versions * vocab];
     for (r, logits) in logits.chunks_exact(vocab).enumerate() {
@@ -221,7 +240,7 @@ fn build(
         recent: &recent,
         rows: &rows,
         chosen: &chosen,
-        tallies: &Tallies::new(&io.gpu, form, io.rows, vocab)?,
+        tallies: &Tallies::new(&io.gpu, variant, io.rows, vocab)?,
     };
     select.record(&mut io.plan, &batch)
 }

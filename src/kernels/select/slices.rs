@@ -1,12 +1,14 @@
-//! The choice by a workgroup for each slice of a row, in stages: tops, tallies that narrow down the k-th key, tallies that
-//! narrow down the last key of top-p, then a list of the few tokens that a small top-k leaves, or what each slice weighs in
-//! the draw, and the finish. Every stage but the first and the last belongs to some rules only.
+//! Selection by one workgroup per slice of a row, in stages: tops, tallies that narrow down the k-th key, tallies that narrow down the
+//! last key of top-p, then a list of the few tokens that a small top-k leaves, or the weight of each slice in the draw, and the finish.
+//! Only the first and the last stage always run.
 
 use super::{END, FINISH, LINE, LIST, LOGIT, MASS, NARROW, RULES, SLICES, TALLY, TOPS, WEIGH};
-use super::{Form, LANES, Rules, Select, WINDOW, mass_bits};
+use super::{LANES, SamplingParams, Select, SelectVariant, consts, mass_bits};
 use crate::error::Result;
-use crate::gpu::{Binding, Bound, Buf, Cost, Count, Gpu, KernelDef, Part, Plan, Stages, Usage, params};
-use crate::kernels::{BATCH, Batch, ROW, floats, size};
+use crate::gpu::{Binding, Bound, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Stages, Usage, params};
+use crate::kernels::batch::{Batch, RowEntry};
+use crate::kernels::parts::{BATCH, ROW_ENTRY};
+use crate::kernels::sizes::{floats, size};
 
 params! {
     /// Parameters.
@@ -23,7 +25,7 @@ params! {
         slices: u32,
         /// Words of a row in `work`.
         work: u32,
-        /// Which tally a dispatch makes.
+        /// The tally that a dispatch makes.
         tally: u32,
     }
 }
@@ -32,21 +34,21 @@ params! {
 const BY_RANK: Stages = Stages::only(0);
 /// Tallies that narrow down the last key of top-p.
 const BY_MASS: Stages = Stages::only(1);
-/// The list of what a small top-k leaves.
+/// The list of tokens that a small top-k leaves.
 const BY_LIST: Stages = Stages::only(2);
-/// What slices weigh in the draw, where there is no list.
+/// The weights of slices in the draw, if there is no list.
 const BY_WEIGHT: Stages = Stages::only(3);
 
-/// The largest top-k whose tokens are listed: an entry a lane.
+/// The largest top-k whose tokens are listed: one entry per lane.
 const LISTED: usize = LANES;
 /// Words of a row's notes.
 const NOTES: usize = 32;
-/// Values that a tally tells apart.
+/// Distinct values of a tally.
 const VALUES: usize = 2048;
 /// Words of a row in each of the two buffers of tallies: three of two words.
 const TALLIES: usize = 3 * 2 * VALUES;
 
-pub(super) fn stages(rules: &Rules, vocab: usize) -> Stages {
+pub(super) fn stages(rules: &SamplingParams, vocab: usize) -> Stages {
     if rules.temperature <= 0.0 {
         return Stages::NONE;
     }
@@ -65,7 +67,7 @@ pub(super) fn stages(rules: &Rules, vocab: usize) -> Stages {
     stages
 }
 
-/// Ids that a lane takes: as few as leave at most a slice for each lane of the workgroup that finishes.
+/// Ids per lane: as few as give at most one slice to each lane of the finishing workgroup.
 fn lane_ids(vocab: usize) -> usize {
     vocab.div_ceil(LANES * LANES).next_power_of_two().max(4)
 }
@@ -74,14 +76,14 @@ fn slices(vocab: usize) -> usize {
     vocab.div_ceil(LANES * lane_ids(vocab))
 }
 
-/// Words of a row that stages leave for later ones: keys, five for each slice, the list.
+/// Words of a row that stages pass on: keys, five per slice, the list.
 fn work(vocab: usize) -> usize {
     vocab + 5 * slices(vocab) + 2 * LISTED
 }
 
-/// What the stages of a choice leave for each other; nothing in the form that has one.
+/// Buffers that the stages of a selection share; empty in the variant with one stage.
 pub struct Tallies {
-    form: Form,
+    variant: SelectVariant,
     work: Buf<u32>,
     notes: Buf<u32>,
     even: Buf<u32>,
@@ -89,12 +91,12 @@ pub struct Tallies {
 }
 
 impl Tallies {
-    /// For at most so many rows of a step.
-    pub fn new(gpu: &Gpu, form: Form, rows: usize, vocab: usize) -> Result<Self> {
-        let [work, notes, tallies] = Self::parts(form, vocab);
+    /// Buffers for at most `rows` rows of a step.
+    pub fn new(gpu: &Gpu, variant: SelectVariant, rows: usize, vocab: usize) -> Result<Self> {
+        let [work, notes, tallies] = Self::parts(variant, vocab);
         let buffer = |label, words: usize| gpu.buffer(label, rows * words, Usage::Storage);
         Ok(Tallies {
-            form,
+            variant,
             work: buffer("choice work", work)?,
             notes: buffer("choice notes", notes)?,
             even: buffer("choice tallies even", tallies)?,
@@ -102,51 +104,44 @@ impl Tallies {
         })
     }
 
-    fn parts(form: Form, vocab: usize) -> [usize; 3] {
-        match form {
-            Form::Whole => [0; 3],
-            Form::Slices => [work(vocab), NOTES, TALLIES],
+    fn parts(variant: SelectVariant, vocab: usize) -> [usize; 3] {
+        match variant {
+            SelectVariant::Whole => [0; 3],
+            SelectVariant::Slices => [work(vocab), NOTES, TALLIES],
         }
     }
 
-    /// Words that a row takes.
-    pub fn words(form: Form, vocab: usize) -> usize {
-        let [work, notes, tallies] = Self::parts(form, vocab);
+    /// Words per row.
+    pub fn words(variant: SelectVariant, vocab: usize) -> usize {
+        let [work, notes, tallies] = Self::parts(variant, vocab);
         work + notes + 2 * tallies
     }
 
-    /// Words that a row takes in one buffer, at the most.
-    pub fn widest(form: Form, vocab: usize) -> usize {
-        Self::parts(form, vocab).into_iter().max().unwrap_or(0)
+    /// Words per row in the largest of the buffers.
+    pub fn widest(variant: SelectVariant, vocab: usize) -> usize {
+        Self::parts(variant, vocab).into_iter().max().unwrap_or(0)
     }
 
-    /// The form that they are for.
-    pub fn form(&self) -> Form {
-        self.form
+    /// The variant that uses them.
+    pub fn variant(&self) -> SelectVariant {
+        self.variant
     }
 }
 
-fn def(name: &'static str, parts: &[Part], bindings: &[Binding], lane_ids: usize) -> KernelDef {
-    let parts = [&[BATCH, ROW, RULES, MASS, LINE, SLICES][..], parts].concat();
+fn def(name: &'static str, parts: &[ShaderPart], bindings: &[Binding], lane_ids: usize) -> KernelDef {
+    let parts = [&[BATCH, ROW_ENTRY, RULES, MASS, LINE, SLICES][..], parts].concat();
     let bindings = [&[Params::binding("params"), Batch::binding("batch")][..], bindings].concat();
-    KernelDef::new(name, parts, bindings).consts(&[
-        ("WINDOW", size(WINDOW)),
-        ("WG", size(LANES)),
-        ("LANE_IDS", size(lane_ids)),
-        ("LISTED", size(LISTED)),
-        ("NOTES", size(NOTES)),
-        ("VALUES", size(VALUES)),
-        ("TALLIES", size(TALLIES)),
-    ])
+    let own = [("LISTED", size(LISTED)), ("NOTES", size(NOTES)), ("VALUES", size(VALUES)), ("TALLIES", size(TALLIES))];
+    KernelDef::new(name, parts, bindings).consts(&[&consts(lane_ids)[..], &own].concat())
 }
 
 fn tops(lane_ids: usize) -> KernelDef {
     let bindings = [
         Binding::read("logits"),
         Binding::read("bias"),
-        Binding::read("sampling"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
         Binding::read("recent"),
-        Binding::read("rows"),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::write("work"),
         Binding::write("notes"),
         Binding::write("tally"),
@@ -156,8 +151,8 @@ fn tops(lane_ids: usize) -> KernelDef {
 
 fn tally(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
-        Binding::read("rows"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::read("work"),
         Binding::write("notes"),
         Binding::read("tally_before"),
@@ -168,8 +163,8 @@ fn tally(lane_ids: usize) -> KernelDef {
 
 fn list(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
-        Binding::read("rows"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::write("work"),
         Binding::write("notes"),
         Binding::read("tally_rank"),
@@ -179,8 +174,8 @@ fn list(lane_ids: usize) -> KernelDef {
 
 fn weigh(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
-        Binding::read("rows"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
+        Binding::read("rows").of(RowEntry::LAYOUT),
         Binding::write("work"),
         Binding::write("notes"),
         Binding::read("tally_rank"),
@@ -191,9 +186,9 @@ fn weigh(lane_ids: usize) -> KernelDef {
 
 fn finish(lane_ids: usize) -> KernelDef {
     let bindings = [
-        Binding::read("sampling"),
+        Binding::read("sampling").of(SamplingParams::LAYOUT),
         Binding::write("recent"),
-        Binding::write("rows"),
+        Binding::write("rows").of(RowEntry::LAYOUT),
         Binding::write("chosen"),
         Binding::read("work"),
         Binding::write("notes"),
@@ -203,16 +198,16 @@ fn finish(lane_ids: usize) -> KernelDef {
     def("select_finish", &[END, FINISH], &bindings, lane_ids)
 }
 
-/// What a dispatch works on.
+/// The work of a dispatch.
 #[derive(Clone, Copy)]
 enum Stage {
-    /// A workgroup for each slice, with so many words read or written a token.
+    /// One workgroup per slice; `words` words are read or written per token.
     Slices { words: usize },
     /// The same, for this tally of tokens.
     Counts(u32),
-    /// Two workgroups for each slice, one for each word of mass, for this tally of masses.
+    /// Two workgroups per slice, one for each word of mass, for this tally of masses.
     Masses(u32),
-    /// A workgroup for each row.
+    /// One workgroup per row.
     Finish,
 }
 

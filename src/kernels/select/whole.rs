@@ -1,9 +1,11 @@
-//! The choice by one workgroup a row.
+//! Selection by one workgroup per row.
 
-use super::{END, Form, LANES, LINE, LOGIT, MASS, RULES, Select, WHOLE, WINDOW, mass_bits};
+use super::{END, LANES, LINE, LOGIT, MASS, RULES, SamplingParams, Select, SelectVariant, WHOLE, consts, mass_bits};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params};
-use crate::kernels::{BATCH, Batch, ROW, floats, size};
+use crate::kernels::batch::{Batch, RowEntry};
+use crate::kernels::parts::{BATCH, ROW_ENTRY};
+use crate::kernels::sizes::{floats, size};
 
 params! {
     /// Parameters.
@@ -22,26 +24,26 @@ params! {
 fn def() -> KernelDef {
     let mut def = KernelDef::new(
         "select",
-        vec![BATCH, ROW, RULES, LOGIT, MASS, LINE, END, WHOLE],
+        vec![BATCH, ROW_ENTRY, RULES, LOGIT, MASS, LINE, END, WHOLE],
         vec![
             Params::binding("params"),
             Batch::binding("batch"),
             Binding::read("logits"),
             Binding::read("bias"),
-            Binding::read("sampling"),
+            Binding::read("sampling").of(SamplingParams::LAYOUT),
             Binding::write("recent"),
-            Binding::write("rows"),
+            Binding::write("rows").of(RowEntry::LAYOUT),
             Binding::write("chosen"),
         ],
     )
-    .consts(&[("WINDOW", size(WINDOW)), ("WG", size(LANES)), ("LANE_IDS", size(Form::MOST_WHOLE / LANES))]);
+    .consts(&consts(SelectVariant::MOST_WHOLE / LANES));
     def.entry = "select_token"; // `select` is a function of WGSL
     def
 }
 
 pub(super) fn record(select: &Select<'_>, plan: &mut Plan, batch: &Buf<Batch>) -> Result<()> {
     let width = select.logits.width;
-    assert!(width <= Form::MOST_WHOLE, "one workgroup takes {} logits", Form::MOST_WHOLE);
+    assert!(width <= SelectVariant::MOST_WHOLE, "one workgroup takes {} logits", SelectVariant::MOST_WHOLE);
     let params = Params {
         vocab: size(width),
         stride: size(select.logits.stride),

@@ -1,29 +1,28 @@
-//! States at the beginnings of texts that were read: a session whose text begins alike starts from there.
+//! The prefix cache: states after prefixes of texts that were read. A session whose text has such a prefix starts from its state.
 
-mod trail;
+mod session;
 mod tree;
 
-use super::states::{Kept, StateStore};
-pub(super) use trail::Trail;
+use super::states::{KeptState, StateStore};
+pub(super) use session::PrefixKey;
 use tree::Tree;
 
-/// What the cache of beginnings may hold.
+/// Budget of the prefix cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrefixBudget {
-    /// Bytes of states and ids, wherever the engine's [`StateBudget`](super::StateBudget) has them lie. 0: no cache.
+    /// Bytes of states and ids, in whatever tier the engine's [`StateBudget`](super::StateBudget) puts them. 0: no cache.
     pub bytes: u64,
-    /// Which states do.
+    /// Which states it holds.
     pub reuse: Reuse,
 }
 
 /// Which states a session may start from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
-    /// Those of texts that were read: what follows has the same bits as if the session had read it all, where the scan runs in
-    /// one segment; in several, it is the same but for their rounding.
+    /// States after text that prefill read. With one scan segment, what follows has the same bits as if the session had read
+    /// the whole text; with several, it differs by their rounding.
     Read,
-    /// Those of answers too, whose tokens were consumed one by one: what follows may differ by the rounding between that and
-    /// reading them in one go.
+    /// Also states after generated answers. What follows may differ by the rounding between decode and prefill.
     Answers,
 }
 
@@ -32,32 +31,32 @@ impl PrefixBudget {
     pub const NONE: PrefixBudget = PrefixBudget { bytes: 0, reuse: Reuse::Read };
 }
 
-/// What the cache of beginnings holds and has saved.
+/// Contents and hit counts of the prefix cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PrefixStats {
-    /// Beginnings with a state.
+    /// Prefixes with a state.
     pub states: usize,
     /// Bytes of the states and of all ids.
     pub bytes: u64,
-    /// Texts that started from a state.
+    /// Texts that started from a cached state.
     pub hits: u64,
-    /// Texts that were read from their first token on.
+    /// Texts read from their first token.
     pub misses: u64,
-    /// Tokens that were not read for that.
+    /// Prompt tokens that hits saved.
     pub tokens_saved: u64,
-    /// Beginnings that were given up for want of room.
+    /// Prefixes evicted for lack of room.
     pub evicted: u64,
 }
 
-/// A beginning's state.
+/// A prefix's state.
 struct Entry {
-    state: Kept,
-    /// All of it was read, none of it chosen.
+    state: KeptState,
+    /// Whether prefill read all of it.
     read: bool,
     used: u64,
 }
 
-/// An index of states by the ids that they have consumed.
+/// Kept states indexed by the ids that they have consumed.
 pub(super) struct PrefixCache {
     states: StateStore,
     /// Tokens of a chunk.
@@ -74,7 +73,7 @@ impl PrefixCache {
         PrefixCache { states, chunk, budget, tree: Tree::new(), clock: 0, stats }
     }
 
-    /// Whether a state would be of use, of which all was read or not.
+    /// Whether the budget admits a state; `read`: prefill read all of its tokens.
     fn wants(&self, read: bool) -> bool {
         self.budget.bytes > 0 && (read || self.budget.reuse == Reuse::Answers)
     }
@@ -96,13 +95,13 @@ impl PrefixCache {
         (self.tree.ids() * size_of::<u32>()) as u64
     }
 
-    /// Ids of a text that are remembered at most: they take a quarter of the cache's memory. 0: there is no cache.
+    /// Longest text whose ids are tracked: a quarter of the budget. 0: no cache.
     fn most_ids(&self) -> usize {
         usize::try_from(self.budget.bytes / 4 / size_of::<u32>() as u64).unwrap_or(usize::MAX)
     }
 
-    /// The state of the longest beginning of `ids`, and its length.
-    fn find(&mut self, ids: &[u32]) -> Option<(usize, Kept)> {
+    /// The longest cached prefix of `ids`: its length and state.
+    fn find(&mut self, ids: &[u32]) -> Option<(usize, KeptState)> {
         self.clock += 1;
         let (states, reuse) = (&self.states, self.budget.reuse);
         let fits = |entry: &Entry| (entry.read || reuse == Reuse::Answers) && states.has(&entry.state);
@@ -111,7 +110,7 @@ impl PrefixCache {
         Some((length, entry.state.clone()))
     }
 
-    /// Counts a text that was started from its first `saved` tokens, or read whole.
+    /// Counts a hit that saved tokens, or a miss.
     fn count(&mut self, saved: usize) {
         match saved {
             0 => self.stats.misses += 1,
@@ -120,13 +119,13 @@ impl PrefixCache {
         self.stats.tokens_saved += saved as u64;
     }
 
-    /// How many of the first ids an earlier text has too. Where texts part once, they may do so again: a state is worth keeping
-    /// there.
+    /// Length of the longest prefix that an earlier text shares. Where two texts diverge, others may too: a state there is worth
+    /// keeping.
     fn shared(&self, ids: &[u32]) -> usize {
         self.tree.shared(ids)
     }
 
-    /// Whether there is a state at exactly these ids that does.
+    /// Whether there is a usable state at exactly these ids.
     fn has(&mut self, ids: &[u32], read: bool) -> bool {
         self.clock += 1;
         let Some(entry) = self.tree.get(ids) else { return false };
@@ -135,7 +134,7 @@ impl PrefixCache {
     }
 
     /// Keeps the state after `ids`.
-    fn insert(&mut self, ids: &[u32], state: Kept, read: bool) {
+    pub(super) fn insert(&mut self, ids: &[u32], state: KeptState, read: bool) {
         if self.states.state_bytes() + size_of_val(ids) as u64 > self.budget.bytes {
             return;
         }
@@ -144,7 +143,7 @@ impl PrefixCache {
         self.fit();
     }
 
-    /// Forgets a beginning whose state turned out not to be there.
+    /// Removes a prefix whose state is gone.
     fn remove(&mut self, ids: &[u32]) {
         self.tree.remove(ids);
     }

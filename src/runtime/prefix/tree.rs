@@ -1,10 +1,10 @@
-//! Values at sequences of token ids; sequences that begin alike share what they have in common.
+//! A radix tree: values keyed by sequences of token ids, which share their common prefixes.
 
 use std::collections::BTreeMap;
 
 /// A radix tree. Each node but the root has a value or at least two children, so that its size is that of what it holds.
 pub(super) struct Tree<T> {
-    /// Nodes in use and, between them, places that are free.
+    /// Nodes in use, with free places between them.
     nodes: Vec<Node<T>>,
     free: Vec<usize>,
     ids: usize,
@@ -12,9 +12,9 @@ pub(super) struct Tree<T> {
 
 struct Node<T> {
     parent: usize,
-    /// From the parent to here.
+    /// Ids from the parent to this node.
     edge: Vec<u32>,
-    /// By the first id of their edges.
+    /// Children by the first id of their edge.
     children: BTreeMap<u32, usize>,
     value: Option<T>,
 }
@@ -27,13 +27,13 @@ impl<T> Node<T> {
     }
 }
 
-/// How far a walk along some ids came.
+/// Where a walk along some ids ended.
 struct Walk {
-    /// The last node that lies wholly on the way.
+    /// The last node reached.
     node: usize,
     /// Ids from the root to it.
     depth: usize,
-    /// The child whose edge the walk ended within, and how many ids of that edge it went.
+    /// The child in whose edge the walk ended, and how many ids of that edge matched.
     within: Option<(usize, usize)>,
 }
 
@@ -42,7 +42,7 @@ impl<T> Tree<T> {
         Tree { nodes: vec![Node::new(ROOT, vec![])], free: vec![], ids: 0 }
     }
 
-    /// Ids that it holds, those shared counted once.
+    /// Ids held, shared ones counted once.
     pub(super) fn ids(&self) -> usize {
         self.ids
     }
@@ -52,7 +52,7 @@ impl<T> Tree<T> {
         self.nodes.iter().filter_map(|node| node.value.as_ref())
     }
 
-    /// Goes along `ids` as far as there is something; `at` sees each node on the way.
+    /// Walks along `ids` as far as they match; `at` sees each node.
     fn walk(&self, ids: &[u32], mut at: impl FnMut(usize, usize)) -> Walk {
         let mut walk = Walk { node: ROOT, depth: 0, within: None };
         loop {
@@ -68,13 +68,13 @@ impl<T> Tree<T> {
         }
     }
 
-    /// How many of the first ids some sequence in the tree has too.
+    /// Length of the longest prefix of `ids` that some sequence shares.
     pub(super) fn shared(&self, ids: &[u32]) -> usize {
         let walk = self.walk(ids, |_, _| {});
         walk.depth + walk.within.map_or(0, |(_, common)| common)
     }
 
-    /// The value of the longest sequence that `ids` begin with, of those that `fits`; with its length.
+    /// The longest sequence that is a prefix of `ids` and whose value `fits`: its length and value.
     pub(super) fn longest(&mut self, ids: &[u32], fits: impl Fn(usize, &T) -> bool) -> Option<(usize, &mut T)> {
         let mut best = None;
         self.walk(ids, |node, depth| {
@@ -92,7 +92,7 @@ impl<T> Tree<T> {
         if walk.depth == ids.len() { self.nodes[walk.node].value.as_mut() } else { None }
     }
 
-    /// Puts a value at these ids; gives the one that was there.
+    /// Inserts a value; returns the one that was there.
     pub(super) fn insert(&mut self, ids: &[u32], value: T) -> Option<T> {
         let Walk { mut node, mut depth, within } = self.walk(ids, |_, _| {});
         if let Some((child, common)) = within {
@@ -109,7 +109,7 @@ impl<T> Tree<T> {
         self.nodes[node].value.replace(value)
     }
 
-    /// A new node `at` ids down a node's edge.
+    /// Splits a node's edge after `at` ids; returns the new node.
     fn split(&mut self, node: usize, at: usize) -> usize {
         let parent = self.nodes[node].parent;
         let rest = self.nodes[node].edge.split_off(at);
@@ -134,14 +134,14 @@ impl<T> Tree<T> {
         }
     }
 
-    /// Takes out the value whose `key` is the smallest, and all that held nothing else.
+    /// Removes the value with the smallest `key`, and nodes that held nothing else.
     pub(super) fn remove_least<K: Ord>(&mut self, key: impl Fn(&T) -> K) -> Option<T> {
         let keys = self.nodes.iter().enumerate().filter_map(|(at, node)| Some((key(node.value.as_ref()?), at)));
         let (_, node) = keys.min()?;
         self.take(node)
     }
 
-    /// Takes out the value at these ids, and all that held nothing else.
+    /// Removes the value at these ids, and nodes that held nothing else.
     pub(super) fn remove(&mut self, ids: &[u32]) -> Option<T> {
         let walk = self.walk(ids, |_, _| {});
         if walk.depth == ids.len() { self.take(walk.node) } else { None }
@@ -179,7 +179,7 @@ impl<T> Tree<T> {
         value
     }
 
-    /// Frees a node's place; gives its edge.
+    /// Frees a node; returns its edge.
     fn give_up(&mut self, node: usize) -> Vec<u32> {
         self.free.push(node);
         let gone = std::mem::replace(&mut self.nodes[node], Node::new(ROOT, vec![]));
@@ -192,7 +192,7 @@ mod tests {
     use super::{ROOT, Tree};
     use proptest::prelude::*;
 
-    /// What a tree says of itself.
+    /// Checks a tree's invariants.
     fn check<T>(tree: &Tree<T>) -> Result<(), TestCaseError> {
         let (mut ids, mut seen, mut open) = (0, 0, vec![ROOT]);
         while let Some(at) = open.pop() {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn ids() -> impl Strategy<Value = Vec<u32>> {
-        // Two ids and short runs of one make beginnings that are shared, and edges that are split.
+        // Few ids in short runs make shared prefixes and split edges.
         prop::collection::vec((0..3u32, 1..4usize), 0..5)
             .prop_map(|runs| runs.into_iter().flat_map(|(id, count)| std::iter::repeat_n(id, count)).collect())
     }

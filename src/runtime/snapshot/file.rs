@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::safetensors_head;
 use crate::model::SlotState;
 use crate::output::write_whole;
+use crate::runtime::conversation::Conversation;
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -164,11 +165,12 @@ impl Snapshot {
             matrices.push((state(i, "conv"), conv, conv_values));
             matrices.push((state(i, "ssm"), ssm, ssm_values));
         }
+        let Conversation { recent, ids, .. } = &self.conversation;
         let mut tensors = vec![];
         let mut add = |name: String, dtype, shape, data| tensors.push(Out { name, dtype, shape, data });
         add("logits".to_owned(), Dtype::F32, vec![self.state.logits.len()], Data::Values(&self.state.logits));
-        add("recent".to_owned(), Dtype::U32, vec![self.recent.len()], Data::Ids(&self.recent));
-        if let Some(ids) = &self.ids {
+        add("recent".to_owned(), Dtype::U32, vec![recent.len()], Data::Ids(recent));
+        if let Some(ids) = ids {
             add("ids".to_owned(), Dtype::U32, vec![ids.len()], Data::Ids(ids));
         }
         // Four bytes before two: each tensor lies at a multiple of what its values take.

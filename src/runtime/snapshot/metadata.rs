@@ -3,9 +3,10 @@
 use super::fingerprint::{Identity, Loaded, hex, unhex};
 use super::origin::Origin;
 use super::{Precision, Snapshot};
-use crate::kernels::variants::Math;
+use crate::kernels::linear::Math;
 use crate::model::{Config, Family, LARGEST, SlotState};
 use crate::runtime::Sampling;
+use crate::runtime::conversation::Conversation;
 use crate::text::Message;
 use half::bf16;
 use serde_json::{Map, Number, Value, json};
@@ -18,19 +19,9 @@ type Read<T> = Result<T, String>;
 
 /// The entries of a snapshot, but for the format, its version and the checksum.
 pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
-    let Snapshot {
-        state: _,
-        precision,
-        position,
-        ids: _,
-        recent: _,
-        sampling,
-        messages,
-        text,
-        unfinished,
-        ended,
-        origin,
-    } = snapshot;
+    let Snapshot { state: _, precision, conversation, sampling, origin } = snapshot;
+    // Ids are tensors.
+    let Conversation { messages, text, ids: _, recent: _, position, unfinished, ended } = conversation;
     let messages: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
     // JSON has no infinity: null is the bias that bans.
     let bias = sampling.logit_bias.iter().map(|(id, bias)| json!([id, bias.is_finite().then_some(bias)]));
@@ -125,14 +116,16 @@ impl Entries<'_> {
         Ok(Snapshot {
             state,
             precision: self.precision()?,
-            position: self.number("position")?,
-            ids,
-            recent,
+            conversation: Conversation {
+                messages: messages.collect::<Read<_>>()?,
+                text: self.long("text")?.to_owned(),
+                ids,
+                recent,
+                position: self.number("position")?,
+                unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not made of hexadecimal digits")?,
+                ended: self.text("ended")?.parse().map_err(|_| "ended is neither true nor false")?,
+            },
             sampling: self.sampling()?,
-            messages: messages.collect::<Read<_>>()?,
-            text: self.long("text")?.to_owned(),
-            unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not made of hexadecimal digits")?,
-            ended: self.text("ended")?.parse().map_err(|_| "ended is neither true nor false")?,
             origin: Origin {
                 identity: self.identity()?,
                 loaded: Loaded {

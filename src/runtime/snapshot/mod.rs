@@ -3,15 +3,16 @@
 mod file;
 mod fingerprint;
 mod metadata;
-mod moment;
 mod origin;
 mod precision;
+mod session;
 #[cfg(test)]
 mod tests;
 
 pub use origin::{Origin, Warning};
 pub use precision::Precision;
 
+use super::conversation::Conversation;
 use super::sampler::Sampling;
 use crate::error::{Error, Result};
 use crate::kernels::select::WINDOW;
@@ -27,31 +28,25 @@ use crate::text::Message;
 pub struct Snapshot {
     pub(super) state: SlotState,
     pub(super) precision: Precision,
-    pub(super) position: u64,
-    pub(super) ids: Option<Vec<u32>>,
-    pub(super) recent: Vec<u32>,
+    pub(super) conversation: Conversation,
     pub(super) sampling: Sampling,
-    pub(super) messages: Vec<Message>,
-    pub(super) text: String,
-    pub(super) unfinished: Vec<u8>,
-    pub(super) ended: bool,
     pub(super) origin: Origin,
 }
 
 impl Snapshot {
     /// Tokens consumed.
     pub fn position(&self) -> u64 {
-        self.position
+        self.conversation.position
     }
 
     /// All tokens consumed, if the session kept them.
     pub fn ids(&self) -> Option<&[u32]> {
-        self.ids.as_deref()
+        self.conversation.ids.as_deref()
     }
 
     /// The last tokens consumed, which penalties look at.
     pub fn recent(&self) -> &[u32] {
-        &self.recent
+        self.conversation.recent()
     }
 
     /// The recurrent state and the last logits.
@@ -66,22 +61,22 @@ impl Snapshot {
 
     /// The conversation.
     pub fn messages(&self) -> &[Message] {
-        &self.messages
+        &self.conversation.messages
     }
 
     /// The conversation as the template renders it, as far as it was consumed.
     pub fn text(&self) -> &str {
-        &self.text
+        &self.conversation.text
     }
 
     /// Bytes of a character whose other bytes were still to come.
     pub fn unfinished(&self) -> &[u8] {
-        &self.unfinished
+        &self.conversation.unfinished
     }
 
     /// Whether the model had ended its answer.
     pub fn ended(&self) -> bool {
-        self.ended
+        self.conversation.ended
     }
 
     /// What it was made with.
@@ -109,24 +104,26 @@ impl Snapshot {
         if !self.state.fits(config) {
             return Err("its tensors are not those of the model that it names".to_owned());
         }
-        let ids = self.ids.iter().flatten().chain(&self.recent);
-        if let Some(id) = ids.copied().find(|id| *id as usize >= config.vocab) {
+        let Conversation { position, ids, unfinished, .. } = &self.conversation;
+        let recent = &self.conversation.recent;
+        let ids_of_all = ids.iter().flatten().chain(recent);
+        if let Some(id) = ids_of_all.copied().find(|id| *id as usize >= config.vocab) {
             return Err(format!("it holds the token {id}, and its model has {}", config.vocab));
         }
-        let most = usize::try_from(self.position).unwrap_or(usize::MAX);
-        if self.recent.len() > most.min(WINDOW) {
-            return Err(format!("it holds {} recent tokens of {}", self.recent.len(), self.position));
+        let most = usize::try_from(*position).unwrap_or(usize::MAX);
+        if recent.len() > most.min(WINDOW) {
+            return Err(format!("it holds {} recent tokens of {position}", recent.len()));
         }
-        if let Some(ids) = &self.ids {
-            if ids.len() as u64 != self.position {
-                return Err(format!("it holds {} tokens of {}", ids.len(), self.position));
+        if let Some(ids) = ids {
+            if ids.len() as u64 != *position {
+                return Err(format!("it holds {} tokens of {position}", ids.len()));
             }
-            if !ids.ends_with(&self.recent) {
+            if !ids.ends_with(recent) {
                 return Err("its recent tokens are not the last of its tokens".to_owned());
             }
         }
-        if self.unfinished.len() > 3 {
-            return Err(format!("a character of more than {} bytes is unfinished", self.unfinished.len()));
+        if unfinished.len() > 3 {
+            return Err(format!("a character of more than {} bytes is unfinished", unfinished.len()));
         }
         self.sampling.rules(config.vocab).map_err(|e| e.to_string())?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::fingerprint::{Identity, Loaded};
 use crate::error::Result;
-use crate::kernels::variants::Math;
+use crate::kernels::linear::Math;
 use crate::model::{Family, Forward, Recipe};
 use crate::runtime::Checkpoint;
 use std::fmt;

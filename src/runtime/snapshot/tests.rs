@@ -4,9 +4,10 @@ use super::fingerprint::{Identity, Loaded};
 use super::{Origin, Precision, Snapshot, Warning};
 use crate::error::Error;
 use crate::kernels::case::Random;
-use crate::kernels::variants::Math;
+use crate::kernels::linear::Math;
 use crate::model::{Config, Family, SlotState};
 use crate::runtime::Sampling;
+use crate::runtime::conversation::Conversation;
 use crate::text::Message;
 use half::bf16;
 
@@ -46,9 +47,15 @@ pub(super) fn made_up() -> Snapshot {
     Snapshot {
         state,
         precision: Precision::Whole,
-        position: 6,
-        ids: Some(vec![1, 2, 3, 10, 0, 4]),
-        recent: vec![3, 10, 0, 4],
+        conversation: Conversation {
+            messages: vec![Message::new("user", "\"checksum\":\"sha256:\u{1f980}\n"), Message::new("assistant", "")],
+            text: "<|im_start|>é\0".to_owned(),
+            ids: Some(vec![1, 2, 3, 10, 0, 4]),
+            recent: vec![3, 10, 0, 4],
+            position: 6,
+            unfinished: vec![0xf0, 0x9f],
+            ended: false,
+        },
         sampling: Sampling {
             temperature: 0.8,
             min_p: 0.05,
@@ -57,10 +64,6 @@ pub(super) fn made_up() -> Snapshot {
             logit_bias: vec![(3, f32::NEG_INFINITY), (4, -1.25)],
             ..Sampling::GREEDY
         },
-        messages: vec![Message::new("user", "\"checksum\":\"sha256:\u{1f980}\n"), Message::new("assistant", "")],
-        text: "<|im_start|>é\0".to_owned(),
-        unfinished: vec![0xf0, 0x9f],
-        ended: false,
         origin: Origin {
             identity,
             loaded: Loaded { formats: "bf16".to_owned(), digest: "12ab".to_owned() },
@@ -104,7 +107,9 @@ fn rewritten(change: impl FnOnce(String) -> String) -> Vec<u8> {
 
 #[test]
 fn what_is_written_is_read() {
-    for snapshot in [made_up(), Snapshot { ids: None, recent: vec![], messages: vec![], ..made_up() }] {
+    let mut bare = made_up();
+    bare.conversation = Conversation { ids: None, recent: vec![], messages: vec![], ..bare.conversation };
+    for snapshot in [made_up(), bare] {
         assert_eq!(read(&snapshot.to_bytes().unwrap()).unwrap(), snapshot);
     }
     let half = made_up().halved();

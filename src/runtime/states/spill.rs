@@ -1,28 +1,28 @@
-//! A file without a name that holds states, all of one size.
+//! The spill file: an unnamed temporary file with states of one size.
 
 use crate::model::SlotState;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// States by their place in a file that nobody else sees and that goes with the process, however it ends.
+/// States by record number, in a file without a name that disappears with the process however it ends.
 pub(super) struct SpillFile {
     file: File,
-    /// Bytes of a state.
+    /// Bytes of one state.
     size: u64,
-    /// Places that have been given out.
+    /// Records in the file, free ones included.
     places: u64,
     free: Vec<u64>,
 }
 
-/// Where a state lies, and what its bytes add up to.
+/// A state's record number and checksum.
 pub(super) struct Record {
     place: u64,
     sum: u64,
 }
 
 impl SpillFile {
-    /// In a folder, or where the system has large temporary files.
+    /// Creates the file in a folder, else in the system's folder for large temporary files.
     pub(super) fn new(folder: Option<&Path>, size: u64) -> Result<Self> {
         let folder = folder.map_or_else(large_temporary_files, Path::to_owned);
         Ok(SpillFile { file: tempfile::tempfile_in(folder)?, size, places: 0, free: vec![] })
@@ -51,7 +51,7 @@ impl SpillFile {
         }
     }
 
-    /// Reads a state into one of the same shape.
+    /// Reads a state into one of the same shape and verifies its checksum.
     pub(super) fn read(&mut self, record: &Record, into: &mut SlotState) -> Result<()> {
         self.file.seek(SeekFrom::Start(record.place * self.size))?;
         for part in into.parts_mut() {
@@ -68,13 +68,13 @@ impl SpillFile {
     }
 }
 
-/// FNV-1a over words.
+/// FNV-1a over 32-bit words.
 fn sum(state: &SlotState) -> u64 {
     let words = state.parts().flatten();
     words.fold(0xcbf2_9ce4_8422_2325, |sum, word| (sum ^ u64::from(word.to_bits())).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// What a person set, else the folder that is not kept in memory, where there is one.
+/// TMPDIR if set, else /var/tmp if there is one, as /tmp is often in memory.
 fn large_temporary_files() -> PathBuf {
     let disk = Path::new("/var/tmp");
     if cfg!(unix) && std::env::var_os("TMPDIR").is_none() && disk.is_dir() {
