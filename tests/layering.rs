@@ -1,9 +1,9 @@
-//! The layers of the house: a file uses its own layer and those below, and wgpu is named in one place.
+//! The layers: a file uses its own layer and those below, and only src/gpu names wgpu.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What each folder or file directly under `src/` may name of the crate.
+/// The modules of the crate that each folder or file directly under `src/` may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &["error"]),
     ("input", &["input", "error"]),
@@ -62,7 +62,7 @@ fn names_of_the_crate(text: &str) -> Vec<String> {
     names
 }
 
-/// The items of a list in braces, which is open at the beginning: braces within belong to an item.
+/// The items of a brace list whose opening brace has been consumed; nested braces belong to an item.
 fn items(list: &str) -> Vec<String> {
     let (mut items, mut depth) = (vec![String::new()], 1);
     for c in list.chars() {
@@ -108,20 +108,20 @@ fn violations(sources: &[(String, String, String)]) -> Vec<String> {
 }
 
 #[test]
-fn no_layer_looks_up() {
+fn no_layer_uses_a_higher_one() {
     let sources = sources();
     assert!(sources.len() > 25, "only {} files were found", sources.len());
     assert_eq!(violations(&sources), Vec::<String>::new());
 }
 
 #[test]
-fn a_layer_that_looked_up_would_be_noticed() {
+fn a_use_of_a_higher_layer_is_detected() {
     let file = |layer: &str, text: &str| (format!("{layer}/x.rs"), layer.to_owned(), text.to_owned());
     let bad = [
         file("gpu", "use crate::kernels::RowEntry;"),
         file("text", "use crate::{error::Error, gpu::Gpu};"),
         file("model", "fn f(device: wgpu::Device) {}"),
-        // Behind braces within braces, over several lines.
+        // Inside nested braces, over several lines.
         file("text", "use crate::{\n    error::{Error, Result},\n    input::{self, json::{a, b}},\n    kernels,\n};"),
     ];
     let waiting = file("runtime", "fn f() { pollster::block_on(g()) }");

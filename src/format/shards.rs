@@ -41,7 +41,7 @@ pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
         }
         if let Some(missing) = parts.iter().find(|part| !files.contains(&part.as_str())) {
             let (dir, missing, parts) = (dir.to_owned(), missing.clone(), first.count.into());
-            return Err(Error::MissingPart { dir, missing, parts });
+            return Err(Error::MissingShard { dir, missing, shards: parts });
         }
     } else if files.len() > 1 && !files[0].starts_with("model-") {
         return Err(several(dir, &files));
@@ -142,7 +142,7 @@ fn indexed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     match names.iter().find(|name| !dir.join(name).exists()) {
         None => Ok(names.into_iter().map(|name| dir.join(name)).collect()),
         Some(name) if parts == 1 => Err(missing(dir, name)),
-        Some(name) => Err(Error::MissingPart { dir: dir.to_owned(), missing: (*name).to_owned(), parts }),
+        Some(name) => Err(Error::MissingShard { dir: dir.to_owned(), missing: (*name).to_owned(), shards: parts }),
     }
 }
 

@@ -5,7 +5,7 @@ use super::forward::Forward;
 use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::gpu::{Gpu, link, write_whole};
+use crate::gpu::{Gpu, link, write_atomic};
 use crate::kernels::linear::{MatmulVariant, MatvecVariant};
 use crate::kernels::variants::{Sizes, Variants};
 use crate::kernels::{self, scan, ssm_step};
@@ -60,7 +60,7 @@ pub(super) async fn variants(
                 // Not to have kept it costs the next start the same again, and nothing else.
                 let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
                 let text = format!("{:#}", json!({ "key": key, "forms": forms, "us": times }));
-                let _ = write_whole(&path, text.as_bytes());
+                let _ = write_atomic(&path, text.as_bytes());
             }
             Ok(tuned)
         }

@@ -84,10 +84,10 @@ fn map(path: &Path) -> Result<Bytes> {
 /// Maps one of the parts of a model.
 fn map_part(path: &Path, parts: u64) -> Result<Bytes> {
     map(path).map_err(|error| match error {
-        Error::Unreadable { path, problem } if problem.kind() == ErrorKind::NotFound => Error::MissingPart {
+        Error::Unreadable { path, problem } if problem.kind() == ErrorKind::NotFound => Error::MissingShard {
             dir: path.parent().unwrap_or(Path::new("")).to_owned(),
             missing: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            parts,
+            shards: parts,
         },
         other => other,
     })

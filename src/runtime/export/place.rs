@@ -3,7 +3,7 @@
 use super::Existing;
 use super::staged_folder::{self, StagedFolder};
 use crate::error::{Error, Result};
-use crate::output::WholeFile;
+use crate::output::AtomicFile;
 use std::path::{Path, PathBuf};
 
 /// What is going to be there.
@@ -20,7 +20,7 @@ pub(super) struct Staged {
 }
 
 enum Staging {
-    File(WholeFile),
+    File(AtomicFile),
     Folder(StagedFolder),
 }
 
@@ -40,7 +40,7 @@ impl Staged {
                 return Err(refused("it is the model that is read; give another name"));
             }
             if existing == Existing::Refuse {
-                return Err(refused("it is there already; --force replaces it"));
+                return Err(refused("it already exists; --force overwrites it"));
             }
             match kind {
                 Kind::File if there.is_dir() => return Err(refused("it is a folder")),
@@ -53,7 +53,7 @@ impl Staged {
             }
         }
         let staging = match kind {
-            Kind::File => Staging::File(WholeFile::create(out)?),
+            Kind::File => Staging::File(AtomicFile::create(out)?),
             Kind::Folder => Staging::Folder(StagedFolder::create(out, name).map_err(|e| Error::io("write", out, e))?),
         };
         Ok(Staged { out: out.to_owned(), staging })

@@ -20,8 +20,8 @@ impl StagedFolder {
     pub(super) fn create(out: &Path, name: &OsStr) -> Result<Self> {
         loop {
             let path = out.with_file_name(output::temporary_name(name));
-            output::begin(&path);
-            output::begin(&lock_of(&path));
+            output::register_temporary(&path);
+            output::register_temporary(&lock_of(&path));
             let lock = File::create(lock_of(&path)).inspect_err(|_| forget(&path))?;
             // Not every file system has locks.
             let _ = lock.lock();
@@ -47,7 +47,7 @@ impl StagedFolder {
         }
         output::sync(&self.path)?;
         // From here on one of the two names is that of the folder that was there.
-        output::end(&self.path);
+        output::forget_temporary(&self.path);
         if self.out.exists() {
             exchange(&self.path, &self.out)?
         } else {
@@ -69,8 +69,8 @@ impl Drop for StagedFolder {
 
 /// A staged folder and its lock are not there any more.
 fn forget(path: &Path) {
-    output::end(path);
-    output::end(&lock_of(path));
+    output::forget_temporary(path);
+    output::forget_temporary(&lock_of(path));
 }
 
 /// Exchanges two folders: at each moment one of them is at `out`, where the file system can do that.

@@ -12,7 +12,7 @@ use super::{Precision, Snapshot};
 use crate::error::{Error, Result};
 use crate::format::safetensors_head;
 use crate::model::SlotState;
-use crate::output::write_whole;
+use crate::output::write_atomic;
 use crate::runtime::conversation::Conversation;
 use half::f16;
 use safetensors::Dtype;
@@ -85,7 +85,7 @@ impl Snapshot {
             Error::BadOutput { problem, .. } => Error::BadOutput { path: path.to_owned(), problem },
             other => other,
         })?;
-        write_whole(path, &bytes)
+        write_atomic(path, &bytes)
     }
 
     /// Reads a file. One that is no state, newer than this program, cut off or changed anywhere is refused.

@@ -1,29 +1,29 @@
-//! Values as Python prints them: `str()` and `repr()`.
+//! Python's `str()` and `repr()` of values.
 
-use super::letters::Letters;
+use super::stand_ins::StandIns;
 use minijinja::Value;
 use minijinja::value::ValueKind;
 use std::fmt::Write;
 
-/// As str() gives it.
-pub fn str(value: &Value, letters: &Letters) -> String {
+/// Python's str().
+pub fn str(value: &Value, stand_ins: &StandIns) -> String {
     match value.kind() {
         ValueKind::String => value.as_str().unwrap_or_default().to_owned(),
         ValueKind::Undefined => String::new(),
-        _ => repr(value, letters),
+        _ => repr(value, stand_ins),
     }
 }
 
-/// As repr() gives it. Whoever calls has looked how deep the value is.
-pub fn repr(value: &Value, letters: &Letters) -> String {
+/// Python's repr(). The caller has checked the value's depth.
+pub fn repr(value: &Value, stand_ins: &StandIns) -> String {
     let mut out = String::new();
-    write(value, letters, &mut out);
+    write(value, stand_ins, &mut out);
     out
 }
 
-fn write(value: &Value, letters: &Letters, out: &mut String) {
+fn write(value: &Value, stand_ins: &StandIns, out: &mut String) {
     match value.kind() {
-        ValueKind::String => quote(value.as_str().unwrap_or_default(), letters, out),
+        ValueKind::String => quote(value.as_str().unwrap_or_default(), stand_ins, out),
         ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::Number if !value.is_integer() => *out += &float(f64::try_from(value.clone()).unwrap_or(f64::NAN)),
         ValueKind::Bytes => bytes(value.as_bytes().unwrap_or_default(), out),
@@ -31,9 +31,9 @@ fn write(value: &Value, letters: &Letters, out: &mut String) {
             out.push('{');
             for (i, key) in value.try_iter().into_iter().flatten().enumerate() {
                 out.push_str(if i > 0 { ", " } else { "" });
-                write(&key, letters, out);
+                write(&key, stand_ins, out);
                 out.push_str(": ");
-                write(&value.get_item(&key).unwrap_or_default(), letters, out);
+                write(&value.get_item(&key).unwrap_or_default(), stand_ins, out);
             }
             out.push('}');
         }
@@ -43,7 +43,7 @@ fn write(value: &Value, letters: &Letters, out: &mut String) {
             let mut items = 0;
             for item in value.try_iter().into_iter().flatten() {
                 out.push_str(if items > 0 { ", " } else { "" });
-                write(&item, letters, out);
+                write(&item, stand_ins, out);
                 items += 1;
             }
             out.push_str(if tuple && items == 1 { "," } else { "" });
@@ -53,7 +53,7 @@ fn write(value: &Value, letters: &Letters, out: &mut String) {
     }
 }
 
-/// The shortest digits that give the number again, with an exponent from 1e16 on and below 1e-4.
+/// The shortest digits that parse to the same number, with an exponent from 1e16 on and below 1e-4.
 pub fn float(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_owned();
@@ -70,12 +70,12 @@ pub fn float(value: f64) -> String {
     format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }
 
-fn quote(text: &str, letters: &Letters, out: &mut String) {
-    let has = |c: char| text.chars().any(|other| letters.plain(other) == c);
+fn quote(text: &str, stand_ins: &StandIns, out: &mut String) {
+    let has = |c: char| text.chars().any(|other| stand_ins.plain(other) == c);
     let mark = if has('\'') && !has('"') { '"' } else { '\'' };
     out.push(mark);
     for shown in text.chars() {
-        match letters.plain(shown) {
+        match stand_ins.plain(shown) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
@@ -97,12 +97,12 @@ fn quote(text: &str, letters: &Letters, out: &mut String) {
     out.push(mark);
 }
 
-/// As Python's str.isprintable() says.
+/// Python's str.isprintable() for a character.
 pub fn is_printable(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }
-    // Debug escapes what cannot be printed; behind a letter, accents are not among that.
+    // Rust's Debug escapes unprintable characters; combining accents only at the start of a string.
     c.escape_debug().count() == 1 || format!("{:?}", format!("a{c}")).chars().count() == 4
 }
 

@@ -1,83 +1,84 @@
-//! Stand-ins for the letters of messages: where such a letter comes out of a template, it came out of a message.
+//! Taint tracking for message text: private-use characters stand in for the characters that special tokens are spelled with.
 //!
-//! A letter of a message that special tokens are spelled with is put in by a private character of its own. A template is
-//! rendered twice, with the messages as they are and with stand-ins, and whatever looks at a text, rather than to pass it on,
-//! looks at the plain letters both times. So both renderings are the same, but for the stand-ins.
+//! A template is rendered twice, with the messages as they are and with stand-ins. Operations that inspect a text, rather than
+//! copy it, see the plain characters both times, so the two renderings differ only in the stand-ins. A stand-in in the second
+//! output marks a character that came from a message.
 
 use minijinja::Value;
 use minijinja::value::{Tuple, ValueKind};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-/// Where stand-ins are taken from: a plane that Unicode leaves to private use, in blocks.
+/// Stand-ins come from a private-use plane of Unicode, divided into blocks.
 const PRIVATE: u32 = 0xf_0000;
 const BLOCK: u32 = 0x1000;
 const BLOCKS: u32 = 15;
 
-/// Which character stands for which letter.
+/// A mapping of characters to their stand-ins.
 #[derive(Debug, Default)]
-pub struct Letters {
+pub struct StandIns {
     stand_ins: HashMap<char, char>,
-    letters: Vec<char>,
+    /// The original of each stand-in, from `first` on.
+    originals: Vec<char>,
     first: u32,
 }
 
-impl Letters {
-    /// Stand-ins for the letters of these tokens, by characters that `texts` do not have; none where all are taken.
+impl StandIns {
+    /// Stand-ins for the characters of these tokens, from a block that `texts` do not use; `None` if all blocks are used.
     pub fn of<'a>(tokens: &[String], texts: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let letters: BTreeSet<char> =
+        let originals: BTreeSet<char> =
             tokens.iter().flat_map(|token| token.chars()).filter(|c| !c.is_whitespace()).collect();
-        let letters: Vec<char> = letters.into_iter().collect();
+        let originals: Vec<char> = originals.into_iter().collect();
         let mut taken = [false; BLOCKS as usize];
         for c in texts.flat_map(str::chars).map(u32::from).filter(|c| *c >= PRIVATE) {
             if let Some(taken) = taken.get_mut(((c - PRIVATE) / BLOCK) as usize) {
                 *taken = true;
             }
         }
-        let block = taken.iter().position(|taken| !taken).filter(|_| letters.len() <= BLOCK as usize)?;
+        let block = taken.iter().position(|taken| !taken).filter(|_| originals.len() <= BLOCK as usize)?;
         let first = PRIVATE + u32::try_from(block).ok()? * BLOCK;
-        let stand_ins = letters.iter().copied().zip((first..).filter_map(char::from_u32)).collect();
-        Some(Letters { stand_ins, letters, first })
+        let stand_ins = originals.iter().copied().zip((first..).filter_map(char::from_u32)).collect();
+        Some(StandIns { stand_ins, originals, first })
     }
 
-    /// Whether anything stands for a letter.
-    pub fn is_any(&self) -> bool {
-        !self.letters.is_empty()
+    /// Whether any character has a stand-in.
+    pub fn any(&self) -> bool {
+        !self.originals.is_empty()
     }
 
-    /// A letter's stand-in, where it has one.
-    pub fn hide(&self, c: char) -> char {
+    /// The stand-in of a character, or the character if it has none.
+    pub fn mask(&self, c: char) -> char {
         self.stand_ins.get(&c).copied().unwrap_or(c)
     }
 
-    /// The letter that a character stands for, if it stands for one.
-    pub fn behind(&self, c: char) -> Option<char> {
+    /// The original of a stand-in; `None` for other characters.
+    pub fn original(&self, c: char) -> Option<char> {
         let at = u32::from(c).checked_sub(self.first)?;
-        self.letters.get(at as usize).copied()
+        self.originals.get(at as usize).copied()
     }
 
-    /// A character as it is meant.
+    /// A character, with a stand-in replaced by its original.
     pub fn plain(&self, c: char) -> char {
-        self.behind(c).unwrap_or(c)
+        self.original(c).unwrap_or(c)
     }
 
-    /// A text of a message with stand-ins.
-    pub fn hide_text(&self, text: &str) -> String {
-        text.chars().map(|c| self.hide(c)).collect()
+    /// A text with its characters replaced by stand-ins.
+    pub fn mask_text(&self, text: &str) -> String {
+        text.chars().map(|c| self.mask(c)).collect()
     }
 
-    /// A text as it is meant.
+    /// A text with all stand-ins replaced by their originals.
     pub fn plain_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        if text.chars().any(|c| self.behind(c).is_some()) {
+        if text.chars().any(|c| self.original(c).is_some()) {
             text.chars().map(|c| self.plain(c)).collect::<String>().into()
         } else {
             text.into()
         }
     }
 
-    /// A value as it is meant, its items as well. Whoever calls has looked how deep it is.
+    /// A value with all stand-ins replaced, also in nested values. The caller has checked its depth.
     pub fn plain_value(&self, value: &Value) -> Value {
-        if self.letters.is_empty() || !self.has(value) {
+        if self.originals.is_empty() || !self.has(value) {
             return value.clone();
         }
         let items = || value.try_iter().into_iter().flatten().map(|item| self.plain_value(&item)).collect::<Vec<_>>();
@@ -97,7 +98,7 @@ impl Letters {
 
     fn has(&self, value: &Value) -> bool {
         match value.kind() {
-            ValueKind::String => value.as_str().is_some_and(|text| text.chars().any(|c| self.behind(c).is_some())),
+            ValueKind::String => value.as_str().is_some_and(|text| text.chars().any(|c| self.original(c).is_some())),
             ValueKind::Map => value
                 .try_iter()
                 .into_iter()
@@ -109,17 +110,17 @@ impl Letters {
     }
 }
 
-/// A text with what its letters mean.
+/// A masked text with its plain form.
 pub struct Text<'a> {
     shown: &'a str,
     pub plain: Cow<'a, str>,
-    /// For each byte of `plain` that begins a letter, where it begins in `shown`; empty where that is the same.
+    /// For each byte of `plain` that begins a character, its offset in `shown`; empty if both texts are equal.
     places: Vec<u32>,
 }
 
 impl<'a> Text<'a> {
-    pub fn new(shown: &'a str, letters: &Letters) -> Self {
-        let plain = letters.plain_text(shown);
+    pub fn new(shown: &'a str, stand_ins: &StandIns) -> Self {
+        let plain = stand_ins.plain_text(shown);
         let mut places = Vec::new();
         if let Cow::Owned(plain) = &plain {
             places = vec![0; plain.len() + 1];
@@ -131,7 +132,7 @@ impl<'a> Text<'a> {
         Text { shown, plain, places }
     }
 
-    /// The part whose plain letters are these bytes.
+    /// The part of the masked text at these bytes of the plain text.
     pub fn cut(&self, range: std::ops::Range<usize>) -> &'a str {
         if self.places.is_empty() {
             return &self.shown[range];
@@ -145,15 +146,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_in_is_found_again() {
-        let letters = Letters::of(&["<|é end|>".to_owned()], ["\u{f0001}"].into_iter()).unwrap();
-        let hidden = letters.hide_text("a <|end é|> z");
+    fn stand_ins_map_back_to_their_originals() {
+        let stand_ins = StandIns::of(&["<|é end|>".to_owned()], ["\u{f0001}"].into_iter()).unwrap();
+        let hidden = stand_ins.mask_text("a <|end é|> z");
         assert!(!hidden.contains('<') && hidden.contains("a ") && !hidden.contains('\u{f0001}'));
-        assert_eq!(letters.plain_text(&hidden), "a <|end é|> z");
-        let text = Text::new(&hidden, &letters);
+        assert_eq!(stand_ins.plain_text(&hidden), "a <|end é|> z");
+        let text = Text::new(&hidden, &stand_ins);
         let at = text.plain.find("end").unwrap();
-        assert_eq!(letters.plain_text(text.cut(at..at + 6)), "end é");
+        assert_eq!(stand_ins.plain_text(text.cut(at..at + 6)), "end é");
         let value = Value::from(vec![Value::from(hidden.as_str()), Value::from(1)]);
-        assert_eq!(letters.plain_value(&value), Value::from(vec![Value::from("a <|end é|> z"), Value::from(1)]));
+        assert_eq!(stand_ins.plain_value(&value), Value::from(vec![Value::from("a <|end é|> z"), Value::from(1)]));
     }
 }

@@ -1,67 +1,69 @@
-//! Long texts in pieces, read as they are needed, whose ids together are those of the whole.
+//! Streaming tokenization: a long text is read and encoded in chunks whose ids together equal those of the whole text.
 
 use super::{Specials, Tokenizer};
 use crate::error::{Error, Result};
 use std::io::Read;
 
-/// Bytes on both sides of a cut that are encoded together and apart: where the ids are the same the text can be cut. A
-/// tokenizer looks no further than the words beside the cut.
+/// Bytes on each side of a cut that are encoded together and apart: if the ids are equal the text can be cut there. A
+/// tokenizer's decisions depend only on the words next to the cut.
 const OVERLAP: usize = 512;
-/// Places that are tried before a piece may become longer.
+/// Positions tried before a chunk may become longer.
 const TRIES: usize = 16;
-/// Bytes that are held at most in search of a place to cut.
+/// Maximum bytes buffered in search of a position to cut.
 const LONGEST: usize = 1 << 20;
 /// Bytes read at a time.
 const READ: usize = 1 << 16;
 
-/// A text that is read from somewhere and encoded piece by piece.
+/// A text that is read and encoded chunk by chunk.
 ///
-/// It is cut only where its tokenizer cuts it anyway, before white space or between a word and a mark for instance, so that the
-/// ids are those of the whole text. A megabyte without any such place, as no text has, is cut between two characters.
-pub struct Pieces<'a> {
+/// It is cut only where the tokenizer splits it anyway, such as before white space or between a word and punctuation, so that
+/// the ids equal those of the whole text. A megabyte without such a position, which no real text has, is cut between two
+/// characters.
+pub struct ChunkedText<'a> {
     tokenizer: &'a Tokenizer,
     specials: Specials,
     what: String,
     from: Box<dyn Read + 'a>,
-    /// Read and not given out yet.
+    /// Text read but not returned yet.
     text: String,
-    /// Bytes of a character that is not whole yet.
+    /// Bytes of an incomplete character.
     open: Vec<u8>,
-    /// Bytes given out.
+    /// Bytes returned so far.
     given: u64,
-    /// Whether all of it was read.
+    /// Whether the reader is at its end.
     at_end: bool,
+    /// Estimated bytes per token.
     bytes_a_token: f64,
     around: Around,
 }
 
-/// What stands before and behind the text as a whole, and was not given yet.
+/// Ids before and after the text as a whole, such as BOS and EOS, that were not returned yet.
 #[derive(Default)]
 struct Around {
     before: Vec<u32>,
     after: Vec<u32>,
 }
 
-/// A piece of a text.
+/// An encoded chunk of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
-    /// Its ids.
+pub struct TextChunk {
+    /// Token ids.
     pub ids: Vec<u32>,
-    /// Bytes of the text up to its end.
+    /// Byte offset of its end in the text.
     pub end: u64,
 }
 
-impl<'a> Pieces<'a> {
-    /// The text that `from` gives, as [`Tokenizer::encode_text`] has it: with what its tokenizer puts before and behind each
-    /// text. `what` is its name for messages.
+impl<'a> ChunkedText<'a> {
+    /// A whole text, encoded as by [`Tokenizer::encode_text`]: with the BOS and EOS tokens that the tokenizer adds. `what` is its
+    /// name for messages.
     pub fn of_text(tokenizer: &'a Tokenizer, specials: Specials, what: &str, from: impl Read + 'a) -> Self {
         let [before, after] = tokenizer.around().clone();
-        Pieces { around: Around { before, after }, ..Self::new(tokenizer, specials, what, from) }
+        ChunkedText { around: Around { before, after }, ..Self::new(tokenizer, specials, what, from) }
     }
 
-    /// The text that `from` gives, where it goes on from another; `what` is its name for messages.
+    /// A text that continues another one: nothing is added before or after it. `what` is its name for messages.
     pub fn new(tokenizer: &'a Tokenizer, specials: Specials, what: &str, from: impl Read + 'a) -> Self {
-        Pieces {
+        ChunkedText {
             tokenizer,
             specials,
             what: what.to_owned(),
@@ -75,26 +77,26 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// The next piece, of about `tokens` ids and not more where the text can be cut so; none at the end.
+    /// The next chunk of at most `tokens` ids if the text can be cut so, else slightly more; `None` at the end.
     ///
-    /// What stands before and behind the whole text comes beyond `tokens`.
-    pub fn next(&mut self, tokens: usize) -> Result<Option<Piece>> {
-        let piece = self.next_of_text(tokens)?;
+    /// BOS and EOS tokens do not count towards `tokens`.
+    pub fn next(&mut self, tokens: usize) -> Result<Option<TextChunk>> {
+        let chunk = self.next_of_text(tokens)?;
         let is_last = self.at_end && self.text.is_empty();
         let before = std::mem::take(&mut self.around.before);
         let after = if is_last { std::mem::take(&mut self.around.after) } else { vec![] };
-        match piece {
-            Some(Piece { ids, end }) => Ok(Some(Piece { ids: [before, ids, after].concat(), end })),
+        match chunk {
+            Some(TextChunk { ids, end }) => Ok(Some(TextChunk { ids: [before, ids, after].concat(), end })),
             None if before.is_empty() && after.is_empty() => Ok(None),
-            None => Ok(Some(Piece { ids: [before, after].concat(), end: self.given })),
+            None => Ok(Some(TextChunk { ids: [before, after].concat(), end: self.given })),
         }
     }
 
-    fn next_of_text(&mut self, tokens: usize) -> Result<Option<Piece>> {
+    fn next_of_text(&mut self, tokens: usize) -> Result<Option<TextChunk>> {
         let tokens = tokens.max(1);
         let mut aim = ((tokens as f64 * self.bytes_a_token) as usize).clamp(1, LONGEST);
         self.fill(aim + OVERLAP)?;
-        // The longest piece that is short enough, then, where there is none, the shortest.
+        // The longest chunk that is short enough; if there is none, the shortest.
         let mut too_long = None;
         loop {
             let end = if self.at_end && self.text.len() <= aim { Some(self.text.len()) } else { self.cut_before(aim)? };
@@ -114,22 +116,22 @@ impl<'a> Pieces<'a> {
         Ok(self.give(end, ids))
     }
 
-    fn give(&mut self, end: usize, ids: Vec<u32>) -> Option<Piece> {
+    fn give(&mut self, end: usize, ids: Vec<u32>) -> Option<TextChunk> {
         if end == 0 {
             return None;
         }
-        // A little below what it was, so that most pieces need no second try.
+        // Slightly below the measured value, so that most chunks need no second try.
         self.bytes_a_token = (end as f64 / ids.len().max(1) as f64 * 0.95).max(0.25);
         self.text.drain(..end);
         self.given += end as u64;
-        Some(Piece { ids, end: self.given })
+        Some(TextChunk { ids, end: self.given })
     }
 
     fn encode(&self, range: impl std::slice::SliceIndex<str, Output = str>) -> Result<Vec<u32>> {
         self.tokenizer.encode(&self.text[range], self.specials)
     }
 
-    /// Reads until so much text is there, or all of it.
+    /// Reads until `bytes` of text are buffered, or the end.
     fn fill(&mut self, bytes: usize) -> Result<()> {
         let mut read = vec![0; READ];
         while self.text.len() < bytes && !self.at_end {
@@ -154,7 +156,7 @@ impl<'a> Pieces<'a> {
         Ok(())
     }
 
-    /// The last place up to `aim` where the text can be cut.
+    /// The last position up to `aim` where the text can be cut.
     fn cut_before(&self, aim: usize) -> Result<Option<usize>> {
         let aim = self.text.floor_char_boundary(aim);
         for place in [Place::BeforeSpace, Place::Between] {
@@ -168,11 +170,11 @@ impl<'a> Pieces<'a> {
         Ok(None)
     }
 
-    /// The first place from `aim` on where the text can be cut.
+    /// The first position from `aim` on where the text can be cut.
     fn cut_after(&mut self, aim: usize) -> Result<usize> {
         let mut from = self.text.floor_char_boundary(aim).max(1);
         loop {
-            // What lies behind a place must be known as well.
+            // The text after a position must be buffered too.
             let known = if self.at_end { self.text.len() } else { self.text.len().saturating_sub(OVERLAP) };
             while from < known {
                 if self.text.is_char_boundary(from)
@@ -198,11 +200,11 @@ impl<'a> Pieces<'a> {
         let (Some(before), Some(after)) = (before.chars().next_back(), after.chars().next()) else { return false };
         match place {
             Place::BeforeSpace => after.is_whitespace() && !before.is_whitespace(),
-            Place::Between => !after.is_whitespace() && !before.is_whitespace() && kind(before) != kind(after),
+            Place::Between => !after.is_whitespace() && !before.is_whitespace() && class(before) != class(after),
         }
     }
 
-    /// Whether the text around a place has the same ids in two parts as in one.
+    /// Whether the text around `at` has the same ids when split there.
     fn can_cut(&self, at: usize) -> Result<bool> {
         let first = self.text.floor_char_boundary(at.saturating_sub(OVERLAP));
         let last = self.text.ceil_char_boundary(at + OVERLAP);
@@ -212,16 +214,17 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Where tokenizers cut words apart.
+/// Positions where tokenizers split words.
 #[derive(Clone, Copy)]
 enum Place {
     /// Before white space.
     BeforeSpace,
-    /// Between letters, digits and marks.
+    /// Between a letter, a digit and punctuation.
     Between,
 }
 
-fn kind(c: char) -> u8 {
+/// The character's class: letter, digit or other.
+fn class(c: char) -> u8 {
     if c.is_alphabetic() {
         0
     } else if c.is_numeric() {

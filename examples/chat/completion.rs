@@ -1,4 +1,4 @@
-//! What Tab completes: commands, and what they take behind their names.
+//! Tab completion of commands and their arguments.
 
 use super::commands::{COMMANDS, Takes};
 use super::settings;
@@ -9,36 +9,36 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 use std::cell::Cell;
 
-/// The helper of the line editor.
-pub struct Words {
+/// rustyline's helper.
+pub struct LineHelper {
     files: FilenameCompleter,
-    /// Names of conversations.
+    /// Conversation names.
     pub branches: Vec<String>,
-    /// Whether anything has stood in the line since this was asked last.
+    /// Whether the line was ever non-empty since this was last reset.
     pub typed: Cell<bool>,
 }
 
-impl Words {
+impl LineHelper {
     pub fn new() -> Self {
-        Words { files: FilenameCompleter::new(), branches: vec![], typed: Cell::new(false) }
+        LineHelper { files: FilenameCompleter::new(), branches: vec![], typed: Cell::new(false) }
     }
 }
 
-impl Helper for Words {}
-impl Highlighter for Words {}
-impl Validator for Words {}
+impl Helper for LineHelper {}
+impl Highlighter for LineHelper {}
+impl Validator for LineHelper {}
 
-impl Hinter for Words {
+impl Hinter for LineHelper {
     type Hint = String;
 
-    /// There are no hints, but this sees every change of the line.
+    /// Gives no hints; rustyline calls it at every change of the line.
     fn hint(&self, line: &str, _at: usize, _context: &Context<'_>) -> Option<String> {
         self.typed.set(self.typed.get() || !line.is_empty());
         None
     }
 }
 
-impl Completer for Words {
+impl Completer for LineHelper {
     type Candidate = Pair;
 
     fn complete(&self, line: &str, at: usize, context: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
@@ -52,7 +52,7 @@ impl Completer for Words {
         }
         let Some((command, _)) = line[..at].split_once(' ') else {
             let fitting = COMMANDS.iter().filter(|(name, _)| name.starts_with(&line[..at]));
-            // A space follows where more is to come.
+            // Commands with an argument are completed with a space.
             let space = |takes: Takes| if takes == Takes::Nothing { "" } else { " " };
             let pair = |(name, takes): &(&str, Takes)| Pair {
                 display: (*name).to_owned(),
@@ -74,28 +74,28 @@ impl Completer for Words {
 
 #[cfg(test)]
 mod tests {
-    use super::Words;
+    use super::LineHelper;
     use rustyline::completion::Completer;
     use rustyline::history::MemHistory;
 
-    fn completed(words: &Words, line: &str) -> Vec<String> {
+    fn completed(helper: &LineHelper, line: &str) -> Vec<String> {
         let history = MemHistory::new();
-        let (from, pairs) = words.complete(line, line.len(), &rustyline::Context::new(&history)).unwrap();
+        let (from, pairs) = helper.complete(line, line.len(), &rustyline::Context::new(&history)).unwrap();
         pairs.into_iter().map(|pair| format!("{}{}", &line[..from], pair.replacement)).collect()
     }
 
     #[test]
-    fn commands_conversations_settings_and_switches_are_completed() {
-        let mut words = Words::new();
-        words.branches = vec!["main".to_owned(), "maybe".to_owned(), "other".to_owned()];
-        assert_eq!(completed(&words, "/dev"), ["/device"]);
-        assert_eq!(completed(&words, "/st"), ["/stats "]);
-        assert_eq!(completed(&words, "/switch ma"), ["/switch main", "/switch maybe"]);
-        assert_eq!(completed(&words, "/set top"), ["/set top_k", "/set top_p"]);
-        assert_eq!(completed(&words, "/stats o"), ["/stats on", "/stats off"]);
-        assert_eq!(completed(&words, "/read Carg"), ["/read Cargo.lock", "/read Cargo.toml"]);
+    fn commands_conversations_settings_and_on_off_are_completed() {
+        let mut helper = LineHelper::new();
+        helper.branches = vec!["main".to_owned(), "maybe".to_owned(), "other".to_owned()];
+        assert_eq!(completed(&helper, "/dev"), ["/device"]);
+        assert_eq!(completed(&helper, "/st"), ["/stats "]);
+        assert_eq!(completed(&helper, "/switch ma"), ["/switch main", "/switch maybe"]);
+        assert_eq!(completed(&helper, "/set top"), ["/set top_k", "/set top_p"]);
+        assert_eq!(completed(&helper, "/stats o"), ["/stats on", "/stats off"]);
+        assert_eq!(completed(&helper, "/read Carg"), ["/read Cargo.lock", "/read Cargo.toml"]);
         for nothing in ["/exit ", "tell me /dev", "", "/set temp 0"] {
-            assert_eq!(completed(&words, nothing), [""; 0], "{nothing:?}");
+            assert_eq!(completed(&helper, nothing), [""; 0], "{nothing:?}");
         }
     }
 }

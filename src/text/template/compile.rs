@@ -1,28 +1,28 @@
-//! A template in its compiled form, in which each operation whose work or result grows with its operands first takes what it
-//! costs from a [`Budget`]. The engine itself only counts instructions, and a string doubles with each of them.
+//! Compiles templates and instruments the bytecode: each operation whose work or result grows with its operands first spends
+//! its cost from a [`Budget`]. The engine itself only counts instructions, and one instruction can double a string.
 
 use super::budget::refused;
-use super::methods::Tools;
+use super::methods::RenderContext;
 use super::operators::{
     self, COMPARED, CONCAT, EQUAL, ITEM_OF, LOOPED, MADE, MAP, OPERANDS, ORDERED, PRODUCT, REMAINDER, SLICED, UNEQUAL,
     WITHIN,
 };
-use super::size;
+use super::source_limits;
 use minijinja::machinery::{self, CompiledTemplate, Instruction, Instructions, TemplateConfig};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Not looked up once for all, but each time.
+/// The filter index that turns the engine's lookup cache off.
 const NOT_CACHED: u8 = !0;
 
-/// Compiles and renders.
+/// Compiles, instruments and renders a template.
 pub fn render(
     mut environment: Environment<'_>,
     source: &str,
     syntax: SyntaxConfig,
-    (variables, tools): (Value, &Arc<Tools>),
+    (variables, context): (Value, &Arc<RenderContext>),
 ) -> Result<String, Error> {
     let compiled = compile(source, syntax)?;
     let all = || compiled.blocks.values().chain([&compiled.instructions]);
@@ -31,7 +31,7 @@ pub fn render(
         Instruction::PerformTest(name, ..) if !operators::SHALLOW_TESTS.contains(name) => Some(name),
         _ => None,
     });
-    operators::add(&mut environment, tools, (&filters, &tests));
+    operators::add(&mut environment, context, (&filters, &tests));
     let checked = |from| checked(from, (&filters, &tests));
     let instructions = checked(&compiled.instructions)?;
     let blocks = compiled.blocks.iter().map(|(name, block)| Ok((*name, checked(block)?)));
@@ -43,14 +43,14 @@ pub fn render(
     Ok(rendered)
 }
 
-/// Compiles, with a look at the size of expressions before.
+/// Checks the source limits and compiles.
 pub fn compile(source: &str, syntax: SyntaxConfig) -> Result<CompiledTemplate<'_>, Error> {
-    size::check(source, syntax.clone())?;
+    source_limits::check(source, syntax.clone())?;
     let config = TemplateConfig { syntax_config: syntax, default_auto_escape: Arc::new(|_| AutoEscape::None) };
     CompiledTemplate::new("chat", source, &config)
 }
 
-/// Names with those of their checked forms.
+/// Filter or test names with the names of their checked versions.
 pub type Names<'s> = BTreeMap<&'s str, String>;
 
 fn names<'a, 's: 'a>(
@@ -58,7 +58,7 @@ fn names<'a, 's: 'a>(
     name: impl Fn(&'a Instruction<'s>) -> Option<&'a &'s str>,
 ) -> Names<'s> {
     let names: BTreeSet<&'s str> = all.flat_map(listed).filter_map(name).copied().collect();
-    // Another mark than that of the operators, one of which has a filter's name.
+    // A prefix other than that of the operators, one of which has a filter's name.
     names.into_iter().map(|name| (name, format!("\u{fdd1}{name}"))).collect()
 }
 
@@ -66,7 +66,7 @@ fn listed<'a, 's>(instructions: &'a Instructions<'s>) -> impl Iterator<Item = &'
     (0..).map_while(|i| instructions.get(i))
 }
 
-/// The same instructions with a check before each that needs one.
+/// The instructions with a check inserted before each one that needs it.
 fn checked<'s>(
     from: &Instructions<'s>,
     (filters, tests): (&'s Names<'s>, &'s Names<'s>),
@@ -96,7 +96,7 @@ fn checked<'s>(
             }
             I::In => check(WITHIN, 2).into_iter().chain([I::In]).for_each(add),
             I::CompareAndPreserve(operator) => {
-                // The engine keeps the type of the operator to itself.
+                // The operator's type is private in the engine.
                 let how = match format!("{operator:?}").as_str() {
                     "Eq" | "Ne" => COMPARED,
                     "In" | "NotIn" => WITHIN,
@@ -130,7 +130,7 @@ fn checked<'s>(
             I::CallFunction(_, Some(count @ 1..)) => {
                 check(OPERANDS, *count).into_iter().chain([instruction.clone()]).for_each(add);
             }
-            // Below the arguments lies what is called.
+            // The receiver is below the arguments on the stack.
             I::CallMethod(_, Some(count @ 2..)) | I::CallObject(Some(count @ 2..)) => {
                 check(OPERANDS, count - 1).into_iter().chain([instruction.clone()]).for_each(add);
             }

@@ -1,7 +1,7 @@
-//! Numbers of bytes as people write them.
+//! Parsing of byte sizes such as 8G.
 
-/// A number of bytes with a unit: K, M, G and T as powers of 1024, also with `iB`; with `B` alone powers of 1000.
-pub fn bytes(text: &str) -> Result<u64, String> {
+/// Parses a byte size. K, M, G and T, also with `iB`, are powers of 1024; with `B` alone they are powers of 1000.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
     let (base, prefix) = match unit.strip_suffix("ib") {
@@ -15,16 +15,16 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     let number = digits.parse::<f64>().ok().filter(|number| *number > 0.0 && number.is_finite());
     match (number, power) {
         (Some(number), Some(power)) => Ok((number * base.powi(power as i32)) as u64),
-        _ => Err("it is a number of bytes, such as 8G, 6.5GiB, 500MB or 4000000000".to_owned()),
+        _ => Err("expected a number of bytes, such as 8G, 6.5GiB, 500MB or 4000000000".to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::parse_bytes;
 
     #[test]
-    fn numbers_of_bytes_are_read_with_their_units() {
+    fn byte_sizes_are_parsed_with_their_units() {
         for (text, expected) in [
             ("4000000000", 4_000_000_000),
             ("4000B", 4000),
@@ -35,10 +35,10 @@ mod tests {
             ("1TB", 1_000_000_000_000),
             ("0.5gb", 500_000_000),
         ] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
+            assert_eq!(parse_bytes(text), Ok(expected), "{text}");
         }
         for text in ["", "G", "0", "-1G", "1X", "8 G", "nan", "inf", "1iB", "1GG"] {
-            assert!(bytes(text).is_err(), "{text}");
+            assert!(parse_bytes(text).is_err(), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A part of a checkpoint that cannot be used stops what needs it, and nothing else.
+//! An unusable tokenizer, template or generation config only affects what needs it.
 
 mod common;
 mod program;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A copy of a folder, with these fields in a file of it.
+/// A copy of a folder with these fields set in one of its files.
 fn changed(from: &Path, file: &str, fields: Value) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -42,7 +42,7 @@ fn render(checkpoint: &Checkpoint) -> peregrine::Result<()> {
 }
 
 #[test]
-fn a_broken_generation_config_stops_sampling_alone() {
+fn a_broken_generation_config_stops_sampling_only() {
     let dir = changed(&shipped("tiny-chat"), "config.json", json!({}));
     std::fs::write(dir.path().join("generation_config.json"), "{\"temperature\": ").unwrap();
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
@@ -54,7 +54,7 @@ fn a_broken_generation_config_stops_sampling_alone() {
 }
 
 #[test]
-fn a_broken_template_stops_chats_alone() {
+fn a_broken_template_stops_chats_only() {
     for source in ["{% for m in messages %}", "{{ x |", &"{% if x %}".repeat(20_000), &"x".repeat(300_000)] {
         let dir = template(source);
         let mut checkpoint = Checkpoint::open(dir.path()).unwrap();
@@ -65,7 +65,7 @@ fn a_broken_template_stops_chats_alone() {
         checkpoint.tokenizer().unwrap().encode("Once", Specials::Literal).unwrap();
         let options = ExportOptions { weights: WeightFormat::Q8_0, existing: Existing::Refuse };
         checkpoint.export(dir.path().join("new.gguf"), options, &mut |_| {}).unwrap();
-        // Another takes its place.
+        // Another template replaces it.
         checkpoint.set_template(Template::new("t", CHATML).unwrap());
         assert!(checkpoint.template_problem().is_none());
         render(&checkpoint).unwrap();
@@ -77,7 +77,7 @@ fn a_broken_template_stops_chats_alone() {
 }
 
 #[test]
-fn an_unknown_tokenizer_stops_text_alone() {
+fn an_unknown_tokenizer_stops_text_only() {
     let model = json!({"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "a"});
     for (fields, words) in [
         (json!({"model": model, "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true}}), "WordPiece"),
@@ -93,7 +93,7 @@ fn an_unknown_tokenizer_stops_text_alone() {
         assert!(checkpoint.ids_without_token().is_empty());
         let options = ExportOptions { weights: WeightFormat::Q8_0, existing: Existing::Refuse };
         checkpoint.export(dir.path().join("new"), options, &mut |_| {}).unwrap();
-        // A file would have to name it.
+        // A GGUF file would have to name the tokenizer.
         let refused = checkpoint.export(dir.path().join("new.gguf"), options, &mut |_| {});
         assert!(said(refused).contains("tokenizer"));
     }
@@ -137,7 +137,7 @@ fn special_tokens_have_their_names_in_any_template() {
 }
 
 #[test]
-fn what_texts_begin_and_end_with_survives_the_way_through_a_gguf_file() {
+fn bos_and_eos_survive_conversion_to_gguf() {
     let around = |first: &str, last: &str| {
         let special = |text: &str| json!({"SpecialToken": {"id": text, "type_id": 0}});
         let text = json!({"Sequence": {"id": "A", "type_id": 0}});
@@ -178,13 +178,13 @@ fn commands_that_need_no_chat_run_without_a_template() {
     stdout(&run(&["run", "-m", model, "-p", "Once upon a time", "-n", "2"]));
     stdout(&run(&["logits", "-m", model, "--ids", "5,6", "--force", "-o", out.to_str().unwrap()]));
     let inspected = stdout(&run(&["inspect", "-m", model]));
-    assert!(inspected.contains("template     cannot be used: chat template of "), "{inspected}");
+    assert!(inspected.contains("template     unusable: chat template of "), "{inspected}");
     refused(&run(&["run", "-m", model, "-cnv", "-p", "Hi"]), 3, &["tokenizer_config.json", "line 1"]);
     let given = run(&["run", "-m", model, "-cnv", "-p", "Hi", "-n", "2", "--chat-template", "chatml"]);
     assert!(given.status.success(), "{}", stderr(&given));
     let dir = changed(&shipped("tiny-chat"), "tokenizer.json", json!({"decoder": null}));
     let model = dir.path().to_str().unwrap();
     stdout(&run(&["logits", "-m", model, "--ids", "5,6", "--force", "-o", out.to_str().unwrap()]));
-    assert!(stdout(&run(&["inspect", "-m", model])).contains("takes ids alone"));
+    assert!(stdout(&run(&["inspect", "-m", model])).contains("token ids only"));
     refused(&run(&["run", "-m", model, "-p", "Once"]), 3, &["tokenizer.json", "decoder"]);
 }

@@ -1,33 +1,33 @@
-//! The last chat with each model: kept when somebody leaves, offered at the next start.
+//! The last chat with each model: saved on exit, offered at the next start.
 
 use peregrine::Error;
 use peregrine::runtime::Snapshot;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the last chat with a model is kept.
+/// The file of the last chat with a model.
 pub struct LastChat(PathBuf);
 
 impl LastChat {
-    /// With the model of this label, which is its path where it has one. `None` where no folder is known to keep it in.
+    /// The file for the model with this label, which is its path if it has one. `None` if there is no state folder.
     pub fn of(label: &str) -> Option<Self> {
-        let place = std::fs::canonicalize(label).map_or_else(|_| label.to_owned(), |path| path.display().to_string());
-        Some(LastChat(state_folder()?.join("chats").join(format!("{}.safetensors", file_name(&place)))))
+        let model = std::fs::canonicalize(label).map_or_else(|_| label.to_owned(), |path| path.display().to_string());
+        Some(LastChat(state_folder()?.join("chats").join(format!("{}.safetensors", file_name(&model)))))
     }
 
-    /// The chat, if there is one.
+    /// The saved chat, if there is one.
     pub fn open(&self) -> peregrine::Result<Option<Snapshot>> {
         if self.0.exists() { Snapshot::open(&self.0).map(Some) } else { Ok(None) }
     }
 
-    /// Puts a chat in its place. The old one stays until the new one is whole.
+    /// Saves a chat. Replaces the old one atomically.
     pub fn save(&self, snapshot: &Snapshot) -> peregrine::Result<()> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
         make_private(folder).map_err(|problem| Error::Io { doing: "make", path: folder.to_owned(), problem })?;
         snapshot.save(&self.0)
     }
 
-    /// Whether somebody wants to go on with it.
+    /// The question whether to continue it.
     pub fn question(&self, snapshot: &Snapshot) -> String {
         let messages = snapshot.messages().iter().filter(|message| message.role != "system").count();
         let plural = if messages == 1 { "" } else { "s" };
@@ -38,7 +38,7 @@ impl LastChat {
     }
 }
 
-/// The user's folder for what a program keeps between its runs; it is made.
+/// The user's state folder for peregrine; creates it.
 pub fn state_folder() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("XDG_STATE_HOME")
@@ -49,7 +49,7 @@ pub fn state_folder() -> Option<PathBuf> {
     Some(folder)
 }
 
-/// Makes a folder that nobody else may look into.
+/// Creates a folder that only the user can read.
 fn make_private(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -58,16 +58,16 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
-/// A path as the name of one file, which is not too long for any file system.
+/// A file name derived from a path, short enough for any file system.
 fn file_name(path: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '%' };
     let name: String = path.chars().map(plain).collect();
-    // Its end tells more than its beginning.
+    // Keep the end of the path, which is more specific than its beginning.
     let from = (name.len().saturating_sub(200)..=name.len()).find(|at| name.is_char_boundary(*at));
     name[from.unwrap_or_default()..].to_owned()
 }
 
-/// How long ago something was, in words.
+/// A duration before now, in words.
 fn ago(time: Duration) -> String {
     let minutes = time.as_secs() / 60;
     let some = |count: u64, what: &str| format!("{count} {what}{} ago", if count == 1 { "" } else { "s" });
@@ -86,7 +86,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_time_is_said_in_words() {
+    fn ages_are_written_in_words() {
         for (seconds, words) in [
             (0, "just now"),
             (59, "just now"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn each_path_has_a_file_of_its_own() {
+    fn each_path_has_its_own_file() {
         assert_eq!(file_name("/models/falcon mamba"), "%models%falcon%mamba");
         let long = format!("{}/é", "x/".repeat(300));
         assert!(file_name(&long).len() <= 200 && file_name(&long).ends_with("%é"));

@@ -1,23 +1,21 @@
-//! Which marks of a rendered conversation its template wrote, and which somebody typed.
+//! Splits a rendered conversation into spans: special tokens that the template wrote, and literal ones from messages.
 
 use super::Span;
-use super::letters::Letters;
+use super::stand_ins::StandIns;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The spans of a rendering. `with_stand_ins` is the same rendering with stand-ins for the letters of messages, where it could be
-/// made.
+/// The spans of a rendering. `masked` is the same rendering with stand-ins for the characters of messages, if it succeeded.
 ///
-/// A special token's spelling with any letter of a message in it is literal. Where the second rendering is not the same as the
-/// first, it cannot be told, and all are.
-pub fn spans(rendered: &str, with_stand_ins: Option<&str>, letters: &Letters, specials: &[String]) -> Vec<Span> {
-    let typed =
-        with_stand_ins.filter(|other| rendered.chars().eq(other.chars().map(|c| letters.plain(c)))).map(|other| {
-            let typed = other.chars().map(|c| letters.behind(c).is_some());
-            let places = rendered.char_indices().zip(typed).filter(|(_, typed)| *typed);
-            places.map(|((at, _), _)| at).collect::<Vec<usize>>()
-        });
-    // The first letter that was typed from the beginning of a mark on.
+/// A special token's spelling is literal if it contains any character of a message. If the two renderings do not correspond, all
+/// of them are literal.
+pub fn spans(rendered: &str, masked: Option<&str>, stand_ins: &StandIns, specials: &[String]) -> Vec<Span> {
+    let typed = masked.filter(|other| rendered.chars().eq(other.chars().map(|c| stand_ins.plain(c)))).map(|other| {
+        let typed = other.chars().map(|c| stand_ins.original(c).is_some());
+        let places = rendered.char_indices().zip(typed).filter(|(_, typed)| *typed);
+        places.map(|((at, _), _)| at).collect::<Vec<usize>>()
+    });
+    // The first message character at or after the start of the mark.
     let is_typed = |mark: &Range<usize>| match &typed {
         Some(typed) => typed.get(typed.partition_point(|at| *at < mark.start)).is_some_and(|at| *at < mark.end),
         None => true,
@@ -25,17 +23,17 @@ pub fn spans(rendered: &str, with_stand_ins: Option<&str>, letters: &Letters, sp
     cut(rendered, marks(rendered, specials).into_iter().filter(is_typed))
 }
 
-/// Whether a special token is spelled anywhere.
+/// Whether the text spells any special token.
 pub fn has_marks(rendered: &str, specials: &[String]) -> bool {
     specials.iter().any(|special| !special.is_empty() && rendered.contains(special.as_str()))
 }
 
-/// A rendering without any.
+/// The spans of a rendering without special tokens.
 pub fn unmarked(rendered: String) -> Vec<Span> {
     if rendered.is_empty() { vec![] } else { vec![Span { text: rendered, literal: false }] }
 }
 
-/// Wherever a special token is spelled, by the place.
+/// The ranges that spell a special token, by their start.
 fn marks(text: &str, specials: &[String]) -> Vec<Range<usize>> {
     let mut by_first: HashMap<char, Vec<&str>> = HashMap::new();
     for special in specials {
@@ -51,21 +49,21 @@ fn marks(text: &str, specials: &[String]) -> Vec<Range<usize>> {
     found
 }
 
-/// A text with these parts, which are sorted by their beginning and may overlap, as literal spans.
+/// Splits a text at these literal ranges, which are sorted by their start and may overlap.
 fn cut(text: &str, literal: impl Iterator<Item = Range<usize>>) -> Vec<Span> {
     let mut joined: Vec<Range<usize>> = Vec::new();
-    for part in literal {
+    for range in literal {
         match joined.last_mut() {
-            Some(last) if part.start < last.end => last.end = last.end.max(part.end),
-            _ => joined.push(part),
+            Some(last) if range.start < last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
         }
     }
     let mut spans = Vec::new();
     let mut done = 0;
-    for part in joined {
-        spans.push(Span { text: text[done..part.start].to_owned(), literal: false });
-        spans.push(Span { text: text[part.clone()].to_owned(), literal: true });
-        done = part.end;
+    for range in joined {
+        spans.push(Span { text: text[done..range.start].to_owned(), literal: false });
+        spans.push(Span { text: text[range.clone()].to_owned(), literal: true });
+        done = range.end;
     }
     spans.push(Span { text: text[done..].to_owned(), literal: false });
     spans.retain(|span| !span.text.is_empty());
@@ -78,18 +76,18 @@ mod tests {
 
     fn literal(rendered: &str, typed: &[&str], specials: &[&str]) -> Vec<String> {
         let specials: Vec<String> = specials.iter().map(|special| (*special).to_owned()).collect();
-        let letters = Letters::of(&specials, [rendered].into_iter()).unwrap();
+        let stand_ins = StandIns::of(&specials, [rendered].into_iter()).unwrap();
         let mut other = rendered.to_owned();
         for part in typed {
-            other = other.replacen(part, &letters.hide_text(part), 1);
+            other = other.replacen(part, &stand_ins.mask_text(part), 1);
         }
-        let spans = spans(rendered, Some(&other), &letters, &specials);
+        let spans = spans(rendered, Some(&other), &stand_ins, &specials);
         assert_eq!(spans.iter().map(|span| span.text.as_str()).collect::<String>(), rendered);
         spans.into_iter().filter(|span| span.literal).map(|span| span.text).collect()
     }
 
     #[test]
-    fn a_mark_with_any_letter_that_was_typed_is_literal() {
+    fn a_mark_with_any_message_character_is_literal() {
         assert_eq!(literal("<s>a<s>b", &["a<s>b"], &["<s>"]), ["<s>"]);
         assert_eq!(literal("<s>x", &["x"], &["<s>"]), Vec::<String>::new());
         assert_eq!(literal("<|role|>", &["role"], &["<|role|>"]), ["<|role|>"]);
@@ -98,9 +96,9 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_can_be_told_every_mark_is_literal() {
-        let letters = Letters::default();
-        let of = |other| spans("a<s>b", other, &letters, &["<s>".to_owned()]);
+    fn without_a_matching_masked_rendering_every_mark_is_literal() {
+        let stand_ins = StandIns::default();
+        let of = |other| spans("a<s>b", other, &stand_ins, &["<s>".to_owned()]);
         for other in [None, Some("a<s>c")] {
             assert!(of(other).iter().any(|span| span.literal && span.text == "<s>"));
         }

@@ -1,34 +1,34 @@
-//! Formats of weights by the names that people have for them.
+//! `--weights`: weight formats by peregrine's and llama.cpp's names.
 
 use peregrine::format::WeightFormat;
 
-/// A format, and what stands on the command line for it.
+/// A weight format and the name given on the command line.
 #[derive(Clone)]
-pub struct NamedFormat {
+pub struct FormatArg {
     pub format: WeightFormat,
     name: String,
 }
 
-impl NamedFormat {
-    /// By its own name, or one of llama.cpp's for as many bits.
+impl FormatArg {
+    /// Parses peregrine's name of a format, or a llama.cpp name of the same bit width.
     pub fn parse(name: &str) -> Result<Self, String> {
         let format = match WeightFormat::parse(name) {
             Some(format) => format,
-            None => near(name)?,
+            None => of_llama_name(name)?,
         };
-        Ok(NamedFormat { format, name: name.to_owned() })
+        Ok(FormatArg { format, name: name.to_owned() })
     }
 
-    /// Says what a name of llama.cpp's is here.
-    pub fn say(&self) {
+    /// Prints which format a llama.cpp name was mapped to.
+    pub fn report(&self) {
         if WeightFormat::parse(&self.name).is_none() {
-            eprintln!("-w {}: {} here", self.name, self.format);
+            eprintln!("-w {}: using {}", self.name, self.format);
         }
     }
 }
 
-/// The format of as many bits as one of llama.cpp's types.
-fn near(name: &str) -> Result<WeightFormat, String> {
+/// The format with the bit width of a llama.cpp type.
+fn of_llama_name(name: &str) -> Result<WeightFormat, String> {
     let lower = name.to_ascii_lowercase();
     let type_of = |kinds: &[&str]| kinds.iter().any(|kind| lower.strip_prefix(kind).is_some_and(is_end));
     let bits = |kinds: &[&str], digits: &[char]| {
@@ -42,16 +42,16 @@ fn near(name: &str) -> Result<WeightFormat, String> {
         () if type_of(&["q6_k"]) => Ok(WeightFormat::Q6K),
         () if type_of(&["q8_k", "q8_1"]) => Ok(WeightFormat::Q8_0),
         () if bits(&["q", "iq", "tq"], &['1', '2', '3']) => {
-            Err("that is less than 4 bits a weight, and the fewest here are 4: q4_K".to_owned())
+            Err("formats below 4 bits per weight are not supported; the smallest is q4_K".to_owned())
         }
         () => {
             let names: Vec<&str> = WeightFormat::ALL.iter().map(|format| format.name()).collect();
-            Err(format!("there are {}", names.join(", ")))
+            Err(format!("available: {}", names.join(", ")))
         }
     }
 }
 
-/// What may follow the name of a type: nothing, or the size of a mix.
+/// Whether `rest` may follow a type's name: nothing, or the size of a mix.
 fn is_end(rest: &str) -> bool {
     ["", "_s", "_m", "_l", "_xl", "_moe"].contains(&rest)
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn llama_cpps_names_are_the_formats_of_as_many_bits() {
+    fn llama_cpp_names_map_to_the_format_of_the_same_bit_width() {
         use WeightFormat::{F16, Q4_0, Q4K, Q5K, Q6K, Q8_0};
         for (name, format) in [
             ("Q4_K_M", Q4K),
@@ -76,13 +76,13 @@ mod tests {
             ("Q8_0", Q8_0),
             ("FP16", F16),
         ] {
-            assert_eq!(NamedFormat::parse(name).map(|named| named.format), Ok(format), "{name}");
+            assert_eq!(FormatArg::parse(name).map(|named| named.format), Ok(format), "{name}");
         }
         for name in ["Q3_K_M", "Q2_K", "IQ2_XXS", "iq1_s", "TQ1_0"] {
-            assert!(NamedFormat::parse(name).is_err_and(|said| said.contains("4 bits")), "{name}");
+            assert!(FormatArg::parse(name).is_err_and(|said| said.contains("4 bits")), "{name}");
         }
         for name in ["", "q", "q4_K_Q", "q7_0", "gptq"] {
-            assert!(NamedFormat::parse(name).is_err_and(|said| said.contains("there are f32")), "{name}");
+            assert!(FormatArg::parse(name).is_err_and(|said| said.contains("available: f32")), "{name}");
         }
     }
 }

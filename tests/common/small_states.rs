@@ -1,4 +1,4 @@
-//! Engines whose conversations are small, and budgets for so many of their states.
+//! Engines with small states, and budgets for a number of them.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
@@ -7,7 +7,7 @@ use peregrine::gpu::Gpu;
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions, StateBudget};
 use peregrine::text::Template;
 
-/// Shows each message on a line of its own.
+/// A template that prints each message on its own line.
 pub const PLAIN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
                          {% if add_generation_prompt %}assistant: {% endif %}";
 
@@ -24,7 +24,7 @@ pub fn state_bytes(engine: &Engine) -> u64 {
     ((config.layers * of_layer + config.vocab) * size_of::<f32>()) as u64
 }
 
-/// Room for so many states on the device, on the host and on disk.
+/// A budget for these numbers of states on the device, on the host and on disk.
 pub fn room(engine: &Engine, [device, host, disk]: [u64; 3]) -> StateBudget {
     let state = state_bytes(engine);
     StateBudget { device: device * state, host: host * state, disk: disk * state, folder: None }

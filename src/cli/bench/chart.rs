@@ -1,4 +1,4 @@
-//! Speed and memory against position, as SVG pictures.
+//! SVG charts of speed and memory against position.
 
 use peregrine::bench::{Length, Longest, Report};
 use plotters::coord::Shift;
@@ -7,14 +7,14 @@ use plotters::style::FontStyle;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// What is drawn on an area of this size, as an SVG file.
+/// Draws on an area of `size` pixels; gives the SVG text.
 fn svg(size: (u32, u32), draw: impl FnOnce(Area<'_>) -> anyhow::Result<()>) -> anyhow::Result<String> {
     let mut svg = String::new();
     draw(SVGBackend::with_string(&mut svg, size).into_drawing_area())?;
     Ok(svg)
 }
 
-/// A line for each size of test: tokens a second by tokens consumed before; and the memory on the device below.
+/// Tokens per second against depth, one line per test, above device memory against depth.
 pub fn draw(report: &Report) -> anyhow::Result<String> {
     svg((900, 620), |area| draw_on(area, report))
 }
@@ -45,7 +45,7 @@ fn draw_on(area: Area<'_>, report: &Report) -> anyhow::Result<()> {
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..deepest, 0.0..fastest * 1.1)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens consumed before").y_desc("tokens/s").label_style(font.clone()).draw()?;
+    mesh.x_desc("depth (tokens)").y_desc("tokens/s").label_style(font.clone()).draw()?;
     for (i, (name, points)) in lines.into_iter().enumerate() {
         let color = Palette99::pick(i).to_rgba();
         let line = LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3);
@@ -60,7 +60,7 @@ fn draw_on(area: Area<'_>, report: &Report) -> anyhow::Result<()> {
         .y_label_area_size(80)
         .build_cartesian_2d(0.0..deepest, 0.0..bytes * 1.2)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens consumed before").y_desc("MB on the device").label_style(font).draw()?;
+    mesh.x_desc("depth (tokens)").y_desc("MB on the device").label_style(font).draw()?;
     let depths = report.rows.iter().map(|row| (row.size.depth as f64, row.gpu_bytes as f64 / 1e6));
     let mut depths: Vec<_> = depths.collect();
     depths.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -69,8 +69,8 @@ fn draw_on(area: Area<'_>, report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Powers of ten, and nothing between them.
-fn decade(value: &f64) -> String {
+/// An axis label for powers of ten; empty for other values.
+fn power_of_ten(value: &f64) -> String {
     let power = value.log10();
     if (power - power.round()).abs() > 1e-6 {
         return String::new();
@@ -82,8 +82,7 @@ fn decade(value: &f64) -> String {
     }
 }
 
-/// Memory besides the weights by length, beside the keys and values of a transformer, both axes by powers of ten; and the speed
-/// below.
+/// Memory without weights against length, compared with a transformer's KV cache, on log axes; speed against length below.
 pub fn draw_longest(longest: &Longest) -> anyhow::Result<String> {
     svg((900, 760), |area| draw_longest_on(area, longest))
 }
@@ -109,8 +108,8 @@ fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
         .y_label_area_size(80)
         .build_cartesian_2d((first..last).log_scale(), (least / 2.0..cache(last) * 2.0).log_scale())?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens").y_desc("MB besides the weights").label_style(font.clone());
-    mesh.x_label_formatter(&decade).y_label_formatter(&decade).draw()?;
+    mesh.x_desc("tokens").y_desc("MB without weights").label_style(font.clone());
+    mesh.x_label_formatter(&power_of_ten).y_label_formatter(&power_of_ten).draw()?;
     let measured = |prompt: bool, value: &dyn Fn(&Length) -> f64| -> Vec<(f64, f64)> {
         let of_kind = longest.lengths.iter().filter(|length| length.prompt == prompt);
         of_kind.map(|length| (length.tokens as f64, value(length))).collect()
@@ -118,10 +117,10 @@ fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
     let working = |length: &Length| mb(longest.working_bytes(length));
     let cached = |share: f64| vec![(first, cache(first) / share), (last, cache(last) / share)];
     let lines = [
-        ("reading, measured", BLUE, measured(true, &working)),
-        ("generating, measured", GREEN, measured(false, &working)),
-        ("keys and values of a transformer, computed", RED, cached(1.0)),
-        ("the same, shared by four queries", MAGENTA, cached(4.0)),
+        ("prefill, measured", BLUE, measured(true, &working)),
+        ("decode, measured", GREEN, measured(false, &working)),
+        ("KV cache of a transformer, computed", RED, cached(1.0)),
+        ("KV cache with 4 query heads per KV head", MAGENTA, cached(4.0)),
     ];
     for (name, color, points) in lines {
         let size = if name.ends_with("measured") { 3 } else { 0 };
@@ -139,7 +138,7 @@ fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
         .y_label_area_size(80)
         .build_cartesian_2d((first..last).log_scale(), 0.0..fastest * 1.1)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens").y_desc("tokens/s").label_style(font).x_label_formatter(&decade).draw()?;
+    mesh.x_desc("tokens").y_desc("tokens/s").label_style(font).x_label_formatter(&power_of_ten).draw()?;
     for (color, prompt) in [(BLUE, true), (GREEN, false)] {
         let points = measured(prompt, &|length| length.tokens_per_s);
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?;

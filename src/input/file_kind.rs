@@ -1,35 +1,35 @@
-//! What a file is, by its first bytes.
+//! Detection of a file's format by its first bytes.
 
 use crate::error::Error;
 
-/// A kind of file that is often found where another was expected.
+/// A format that is often found in place of the expected one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
-    /// What Git leaves in place of a large file.
+    /// A Git LFS pointer file.
     LfsPointer,
-    /// A page, or an answer in XML, that a server sent instead of the file.
+    /// An HTML page or an XML error that a server sent instead of the file.
     WebPage,
-    /// Text in two bytes a character.
+    /// UTF-16 text.
     Utf16,
-    /// PyTorch's own: a pickle, which is code, alone or in a zip archive.
+    /// A PyTorch pickle, plain or in a zip archive.
     Pickle,
-    /// An archive.
+    /// A zip archive.
     Zip,
     /// A compressed file or another archive.
     Packed(Packer),
     /// GGUF.
     Gguf,
-    /// What llama.cpp had before GGUF.
+    /// llama.cpp's formats before GGUF.
     OldGgml,
     /// safetensors.
     Safetensors,
-    /// HDF5, which Keras writes.
+    /// HDF5, as Keras writes it.
     Hdf5,
-    /// Nothing but zeros.
+    /// Only zero bytes.
     Zeros,
 }
 
-/// What packed a file.
+/// A compression or archive format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packer {
     /// gzip.
@@ -46,15 +46,15 @@ pub enum Packer {
     Tar,
 }
 
-/// Bytes that a kind is told by: a tar file says what it is after 257.
+/// Bytes examined: a tar file has its magic at offset 257.
 const LOOKED_AT: usize = 1024;
 
 impl FileKind {
-    /// The kind of a file that begins with these bytes; none where it is no known one. Some kinds begin as a file of another
-    /// kind may by chance: ask where a file could not be read as what it should be.
+    /// The format of a file that begins with `bytes`; `None` if it is unknown. Some signatures are short enough to match by
+    /// chance, so call this only after the file failed to parse in the expected format.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let bytes = &bytes[..bytes.len().min(LOOKED_AT)];
-        // A safetensors file begins with a number, which may look like anything.
+        // A safetensors file begins with its header's length, whose bytes may match another signature.
         if bytes.len() > 8 && bytes[4..8] == [0; 4] && bytes[8] == b'{' {
             return Some(FileKind::Safetensors);
         }
@@ -81,13 +81,13 @@ impl FileKind {
         }
     }
 
-    /// What it is, in a few words.
+    /// The format's name for messages, as in "x is a web page".
     pub fn name(self) -> &'static str {
         match self {
-            FileKind::LfsPointer => "a Git LFS pointer, which stands for the file",
+            FileKind::LfsPointer => "a Git LFS pointer, not the file itself",
             FileKind::WebPage => "a web page (HTML or XML)",
             FileKind::Utf16 => "text in UTF-16",
-            FileKind::Pickle => "a pickle of PyTorch, which is code and is not run",
+            FileKind::Pickle => "a PyTorch pickle, which is executable code and is not loaded",
             FileKind::Zip => "a zip archive",
             FileKind::Packed(Packer::Gzip) => "compressed with gzip",
             FileKind::Packed(Packer::Bzip2) => "compressed with bzip2",
@@ -96,10 +96,10 @@ impl FileKind {
             FileKind::Packed(Packer::SevenZip) => "a 7z archive",
             FileKind::Packed(Packer::Tar) => "a tar archive",
             FileKind::Gguf => "a GGUF file",
-            FileKind::OldGgml => "a model file from before GGUF",
+            FileKind::OldGgml => "a GGML file older than GGUF",
             FileKind::Safetensors => "a safetensors file",
             FileKind::Hdf5 => "an HDF5 file",
-            FileKind::Zeros => "nothing but zeros",
+            FileKind::Zeros => "all zero bytes",
         }
     }
 
@@ -108,22 +108,22 @@ impl FileKind {
         match self {
             FileKind::LfsPointer => "run `git lfs pull` in its folder, or download the file itself",
             FileKind::WebPage => {
-                "a server sent it instead of the file, perhaps because the model asks for a login: download it again"
+                "a server sent it instead of the file, perhaps because the model needs a login: download it again"
             }
             FileKind::Utf16 => "save it as UTF-8",
-            FileKind::Pickle => "take the model's .safetensors files, or convert it with safetensors' save_file",
+            FileKind::Pickle => "use the model's .safetensors files, or convert it with safetensors' save_file",
             FileKind::Zip | FileKind::Packed(_) => "unpack it first",
-            FileKind::Gguf => "give its path with -m, or alone in a folder under a name that ends in .gguf",
-            FileKind::OldGgml => "convert it with a llama.cpp of 2023, or take a newer file of the model",
+            FileKind::Gguf => "give its path with -m, or put it alone into a folder under a name that ends in .gguf",
+            FileKind::OldGgml => "convert it with a llama.cpp of 2023, or use a GGUF file of the model",
             FileKind::Safetensors => {
                 "put it into a folder with the model's config.json under a name that ends in .safetensors"
             }
-            FileKind::Hdf5 => "take the model's .safetensors files",
-            FileKind::Zeros => "its download did not end: download it again",
+            FileKind::Hdf5 => "use the model's .safetensors files",
+            FileKind::Zeros => "the download is incomplete: download it again",
         }
     }
 
-    /// The error of a file that is of this kind and should not be.
+    /// The error for a file that unexpectedly has this format.
     pub fn refused(self, file: &str) -> Error {
         Error::WrongKind { file: file.to_owned(), found: self.name().to_owned(), advice: self.advice().to_owned() }
     }
@@ -143,7 +143,7 @@ fn is_page(bytes: &[u8]) -> bool {
 fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
-        // Without a mark: an ASCII character and a zero, three times.
+        // Without a byte order mark: three ASCII characters, each beside a zero byte.
         [a, 0, b, 0, c, 0, ..] | [0, a, 0, b, 0, c, ..] => {
             [a, b, c].iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace())
         }
@@ -151,12 +151,12 @@ fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
-/// The first characters of a file that is text, as it seems.
+/// The first characters of a file that looks like text.
 pub(super) fn beginning(bytes: &[u8]) -> Option<String> {
     let bytes = &bytes[..bytes.len().min(LOOKED_AT)];
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        // Cut within a character.
+        // The examined bytes end within a character.
         Err(e) if bytes.len() == LOOKED_AT && e.error_len().is_none() => {
             std::str::from_utf8(&bytes[..e.valid_up_to()]).ok()?
         }
@@ -174,7 +174,7 @@ mod tests {
     const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
 
     #[test]
-    fn a_file_is_known_by_its_beginning() {
+    fn a_format_is_detected_by_its_first_bytes() {
         let mut tar = vec![b'x'; 512];
         tar[257..262].copy_from_slice(b"ustar");
         let zip = |name: &str| [b"PK\x03\x04".to_vec(), vec![0; 26], name.as_bytes().to_vec()].concat();
@@ -197,7 +197,7 @@ mod tests {
             (b"GGUF\x03\0\0\0".to_vec(), Some(FileKind::Gguf)),
             (b"tjgg\x03\0\0\0".to_vec(), Some(FileKind::OldGgml)),
             (vec![0; 64], Some(FileKind::Zeros)),
-            // The length of a header that looks like another kind's mark.
+            // Header lengths whose bytes match another format's signature.
             (sized(0x1f, 0x8b), Some(FileKind::Safetensors)),
             (sized(0x80, 0x02), Some(FileKind::Safetensors)),
             (sized(0xff, 0xfe), Some(FileKind::Safetensors)),

@@ -1,12 +1,12 @@
-//! Texts that are read and encoded piece by piece: their ids are those of the whole, however they are cut and however they
-//! come.
+//! Texts read and encoded in chunks: their ids equal those of the whole text, for any chunk size and any size of
+//! reads.
 
 mod common;
 
 use common::{fixture, shipped};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
-use peregrine::text::{Piece, Pieces, Specials, Tokenizer};
+use peregrine::text::{ChunkedText, Specials, TextChunk, Tokenizer};
 use std::cell::Cell;
 use std::io::Read;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ fn tokenizer(dir: &std::path::Path) -> Tokenizer {
     Tokenizer::from_json("tokenizer.json", &std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Gives a text by so many bytes at a time.
+/// A reader that gives at most `self.1` bytes at a time.
 struct Slowly<'a>(&'a [u8], usize);
 
 impl Read for Slowly<'_> {
@@ -33,16 +33,16 @@ impl Read for Slowly<'_> {
     }
 }
 
-fn pieces(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, by: usize) -> Vec<Piece> {
-    let mut pieces = Pieces::new(tokenizer, specials, "text", Slowly(text.as_bytes(), by));
+fn chunks(tokenizer: &Tokenizer, text: &str, specials: Specials, tokens: usize, by: usize) -> Vec<TextChunk> {
+    let mut chunks = ChunkedText::new(tokenizer, specials, "text", Slowly(text.as_bytes(), by));
     let mut all = vec![];
-    while let Some(piece) = pieces.next(tokens).unwrap() {
-        all.push(piece);
+    while let Some(chunk) = chunks.next(tokens).unwrap() {
+        all.push(chunk);
     }
     all
 }
 
-/// Words, marks, digits, white space, many scripts, and what tokenizers treat in its own way.
+/// Words, punctuation, digits, white space, many scripts, and special cases of tokenizers.
 const PARTS: [&str; 40] = [
     " the",
     " fox",
@@ -97,7 +97,7 @@ fn made_up(random: &mut Random, parts: usize) -> String {
 }
 
 #[test]
-fn the_pieces_of_any_text_have_the_ids_of_the_whole() {
+fn the_chunks_of_any_text_have_the_ids_of_the_whole() {
     let mut random = Random::new(23);
     let mut cuts = 0;
     for (path, tokenizer) in tokenizers() {
@@ -108,40 +108,40 @@ fn the_pieces_of_any_text_have_the_ids_of_the_whole() {
             let whole = tokenizer.encode(&text, specials).unwrap();
             let tokens = if parts < 100 { [1, 7][round % 2] } else { [60, 200, 512][round / 3] };
             let by = [13, 70_000, 1][(round + round / 3) % 3];
-            let pieces = pieces(&tokenizer, &text, specials, tokens, by);
+            let chunks = chunks(&tokenizer, &text, specials, tokens, by);
             let what = format!("{} round {round}, {tokens} tokens, by {by}", path.display());
-            let ids: Vec<u32> = pieces.iter().flat_map(|piece| piece.ids.clone()).collect();
+            let ids: Vec<u32> = chunks.iter().flat_map(|chunk| chunk.ids.clone()).collect();
             assert!(
                 ids == whole,
                 "{what}: the ids differ from {:?} on",
                 ids.iter().zip(&whole).position(|(a, b)| a != b)
             );
-            assert_eq!(pieces.last().map_or(0, |piece| piece.end), text.len() as u64, "{what}");
+            assert_eq!(chunks.last().map_or(0, |chunk| chunk.end), text.len() as u64, "{what}");
             let mut start = 0;
-            for piece in &pieces {
-                // Whoever stops here can go on with the rest of the text.
-                let end = piece.end as usize;
-                assert_eq!(tokenizer.encode(&text[start..end], specials).unwrap(), piece.ids, "{what}");
+            for chunk in &chunks {
+                // The rest of the text can continue after any chunk.
+                let end = chunk.end as usize;
+                assert_eq!(tokenizer.encode(&text[start..end], specials).unwrap(), chunk.ids, "{what}");
                 start = end;
             }
-            cuts += pieces.len();
+            cuts += chunks.len();
         }
     }
-    assert!(cuts > 500, "only {cuts} pieces were cut");
+    assert!(cuts > 500, "only {cuts} chunks were cut");
 }
 
 #[test]
-fn plain_prose_is_cut_into_pieces_as_long_as_they_may_be() {
+fn plain_prose_is_cut_into_chunks_of_nearly_full_length() {
     let prose = std::fs::read_to_string(shipped("tiny-chat").join("README.md")).unwrap().repeat(20);
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let whole = tokenizer.encode(&prose, Specials::Literal).unwrap();
-    let pieces = pieces(&tokenizer, &prose, Specials::Literal, 128, 4096);
-    assert_eq!(pieces.iter().flat_map(|piece| piece.ids.clone()).collect::<Vec<_>>(), whole);
-    assert!(pieces.iter().all(|piece| piece.ids.len() <= 128));
-    assert!(pieces.len() * 128 < whole.len() * 5 / 4, "{} pieces for {} tokens", pieces.len(), whole.len());
+    let chunks = chunks(&tokenizer, &prose, Specials::Literal, 128, 4096);
+    assert_eq!(chunks.iter().flat_map(|chunk| chunk.ids.clone()).collect::<Vec<_>>(), whole);
+    assert!(chunks.iter().all(|chunk| chunk.ids.len() <= 128));
+    assert!(chunks.len() * 128 < whole.len() * 5 / 4, "{} chunks for {} tokens", chunks.len(), whole.len());
 }
 
-/// A text without end, which counts what was taken of it.
+/// An endless text that counts the bytes read.
 struct Endless<'a>(&'a Cell<usize>);
 
 impl Read for Endless<'_> {
@@ -154,20 +154,20 @@ impl Read for Endless<'_> {
 }
 
 #[test]
-fn no_more_is_read_than_is_needed() {
+fn only_the_needed_text_is_read() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let read = Cell::new(0);
-    let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
+    let mut chunks = ChunkedText::new(&tokenizer, Specials::Literal, "a text without end", Endless(&read));
     let mut end = 0;
     while end < 400_000 {
-        end = pieces.next(512).unwrap().unwrap().end as usize;
+        end = chunks.next(512).unwrap().unwrap().end as usize;
         assert!(read.get() - end <= 3 << 16, "{} bytes were read for the first {end}", read.get());
     }
 }
 
 #[test]
-fn cutting_anywhere_would_not_do() {
-    // The control: pieces of so many characters have other ids.
+fn cutting_anywhere_gives_other_ids() {
+    // Negative control: chunks of a fixed number of characters have other ids.
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     let text = "Once upon a time there was a fox who could count to 123456.";
     let whole = tokenizer.encode(text, Specials::Literal).unwrap();
@@ -177,38 +177,38 @@ fn cutting_anywhere_would_not_do() {
 }
 
 #[test]
-fn a_text_without_a_place_to_cut_is_held_until_it_is_too_long() {
+fn a_text_that_cannot_be_cut_is_buffered_up_to_a_limit() {
     let tokenizer = tokenizer(&shipped("induction-heads"));
     let text = "abcdo".repeat(20_000);
-    let held = pieces(&tokenizer, &text, Specials::Literal, 64, 4096);
+    let held = chunks(&tokenizer, &text, Specials::Literal, 64, 4096);
     assert_eq!(held.len(), 1);
-    // This tokenizer merges nothing, so that the ids are right even where a word is cut.
+    // This tokenizer has no merges, so the ids are right even if a word is cut.
     let text = "abcdo".repeat(250_000);
-    let held = pieces(&tokenizer, &text, Specials::Literal, 64, 1 << 16);
-    assert_eq!(held.iter().map(|piece| piece.end).collect::<Vec<_>>(), [1 << 20, 1_250_000]);
-    assert_eq!(held.iter().map(|piece| piece.ids.len()).sum::<usize>(), text.len());
+    let held = chunks(&tokenizer, &text, Specials::Literal, 64, 1 << 16);
+    assert_eq!(held.iter().map(|chunk| chunk.end).collect::<Vec<_>>(), [1 << 20, 1_250_000]);
+    assert_eq!(held.iter().map(|chunk| chunk.ids.len()).sum::<usize>(), text.len());
 }
 
 #[test]
-fn what_is_no_text_is_refused_where_it_is() {
+fn invalid_utf8_is_reported_with_its_offset() {
     let tokenizer = tokenizer(&shipped("tiny-chat"));
     for (bytes, at) in [(&b"a\xffb"[..], 1), (b"abc\xf0\x9f", 3), (b"\x80", 0)] {
         for by in [1, 100] {
-            let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "the prompt", Slowly(bytes, by));
-            match pieces.next(8) {
+            let mut chunks = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", Slowly(bytes, by));
+            match chunks.next(8) {
                 Err(Error::NotText { what, at: found }) => assert_eq!((what.as_str(), found), ("the prompt", at)),
                 other => panic!("{bytes:?}: {other:?}"),
             }
         }
     }
     let long = [b"word ".repeat(1000), vec![0xc3]].concat();
-    let mut pieces = Pieces::new(&tokenizer, Specials::Literal, "the prompt", &long[..]);
+    let mut chunks = ChunkedText::new(&tokenizer, Specials::Literal, "the prompt", &long[..]);
     let refused = loop {
-        match pieces.next(8) {
-            Ok(piece) => assert!(piece.is_some(), "the end was reached"),
+        match chunks.next(8) {
+            Ok(chunk) => assert!(chunk.is_some(), "the end was reached"),
             Err(error) => break error,
         }
     };
     assert!(matches!(refused, Error::NotText { at: 5000, .. }), "{refused:?}");
-    assert!(Pieces::new(&tokenizer, Specials::Literal, "nothing", &b""[..]).next(8).unwrap().is_none());
+    assert!(ChunkedText::new(&tokenizer, Specials::Literal, "nothing", &b""[..]).next(8).unwrap().is_none());
 }

@@ -1,10 +1,10 @@
-//! Fields that ask for nothing: always, or at certain values.
+//! Fields that are ignored, and unsupported fields with the values at which they have no effect.
 
 use serde_json::Value;
 
-/// Fields that change nothing about an answer: whom it is for, how it is billed, kept, routed or cached; hints for speed; and
-/// how something works that is itself refused unless it is off.
-pub(super) const HARMLESS: &[&str] = &[
+/// Fields that do not affect an answer: user, billing, storage, routing, caching, speed hints, and parameters of samplers that
+/// are themselves unsupported.
+pub(super) const IGNORED: &[&str] = &[
     "cache_prompt",
     "cache_salt",
     "dry_allowed_length",
@@ -35,25 +35,25 @@ pub(super) const HARMLESS: &[&str] = &[
     "xtc_threshold",
 ];
 
-/// A value at which a field asks for nothing.
+/// A value at which an unsupported field has no effect.
 #[derive(Clone, Copy)]
-enum Idle {
+enum NoOp {
     False,
     True,
     Number(f64),
     Word(&'static str),
-    /// An empty text, list or object.
+    /// An empty string, list or object.
     Empty,
-    /// An object whose type is text: that is what answers are anyway.
+    /// The object `{"type": "text"}`.
     PlainText,
-    /// A list of nothing but the word text.
+    /// A list with "text" as its only value.
     OnlyText,
 }
 
-use Idle::{Empty, False, Number, OnlyText, PlainText, True, Word};
+use NoOp::{Empty, False, Number, OnlyText, PlainText, True, Word};
 
-/// Fields that nothing here follows, with the values at which they ask for nothing.
-const UNFOLLOWED: &[(&str, &[Idle])] = &[
+/// Unsupported fields, with the values at which they have no effect.
+const UNSUPPORTED: &[(&str, &[NoOp])] = &[
     ("add_generation_prompt", &[True]),
     ("allowed_token_ids", &[Empty]),
     ("audio", &[]),
@@ -111,29 +111,29 @@ const UNFOLLOWED: &[(&str, &[Idle])] = &[
     ("xtc_probability", &[Number(0.0)]),
 ];
 
-/// What serves instead of a field that nothing here follows.
-const INSTEAD: &[(&str, &str)] = &[
-    ("ignore_eos", "ban the tokens that end an answer by logit_bias"),
-    ("repetition_penalty", "give repeat_penalty, with repeat_last_n for how far it looks back"),
-    ("stop_token_ids", "give texts in stop"),
+/// Alternatives to unsupported fields.
+const ALTERNATIVES: &[(&str, &str)] = &[
+    ("ignore_eos", "ban the EOS tokens with logit_bias"),
+    ("repetition_penalty", "use repeat_penalty and repeat_last_n"),
+    ("stop_token_ids", "use stop strings"),
 ];
 
-/// What is said about a field that nothing here follows.
-pub(super) fn refusal_of(name: &str) -> String {
-    match INSTEAD.iter().find(|(known, _)| *known == name) {
+/// The error message for an unsupported field.
+pub(super) fn message_for(name: &str) -> String {
+    match ALTERNATIVES.iter().find(|(known, _)| *known == name) {
         Some((_, instead)) => format!("is not supported: {instead}"),
         None => "is not supported".to_owned(),
     }
 }
 
-/// Whether others follow this field and nothing here does.
-pub(super) fn is_known(name: &str) -> bool {
-    UNFOLLOWED.iter().any(|(known, _)| *known == name)
+/// Whether a field is in the list of unsupported ones.
+pub(super) fn is_listed(name: &str) -> bool {
+    UNSUPPORTED.iter().any(|(known, _)| *known == name)
 }
 
-/// Whether a field that nothing here follows asks for something.
-pub(super) fn asks(name: &str, value: &Value) -> bool {
-    let idle = UNFOLLOWED.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, idle)| idle);
+/// Whether an unsupported field would have an effect at this value.
+pub(super) fn has_effect(name: &str, value: &Value) -> bool {
+    let idle = UNSUPPORTED.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, idle)| idle);
     !idle.iter().any(|idle| match idle {
         False => value == &Value::Bool(false),
         True => value == &Value::Bool(true),
@@ -147,7 +147,7 @@ pub(super) fn asks(name: &str, value: &Value) -> bool {
     })
 }
 
-/// Whether a text, a list or an object has nothing in it.
+/// Whether a value is an empty string, list or object.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::String(text) => text.is_empty(),
@@ -167,7 +167,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_asks_for_nothing_is_told_from_what_asks() {
+    fn values_without_effect_are_recognized() {
         for (name, nothing, something) in [
             ("mirostat", json!(0), json!(2)),
             ("repetition_penalty", json!(1.0), json!(1.8)),
@@ -182,13 +182,13 @@ mod tests {
             ("modalities", json!(["text"]), json!(["text", "audio"])),
             ("grammar", json!(""), json!("root ::= \"no\"")),
         ] {
-            assert!(is_known(name) && !asks(name, &nothing) && asks(name, &something), "{name}");
+            assert!(is_listed(name) && !has_effect(name, &nothing) && has_effect(name, &something), "{name}");
         }
     }
 
     #[test]
     fn no_field_is_on_both_lists() {
-        assert!(HARMLESS.iter().all(|name| !is_known(name)));
-        assert!(INSTEAD.iter().all(|(name, _)| is_known(name)));
+        assert!(IGNORED.iter().all(|name| !is_listed(name)));
+        assert!(ALTERNATIVES.iter().all(|(name, _)| is_listed(name)));
     }
 }

@@ -1,29 +1,29 @@
-//! The size of a template's source, before it is parsed.
+//! Limits on a template's source, checked before it is parsed.
 
 use super::budget::refused;
 use minijinja::machinery::{self, Token};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Error, ErrorKind};
 
-/// Bytes of a template's source. The longest in use take some ten thousand.
+/// Maximum bytes of a template. The longest real ones have some ten thousand.
 const SOURCE: usize = 256 << 10;
-/// Tokens between two braces: the engine walks an expression by calling itself.
+/// Maximum tokens in one tag: the engine compiles expressions recursively.
 const TOKENS: usize = 4096;
-/// Signs, powers and branches of one expression, and `elif`s of a template, for which its parser calls itself.
+/// Maximum signs, powers and branches in one expression, and `elif`s in a template: the parser recurses for each.
 const NESTED: usize = 200;
-/// Bytes that products of literals may take, which the engine makes while it compiles.
+/// Maximum bytes of products of literals, which the engine evaluates at compile time.
 const LITERALS: u128 = 1 << 20;
 
-/// Refuses what the engine's parser and compiler have no bounds for.
+/// An error for sources that would make the engine's parser or compiler use unbounded stack or memory.
 pub fn check(source: &str, syntax: SyntaxConfig) -> Result<(), Error> {
     let at = |line: usize, problem: &str| Err(Error::new(ErrorKind::SyntaxError, format!("line {line}: {problem}")));
     if source.len() > SOURCE {
-        return Err(refused(format!("it has {} bytes, and {SOURCE} at most are read", source.len())));
+        return Err(refused(format!("it has {} bytes; the maximum is {SOURCE}", source.len())));
     }
     let (mut elifs, mut literals) = (0, 0u128);
     let mut tag = Tag::default();
     for token in machinery::tokenize(source, false, syntax) {
-        // The parser says what is wrong with it.
+        // The parser reports the error.
         let Ok((token, span)) = token else { return Ok(()) };
         let line = usize::from(span.start_line);
         tag.tokens += 1;
@@ -52,7 +52,7 @@ pub fn check(source: &str, syntax: SyntaxConfig) -> Result<(), Error> {
             _ => {}
         }
         if tag.tokens > TOKENS {
-            return at(line, &format!("an expression has more than {TOKENS} parts"));
+            return at(line, &format!("an expression has more than {TOKENS} tokens"));
         }
         if tag.nested > NESTED || elifs > NESTED {
             return at(line, &format!("more than {NESTED} signs, branches or powers in a row"));
@@ -64,16 +64,16 @@ pub fn check(source: &str, syntax: SyntaxConfig) -> Result<(), Error> {
     Ok(())
 }
 
-/// What lies between two braces.
+/// The contents of one tag.
 #[derive(Default)]
 struct Tag {
     start: usize,
     tokens: usize,
     nested: usize,
     products: usize,
-    /// The largest number that its literals can make.
+    /// The product of its number literals.
     product: u128,
-    /// Texts or lists.
+    /// Whether it has string or list literals.
     literals: bool,
 }
 
