@@ -12,7 +12,8 @@ chat: build
 ## test: run all tests, on the GPU if there is one, else on Mesa's software driver
 test: setup
 	@echo "test: compiles for about 10 minutes on 2 cores the first time, then tests for about 30 on a software driver"
-	cargo test
+	cargo test --tests # without the examples, which make check compiles
+	cargo test --doc
 
 ## quick: unit tests, layers, file formats and chat templates, for use while you work
 quick: setup
