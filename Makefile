@@ -3,7 +3,7 @@
 # Mesa's drivers print errors if a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test test-coop drivers setup build check deny report fuzz
+.PHONY: chat test quick test-coop drivers setup build check deny report fuzz
 
 ## chat: chat with the small model that ships with the project
 chat: build
@@ -12,7 +12,12 @@ chat: build
 ## test: run all tests, on the GPU if there is one, else on Mesa's software driver
 test: setup
 	@echo "test: compiles for about 10 minutes on 2 cores the first time, then tests for about 30 on a software driver"
-	cargo test
+	cargo test --tests # without the examples, which make check compiles
+	cargo test --doc
+
+## quick: unit tests, layers, file formats and chat templates, for use while you work
+quick: setup
+	cargo test --lib --test layering --test formats --test jinja
 
 ## test-coop: test cooperative matrices of both sizes on Mesa's newest software driver; needs root
 test-coop: setup drivers

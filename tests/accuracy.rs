@@ -1,5 +1,5 @@
-//! The shipped model answers its held-out questions as its card says, and quantized nearly as well. The longest tests, in a file
-//! of their own: quantized weights get every fourth question, and all of them with `--ignored`.
+//! Accuracy of the shipped model on its held-out questions: as its card states, and nearly the same quantized. These tests take
+//! the longest: quantized weights answer every fourth question, and all of them with `--ignored`.
 
 mod common;
 
@@ -9,7 +9,7 @@ use peregrine::format::WeightFormat;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 
-/// How many of every `nth` held-out question tiny-chat answers as expected, and of how many.
+/// How many of every `nth` held-out question tiny-chat answers correctly.
 fn accuracy(weights: Recipe, nth: usize) -> Accuracy {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let options = ForwardOptions { slots: 64, weights, ..Default::default() };
@@ -25,11 +25,11 @@ fn accuracy(weights: Recipe, nth: usize) -> Accuracy {
     accuracy
 }
 
-/// With the stored weights: of all questions, which is the card's 80.8 %, and of every fourth.
+/// With the stored weights: of all questions (the card says 80.8 %), and of every fourth.
 const STORED: Accuracy = Accuracy { right: 625, asked: 773 };
 const STORED_FOURTH: Accuracy = Accuracy { right: 156, asked: 194 };
 
-/// Asks every `nth` question; fails where the answers differ from those with stored weights by more than `points` percent.
+/// Asks every `nth` question; fails if the accuracy differs from that of the stored weights by more than `points` percent.
 fn is_near(weights: Recipe, nth: usize, points: f64) {
     let stored = if nth == 1 { STORED } else { STORED_FOURTH };
     let reached = accuracy(weights, nth);
@@ -38,8 +38,8 @@ fn is_near(weights: Recipe, nth: usize, points: f64) {
 }
 
 #[test]
-fn held_out_accuracy_is_that_of_the_card() {
-    if !no_gpu("held_out_accuracy_is_that_of_the_card") {
+fn held_out_accuracy_matches_the_card() {
+    if !no_gpu("held_out_accuracy_matches_the_card") {
         is_near(Recipe::AsStored, 1, 0.5);
     }
 }

@@ -103,7 +103,7 @@ fn formats_diverge_no_more_than_measured() {
         let (kl, best) = cost(format);
         assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same top-1 {best}");
         if format == "q8_0" {
-            // Its rows are too short for blocks of 256.
+            // Rows are too short for blocks of 256.
             assert_eq!(cost("q4_K"), (kl, best));
         }
     }

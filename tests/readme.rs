@@ -1,4 +1,4 @@
-//! The pages: their programs are the examples of the same text, and those run; every path and link that they name exists.
+//! The pages: their programs equal the examples, and run; every path and link that they name exists.
 
 mod common;
 mod program;
@@ -33,7 +33,7 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
 
 #[test]
 fn each_program_of_the_pages_is_an_example() {
-    // Without the line that says how to run it.
+    // Without the line with the cargo command.
     let examples = [include_str!("../examples/generate.rs"), include_str!("../examples/states.rs")];
     let examples = examples.map(|text| text.split_once("\n\n").unwrap().1);
     assert_eq!(blocks(LIBRARY, "rust,no_run"), [examples[0]]);
@@ -43,12 +43,15 @@ fn each_program_of_the_pages_is_an_example() {
 }
 
 #[test]
-fn the_dependency_line_names_what_there_is() {
+fn the_dependency_line_names_the_rust_version_and_features() {
     let [line] = blocks(LIBRARY, "toml")[..] else { panic!("docs/library.md has one block for Cargo.toml") };
     let version = MANIFEST.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();
     assert!(line.contains(&format!("Rust {version}")), "{version}: {line}");
-    assert!(line.contains("default-features = false") && line.contains("features = [\"embedded-model\"]"), "{line}");
-    assert!(MANIFEST.contains("\nembedded-model = "));
+    assert!(
+        line.contains("default-features = false") && line.contains("features = [\"blocking\", \"embedded-model\"]"),
+        "{line}"
+    );
+    assert!(["blocking", "embedded-model"].iter().all(|feature| MANIFEST.contains(&format!("\n{feature} = "))));
 }
 
 fn root() -> &'static Path {
