@@ -1,20 +1,25 @@
-# Two commands do everything on a bare machine: `make chat` and `make test`.
+# On a new machine, `make chat` and `make test` install, build and run everything needed.
 
-# Mesa's drivers complain on stderr where a session has no runtime folder.
+# Mesa's drivers print errors if a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test test-coop drivers setup build check deny report fuzz
+.PHONY: chat test quick test-coop drivers setup build check deny report fuzz
 
 ## chat: chat with the small model that ships with the project
 chat: build
 	./target/release/peregrine chat
 
-## test: all tests, on the GPU if there is one, else on Mesa's software driver
+## test: run all tests, on the GPU if there is one, else on Mesa's software driver
 test: setup
 	@echo "test: compiles for about 10 minutes on 2 cores the first time, then tests for about 30 on a software driver"
-	cargo test
+	cargo test --tests # without the examples, which make check compiles
+	cargo test --doc
 
-## test-coop: the cooperative matrices, of both sizes, on Mesa's newest software driver; needs root
+## quick: unit tests, layers, file formats and chat templates, for use while you work
+quick: setup
+	cargo test --lib --test layering --test formats --test jinja
+
+## test-coop: test cooperative matrices of both sizes on Mesa's newest software driver; needs root
 test-coop: setup drivers
 	@kernels=$$(cargo test --test kernels --no-run --message-format=json | sed -n 's|.*"executable":"\([^"]*/kernels-[^"]*\)".*|\1|p') \
 	  && cp "$$kernels" target/drivers/sid/kernels
@@ -23,41 +28,41 @@ test-coop: setup drivers
 	    chroot target/drivers/sid /kernels --nocapture cooperative_matrices any_number_of_tokens || exit 1; \
 	done
 
-## drivers: a software driver that has cooperative matrices, for test-coop
+## drivers: install a software driver with cooperative matrices, for test-coop
 drivers:
 	@./setup.sh drivers
 
-## check: what a change must pass besides the tests
+## check: formatting, lints and documentation
 check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
 
-## deny: licences, sources, versions and known holes of what the project depends on, by deny.toml; needs cargo-deny and the network
+## deny: check licences, sources, versions and advisories of the dependencies by deny.toml; needs cargo-deny and the network
 deny:
 	cargo deny check
 
-## build: target/release/peregrine
+## build: build target/release/peregrine
 build: setup
 	@[ -e target/release/peregrine ] || echo "build: compiles some 200 crates, about 5 minutes on 2 cores, once"
 	@cargo build --release --quiet
 
-## fuzz: readers of files against anything (FUZZ=one of fuzz/corpus, RUNS=1000000); needs cargo-fuzz and a nightly compiler
+## fuzz: fuzz the file parsers (FUZZ=a folder of fuzz/corpus, RUNS=1000000); needs cargo-fuzz and a nightly compiler
 FUZZ ?= config generation gguf index request safetensors state template tokenizer
 RUNS ?= 1000000
-# Files of 64 KiB at most that may not take 512 MB: whoever believes a length in a file is found out.
+# Files have at most 64 KiB and must not take 512 MB: this finds parsers that trust a length in a file.
 fuzz:
 	@for target in $(FUZZ); do \
 	  cargo +nightly fuzz run $$target fuzz/corpus/$$target -- \
 	    -runs=$(RUNS) -max_len=65536 -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=10 -print_final_stats=1 || exit 1; \
 	done
 
-## report: the errors that the tests reach on this machine's adapter, as a markdown table
+## report: print the numerical errors that the tests reach on this machine's adapter, as a markdown table
 report: setup
 	@echo "| what | driver | reached |"; echo "|---|---|---|"
 	@cargo test --quiet --test model --test accuracy -- --nocapture 2>&1 | grep -a '^reached' | sed 's/^reached/|/; s/$$/ |/' | sort
 
-## setup: what is missing of a compiler and a Vulkan driver
+## setup: install a missing compiler and Vulkan driver
 setup:
 	@./setup.sh

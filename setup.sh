@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what is missing to build peregrine and to run it without a GPU; says what to do where it cannot.
-# `setup.sh drivers`: a driver that runs cooperative matrices on the CPU, in target/drivers/sid. No released distribution has
-# one yet, so this is a small Debian sid, to be entered with chroot.
+# Installs the packages missing to build peregrine and to run it without a GPU; prints what to do if it cannot.
+# `setup.sh drivers` installs a driver that runs cooperative matrices on the CPU, in target/drivers/sid. No released distribution
+# has one yet, so this is a small Debian sid for use with chroot.
 set -eu
 
 say() { echo "setup: $*" >&2; }
@@ -10,7 +10,7 @@ drivers() {
   root=target/drivers/sid
   if [ -e "$root/complete" ]; then return; fi
   [ "$(uname -s)" = Linux ] || { say "the drivers for tests run on Linux only"; exit 1; }
-  [ "$(id -u)" = 0 ] || { say "the drivers for tests are entered with chroot: run this as root"; exit 1; }
+  [ "$(id -u)" = 0 ] || { say "the drivers for tests need chroot: run this as root"; exit 1; }
   if ! command -v debootstrap >/dev/null 2>&1; then
     command -v apt-get >/dev/null 2>&1 || { say "debootstrap is missing"; exit 1; }
     apt-get update -qq
@@ -21,7 +21,7 @@ drivers() {
   mkdir -p "$root"
   if ! debootstrap --variant=minbase --include=mesa-vulkan-drivers,libvulkan1 sid "$root" >target/drivers/log 2>&1; then
     tail -n 20 target/drivers/log >&2
-    say "debootstrap failed; all it said is in target/drivers/log"
+    say "debootstrap failed; its output is in target/drivers/log"
     exit 1
   fi
   rm -rf "$root"/var/cache/apt/archives/*.deb
@@ -42,13 +42,13 @@ fi
 case "$(uname -s)" in
   Linux) ;;
   Darwin) exit 0 ;;  # Metal is part of the system
-  *) say "on Windows the graphics driver has all that is needed (DX12 or Vulkan); run the cargo commands of the Makefile"; exit 0 ;;
+  *) say "on Windows the graphics driver is enough (DX12 or Vulkan); run the cargo commands of the Makefile"; exit 0 ;;
 esac
 
 missing=""
 command -v cc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
 
-# The Vulkan loader, and any driver for it: a GPU's own, or Mesa's which also runs on the CPU.
+# The Vulkan loader, and any driver for it: the GPU's, or Mesa's, which also runs on the CPU.
 found=""
 for so in /usr/lib/*/libvulkan.so.1 /usr/lib/libvulkan.so.1 /usr/lib64/libvulkan.so.1 /usr/local/lib/libvulkan.so.1; do
   if [ -e "$so" ]; then found=yes; fi
@@ -66,7 +66,7 @@ if command -v apt-get >/dev/null 2>&1; then
   if [ "$(id -u)" != 0 ]; then
     if ! command -v sudo >/dev/null 2>&1; then
       say "missing:$missing"
-      say "to install them takes root, and there is no sudo here. Have an administrator run this, then run make again:"
+      say "installing them needs root, and there is no sudo. Have an administrator run this, then run make again:"
       say "  apt-get update && apt-get install -y$missing"
       exit 1
     fi
@@ -75,11 +75,11 @@ if command -v apt-get >/dev/null 2>&1; then
   say "installing$missing"
   # shellcheck disable=SC2086
   if ! { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing >/dev/null; }; then
-    say "that failed. To install them by hand, as root: apt-get update && apt-get install -y$missing"
+    say "installation failed. To install them by hand, as root: apt-get update && apt-get install -y$missing"
     exit 1
   fi
 else
-  say "missing (by their names in Debian):$missing"
+  say "missing (Debian package names):$missing"
   say "Fedora: dnf install gcc vulkan-loader mesa-vulkan-drivers; Arch: pacman -S gcc vulkan-icd-loader vulkan-swrast"
   exit 1
 fi

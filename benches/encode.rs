@@ -5,7 +5,7 @@
 
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, wgpu};
-use peregrine::model::{Forward, ForwardOptions, Shape, Weights};
+use peregrine::model::{Architecture, Forward, ForwardOptions, Shape, Weights};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +26,9 @@ fn noop() -> Gpu {
 
 fn main() {
     let mut shape = Shape::named("falcon-mamba-7b").expect("it is known");
-    (shape.config.hidden, shape.config.inner, shape.config.dt_rank, shape.config.vocab) = (64, 128, 4, 256);
+    let Architecture::Mamba(mamba) = &mut shape.config.architecture;
+    (mamba.inner, mamba.dt_rank) = (128, 4);
+    (shape.config.hidden, shape.config.vocab) = (64, 256);
     let gpu = noop();
     let weights = Weights::made_up(&gpu, &shape, WeightFormat::Bf16, &mut |_| {}).expect("made up");
     let mut forward =

@@ -1,4 +1,4 @@
-// The least that generates text: `cargo run --release --example generate`.
+// Generates text, with progress and a cancel handle: `cargo run --release --example generate`.
 
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};

@@ -1,4 +1,4 @@
-// What can be done with the state of a conversation: `cargo run --release --example states`.
+// Saves, restores and forks the state of a conversation: `cargo run --release --example states`.
 
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot};
@@ -6,15 +6,15 @@ use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gpu = Gpu::open(&AdapterChoice::Best)?;
-    let options = EngineOptions { slots: 2, ..Default::default() }; // one for each session that is open at once
+    let options = EngineOptions { slots: 2, ..Default::default() }; // one per open session
     let engine = Engine::load(&gpu, Checkpoint::embedded()?, options, &mut |_| {})?;
     let mut session = engine.session(Sampling::GREEDY)?;
     say(&mut session, "What is 3 plus 4?")?;
 
     let file = std::env::temp_dir().join("talk.state");
-    session.snapshot()?.save(&file)?; // whole or not at all, whatever happens meanwhile
-    session.restore(&Snapshot::open(&file)?)?; // here or in another process: bit for bit as if never stopped
-    let mut other = session.fork()?; // two that go on from one moment; neither disturbs the other
+    session.snapshot()?.save(&file)?; // atomic: the old file or the new one
+    session.restore(&Snapshot::open(&file)?)?; // in this process or another; bit for bit
+    let mut other = session.fork()?; // two sessions from one state
     say(&mut session, "Tell me a story about a fox.")?;
     say(&mut other, "Tell me a story about a bear.")
 }

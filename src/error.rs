@@ -1,54 +1,57 @@
 //! The library's error: one variant for each thing that a caller can act on.
+//!
+//! All variants, their messages and their fields are in this one file, so that the wording can be read and kept consistent
+//! as a whole; that is why it is longer than others.
 
 use std::path::{Path, PathBuf};
 
-/// Result of everything here that can fail.
+/// Result of every fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, where, and what to do about it.
+/// What failed, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {doing} {}: {problem}", path.display())]
     Io {
-        /// What was tried: "read", "write", "map".
+        /// The operation: "read", "write", "map".
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's error.
         problem: std::io::Error,
     },
-    /// A file of a model, or a saved state, is there and could not be read; or a state is not there.
+    /// A model file or a saved state could not be read, or the state does not exist.
     #[error("cannot read {}: {problem}", path.display())]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's error.
         problem: std::io::Error,
     },
-    /// A file is of another kind than the one that was expected, such as a Git LFS pointer or a web page.
+    /// A file has another format than expected: a Git LFS pointer or a web page, for example.
     #[error("{file} is {found}; {advice}")]
     WrongKind {
         /// The file.
         file: String,
-        /// What it is.
+        /// What the file is instead.
         found: String,
         /// What to do about it.
         advice: String,
     },
-    /// There is nothing at the path given for a model.
+    /// The model path does not exist.
     #[error(
         "no model at {}: give a .gguf file, or the folder that holds config.json and the .safetensors files{}",
-        path.display(), near.as_ref().map_or_else(String::new, |near| format!("; is it {}?", near.display()))
+        path.display(), near.as_ref().map_or_else(String::new, |near| format!("; did you mean {}?", near.display()))
     )]
     ModelNotFound {
         /// The path given.
         path: PathBuf,
-        /// What lies there and is called almost so.
+        /// An existing path with a similar name.
         near: Option<PathBuf>,
     },
-    /// A checkpoint folder lacks one of its parts.
+    /// A checkpoint folder lacks a required file.
     #[error("{} has no {missing}: a checkpoint is a folder with config.json, tokenizer.json and .safetensors files", dir.display())]
     IncompleteCheckpoint {
         /// The checkpoint folder.
@@ -56,19 +59,19 @@ pub enum Error {
         /// The file that is missing.
         missing: String,
     },
-    /// A model is in several files, and one of them is missing.
-    #[error("{} has no {missing}: the model is in {parts} parts, and all must be there; download this one", dir.display())]
-    MissingPart {
-        /// The folder of the parts.
+    /// A sharded model lacks one of its files.
+    #[error("{} has no {missing}: the model has {shards} shards and needs all of them; download this one", dir.display())]
+    MissingShard {
+        /// The folder of the shards.
         dir: PathBuf,
         /// The file that is missing.
         missing: String,
-        /// How many parts there are.
-        parts: u64,
+        /// How many shards the model has.
+        shards: u64,
     },
-    /// The folder has only a pickled checkpoint, which is code and is not run.
+    /// The folder holds only a pickled checkpoint, which is executable code and is not loaded.
     #[error(
-        "{} holds only pytorch_model.bin, a pickle, which peregrine does not open. Convert it once with:\n  \
+        "{} holds only pytorch_model.bin, a pickle, which peregrine does not load. Convert it once with:\n  \
          python3 -c \"import torch, safetensors.torch as s; d='{}/'; \
          w = torch.load(d + 'pytorch_model.bin', map_location='cpu', weights_only=True); \
          s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, d + 'model.safetensors')\"",
@@ -78,7 +81,7 @@ pub enum Error {
         /// The checkpoint folder.
         dir: PathBuf,
     },
-    /// A JSON file does not parse or lacks what it must hold.
+    /// A JSON file does not parse or lacks a required value.
     #[error("{file}: {problem}")]
     BadJson {
         /// The file.
@@ -86,7 +89,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// config.json describes something that cannot be.
+    /// config.json, or a GGUF file's metadata, has an impossible value.
     #[error("{file}: {problem}")]
     BadConfig {
         /// The file.
@@ -94,34 +97,34 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The model, or a part of it, is of a kind that peregrine does not run.
+    /// The model needs something that peregrine does not support.
     #[error("{file}: {what} is not supported; {hint}")]
     Unsupported {
-        /// The file that asks for it.
+        /// The file that requires it.
         file: String,
-        /// What is asked for.
+        /// What is required.
         what: String,
         /// What is supported instead.
         hint: String,
     },
-    /// A safetensors file is damaged or not one.
-    #[error("{file} is not a sound safetensors file: {problem}; download it again")]
+    /// A safetensors file is damaged.
+    #[error("{file} is not a valid safetensors file: {problem}; download it again")]
     BadSafetensors {
         /// The file.
         file: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// An output may not be written there, or cannot hold what it is to hold.
+    /// An output must not be overwritten, or its format cannot hold the data.
     #[error("cannot write {}: {problem}", path.display())]
     BadOutput {
-        /// The output.
+        /// The output path.
         path: PathBuf,
         /// Why not.
         problem: String,
     },
-    /// A GGUF file is damaged, not one, or says what cannot be.
-    #[error("{file} is not a GGUF file that can be read: {problem}")]
+    /// A GGUF file is damaged or has an impossible value.
+    #[error("{file} is not a valid GGUF file: {problem}")]
     BadGguf {
         /// The file.
         file: String,
@@ -130,38 +133,38 @@ pub enum Error {
     },
     /// The index names a file outside of the checkpoint folder.
     #[error(
-        "{index} names {shard:?}, which is not a plain file name inside the checkpoint folder; this file is not to be trusted"
+        "{index} names {shard:?}, which is not a plain file name inside the checkpoint folder; do not trust this checkpoint"
     )]
     UnsafeShard {
         /// The index file.
         index: String,
-        /// The name it gives.
+        /// The file that it names.
         shard: String,
     },
-    /// The config needs a tensor that no file holds.
+    /// No file of the checkpoint has a tensor that the config needs.
     #[error("{file}: tensor {tensor} is missing; {hint}")]
     MissingTensor {
         /// The tensor.
         tensor: String,
-        /// Where it was looked for.
+        /// Where it was expected.
         file: String,
-        /// What may be the reason.
+        /// The likely reason.
         hint: String,
     },
-    /// The files hold tensors that no part of the model reads: what they are for would be left out.
-    #[error("{file}: no part of this model reads tensor {tensor}{}; {hint}", and_more(*more))]
+    /// The checkpoint has tensors that the model does not use, so its output would be wrong.
+    #[error("{file}: this model does not use tensor {tensor}{}; {hint}", and_more(*more))]
     UnusedTensor {
         /// The first of them.
         tensor: String,
         /// Its file.
         file: String,
-        /// How many there are besides.
+        /// How many others there are.
         more: usize,
-        /// What they are, as far as their names tell, and what to do.
+        /// What their names suggest, and what to do.
         hint: String,
     },
-    /// A tensor has another shape than the config says.
-    #[error("{tensor}: {file} has {found:?}, {said_by} needs {wanted:?}; {}", of_another(said_by))]
+    /// A tensor's shape differs from the one the config implies.
+    #[error("{tensor}: {file} has {found:?}, {said_by} needs {wanted:?}; {}", shape_hint(said_by))]
     WrongShape {
         /// The tensor.
         tensor: String,
@@ -169,15 +172,15 @@ pub enum Error {
         file: String,
         /// The shape in the file.
         found: Vec<usize>,
-        /// The shape that the config asks for.
+        /// The shape that the config implies.
         wanted: Vec<usize>,
-        /// What the config is: "config.json", or "its metadata" for a GGUF file.
+        /// The source of the config: "config.json", or "its metadata" for a GGUF file.
         said_by: &'static str,
     },
-    /// A tensor's type is none that peregrine reads.
+    /// A tensor has a data type that peregrine does not read.
     #[error(
-        "{tensor}: {file} stores it as {found}, which is not read; F32, F16 and BF16 are, and of GGUF Q8_0, Q2_K to Q6_K, \
-         Q4_0 to Q5_1, IQ4_NL and IQ4_XS"
+        "{tensor}: {file} stores it as {found}, which is not supported; supported are F32, F16, BF16, and in GGUF files \
+         Q8_0, Q2_K to Q6_K, Q4_0 to Q5_1, IQ4_NL and IQ4_XS"
     )]
     WrongDtype {
         /// The tensor.
@@ -187,7 +190,7 @@ pub enum Error {
         /// The type in the file.
         found: String,
     },
-    /// What belongs to a tensor of a quantized checkpoint is missing or does not fit it.
+    /// A quantized tensor's scales or metadata are missing or inconsistent.
     #[error("{tensor}: {file}: {problem}; the checkpoint is damaged: download it again")]
     BadQuantization {
         /// The tensor.
@@ -197,7 +200,7 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// The tokenizer cannot be loaded or used.
+    /// The tokenizer cannot be loaded, or refuses a text.
     #[error("{file}: {problem}")]
     Tokenizer {
         /// The file.
@@ -205,90 +208,90 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
-    /// A chat template does not parse or does not render.
+    /// A chat template fails to parse or to render.
     #[error("chat template of {file}: {problem}")]
     Template {
-        /// The file it came from.
+        /// The template's file or name.
         file: String,
-        /// The engine's message, with the line.
+        /// The template engine's message, with the line.
         problem: String,
     },
-    /// No adapter can run compute shaders.
+    /// No usable GPU adapter.
     #[error("no GPU adapter found: {why}")]
     NoAdapter {
-        /// Why not, and what to do about it.
+        /// The reason, and what to do about it.
         why: String,
     },
-    /// The adapter asked for is not there.
-    #[error("no device {wanted:?}; there are: {}", have.join(", "))]
+    /// The requested adapter does not exist.
+    #[error("no device {wanted:?}; available: {}", have.join(", "))]
     UnknownDevice {
-        /// The name or index given.
+        /// The requested name or index.
         wanted: String,
-        /// The adapters at hand.
+        /// The available adapters.
         have: Vec<String>,
     },
-    /// An environment switch has a value that means nothing.
+    /// An environment variable has an invalid value.
     #[error("{switch}={value:?}: {problem}")]
     BadSwitch {
         /// The environment variable.
         switch: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         problem: String,
     },
-    /// The driver took the device away, or reset it. Open it again; what it held is gone.
-    #[error("the GPU device was lost ({reason}); open it again and reload the model")]
+    /// The driver reset or removed the device. Its buffers are gone; reopen the device.
+    #[error("the GPU device was lost ({reason}); reopen it and reload the model")]
     DeviceLost {
         /// The driver's reason.
         reason: String,
     },
-    /// The GPU refused an operation.
-    #[error("{what}: the GPU refused it: {problem}")]
+    /// A GPU operation failed.
+    #[error("{what}: the GPU rejected it: {problem}")]
     Gpu {
         /// The operation, with its label.
         what: String,
         /// The driver's or wgpu's message.
         problem: String,
     },
-    /// The GPU has no room for a buffer.
-    #[error("out of GPU memory at {what} ({bytes} bytes)")]
+    /// The GPU has no memory left for a buffer.
+    #[error("out of GPU memory allocating {what} ({bytes} bytes)")]
     OutOfMemory {
         /// The buffer's label.
         what: String,
         /// Its size.
         bytes: u64,
     },
-    /// A model does not fit into the device's memory.
-    #[error("the model takes {plan}, but {why}; {advice}")]
+    /// The model does not fit into device memory.
+    #[error("the model needs {plan}, but {why}; {advice}")]
     DoesNotFit {
-        /// Bytes that it takes.
+        /// Bytes that the model needs.
         needed: u64,
-        /// The same, by what they are for.
+        /// The same bytes by use: weights, states, activations.
         plan: String,
-        /// How much there is, or what there was no room for.
+        /// How much memory is available, or which allocation failed.
         why: String,
         /// What would fit.
         advice: String,
     },
-    /// Work that was submitted did not finish.
-    #[error("the GPU did not finish within {seconds} s; a smaller --chunk makes each piece of work shorter")]
+    /// Submitted work did not finish in time.
+    #[error("the GPU did not finish within {seconds} s; a smaller --chunk makes each submission shorter")]
     Timeout {
-        /// How long was waited.
+        /// The time limit.
         seconds: u64,
     },
-    /// A kernel needs more workgroups in one dimension than the adapter runs.
-    #[error("{what}: it takes {groups} workgroups, the adapter runs at most {limit} at a time; use another adapter")]
+    /// A dispatch has more workgroups in one dimension than the adapter allows.
+    #[error("{what}: needs {groups} workgroups, this adapter allows {limit} per dimension; use another adapter")]
     TooManyGroups {
         /// The dispatch.
         what: String,
-        /// Its workgroups.
+        /// Its workgroup count.
         groups: u32,
         /// The adapter's limit.
         limit: u32,
     },
-    /// One row of a tensor is larger than the adapter can bind.
-    #[error("{what}: one row takes {bytes} bytes, the adapter binds at most {limit} at a time; use another adapter")]
+    /// One row of a tensor exceeds the adapter's binding size limit.
+    #[error("{what}: one row takes {bytes} bytes, this adapter binds at most {limit}; use another adapter")]
     RowTooLarge {
         /// The tensor or activation.
         what: String,
@@ -297,14 +300,14 @@ pub enum Error {
         /// The adapter's limit.
         limit: u64,
     },
-    /// A token id that the model has no row for.
+    /// A token id is outside the vocabulary.
     #[error("token id {id} at position {at} is out of range: this model has ids 0 to {}", vocab - 1)]
     IdOutOfRange {
         /// The id.
         id: u32,
-        /// Its place in the input.
+        /// Its index in the input.
         at: usize,
-        /// Rows of the embedding.
+        /// Rows of the embedding table.
         vocab: usize,
     },
     /// The folder that `PEREGRINE_SHADERS` names, or a shader in it, cannot be read.
@@ -312,39 +315,39 @@ pub enum Error {
     BadShaders {
         /// The folder or the file.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's error.
         problem: std::io::Error,
     },
-    /// Nothing was given to run.
+    /// The prompt has no tokens.
     #[error("no tokens to run: the prompt is empty")]
     NoTokens,
-    /// A text is too short for a model to predict anything of it.
-    #[error("the text has {tokens} tokens; it takes two at least, as nothing predicts the first")]
+    /// A text is too short to score.
+    #[error("the text has {tokens} tokens; scoring needs at least two, since nothing predicts the first")]
     TextTooShort {
         /// Its tokens.
         tokens: usize,
     },
-    /// Two models whose predictions cannot be held against each other.
+    /// Two models cannot be compared because their vocabularies differ.
     #[error(
-        "the model has {model} tokens and the reference {reference}: only models of one vocabulary can be compared"
+        "the model has {model} tokens and the reference {reference}: only models with the same vocabulary can be compared"
     )]
     VocabulariesDiffer {
-        /// Tokens of the model.
+        /// Vocabulary size of the model.
         model: usize,
-        /// Tokens of the reference.
+        /// Vocabulary size of the reference.
         reference: usize,
     },
-    /// A setting lies outside of what it may be.
+    /// A setting is out of range.
     #[error("{name} is {value}: {problem}")]
     BadSetting {
         /// The setting.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         problem: &'static str,
     },
-    /// The logits hold NaN or infinity, so that no token can be chosen.
+    /// The logits contain NaN or infinity, so no token can be sampled.
     #[error(
         "the model's logits are not finite at position {position}: the weights are damaged or the driver computes wrongly"
     )]
@@ -352,48 +355,46 @@ pub enum Error {
         /// Tokens consumed when it happened.
         position: u64,
     },
-    /// Every token is banned, so that none can be chosen.
-    #[error("every token is banned at position {position}: relax the bias")]
+    /// The logit bias bans every token, so none can be sampled.
+    #[error("every token is banned at position {position}: relax the logit bias")]
     AllBanned {
         /// Tokens consumed when it happened.
         position: u64,
     },
-    /// Somebody cancelled it.
+    /// The call was cancelled.
     #[error("cancelled")]
     Cancelled,
-    /// No answer was cut off that could go on.
-    #[error("there is nothing to continue: the last answer came to its end")]
+    /// There is no unfinished answer to continue.
+    #[error("nothing to continue: the last answer is complete")]
     NothingToResume,
-    /// The state of an earlier moment is not there any more. What led to it can be read again.
-    #[error(
-        "the state of that moment is not kept any more ({why}); read its text again, or allow more memory for states"
-    )]
+    /// The state of an earlier moment was dropped. Reading its text again restores it.
+    #[error("the state of that moment was dropped ({why}); read its text again, or allow more memory for states")]
     StateNotKept {
-        /// What became of it.
+        /// Why it was dropped.
         why: String,
     },
-    /// No message could be taken back.
-    #[error("there is nothing to undo: nothing was said yet")]
+    /// There is no message to undo.
+    #[error("nothing to undo: the conversation has no messages")]
     NothingToUndo,
-    /// A file is not one of a conversation's state.
+    /// A file is not a saved conversation state.
     #[error(
-        "{file} holds no state of a conversation: it was not written by --save-state or Snapshot::save, or another program has rewritten it"
+        "{file} is not a saved state: --save-state or Snapshot::save did not write it, or another program rewrote it"
     )]
     NotAState {
         /// The file.
         file: String,
     },
-    /// A state is of a form that later versions of peregrine write.
-    #[error("{file} holds a state of version {version}, and this program reads up to {known}: take a newer peregrine")]
+    /// A saved state has a format version that only a newer peregrine reads.
+    #[error("{file} has state format version {version}, and this program reads up to {known}: use a newer peregrine")]
     NewerState {
         /// The file.
         file: String,
         /// Its version.
         version: u64,
-        /// The newest that is read.
+        /// The newest supported version.
         known: u64,
     },
-    /// A state is not as it was written.
+    /// A saved state is damaged.
     #[error("the state in {file} is damaged: {problem}; copy the file again, or read the text again")]
     DamagedState {
         /// The file.
@@ -401,30 +402,30 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A state is of another model than the one that is to go on with it.
-    #[error("the state is of another model: {differences}; load the model that it was made with")]
+    /// A state was saved by another model.
+    #[error("the state belongs to another model: {differences}; load the model that saved it")]
     StateOfAnotherModel {
         /// What differs.
         differences: String,
     },
     /// A text is not UTF-8.
-    #[error("{what} is not UTF-8 text: byte {at} does not belong to a character")]
+    #[error("{what} is not UTF-8 text: invalid byte at offset {at}")]
     NotText {
-        /// The text.
+        /// The name of the text.
         what: String,
-        /// The byte.
+        /// Offset of the first invalid byte.
         at: u64,
     },
     /// All slots are in use.
-    #[error("all {slots} slots are in use: drop a session, or open the engine with more slots")]
+    #[error("all {slots} slots are in use: drop a session, or load the engine with more slots")]
     NoFreeSlot {
-        /// Slots of the engine.
+        /// The engine's slot count.
         slots: usize,
     },
 }
 
 impl Error {
-    /// The same once more, for each of those that an error of the device concerns.
+    /// A copy of a device error, for each slot whose step failed with it.
     pub(crate) fn again(&self) -> Self {
         match self {
             Error::DeviceLost { reason } => Error::DeviceLost { reason: reason.clone() },
@@ -453,6 +454,9 @@ fn and_more(more: usize) -> String {
     }
 }
 
-fn of_another(said_by: &str) -> &'static str {
-    if said_by == "config.json" { "is config.json of another model?" } else { "the file is damaged: download it again" }
+fn shape_hint(said_by: &str) -> &'static str {
+    match said_by {
+        "config.json" => "is config.json from another model?",
+        _ => "the file is damaged: download it again",
+    }
 }

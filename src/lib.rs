@@ -73,7 +73,9 @@ pub mod text;
 
 pub use error::{Error, Result};
 
-/// The README's programs must compile; tests/readme.rs runs them.
+/// The programs of the pages must compile; tests/readme.rs runs them.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../docs/library.md")]
+#[doc = include_str!("../docs/states.md")]
+struct Pages;

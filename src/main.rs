@@ -1,4 +1,4 @@
-//! The peregrine program.
+//! The `peregrine` binary.
 
 mod cli;
 

@@ -1,4 +1,4 @@
-//! Output files that are there whole or not at all.
+//! Atomic output files: written under a temporary name and renamed into place.
 
 use crate::error::{Error, Result};
 use parking_lot::Mutex;
@@ -9,41 +9,41 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What this process has under temporary names.
+/// Temporary files and folders of this process.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Removes all that this process has written and not committed, and lets nothing be begun any more: for a program that a
-/// signal ends.
+/// Removes all uncommitted files of this process and blocks new ones: for a program that a signal ends.
 pub fn remove_unfinished() {
     let mut unfinished = UNFINISHED.lock();
     for path in std::mem::take(&mut *unfinished) {
-        // Somebody may still be adding to a folder.
+        // Another thread may still be adding files to a folder.
         let removed = || if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         let _ = (0..100).find(|_| removed().is_ok() || !path.exists());
     }
     std::mem::forget(unfinished);
 }
 
-/// Something is about to be written under a temporary name.
-pub(crate) fn begin(temporary: &Path) {
+/// Registers a temporary path, which [`remove_unfinished`] then removes.
+pub(crate) fn register_temporary(temporary: &Path) {
     UNFINISHED.lock().insert(temporary.to_owned());
 }
 
-/// It is not there any more, or in its place.
-pub(crate) fn end(temporary: &Path) {
+/// Removes a path from the registered ones: it was renamed into place, or deleted.
+pub(crate) fn forget_temporary(temporary: &Path) {
     UNFINISHED.lock().remove(temporary);
 }
 
-/// A file under a hidden name beside its place, renamed into it by [`WholeFile::commit`]. Dropped before that, it leaves
-/// nothing behind; what a killed process left behind goes when the same file is written next.
-pub struct WholeFile {
+/// A file written under a hidden temporary name in the same folder; [`AtomicFile::commit`] renames it into place. Dropping it
+/// deletes the temporary file. Leftovers of a killed process are deleted when the same file is written next.
+pub struct AtomicFile {
     path: PathBuf,
     temporary: PathBuf,
     file: Option<BufWriter<File>>,
 }
 
-impl WholeFile {
-    /// Fails at once where the file could not be written. A link is followed: what it names is replaced.
+impl AtomicFile {
+    /// Creates the temporary file, so that an unwritable path fails before any work. A symbolic link is followed: its target
+    /// is replaced.
     pub fn create(path: &Path) -> Result<Self> {
         let fail = |source| Error::io("write", path, source);
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -59,19 +59,19 @@ impl WholeFile {
         remove_leftovers(folder_of(&path), name);
         loop {
             let temporary = path.with_file_name(temporary_name(name));
-            begin(&temporary);
-            let file = File::create(&temporary).inspect_err(|_| end(&temporary)).map_err(fail)?;
-            // The lock says that somebody is at work; it goes with the process. Not every file system has locks.
+            register_temporary(&temporary);
+            let file = File::create(&temporary).inspect_err(|_| forget_temporary(&temporary)).map_err(fail)?;
+            // The lock marks the file as in use and ends with the process. Not every file system supports locks.
             let _ = file.lock();
-            // Whoever tidies up may have come between the two.
+            // `remove_leftovers` of another process may have deleted it before it was locked.
             if temporary.exists() {
-                return Ok(WholeFile { path, temporary, file: Some(BufWriter::new(file)) });
+                return Ok(AtomicFile { path, temporary, file: Some(BufWriter::new(file)) });
             }
-            end(&temporary);
+            forget_temporary(&temporary);
         }
     }
 
-    /// Where it is until it is committed, for those who write by path.
+    /// The temporary path, for code that writes by path.
     pub(crate) fn temporary(&self) -> &Path {
         &self.temporary
     }
@@ -80,13 +80,13 @@ impl WholeFile {
         Error::io("write", &self.path, source)
     }
 
-    /// Appends.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let file = self.file.as_mut().expect("it is open until it is committed");
+        let file = self.file.as_mut().expect("the file is open until commit");
         file.write_all(bytes).map_err(|e| self.fail(e))
     }
 
-    /// Puts the file in its place, where it stays even if the power fails.
+    /// Renames the file into place and syncs it to disk.
     pub fn commit(mut self) -> Result<()> {
         self.place().map_err(|e| self.fail(e))?;
         self.file = None;
@@ -94,7 +94,7 @@ impl WholeFile {
     }
 
     fn place(&mut self) -> std::io::Result<()> {
-        let file = self.file.as_mut().expect("it is open until it is committed");
+        let file = self.file.as_mut().expect("the file is open until commit");
         file.flush()?;
         file.get_ref().sync_all()?;
         std::fs::rename(&self.temporary, &self.path)?;
@@ -102,28 +102,28 @@ impl WholeFile {
     }
 }
 
-impl Drop for WholeFile {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             let _ = std::fs::remove_file(&self.temporary);
         }
-        end(&self.temporary);
+        forget_temporary(&self.temporary);
     }
 }
 
-/// Writes a file of these bytes.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = WholeFile::create(path)?;
+/// Writes `bytes` to `path` atomically.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
     file.write(bytes)?;
     file.commit()
 }
 
-/// The folder that a path lies in.
+/// The parent folder of a path; "." if it has none.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A hidden name that nobody else takes, also in this process.
+/// A hidden name that no other file has, in this process or another.
 pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut hidden = OsString::from(".");
@@ -132,7 +132,7 @@ pub(crate) fn temporary_name(name: &OsStr) -> OsString {
     hidden
 }
 
-/// Removes temporary files for `name` whose processes have ended.
+/// Deletes temporary files for `name` left by processes that have ended.
 fn remove_leftovers(dir: &Path, name: &OsStr) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     let before = format!(".{}.", name.to_string_lossy());
@@ -143,7 +143,7 @@ fn remove_leftovers(dir: &Path, name: &OsStr) {
         if !number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit() || b == b'-')) {
             continue;
         }
-        // Whoever is still at work holds the lock.
+        // A live writer holds the lock.
         if let Ok(file) = File::open(entry.path())
             && file.try_lock().is_ok()
         {
@@ -152,7 +152,7 @@ fn remove_leftovers(dir: &Path, name: &OsStr) {
     }
 }
 
-/// Waits until a file, or the names in a folder, are on the disk. Only Unix opens folders.
+/// Syncs a file, or a folder's entries, to disk. Folders can be opened on Unix only.
 pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) || path.is_file() { File::open(path)?.sync_all() } else { Ok(()) }
 }
@@ -169,33 +169,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_committed_leaves_nothing_and_the_old_file_stays() {
+    fn an_uncommitted_file_leaves_nothing_and_keeps_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
-        write_whole(&path, b"old").unwrap();
-        let mut file = WholeFile::create(&path).unwrap();
+        write_atomic(&path, b"old").unwrap();
+        let mut file = AtomicFile::create(&path).unwrap();
         file.write(b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(dir.path()).len(), 2);
         drop(file);
         assert_eq!(names(dir.path()), ["x"]);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        write_whole(&path, b"new").unwrap();
+        write_atomic(&path, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(names(dir.path()), ["x"]);
     }
 
     #[test]
-    fn what_a_killed_process_left_goes_and_what_is_being_written_stays() {
+    fn leftovers_of_a_killed_process_go_and_files_being_written_stay() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x");
         for left in [".x.123-4.tmp", ".x.77.tmp", ".y.123-4.tmp", ".x.note.tmp", "x.123.tmp"] {
             std::fs::write(dir.path().join(left), b"half").unwrap();
         }
-        let mut first = WholeFile::create(&path).unwrap();
+        let mut first = AtomicFile::create(&path).unwrap();
         first.write(b"first").unwrap();
-        // Another writer of the same file, in the same process, does not disturb the first.
-        write_whole(&path, b"second").unwrap();
+        // Two writers of the same file in one process do not disturb each other.
+        write_atomic(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         first.commit().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
@@ -207,12 +207,12 @@ mod tests {
     fn links_are_followed_and_devices_refused() {
         let dir = tempfile::tempdir().unwrap();
         let (path, link) = (dir.path().join("x"), dir.path().join("link"));
-        write_whole(&path, b"old").unwrap();
+        write_atomic(&path, b"old").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        write_whole(&link, b"new").unwrap();
+        write_atomic(&link, b"new").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(link.is_symlink());
-        let refused = write_whole(Path::new("/dev/null"), b"x");
+        let refused = write_atomic(Path::new("/dev/null"), b"x");
         assert!(matches!(refused, Err(Error::BadOutput { .. })), "{refused:?}");
     }
 }

@@ -5,7 +5,7 @@ use crate::gpu::{AdapterChoice, AdapterInfo, Caps, Gpu, Switches};
 use crate::kernels::case::{Case, Plant, Reached};
 use crate::kernels::{self, case};
 use crate::model::reference::Reference;
-use crate::model::{Forward, ForwardOptions, Logits, Recipe, Weights};
+use crate::model::{Forward, ForwardOptions, Logits, WeightOptions, Weights};
 use crate::runtime::Checkpoint;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -254,7 +254,7 @@ fn test_model(
     let model = Model {
         gpu,
         checkpoint,
-        weights: Arc::new(Weights::load(gpu, &tensors, Recipe::AsStored, &mut |_| {})?),
+        weights: Arc::new(Weights::load(gpu, &tensors, WeightOptions::default(), &mut |_| {})?),
         ids,
         expected: expected.into_iter().map(Some).collect(),
     };

@@ -1,53 +1,69 @@
-//! The shipped model answers its held-out questions as well as its card says, and quantized nearly as well. The longest tests,
-//! in a file of their own.
+//! Accuracy of the shipped model on its held-out questions: as its card states, and nearly the same quantized. These tests take
+//! the longest: quantized weights answer every fourth question, and all of them with `--ignored`.
 
 mod common;
 
 use common::{gpu, no_gpu, shipped};
-use peregrine::eval::{Question, ask};
+use peregrine::eval::{Accuracy, Question, ask};
 use peregrine::format::WeightFormat;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 
-/// Percent of the held-out questions that tiny-chat answers as expected.
-fn accuracy(weights: Recipe) -> f64 {
+/// How many of every `nth` held-out question tiny-chat answers correctly.
+fn accuracy(weights: Recipe, nth: usize) -> Accuracy {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let options = ForwardOptions { slots: 64, weights, ..Default::default() };
     let tensors = checkpoint.tensors().unwrap();
     let mut forward = Forward::load(&gpu(), checkpoint.config(), &tensors, options, &mut |_| {}).unwrap();
     let text = std::fs::read_to_string(shipped("tiny-chat").join("eval.jsonl")).unwrap();
-    let questions = Question::read_all("eval.jsonl", &text).unwrap();
+    let questions: Vec<Question> = Question::read_all("eval.jsonl", &text).unwrap().into_iter().step_by(nth).collect();
     let accuracy = ask(&mut forward, &checkpoint, &questions, &mut |_| {}).unwrap();
-    assert_eq!(accuracy.asked, 773);
-    let percent = 100.0 * accuracy.share();
-    eprintln!("reached | tiny-chat {} held-out accuracy {percent:.2} %", forward.weights().formats());
-    percent
+    if nth == 1 {
+        let percent = 100.0 * accuracy.share();
+        eprintln!("reached | tiny-chat {} held-out accuracy {percent:.2} %", forward.weights().formats());
+    }
+    accuracy
 }
 
-/// Of the weights as they are stored: 625 of 773. Its card says 80.8.
-const STORED: f64 = 80.85;
+/// With the stored weights: of all questions (the card says 80.8 %), and of every fourth.
+const STORED: Accuracy = Accuracy { right: 625, asked: 773 };
+const STORED_FOURTH: Accuracy = Accuracy { right: 156, asked: 194 };
+
+/// Asks every `nth` question; fails if the accuracy differs from that of the stored weights by more than `points` percent.
+fn is_near(weights: Recipe, nth: usize, points: f64) {
+    let stored = if nth == 1 { STORED } else { STORED_FOURTH };
+    let reached = accuracy(weights, nth);
+    assert_eq!(reached.asked, stored.asked);
+    assert!(100.0 * (reached.share() - stored.share()).abs() <= points, "{reached:?}, stored {stored:?}");
+}
 
 #[test]
-fn held_out_accuracy_is_that_of_the_card() {
-    if !no_gpu("held_out_accuracy_is_that_of_the_card") {
-        let percent = accuracy(Recipe::AsStored);
-        assert!((percent - STORED).abs() <= 0.5, "{percent} %");
+fn held_out_accuracy_matches_the_card() {
+    if !no_gpu("held_out_accuracy_matches_the_card") {
+        is_near(Recipe::AsStored, 1, 0.5);
     }
 }
 
 #[test]
-fn held_out_accuracy_in_q8_0_is_within_half_a_point() {
-    if !no_gpu("held_out_accuracy_in_q8_0_is_within_half_a_point") {
-        let percent = accuracy(Recipe::To(WeightFormat::Q8_0));
-        assert!((percent - STORED).abs() <= 0.5, "{percent} %");
+fn held_out_accuracy_of_every_fourth_question_in_q8_0_is_within_two_answers() {
+    if !no_gpu("held_out_accuracy_of_every_fourth_question_in_q8_0_is_within_two_answers") {
+        is_near(Recipe::To(WeightFormat::Q8_0), 4, 1.1);
     }
 }
 
 /// Its rows are too short for q4_K.
 #[test]
-fn held_out_accuracy_in_q4_0_is_within_two_points() {
-    if !no_gpu("held_out_accuracy_in_q4_0_is_within_two_points") {
-        let percent = accuracy(Recipe::To(WeightFormat::Q4_0));
-        assert!((percent - STORED).abs() <= 2.0, "{percent} %");
+fn held_out_accuracy_of_every_fourth_question_in_q4_0_is_within_five_answers() {
+    if !no_gpu("held_out_accuracy_of_every_fourth_question_in_q4_0_is_within_five_answers") {
+        is_near(Recipe::To(WeightFormat::Q4_0), 4, 2.6);
+    }
+}
+
+#[test]
+#[ignore = "minutes: all questions in two formats"]
+fn held_out_accuracy_in_q8_0_is_within_half_a_point_and_in_q4_0_within_two() {
+    if !no_gpu("held_out_accuracy_in_q8_0_is_within_half_a_point_and_in_q4_0_within_two") {
+        is_near(Recipe::To(WeightFormat::Q8_0), 1, 0.5);
+        is_near(Recipe::To(WeightFormat::Q4_0), 1, 2.0);
     }
 }

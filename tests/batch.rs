@@ -1,4 +1,4 @@
-//! `peregrine batch`: answers equal those of single runs, bad lines stop nothing, and what was interrupted goes on.
+//! `peregrine batch`: answers equal those of single runs, bad lines do not stop it, and an interrupted batch resumes.
 
 mod common;
 mod program;
@@ -33,7 +33,7 @@ fn batch(input: &Path, output: &Path, more: &[&str]) -> std::process::Output {
     run(&[&["batch", "-i", paths[0], "-o", paths[1]], more].concat())
 }
 
-/// The answers by id, each of which stands there once.
+/// The answers by custom_id; each must occur once.
 fn answers(output: &Path) -> HashMap<String, Value> {
     let text = std::fs::read_to_string(output).unwrap();
     let mut answers = HashMap::new();
@@ -46,8 +46,8 @@ fn answers(output: &Path) -> HashMap<String, Value> {
 }
 
 #[test]
-fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
-    if no_gpu("a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing") {
+fn a_batch_equals_single_runs_and_bad_lines_do_not_stop_it() {
+    if no_gpu("a_batch_equals_single_runs_and_bad_lines_do_not_stop_it") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -75,7 +75,7 @@ fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
     let done = batch(&input, &output, &["--slots", "4"]);
     let said = stderr(&done);
     assert!(done.status.success(), "{said}");
-    // Each bad line is answered; the second of one id stands beside the first.
+    // Each bad line has an error reply; a repeated id has one besides its answer.
     let text = std::fs::read_to_string(&output).unwrap();
     let repeated = text.lines().position(|line| line.contains("earlier line")).unwrap_or_else(|| panic!("{text}"));
     let others: Vec<&str> = text.lines().enumerate().filter(|(i, _)| *i != repeated).map(|(_, line)| line).collect();
@@ -104,8 +104,8 @@ fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
         ("kind", "temperature is \"hot\""),
         ("range", "top_p is 7"),
         ("tools", "tools is not supported"),
-        ("bias", "logit_bias[\"12a\"] is of no token"),
-        ("unknown", "temprature is not a field that is known"),
+        ("bias", "logit_bias[\"12a\"] is not a token id"),
+        ("unknown", "temprature is not a known field"),
         ("url", "/v1/chat/completions"),
         ("empty", "the prompt is empty"),
     ] {
@@ -124,8 +124,8 @@ fn a_batch_gives_what_single_runs_give_and_a_bad_line_stops_nothing() {
 }
 
 #[test]
-fn a_batch_that_was_killed_goes_on_where_it_was() {
-    if no_gpu("a_batch_that_was_killed_goes_on_where_it_was") {
+fn a_killed_batch_resumes_where_it_was() {
+    if no_gpu("a_killed_batch_resumes_where_it_was") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -148,32 +148,32 @@ fn a_batch_that_was_killed_goes_on_where_it_was() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    // As if it had been killed in the middle of a line.
+    // As if killed in the middle of a line.
     let text = std::fs::read_to_string(&output).unwrap();
     let before = text.lines().count();
     assert!(before < 40, "it was killed too late");
     std::fs::write(&output, format!("{text}{{\"id\":\"batch_req_9")).unwrap();
 
     let said = stderr(&batch(&input, &output, &["--slots", "3"]));
-    assert!(said.contains(&format!("{before} were before")), "{said}");
+    assert!(said.contains(&format!("{before} skipped")), "{said}");
     let text_of = |answer: &Value| answer["response"]["body"]["choices"][0]["text"].as_str().unwrap().to_owned();
     let (resumed, whole) = (answers(&output), answers(&whole));
     assert_eq!(resumed.len(), 40);
     for (id, answer) in &whole {
         assert_eq!(text_of(&resumed[id]), text_of(answer), "{id}");
     }
-    // A third time there is nothing to do.
+    // A third run has nothing to do.
     let said = stderr(&batch(&input, &output, &[]));
-    assert!(said.contains("0 answered (0 with an error), 40 were before"), "{said}");
+    assert!(said.contains("0 answered (0 with an error), 40 skipped"), "{said}");
 }
 
-/// The line that answers a request, without its end.
+/// The line that answers a request, without its newline.
 fn answer_to(id: &str) -> String {
     json!({"id": "batch_req_1", "custom_id": id, "response": {"status_code": 200}, "error": null}).to_string()
 }
 
 #[test]
-fn a_batch_changes_nothing_in_a_file_that_it_did_not_write() {
+fn a_batch_does_not_change_a_file_it_did_not_write() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (write(dir.path(), &[chat("a", "b")]), dir.path().join("out"));
     let (mine, no_end) = (answer_to("z") + "\n", "the only copy of a thesis, without a line end");
@@ -181,13 +181,13 @@ fn a_batch_changes_nothing_in_a_file_that_it_did_not_write() {
         [no_end, "a thesis\nof two lines", "\n", " ", "{}", "{\"id\":7", &(mine.clone() + no_end), &(mine + "{}")]
     {
         std::fs::write(&output, text).unwrap();
-        refused(&batch(&input, &output, &[]), 2, &["out", "is no answer of a batch", "--force"]);
+        refused(&batch(&input, &output, &[]), 2, &["out", "is not an answer of a batch", "--force"]);
         assert_eq!(std::fs::read_to_string(&output).unwrap(), text);
     }
 }
 
 #[test]
-fn a_batch_that_cannot_begin_leaves_its_output_alone() {
+fn a_batch_that_cannot_start_does_not_touch_its_output() {
     let dir = tempfile::tempdir().unwrap();
     let (input, output) = (write(dir.path(), &[chat("a", "b")]), dir.path().join("out"));
     let begun = answer_to("z") + "\n{\"id\":\"batch_req_2\",\"custom_id\":\"a";
@@ -207,7 +207,7 @@ fn a_batch_that_cannot_begin_leaves_its_output_alone() {
 }
 
 #[test]
-fn requests_and_answers_are_not_one_file_whatever_its_names() {
+fn the_input_file_is_never_the_output_under_any_name() {
     let dir = tempfile::tempdir().unwrap();
     let input = write(dir.path(), &[chat("a", "b")]);
     std::fs::write(&input, chat("a", "b")).unwrap(); // one line without an end
@@ -221,17 +221,17 @@ fn requests_and_answers_are_not_one_file_whatever_its_names() {
         std::os::unix::fs::symlink(&input, &names[3]).unwrap();
     }
     for name in names {
-        refused(&batch(&input, &name, &[]), 2, &["the requests are read from it"]);
+        refused(&batch(&input, &name, &[]), 2, &["it is the input file"]);
         let arguments = ["batch", "-i", "-", "-o", name.to_str().unwrap()];
         let from_stdin = peregrine().args(arguments).stdin(std::fs::File::open(&input).unwrap()).output().unwrap();
-        refused(&from_stdin, 2, &["the requests are read from it"]);
+        refused(&from_stdin, 2, &["it is the input file"]);
         assert_eq!(std::fs::read(&input).unwrap(), before);
     }
 }
 
 #[test]
-fn of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on() {
-    if no_gpu("of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on") {
+fn two_lines_with_one_id_both_survive_a_resumed_batch() {
+    if no_gpu("two_lines_with_one_id_both_survive_a_resumed_batch") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -242,11 +242,11 @@ fn of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on() {
     let (refusals, answers): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.contains("earlier line"));
     assert_eq!((refusals.len(), answers.len()), (1, 1), "{text}");
     assert!(answers[0].contains("1 plus 2 is 3."), "{text}");
-    // Killed when one of the two was written, and once without the end of its line.
+    // Killed after one of the two was written, with and without its newline.
     for written in [refusals[0].to_owned() + "\n", answers[0].to_owned() + "\n", answers[0].to_owned()] {
         std::fs::write(&output, &written).unwrap();
         let said = stderr(&batch(&input, &output, &[]));
-        assert!(said.contains("1 were before"), "{said}");
+        assert!(said.contains("1 skipped"), "{said}");
         let text = std::fs::read_to_string(&output).unwrap();
         assert!(text.starts_with(&written));
         assert_eq!(text.lines().count(), 2, "{text}");
@@ -255,8 +255,8 @@ fn of_two_lines_with_one_id_neither_is_lost_when_a_batch_goes_on() {
 }
 
 #[test]
-fn a_batch_answers_on_stdout_and_begins_anew_when_told_to() {
-    if no_gpu("a_batch_answers_on_stdout_and_begins_anew_when_told_to") {
+fn a_batch_answers_on_stdout_and_force_starts_over() {
+    if no_gpu("a_batch_answers_on_stdout_and_force_starts_over") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -274,5 +274,5 @@ fn a_batch_answers_on_stdout_and_begins_anew_when_told_to() {
         stdout(&batch(&input, &output, &["--force"]));
         answered(std::fs::read_to_string(&output).unwrap());
     }
-    refused(&batch(&input, &input, &["--force"]), 2, &["the requests are read from it"]);
+    refused(&batch(&input, &input, &["--force"]), 2, &["it is the input file"]);
 }

@@ -1,4 +1,4 @@
-//! `peregrine bench`: what it measures, and what it prints of that.
+//! `peregrine bench`: measurements and output formats.
 
 mod common;
 mod program;
@@ -7,7 +7,7 @@ use common::no_gpu;
 use program::{peregrine, refused, run, stdout};
 use serde_json::Value;
 
-/// A shape that takes no time, as a config.json in a folder.
+/// A tiny shape as a config.json in a folder.
 fn small() -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.json");
@@ -49,7 +49,7 @@ fn bench_measures_a_shape_without_its_weights() {
             assert!(!row[field].as_str().unwrap().is_empty(), "{field}: {row}");
         }
     }
-    // Four dispatches a layer, the embedding, the head and the choice; as deep in as at the start.
+    // Four dispatches per layer, the embedding, the head and the sampler, at any depth.
     assert_eq!(rows[1]["dispatches_per_token"], 15.0);
     for field in ["dispatches_per_token", "bytes_per_token", "gpu_bytes"] {
         assert!(rows[1][field].as_f64().unwrap() > 0.0);
@@ -78,17 +78,17 @@ fn bench_measures_a_shape_without_its_weights() {
 }
 
 #[test]
-fn bench_refuses_what_it_cannot_measure() {
+fn bench_rejects_bad_arguments() {
     refused(&run(&["bench", "--shape", "mamba-9b"]), 2, &["mamba-9b", "falcon-mamba-7b", "config.json"]);
     assert_eq!(run(&["bench", "-p", "1x"]).status.code(), Some(2));
-    if !no_gpu("bench_refuses_what_it_cannot_measure") {
+    if !no_gpu("bench_rejects_bad_arguments") {
         refused(&run(&["bench", "-r", "0"]), 2, &["repetitions"]);
     }
 }
 
 #[test]
-fn bench_says_how_long_the_device_was_at_work_where_it_has_a_clock() {
-    if no_gpu("bench_says_how_long_the_device_was_at_work_where_it_has_a_clock") {
+fn bench_reports_device_time_if_there_are_timestamps() {
+    if no_gpu("bench_reports_device_time_if_there_are_timestamps") {
         return;
     }
     let (_dir, config) = small();
@@ -106,13 +106,13 @@ fn bench_says_how_long_the_device_was_at_work_where_it_has_a_clock() {
             (field("gpu_ms_per_token"), field("ms_per_token"), field("gpu_idle"))
         {
             assert!(busy > 0.0 && (idle - (1.0 - busy / all)).abs() < 1e-9, "{answer}");
-            // Clocks of two kinds may differ a little, but no more.
+            // The two clocks may differ slightly.
             assert!((-0.02..1.0).contains(&idle), "{answer}");
         }
         for name in ["gpu_ms_per_token", "gpu_idle"] {
             assert!(prompt[name].is_null(), "{name} is of steps: {prompt}");
         }
-        // A cell that is not known is empty in every table.
+        // An unknown cell is empty in every table.
         let csv = bench("csv", disabled);
         let lines: Vec<&str> = csv.lines().collect();
         let at = lines[0].split(',').position(|name| name == "gpu_idle").unwrap();
@@ -126,8 +126,8 @@ fn bench_says_how_long_the_device_was_at_work_where_it_has_a_clock() {
 }
 
 #[test]
-fn bench_generates_twice_where_sampling_is_given() {
-    if no_gpu("bench_generates_twice_where_sampling_is_given") {
+fn bench_generates_twice_with_sampling_flags() {
+    if no_gpu("bench_generates_twice_with_sampling_flags") {
         return;
     }
     let (_dir, config) = small();
@@ -140,7 +140,7 @@ fn bench_generates_twice_where_sampling_is_given() {
     let at_start = ["pp8", "tg4", "tg4 sampled", "tg4 pl2", "tg4 pl2 sampled"].map(str::to_owned);
     assert_eq!(named[..5], at_start);
     assert_eq!(named[5..], at_start.map(|name| format!("{name} @ d5")));
-    // What is not given is llama.cpp's, as for other commands.
+    // Settings that are not given have llama.cpp's values, as in other commands.
     let how = "temp 0.8, top-k 5, top-p 0.95, min-p 0.05, repeat penalty 1.5 over 64 tokens";
     assert_eq!((&both[1]["sampling"], &both[2]["sampling"]), (&Value::from("greedy"), &Value::from(how)));
     assert!(both[0]["sampling"].is_null());
@@ -152,7 +152,7 @@ fn bench_generates_twice_where_sampling_is_given() {
         assert!(line.contains(&format!(" beside greedy, {test}: ")), "{line}");
         assert!(line.contains(" µs a token, ") && line.ends_with(" %"), "{line}");
     }
-    // Without settings there is nothing to hold against greedy.
+    // Without settings there is no second measurement.
     let plain = with(&[]);
     assert!(!plain.contains("sampl"), "{plain}");
 

@@ -1,4 +1,4 @@
-//! Blocks of quantized values: what they mean, bit for bit, and how good those are that values become.
+//! Blocks of quantized values: bit-exact decoding, and the error of encoding.
 
 mod common;
 
@@ -48,7 +48,7 @@ fn rows_of(name: &str) -> Vec<(Vec<u8>, Vec<f32>)> {
 }
 
 #[test]
-fn blocks_of_gguf_mean_what_they_mean_there() {
+fn gguf_blocks_decode_as_in_the_gguf_package() {
     use WeightFormat::{Bf16, F16, Q4_0, Q4K, Q5K, Q6K, Q8_0};
     let held =
         [(F16, "F16"), (Bf16, "BF16"), (Q8_0, "Q8_0"), (Q4_0, "Q4_0"), (Q4K, "Q4_K"), (Q5K, "Q5_K"), (Q6K, "Q6_K")];
@@ -69,11 +69,11 @@ fn blocks_of_gguf_mean_what_they_mean_there() {
 }
 
 #[test]
-fn rare_blocks_become_others_without_loss() {
+fn rare_blocks_are_converted_without_loss() {
     let mut lossless = 0;
     for (block, name) in RARE {
         let format = block.held_as();
-        if !block.becomes(format) {
+        if !block.converts_to(format) {
             assert_eq!(format, WeightFormat::F16, "{name}");
             continue;
         }
@@ -118,7 +118,7 @@ fn source(parts: &Parts) -> TensorSource {
 const IN_PROJ: &str = "backbone.layers.0.mixer.in_proj.weight";
 
 #[test]
-fn weights_of_bitsandbytes_mean_what_they_mean_there() {
+fn bitsandbytes_weights_decode_as_in_bitsandbytes() {
     use WeightFormat::{Fp4, Int8, Nf4};
     for (dir, format, count) in [
         ("falcon-tiny-nf4", Nf4, 4),
@@ -136,7 +136,7 @@ fn weights_of_bitsandbytes_mean_what_they_mean_there() {
             let values = expected.f32(key);
             assert_eq!((shape[1], tensor.held_as()), (expected.shape(key)[1], format), "{dir} {name}");
             assert_eq!(bits(&tensor.to_f32()[..values.len()]), bits(&values), "{dir} {name}");
-            // As the device holds it.
+            // In the device's layout.
             let rows = expected.shape(key)[0];
             let mut blocks = vec![0xff; rows * format.row_bytes(shape[1])];
             tensor.encode_rows(0..rows, format, &mut blocks);
@@ -151,7 +151,7 @@ fn weights_of_bitsandbytes_mean_what_they_mean_there() {
     }
 }
 
-/// A matrix of bitsandbytes without nesting, of `columns` with codes that tell their places.
+/// A bitsandbytes matrix without nested quantization, with codes that depend on their position.
 fn plain(rows: usize, columns: usize, map: &[f32; 16]) -> Parts {
     let f32s = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let count = rows * columns;
@@ -167,7 +167,7 @@ fn plain(rows: usize, columns: usize, map: &[f32; 16]) -> Parts {
     ])
 }
 
-/// What the codes of NF4 or FP4 mean.
+/// The values of NF4 or FP4 codes.
 fn map_of(format: WeightFormat) -> [f32; 16] {
     let mut block = [0; 36];
     block[..4].copy_from_slice(&1.0f32.to_le_bytes());
@@ -207,7 +207,7 @@ fn any_shape_and_any_map_of_bitsandbytes_is_held_without_loss() {
         tensor.encode_rows(0..rows, format, &mut blocks);
         for (row, expected) in blocks.chunks_exact(format.row_bytes(columns)).zip(expected.chunks_exact(columns)) {
             assert_eq!(bits(&decoded(format, row, columns)), bits(expected), "{rows} x {columns}");
-            // What fills up the last block is zero.
+            // Padding of the last block is zero.
             let whole = format.row_blocks(columns) * format.block_values();
             assert!(decoded(format, row, whole)[columns..].iter().all(|v| *v == 0.0), "{rows} x {columns}");
         }
@@ -223,7 +223,7 @@ fn codes_may_be_stored_under_another_type() {
     assert_eq!(bits(&source(&parts).get(IN_PROJ, &[256, 64]).unwrap().to_f32()), bits(&expected));
 }
 
-/// The error of a checkpoint with one tensor changed or taken away.
+/// The error of a checkpoint with one tensor changed or removed.
 fn refused(dir: &str, name: &str, change: impl FnOnce(&mut Parts, &str)) -> Error {
     let mut parts = parts(dir);
     assert!(parts.contains_key(name), "{name}");
@@ -258,7 +258,7 @@ fn of_another_type(parts: &mut Parts, name: &str) {
 }
 
 #[test]
-fn parts_of_bitsandbytes_that_lie_are_refused() {
+fn wrong_bitsandbytes_tensors_are_rejected() {
     let part = |part: &str| format!("{IN_PROJ}.{part}");
     let state = part("quant_state.bitsandbytes__nf4");
     let mut cases = vec![
@@ -297,7 +297,7 @@ fn parts_of_bitsandbytes_that_lie_are_refused() {
 }
 
 #[test]
-fn a_quant_state_that_lies_is_refused() {
+fn a_wrong_quant_state_is_rejected() {
     let name = format!("{IN_PROJ}.quant_state.bitsandbytes__nf4");
     let with = |key: &str, value: Value| {
         refused("falcon-tiny-nf4", &name, |parts, name| {
@@ -334,7 +334,7 @@ fn a_quant_state_that_lies_is_refused() {
         let error = with(key, value.clone());
         assert!(matches!(error, Error::BadQuantization { .. }), "{key} {value}: {error}");
     }
-    // Taken as plain scales, which are F32 and not bytes.
+    // Read as plain scales, which must be F32 instead of bytes.
     assert!(matches!(with("nested_blocksize", Value::Null), Error::BadQuantization { .. }));
     for (key, value) in [
         ("blocksize", json!(128)),
@@ -353,13 +353,13 @@ fn a_quant_state_that_lies_is_refused() {
         });
         assert!(matches!(error, Error::BadQuantization { .. }), "{}: {error}", &state[..state.len().min(9)]);
     }
-    // Sound, but of another shape than the config asks for.
+    // Valid, but with another shape than the config's.
     let sound = source(&parts("falcon-tiny-nf4"));
     assert!(matches!(sound.get(IN_PROJ, &[64, 256]), Err(Error::WrongShape { .. })));
 }
 
 #[test]
-fn spoilt_checkpoints_of_bitsandbytes_never_panic() {
+fn corrupt_bitsandbytes_checkpoints_never_panic() {
     let random = &mut Random::new(20_261_122);
     for dir in ["falcon-tiny-nf4", "falcon-tiny-fp4", "falcon-tiny-int8"] {
         let mut good = parts(dir);
@@ -399,7 +399,7 @@ fn spoilt_checkpoints_of_bitsandbytes_never_panic() {
 }
 
 #[test]
-fn int8_in_an_order_of_some_gpu_is_refused() {
+fn int8_in_a_gpu_specific_layout_is_rejected() {
     let name = IN_PROJ.replace(".weight", ".weight_format");
     let error = refused("falcon-tiny-int8", &name, |parts, name| parts.get_mut(name).unwrap().2 = vec![2]);
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
@@ -408,7 +408,7 @@ fn int8_in_an_order_of_some_gpu_is_refused() {
     source(&parts).get(IN_PROJ, &[256, 64]).unwrap();
 }
 
-/// What plain rounding to the nearest makes of values: the scale is that which just reaches the largest of them.
+/// Values after plain rounding to nearest, with the scale that just covers the largest.
 fn rounded(format: WeightFormat, values: &[f32]) -> Vec<f32> {
     let short = |scale: f32| f16::from_f32(scale).to_f32();
     let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, v| if v.abs() > m.abs() { *v } else { m });
@@ -474,7 +474,7 @@ fn normal(random: &mut Random) -> f32 {
     (-2.0 * random.uniform(1e-7, 1.0).ln()).sqrt() * random.uniform(0.0, std::f32::consts::TAU).cos()
 }
 
-/// Values as those of weights: of the normal distribution, or of Student's with three degrees of freedom.
+/// Random weights: normal, or Student's t with three degrees of freedom.
 fn weights(count: usize, heavy: bool) -> Vec<f32> {
     let random = &mut Random::new(20_261_122);
     let one = |random: &mut Random| {
@@ -486,7 +486,7 @@ fn weights(count: usize, heavy: bool) -> Vec<f32> {
 
 #[test]
 fn searched_scales_leave_less_error_than_plain_rounding() {
-    // Parts of the error of plain rounding that may be left, for normal and for heavy-tailed values.
+    // Maximum share of plain rounding's error, for normal and heavy-tailed values.
     for (format, limits) in [
         (WeightFormat::Q8_0, [0.95, 0.99]),
         (WeightFormat::Q4_0, [0.92, 0.96]),
@@ -513,29 +513,29 @@ fn searched_scales_leave_less_error_than_plain_rounding() {
 }
 
 #[test]
-fn a_grid_of_values_is_found_again() {
+fn encoding_is_exact_on_a_grid_of_values() {
     for format in [WeightFormat::Q8_0, WeightFormat::Q4_0, WeightFormat::Int8, WeightFormat::Nf4, WeightFormat::Fp4] {
-        // Blocks as plain rounding leaves them: the largest value has the largest code.
+        // Blocks as written by plain rounding: the largest value has the largest code.
         for heavy in [false, true] {
             let values = rounded(format, &weights(1 << 14, heavy));
             let again = decoded(format, &format.encode(&values, values.len()), values.len());
             assert!(values == again, "{format}: {:?}", values.iter().zip(&again).find(|(a, b)| a != b));
         }
-        // And what an encoder wrote, whatever it chose.
+        // And blocks written by the encoder.
         let values = weights(1 << 14, false);
         let once = decoded(format, &format.encode(&values, values.len()), values.len());
         let twice = decoded(format, &format.encode(&once, once.len()), once.len());
         let moved = once.iter().zip(&twice).filter(|(a, b)| a != b).count();
         assert!(moved == 0, "{format}: {moved} values of {} moved", once.len());
     }
-    // Not only the values: the bits of the blocks.
+    // The bits of the blocks are equal, not only the values.
     for dir in ["falcon-tiny-nf4", "falcon-tiny-fp4"] {
         let source = TensorSource::open(&fixture(dir)).unwrap();
         let tensor = source.get(IN_PROJ, &[256, 64]).unwrap();
         let format = tensor.held_as();
         let mut blocks = vec![0; 256 * format.row_bytes(64)];
         tensor.encode_rows(0..256, format, &mut blocks);
-        // FP4 has two codes for zero, of which one is taken.
+        // FP4 has two codes for zero; the encoder uses one.
         let one_zero = |byte: &u8| -> u8 {
             let code = |code: u8| if code == 8 && format == WeightFormat::Fp4 { 0 } else { code };
             code(byte >> 4) << 4 | code(byte & 15)
@@ -582,7 +582,7 @@ fn values_of_every_size_keep_their_precision_where_the_format_can() {
 }
 
 #[test]
-fn no_value_whatever_makes_an_encoder_panic() {
+fn encoders_never_panic() {
     let random = &mut Random::new(5);
     let odd =
         [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, f32::MIN_POSITIVE, 1e-45, -1e-45, -0.0, 0.0];

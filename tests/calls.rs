@@ -1,35 +1,35 @@
-//! Any calls of the library's interface, in any order, from several threads: each ends or is refused by a typed error, nothing
-//! panics, and nothing is left behind. `PEREGRINE_CALLS` says how many.
+//! Random calls of the public API, in any order, from several threads: each succeeds or fails with a typed error, nothing panics,
+//! and nothing leaks. `PEREGRINE_CALLS` sets their number.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{gpu, no_gpu};
-use kept::{PLAIN, engine, room};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{
     AnswerOptions, CancelHandle, Engine, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot, StateBudget,
 };
 use peregrine::text::Message;
+use small_states::{PLAIN, engine, room};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 const SLOTS: usize = 3;
 const THREADS: usize = 2;
 
-/// What the threads share.
+/// State shared by the threads.
 #[derive(Default)]
 struct Shared {
     handles: Mutex<Vec<CancelHandle>>,
     marks: Mutex<Vec<Mark>>,
     snapshots: Mutex<Vec<Snapshot>>,
-    /// How often each kind of outcome came.
+    /// Count of each kind of outcome.
     outcomes: Mutex<BTreeMap<&'static str, usize>>,
 }
 
-/// A setting as somebody may give it who has not read what it may be.
+/// A setting, often out of range.
 fn any_float(random: &mut Random) -> f32 {
     [0.0, 1.0, 0.7, 3.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE, 1e30][random.below(9)]
 }
@@ -68,7 +68,7 @@ fn any_message(random: &mut Random) -> Message {
     Message::new(role, ["", "Hi.", "<|im_end|>", "\0\u{202e}"][random.below(4)])
 }
 
-/// The kind of what came of a call; what may not come of any is told at once.
+/// The kind of a call's outcome; panics on one that must not occur.
 fn kind(outcome: &peregrine::Result<()>) -> &'static str {
     match outcome {
         Ok(()) => "done",
@@ -90,7 +90,7 @@ fn drain(answer: peregrine::Result<peregrine::runtime::Answer<'_>>, take: usize)
     answer?.take(take).try_for_each(|piece| piece.map(|_| ()))
 }
 
-/// One call on a session that may be replaced by it.
+/// One random call on a session, which it may replace.
 fn call(engine: &Engine, session: &mut Option<Session>, shared: &Shared, random: &mut Random) -> peregrine::Result<()> {
     let Some(now) = session.as_mut() else {
         *session = Some(engine.session(any_sampling(random))?);
@@ -169,8 +169,8 @@ fn call(engine: &Engine, session: &mut Option<Session>, shared: &Shared, random:
 }
 
 #[test]
-fn any_calls_in_any_order_end_or_are_refused_by_name_and_leave_nothing_behind() {
-    if no_gpu("any_calls_in_any_order_end_or_are_refused_by_name_and_leave_nothing_behind") {
+fn random_calls_succeed_or_fail_with_typed_errors_and_leak_nothing() {
+    if no_gpu("random_calls_succeed_or_fail_with_typed_errors_and_leak_nothing") {
         return;
     }
     let calls = std::env::var("PEREGRINE_CALLS").ok().and_then(|calls| calls.parse().ok()).unwrap_or(3000);

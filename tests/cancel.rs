@@ -1,4 +1,4 @@
-//! A cancel ends the call that is under way, wherever it strikes, and no other.
+//! Cancellation ends the running call at any point, and no other call.
 
 mod common;
 
@@ -23,7 +23,7 @@ fn ask(session: &mut Session, text: &str) -> (String, Option<Finish>) {
     (text, answer.finish())
 }
 
-/// Does something while another thread cancels as soon as so many chunks more have been read.
+/// Runs `work` while another thread cancels it after some chunks have been read.
 fn cancelled_in_the_prompt<T>(session: &mut Session, work: impl FnOnce(&mut Session) -> T) -> T {
     let (engine, cancel) = (session.engine().clone(), session.cancel_handle());
     let before = engine.counts().chunks;
@@ -37,8 +37,8 @@ fn cancelled_in_the_prompt<T>(session: &mut Session, work: impl FnOnce(&mut Sess
 }
 
 #[test]
-fn a_cancelled_prompt_ends_as_cancelled_and_the_conversation_is_as_before() {
-    if no_gpu("a_cancelled_prompt_ends_as_cancelled_and_the_conversation_is_as_before") {
+fn a_cancelled_prompt_leaves_the_conversation_unchanged() {
+    if no_gpu("a_cancelled_prompt_leaves_the_conversation_unchanged") {
         return;
     }
     let engine = engine();
@@ -50,7 +50,7 @@ fn a_cancelled_prompt_ends_as_cancelled_and_the_conversation_is_as_before() {
     let whole = ask(&mut session, QUESTION);
     assert_eq!(whole, ("3 plus 4 is 7.".to_owned(), Some(Finish::Eos)));
     let (messages, position) = (session.messages().to_vec(), session.position());
-    // The same by the other ways to ask.
+    // The same for the other ways to ask.
     let converse = |session: &mut Session| {
         let messages = vec![Message::new("user", long.as_str())];
         let mut answer = session.converse(messages, &AnswerOptions::default()).unwrap();
@@ -73,8 +73,8 @@ fn a_cancelled_prompt_ends_as_cancelled_and_the_conversation_is_as_before() {
 }
 
 #[test]
-fn a_cancel_while_nothing_is_under_way_does_nothing() {
-    if no_gpu("a_cancel_while_nothing_is_under_way_does_nothing") {
+fn a_cancel_without_a_running_call_does_nothing() {
+    if no_gpu("a_cancel_without_a_running_call_does_nothing") {
         return;
     }
     let mut session = engine().session(Sampling::GREEDY).unwrap();
@@ -82,7 +82,7 @@ fn a_cancel_while_nothing_is_under_way_does_nothing() {
     cancel.cancel();
     let whole = ask(&mut session, QUESTION);
     assert_eq!(whole.1, Some(Finish::Eos));
-    // After the end of an answer, also while it is still there.
+    // After the end of an answer, also before it is dropped.
     let mut answer = session.send(QUESTION, &AnswerOptions::tokens(2)).unwrap();
     answer.by_ref().for_each(|piece| drop(piece.unwrap()));
     cancel.cancel();
@@ -96,7 +96,7 @@ fn a_cancel_while_nothing_is_under_way_does_nothing() {
     session.clear().unwrap();
     cancel.cancel();
     assert_eq!(ask(&mut session, QUESTION), whole);
-    // The same handle still ends what is under way.
+    // The same handle still cancels a running call.
     let mut answer = session.retry(&AnswerOptions::default()).unwrap();
     cancel.cancel();
     assert!(answer.next().is_none());
@@ -104,8 +104,8 @@ fn a_cancel_while_nothing_is_under_way_does_nothing() {
 }
 
 #[test]
-fn a_cancel_at_any_time_ends_one_call_at_most() {
-    if no_gpu("a_cancel_at_any_time_ends_one_call_at_most") {
+fn a_cancel_at_any_time_ends_at_most_one_call() {
+    if no_gpu("a_cancel_at_any_time_ends_at_most_one_call") {
         return;
     }
     let mut session = engine().session(Sampling::GREEDY).unwrap();
@@ -183,7 +183,7 @@ fn after_cancel_all_every_call_ends_at_once() {
     }
     assert!(matches!(session.feed(&[1]), Err(Error::Cancelled)));
     assert_eq!((session.messages().to_vec(), session.position()), before);
-    // It is for this session alone.
+    // Other sessions are not affected.
     let engine = session.engine().clone();
     drop(session);
     assert_eq!(ask(&mut engine.session(Sampling::GREEDY).unwrap(), QUESTION), whole);

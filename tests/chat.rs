@@ -1,4 +1,4 @@
-//! The chat as a person has it: on a terminal of its own.
+//! `peregrine chat` on a pseudo-terminal.
 #![cfg(unix)]
 
 mod common;
@@ -13,7 +13,7 @@ use std::process::Command;
 
 const PATIENCE: Option<u64> = Some(60_000);
 
-/// A greedy chat that keeps nothing but its history, up to its first prompt.
+/// A greedy chat that saves only its history, up to its first prompt.
 fn chat(arguments: &[&str], history: &Path) -> PtySession {
     let mut session = on_terminal(&[&["--temp", "0", "--no-autosave"], arguments].concat(), history);
     session.exp_string("> ").unwrap();
@@ -35,14 +35,14 @@ fn ended(mut session: PtySession, code: i32) {
 }
 
 #[test]
-fn a_conversation_on_a_terminal() {
-    if no_gpu("a_conversation_on_a_terminal") {
+fn a_conversation_on_a_terminal_works() {
+    if no_gpu("a_conversation_on_a_terminal_works") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let history = dir.path().join("history");
     let mut one = chat(&[], &history);
-    // Each waits for the prompt: what is typed while a line editor starts may be lost, as on every terminal.
+    // Wait for each prompt: input typed while a line editor starts may be lost, as on every terminal.
     let say = |chat: &mut PtySession, line: &str, answer: &str| {
         chat.send_line(line).unwrap();
         chat.exp_string(answer).unwrap();
@@ -61,21 +61,21 @@ fn a_conversation_on_a_terminal() {
     one.exp_string("\n").unwrap();
     one.exp_string(". ").unwrap();
     say(&mut one, "5 plus 5?", "[ Prompt: ");
-    say(&mut one, "/tokens", "in 6 messages");
-    // The system prompt is kept over /clear, settings are shown and refused.
+    say(&mut one, "/tokens", "6 messages, ");
+    // /clear keeps the system prompt; settings are shown, and bad values rejected.
     say(&mut one, "/system Be brief.", "Be brief.");
     say(&mut one, "/clear", "\n");
     say(&mut one, "/system", "Be brief.");
     say(&mut one, "/set temp cold", "cannot set");
     say(&mut one, "/set top_p 7", "top_p is 7");
-    say(&mut one, "/nonsense", "there is no /nonsense");
-    // What is no command is a message all the same.
+    say(&mut one, "/nonsense", "unknown command /nonsense");
+    // A line with a slash inside is a message.
     say(&mut one, "\"\"\"/usr: what is that?\"\"\"", "[ Prompt: ");
     // Completion of a command.
     say(&mut one, "/dev\t", "MB in use");
     one.send_line("/exit now, please").unwrap();
     ended(one, 0);
-    // The next time, the last message is one key away.
+    // In the next chat, the last message is in the history.
     assert!(std::fs::read_to_string(&history).unwrap().contains("What is 3 plus 4?"));
     let mut two = chat(&[], &history);
     two.send_line("\x1b[A\x1b[A").unwrap();
@@ -90,30 +90,30 @@ fn an_answer_is_interrupted_regenerated_and_continued() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    // Without an end, so that only Ctrl-C stops it.
+    // Without EOS, so that only Ctrl-C stops it.
     let mut chat = chat(&["-n", "-1", "--ignore-eos"], &dir.path().join("history"));
     chat.send_line("Tell me a story about a fox.").unwrap();
     chat.exp_string("There was").unwrap();
     chat.send_control('c').unwrap();
-    chat.exp_string("stopped; /continue goes on").unwrap();
+    chat.exp_string("stopped; /continue resumes the answer").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_line("/set n 4").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_line("/continue").unwrap();
-    chat.exp_string("cut off at its limit").unwrap();
+    chat.exp_string("token limit reached").unwrap();
     chat.exp_string("Generation: 4 tokens").unwrap();
-    // Greedy: the same again, and that is said.
+    // A greedy answer repeats, with a note.
     chat.send_line("/regen").unwrap();
     chat.exp_string("the answer will be the same").unwrap();
     chat.exp_string("There was").unwrap();
     chat.exp_string("Generation: 4 tokens").unwrap();
     chat.send_line("/tokens").unwrap();
-    chat.exp_string("in 2 messages").unwrap();
-    // At the prompt, once is a warning and twice is the end; whoever types in between begins anew.
+    chat.exp_string("2 messages, ").unwrap();
+    // At the prompt, the first Ctrl-C warns and the second leaves; typing in between resets the count.
     chat.exp_string("> ").unwrap();
     for _ in 0..2 {
         chat.send_control('c').unwrap();
-        chat.exp_string("once more leaves").unwrap();
+        chat.exp_string("press Ctrl-C again").unwrap();
         chat.exp_string("> ").unwrap();
         chat.send("half a line").unwrap();
         chat.flush().unwrap();
@@ -122,13 +122,13 @@ fn an_answer_is_interrupted_regenerated_and_continued() {
         chat.exp_string("> ").unwrap();
     }
     chat.send_control('c').unwrap();
-    chat.exp_string("once more leaves").unwrap();
+    chat.exp_string("press Ctrl-C again").unwrap();
     chat.exp_string("> ").unwrap();
     chat.send_control('c').unwrap();
     ended(chat, 0);
 }
 
-/// Says a line and waits for each of these in turn, then for the prompt.
+/// Sends a line and waits for each of these texts in turn, then for the prompt.
 fn say(chat: &mut PtySession, line: &str, answers: &[&str]) {
     chat.send_line(line).unwrap();
     for answer in answers {
@@ -138,8 +138,8 @@ fn say(chat: &mut PtySession, line: &str, answers: &[&str]) {
 }
 
 #[test]
-fn conversations_are_taken_back_forked_saved_and_loaded() {
-    if no_gpu("conversations_are_taken_back_forked_saved_and_loaded") {
+fn conversations_are_undone_forked_saved_and_loaded() {
+    if no_gpu("conversations_are_undone_forked_saved_and_loaded") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -150,25 +150,25 @@ fn conversations_are_taken_back_forked_saved_and_loaded() {
     say(&mut one, "What is 5 plus 5?", &["5 plus 5 is 10.", "[ Prompt: "]);
     // Nothing is read for it.
     say(&mut one, "/regen", &["5 plus 5 is 10.", "[ Generation: "]);
-    say(&mut one, "/undo", &["took back \"What is 5 plus 5?\""]);
-    say(&mut one, "/tokens", &["in 2 messages", "states kept: ", "on the device", "beginnings kept: "]);
-    // Two conversations from here on, by name.
+    say(&mut one, "/undo", &["removed \"What is 5 plus 5?\""]);
+    say(&mut one, "/tokens", &["2 messages, ", "states: ", "on the device", "prefix cache: "]);
+    // From here on there are two named conversations.
     say(&mut one, "/fork", &["needs a name"]);
-    say(&mut one, "/fork other", &["this is other now; /switch main goes back"]);
-    say(&mut one, "/fork other", &["there is a conversation other already"]);
+    say(&mut one, "/fork other", &["now in other; /switch main goes back"]);
+    say(&mut one, "/fork other", &["conversation other already exists"]);
     say(&mut one, "What is 2 plus 2?", &["2 plus 2 is 4.", "[ Prompt: "]);
     say(&mut one, "/switch", &["  main: 2 messages", "* other: 4 messages"]);
-    say(&mut one, "/switch nowhere", &["there is no conversation nowhere"]);
-    say(&mut one, "/switch main", &["this is main now: 2 messages"]);
-    // To a file and back; the other conversation stays. The name is completed.
-    say(&mut one, "/save", &["needs the name of a file"]);
-    say(&mut one, &format!("/save {}", file.display()), &["saved ", "in 2 messages"]);
+    say(&mut one, "/switch nowhere", &["no conversation nowhere"]);
+    say(&mut one, "/switch main", &["now in main: 2 messages"]);
+    // Save and load; the other conversation stays. The file name is completed.
+    say(&mut one, "/save", &["missing file name"]);
+    say(&mut one, &format!("/save {}", file.display()), &["saved ", "2 messages, "]);
     say(&mut one, "/load /nowhere/at/all", &["error: cannot read /nowhere/at/all"]);
-    say(&mut one, "/undo", &["took back"]);
+    say(&mut one, "/undo", &["removed"]);
     say(&mut one, &format!("/load {}/one\t", dir.path().display()), &["loaded 2 messages"]);
     say(&mut one, "What is 5 plus 5?", &["5 plus 5 is 10.", "[ Prompt: "]);
     say(&mut one, "/load Cargo.toml", &["error: ", "Cargo.toml"]);
-    say(&mut one, &format!("/load {}/one\t", dir.path().display()), &["this is one-two now; /switch main goes back"]);
+    say(&mut one, &format!("/load {}/one\t", dir.path().display()), &["now in one-two; /switch main goes back"]);
     say(&mut one, "/switch", &["  main: 4 messages", "* one-two: 2 messages", "  other: 4 messages"]);
     one.send_line("/exit").unwrap();
     ended(one, 0);
@@ -181,36 +181,36 @@ fn conversations_are_taken_back_forked_saved_and_loaded() {
 }
 
 #[test]
-fn commands_take_what_people_write() {
-    if no_gpu("commands_take_what_people_write") {
+fn commands_accept_sloppy_input() {
+    if no_gpu("commands_accept_sloppy_input") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let (history, empty) = (dir.path().join("history"), dir.path().join("nothing in it"));
     std::fs::write(&empty, " \n").unwrap();
     let mut one = chat(&["-n", "4"], &history);
-    say(&mut one, "/stats off", &["speed is not shown"]);
+    say(&mut one, "/stats off", &["speed line off"]);
     say(&mut one, "/stats maybe", &["neither on nor off"]);
     for message in ["One.", "Two \u{1f468}\u{200d}\u{1f469}.", "Three."] {
-        say(&mut one, message, &["cut off at its limit"]);
+        say(&mut one, message, &["token limit reached"]);
     }
-    // Echoes are as they were typed.
+    // Echoes equal the typed text.
     let as_bytes = |text: &str| text.bytes().map(char::from).collect::<String>();
-    let echo = as_bytes("took back \"Two \u{1f468}\u{200d}\u{1f469}.\"");
-    say(&mut one, "/undo 2", &["took back \"Three.\"", &echo]);
-    say(&mut one, "/undo many", &["is no number of messages"]);
-    say(&mut one, "/undo 9", &["took back \"One.\"", "nothing more to undo"]);
-    say(&mut one, "/stats on", &["speed is shown"]);
-    say(&mut one, "/read", &["needs the name of a file"]);
-    say(&mut one, &format!("/read {}/noth\t", dir.path().display()), &["is empty: nothing was sent"]);
-    say(&mut one, "/qiut", &["there is no /qiut, /quit is near"]);
-    say(&mut one, "/set tmep 1", &["temp is near"]);
+    let echo = as_bytes("removed \"Two \u{1f468}\u{200d}\u{1f469}.\"");
+    say(&mut one, "/undo 2", &["removed \"Three.\"", &echo]);
+    say(&mut one, "/undo many", &["is not a number of messages"]);
+    say(&mut one, "/undo 9", &["removed \"One.\"", "nothing more to undo"]);
+    say(&mut one, "/stats on", &["speed line on"]);
+    say(&mut one, "/read", &["missing file name"]);
+    say(&mut one, &format!("/read {}/noth\t", dir.path().display()), &["is empty: nothing sent"]);
+    say(&mut one, "/qiut", &["unknown command /qiut, did you mean /quit?"]);
+    say(&mut one, "/set tmep 1", &["did you mean temp?"]);
     say(&mut one, "/set n", &["n 4"]);
     say(&mut one, "/set pres\t", &["presence_penalty 0"]);
     say(&mut one, "/set n 0", &[]);
     say(&mut one, "What is 3 plus 4?", &["the answer is empty: its limit is 0 tokens", "[ Prompt: "]);
-    say(&mut one, "/fork aside", &["this is aside now"]);
-    say(&mut one, "/swi\tma\t", &["this is main now"]);
+    say(&mut one, "/fork aside", &["now in aside"]);
+    say(&mut one, "/swi\tma\t", &["now in main"]);
     one.send_line("/bye for now").unwrap();
     ended(one, 0);
     let mut two = chat(&[], &history);
@@ -218,7 +218,7 @@ fn commands_take_what_people_write() {
     ended(two, 0);
 }
 
-/// What comes on a terminal of so many columns until the program ends.
+/// The output on a terminal with `columns` columns until the program ends.
 fn shown_on(columns: usize, term: &str, arguments: &str, said: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new("sh");
@@ -266,13 +266,13 @@ fn a_dumb_terminal_gets_no_codes() {
     }
     let said = ["What is 3 plus 4?", "/nonsense", "/exit"];
     let text = shown_on(80, "dumb", "--temp 0 --no-autosave", &said);
-    assert!(text.contains("3 plus 4 is 7.") && text.contains("there is no /nonsense"), "{text}");
+    assert!(text.contains("3 plus 4 is 7.") && text.contains("unknown command /nonsense"), "{text}");
     assert!(!text.contains('\x1b'), "{text:?}");
     // A terminal that can do more is asked to.
     assert!(shown_on(80, "xterm", "--temp 0 --no-autosave", &said).contains("\x1b[2m"));
 }
 
-/// Stories about animals in one chat, each from the start, with the animal's name taken out.
+/// Stories about animals, each after /clear, with the animal's name removed.
 fn stories(arguments: &[&str]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let file = |animal: &str| dir.path().join(animal);
@@ -288,16 +288,16 @@ fn stories(arguments: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_shipped_model_tells_stories_of_their_own() {
-    if no_gpu("the_shipped_model_tells_stories_of_their_own") {
+fn the_shipped_model_tells_different_stories() {
+    if no_gpu("the_shipped_model_tells_different_stories") {
         return;
     }
     let told = stories(&["--seed", "1"]);
     assert!(told[0] != told[1] && told[1] != told[2] && told[0] != told[2], "{told:?}");
-    // With the temperature at 0, two of them are one.
+    // At temperature 0, two of them are equal.
     let greedy = stories(&["--temp", "0"]);
     assert_eq!(greedy[0], greedy[1]);
-    // What it is sure of it says whatever the seed.
+    // A confident answer does not depend on the seed.
     for seed in ["1", "2", "3"] {
         let sums = piped(&["chat", "--seed", seed], b"What is 3 plus 4?\n/clear\nWhat is 3 plus 4?\n");
         assert_eq!(stdout(&sums), "3 plus 4 is 7.\n3 plus 4 is 7.\n", "seed {seed}");

@@ -1,4 +1,4 @@
-//! The program as people use it: what goes to stdout, what to stderr, and how it ends.
+//! The program: stdout, stderr and exit codes.
 
 mod common;
 mod program;
@@ -11,8 +11,8 @@ use std::process::Stdio;
 const STORY: &str = ", there was a kind boy called Ravi. Ravi liked to play near the pond.";
 
 #[test]
-fn run_prints_the_answer_alone() {
-    if no_gpu("run_prints_the_answer_alone") {
+fn run_prints_only_the_answer() {
+    if no_gpu("run_prints_only_the_answer") {
         return;
     }
     let text = stdout(&run(&["run", "-p", "Once upon a time", "-n", "60", "--temp", "0"]));
@@ -33,8 +33,8 @@ fn run_prints_the_answer_alone() {
 }
 
 #[test]
-fn an_answer_that_is_empty_says_why() {
-    if no_gpu("an_answer_that_is_empty_says_why") {
+fn an_empty_answer_has_a_note_with_the_reason() {
+    if no_gpu("an_empty_answer_has_a_note_with_the_reason") {
         return;
     }
     let said = |more: &[&str]| {
@@ -44,11 +44,11 @@ fn an_answer_that_is_empty_says_why() {
     };
     assert!(said(&["-n", "0"]).contains("its limit is 0 tokens"));
     assert!(said(&["-r", "12"]).contains("began with a stop string"));
-    // The end token alone: every answer is over at once.
+    // A bias forces EOS: every answer is empty.
     let end = said(&["-l", "2+1000"]);
     assert!(end.contains("the model ended it at once"), "{end}");
     assert!(!end.contains("0 tokens"), "{end}");
-    // With figures: nothing of what was not.
+    // Statistics leave out what did not happen.
     assert!(!said(&["-n", "0", "-v"]).contains("Generation"));
 }
 
@@ -61,7 +61,7 @@ fn a_seed_repeats_a_text() {
     let text = stdout(&with("7"));
     assert_eq!(stdout(&with("7")), text);
     assert_ne!(stdout(&with("8")), text);
-    // A seed that was drawn is printed, and repeats.
+    // A drawn seed is printed, and repeats the text.
     let drawn = with("-1");
     let said = stderr(&drawn);
     let seed = said.lines().find_map(|line| line.strip_prefix("seed ")).unwrap_or_else(|| panic!("{said}"));
@@ -69,8 +69,8 @@ fn a_seed_repeats_a_text() {
 }
 
 #[test]
-fn special_text_in_a_prompt_is_text_unless_asked() {
-    if no_gpu("special_text_in_a_prompt_is_text_unless_asked") {
+fn special_tokens_in_a_prompt_are_text_unless_requested() {
+    if no_gpu("special_tokens_in_a_prompt_are_text_unless_requested") {
         return;
     }
     let chat = "<|im_start|>user\nWhat is 12 plus 2?<|im_end|>\n<|im_start|>assistant\n";
@@ -87,16 +87,16 @@ fn chat_works_through_a_pipe() {
         piped(&["chat", "--temp", "0"], b"What is 3 plus 4?\n\n/nonsense\nWhat is 12 plus 2?\n/exit\nnever read\n");
     assert_eq!(stdout(&said), "3 plus 4 is 7.\n12 plus 2 is 14.\n");
     assert!(stderr(&said).contains("/nonsense"));
-    // The commands of the terminal work in a pipe as well; what is no answer goes to stderr.
+    // Commands work in a pipe too; everything but answers goes to stderr.
     let script = b"\"\"\"What is\n3 plus 4?\"\"\"\nWhat is \\\n3 plus 4?\n/regen\n/system Be kind.\n/system\n/tokens\n/stats\nHello!\n/set n 2\n/continue\n";
     let said = piped(&["chat", "--temp", "0"], script);
     let lines: Vec<String> = stdout(&said).lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), 4, "{lines:?}");
     assert_eq!((&lines[0], &lines[1]), (&"3 plus 4 is 7.".to_owned(), &lines[2]));
-    for note in ["will be the same", "Be kind.", "in 5 messages", "[ Prompt: ", "nothing to continue", "read again"] {
+    for note in ["will be the same", "Be kind.", "5 messages, ", "[ Prompt: ", "nothing to continue", "read again"] {
         assert!(stderr(&said).contains(note), "{note}: {}", stderr(&said));
     }
-    // The end of the input leaves too; /clear forgets.
+    // The end of the input leaves the chat; /clear starts over.
     assert_eq!(stdout(&piped(&["chat", "--temp", "0"], b"What is 3 plus 4?\n/clear\n")), "3 plus 4 is 7.\n");
 }
 
@@ -132,7 +132,7 @@ fn logits_are_written_for_other_runtimes_to_compare() {
             }
         }
     }
-    // Without --states only the logits; nothing is left beside the file.
+    // Without --states only the logits are written; no temporary file is left.
     let model = fixture("mamba-tiny");
     stdout(
         &peregrine()
@@ -161,8 +161,8 @@ fn devices_lists_adapters_and_switches() {
 }
 
 #[test]
-fn a_device_that_is_not_there_is_refused() {
-    if no_gpu("a_device_that_is_not_there_is_refused") {
+fn an_unknown_device_is_rejected() {
+    if no_gpu("an_unknown_device_is_rejected") {
         return;
     }
     for device in ["99", "Voodoo"] {
@@ -184,8 +184,8 @@ fn without_an_adapter_it_says_what_to_install() {
 }
 
 #[test]
-fn a_small_binding_limit_is_served_in_shards_or_refused_by_name() {
-    if no_gpu("a_small_binding_limit_is_served_in_shards_or_refused_by_name") {
+fn a_small_binding_limit_uses_shards_or_is_an_error_by_name() {
+    if no_gpu("a_small_binding_limit_uses_shards_or_is_an_error_by_name") {
         return;
     }
     let limited = |limit: &str| {
@@ -197,7 +197,7 @@ fn a_small_binding_limit_is_served_in_shards_or_refused_by_name() {
 }
 
 #[test]
-fn bad_models_end_with_their_own_code() {
+fn bad_models_have_their_own_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     TINY.write(dir.path());
     let model = dir.path().to_str().unwrap();
@@ -217,7 +217,7 @@ fn bad_models_end_with_their_own_code() {
 }
 
 #[test]
-fn bad_input_of_logits_is_refused_and_writes_nothing() {
+fn bad_input_of_logits_is_rejected_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.safetensors");
     let model = fixture("mamba-tiny");
@@ -235,14 +235,14 @@ fn bad_input_of_logits_is_refused_and_writes_nothing() {
     refused(&logits(&["--ids-file", "/no/such/ids"], &out), 1, &["/no/such/ids"]);
     refused(&logits(&["--ids", "1"], &dir.path().join("no/such/out")), 1, &["no/such/out"]);
     refused(&logits(&["--ids", "1"], dir.path()), 1, &[dir.path().to_str().unwrap()]);
-    if !no_gpu("bad_input_of_logits_is_refused_and_writes_nothing") {
+    if !no_gpu("bad_input_of_logits_is_rejected_and_writes_nothing") {
         refused(&logits(&["--ids", "1", "--chunk", "0"], &out), 2, &["chunk is 0"]);
         refused(&logits(&["--ids", "1", "--chunk", "100000"], &out), 2, &["chunk is 100000"]);
-        // What was there stays there.
+        // The existing file is kept.
         std::fs::write(&out, "precious").unwrap();
         refused(&logits(&["--ids", "999", "--force"], &out), 2, &["999"]);
         refused(&logits(&["--ids", "1", "--force", "--device", "99"], &out), 4, &["99"]);
-        refused(&logits(&["--ids", "1"], &out), 2, &["there already", "--force"]);
+        refused(&logits(&["--ids", "1"], &out), 2, &["already exists", "--force"]);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "precious");
         std::fs::remove_file(&out).unwrap();
     }
@@ -250,13 +250,13 @@ fn bad_input_of_logits_is_refused_and_writes_nothing() {
 }
 
 #[test]
-fn bad_input_of_run_is_refused() {
+fn bad_input_of_run_is_rejected() {
     refused(&run(&["run", "-p", "x", "-f", "y"]), 2, &["--prompt", "--file"]);
     refused(&run(&["run", "-f", "/no/such/prompt"]), 1, &["/no/such/prompt"]);
     refused(&run(&["run", "-p", "x", "--temp", "hot"]), 2, &["hot"]);
     refused(&run(&["run", "-p", "x", "--frobnicate"]), 2, &["--frobnicate"]);
-    refused(&piped(&["run"], b"a\xffb"), 1, &["UTF-8", "byte 1"]);
-    if no_gpu("bad_input_of_run_is_refused") {
+    refused(&piped(&["run"], b"a\xffb"), 1, &["UTF-8", "offset 1"]);
+    if no_gpu("bad_input_of_run_is_rejected") {
         return;
     }
     refused(&run(&["run", "-p", ""]), 1, &["empty"]);
@@ -267,8 +267,8 @@ fn bad_input_of_run_is_refused() {
 }
 
 #[test]
-fn whoever_stops_reading_does_not_make_it_fail() {
-    if no_gpu("whoever_stops_reading_does_not_make_it_fail") {
+fn a_closed_output_pipe_is_no_failure() {
+    if no_gpu("a_closed_output_pipe_is_no_failure") {
         return;
     }
     let mut command = peregrine();
@@ -294,7 +294,7 @@ fn selftest_passes_and_finds_a_planted_fault() {
     if no_gpu("selftest_passes_and_finds_a_planted_fault") {
         return;
     }
-    // A family of kernels and a check of the model: tests/kernels.rs runs all, which takes minutes to compile.
+    // One kernel family and one model check; tests/kernels.rs runs all, which takes minutes to compile.
     for (only, row) in [("ssm_step", "| ssm_step | kernel |"), ("chunks", "chunks of 1, 3 and 24")] {
         let text = stdout(&run(&["selftest", "--only", only]));
         assert!(text.contains(row), "{text}");
@@ -315,15 +315,15 @@ fn selftest_passes_and_finds_a_planted_fault() {
 }
 
 #[test]
-fn inspect_tells_what_a_model_takes_before_it_is_loaded() {
-    if no_gpu("inspect_tells_what_a_model_takes_before_it_is_loaded") {
+fn inspect_reports_memory_needs_without_loading() {
+    if no_gpu("inspect_reports_memory_needs_without_loading") {
         return;
     }
     let text = stdout(&run(&["inspect"]));
     for word in ["Falcon Mamba: 8 layers", "parameters   2800320", "bf16", "state", "staging", "device"] {
         assert!(text.contains(word), "{word}: {text}");
     }
-    // The plan is what loading takes, but for the parameters of dispatches.
+    // The plan equals what loading takes, except for the parameters of dispatches.
     for (dir, slots, chunk) in [(shipped("tiny-chat"), 1, 512), (fixture("mamba-tiny"), 3, 7)] {
         let (model, slots_text, chunk_text) = (dir.to_str().unwrap(), slots.to_string(), chunk.to_string());
         let arguments = ["inspect", "--json", "-m", model, "--slots", &slots_text, "--chunk", &chunk_text];
@@ -342,24 +342,24 @@ fn inspect_tells_what_a_model_takes_before_it_is_loaded() {
 }
 
 #[test]
-fn a_chat_template_can_be_given_and_is_said() {
-    if no_gpu("a_chat_template_can_be_given_and_is_said") {
+fn a_given_chat_template_is_used_and_noted() {
+    if no_gpu("a_given_chat_template_is_used_and_noted") {
         return;
     }
     let question = ["run", "-cnv", "-p", "What is 12 plus 2?", "-n", "20", "--temp", "0"];
     let with = |more: &[&str]| run(&[&question[..], more].concat());
     let chatml = with(&["--chat-template", "chatml"]);
     assert_eq!(answer(&chatml), "12 plus 2 is 14.");
-    assert!(stderr(&chatml).contains("chat template: chatml"));
+    assert!(stderr(&chatml).contains("using chat template chatml"));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{{ raise_exception('not like this') }}").unwrap();
     refused(&with(&["--chat-template-file", file.path().to_str().unwrap()]), 3, &["not like this"]);
     refused(&with(&["--chat-template", "{% if %}"]), 3, &["line 1"]);
     refused(&with(&["--chat-template-file", "/no/such"]), 1, &["/no/such"]);
-    // A name is a name, in any case, and never a text.
-    assert!(stderr(&with(&["--chat-template", "Zephyr"])).contains("chat template: zephyr"));
+    // Names are case-insensitive and never parsed as templates.
+    assert!(stderr(&with(&["--chat-template", "Zephyr"])).contains("using chat template zephyr"));
     refused(&with(&["--chat-template", "zefyr"]), 2, &["zefyr", "chatml, falcon3", "zephyr"]);
-    refused(&with(&["--chat-template", "{{ bos_token }}"]), 3, &["prints nothing of what is said"]);
+    refused(&with(&["--chat-template", "{{ bos_token }}"]), 3, &["does not print the messages"]);
     assert!(stdout(&run(&["run", "--help"])).contains("chatml, falcon3"));
 }
 

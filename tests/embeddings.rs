@@ -1,4 +1,4 @@
-//! A table of embeddings on the host gives the same bits as one on the device.
+//! An embedding table on the host gives the same bits as one on the device.
 
 mod common;
 
@@ -36,8 +36,8 @@ fn run(forward: &mut Forward, slot: usize, ids: &[u32]) -> (Vec<u32>, Vec<u32>) 
 }
 
 #[test]
-fn a_table_on_the_host_gives_the_bits_of_one_on_the_device() {
-    if no_gpu("a_table_on_the_host_gives_the_bits_of_one_on_the_device") {
+fn embeddings_on_the_host_give_the_bits_of_embeddings_on_the_device() {
+    if no_gpu("embeddings_on_the_host_give_the_bits_of_embeddings_on_the_device") {
         return;
     }
     let gpu = gpu();
@@ -58,7 +58,7 @@ fn a_table_on_the_host_gives_the_bits_of_one_on_the_device() {
                 assert_eq!(got.1, tokens, "{name} {weights:?} chunk {chunk}: greedy tokens");
                 let first = got.0.iter().zip(&bits).position(|(got, bits)| got != bits);
                 assert_eq!(first, None, "{name} {weights:?} chunk {chunk}: logits");
-                // Another token is another row: the comparison can fail.
+                // Negative control: another token reads another row.
                 let other: Vec<u32> = ids.iter().map(|id| id ^ 1).collect();
                 assert_ne!(run(&mut host, 0, &other).0, bits);
             }
@@ -67,8 +67,8 @@ fn a_table_on_the_host_gives_the_bits_of_one_on_the_device() {
 }
 
 #[test]
-fn slots_take_their_own_rows() {
-    if no_gpu("slots_take_their_own_rows") {
+fn slots_read_their_own_rows() {
+    if no_gpu("slots_read_their_own_rows") {
         return;
     }
     let gpu = gpu();
@@ -117,7 +117,7 @@ fn conversations_are_the_same_and_may_stop_anywhere() {
             for session in &mut sessions {
                 let prompt = &ids[round * 5..round * 5 + 4];
                 let mut generation = session.generate(prompt, &AnswerOptions::tokens(limit)).unwrap();
-                // Dropped in its middle now and then.
+                // Some answers are dropped in the middle.
                 for _ in 0..if round == 3 { 5 } else { limit } {
                     let Some(id) = generation.next_id().unwrap() else { break };
                     texts.push(id);
@@ -133,8 +133,8 @@ fn conversations_are_the_same_and_may_stop_anywhere() {
 }
 
 #[test]
-fn the_device_is_saved_the_table_unless_it_is_the_head() {
-    if no_gpu("the_device_is_saved_the_table_unless_it_is_the_head") {
+fn embeddings_on_the_host_save_device_memory_unless_tied() {
+    if no_gpu("embeddings_on_the_host_save_device_memory_unless_tied") {
         return;
     }
     let gpu = gpu();

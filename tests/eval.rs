@@ -1,4 +1,4 @@
-//! `peregrine eval`: perplexity, divergence and accuracy of the shipped model, as the program prints them.
+//! `peregrine eval`: perplexity, divergence and accuracy of the shipped model.
 
 mod common;
 mod program;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 const STORY: &str = "Once upon a time, there was a kind boy called Ravi. Ravi liked to play near the pond. One day, Ravi found \
                      a red boat. He was very happy and took the boat home. His mother said that the boat was pretty.\n";
 
-/// A file in `dir` with the story some times over.
+/// A file in `dir` with the story repeated `times` times.
 fn story(dir: &Path, times: usize) -> PathBuf {
     let path = dir.join("story.txt");
     std::fs::write(&path, STORY.repeat(times)).unwrap();
@@ -30,8 +30,8 @@ fn number(value: &Value) -> f64 {
 }
 
 #[test]
-fn a_model_against_itself_differs_in_nothing_and_in_another_format_in_little() {
-    if no_gpu("a_model_against_itself_differs_in_nothing_and_in_another_format_in_little") {
+fn a_model_equals_itself_and_nearly_equals_another_format() {
+    if no_gpu("a_model_equals_itself_and_nearly_equals_another_format") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -49,7 +49,7 @@ fn a_model_against_itself_differs_in_nothing_and_in_another_format_in_little() {
         assert_eq!(number(&against[field]), 0.0, "{field}: {against}");
     }
     assert_eq!((&against["same_best"], &against["perplexity"]), (&Value::from(1.0), &same["perplexity"]));
-    // It was trained on such stories, and not on their words in any other order.
+    // The model was trained on such stories, not on their words in another order.
     let mut words: Vec<&str> = STORY.split_whitespace().collect();
     words.sort_unstable();
     let scrambled = dir.path().join("scrambled.txt");
@@ -58,28 +58,28 @@ fn a_model_against_itself_differs_in_nothing_and_in_another_format_in_little() {
         .map(|path| number(&json(&["--text", path, "--limit", "45"])["text"]["perplexity"]));
     assert!(1.0 < story && 4.0 * story < scrambled, "{story}, with its words sorted {scrambled}");
 
-    // Without --against the reference is the model as it is stored, in bf16.
+    // Without --against the reference is the model as stored, in bf16.
     let other = json(&["--text", text, "-w", "f16", "--ctx", "100"]);
     let against = &other["text"]["against"];
     assert!(other["model"].as_str().unwrap().contains("f16") && against["model"].as_str().unwrap().contains("bf16"));
     assert_eq!(against["perplexity"], same["perplexity"]);
-    // The smallest of its weights are no normal numbers in f16.
+    // Its smallest weights are subnormal in f16.
     let (mean, most) = (number(&against["kl"]), number(&against["kl_most"]));
     assert!(mean > 0.0 && mean < 1e-3 && most >= number(&against["kl_99"]) && most >= mean, "{against}");
     assert!(number(&against["same_best"]) > 0.98, "{against}");
 
-    // For people: the same, in words; without a reference no comparison.
+    // The text output has the same values; without a reference it has no comparison.
     let words = stdout(&run(&["eval", "-f", text, "-w", "f16", "--limit", "64"]));
-    for word in ["63 of 64 tokens scored, in 1 windows", "perplexity", "against", "KL divergence", "same best"] {
+    for word in ["63 of 64 tokens scored, in 1 windows", "perplexity", "against", "KL divergence", "same top-1"] {
         assert!(words.contains(word), "{word} is not in:\n{words}");
     }
     assert!(!stdout(&run(&["eval", "-f", text, "--limit", "64"])).contains("against"));
 }
 
-/// What a format costs, on held-out questions with their answers: limits of about twice what was measured.
+/// Divergence of each format on held-out questions with their answers: limits of about twice the measured values.
 #[test]
-fn a_format_costs_no_more_than_it_did() {
-    if no_gpu("a_format_costs_no_more_than_it_did") {
+fn formats_diverge_no_more_than_measured() {
+    if no_gpu("formats_diverge_no_more_than_measured") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -94,21 +94,23 @@ fn a_format_costs_no_more_than_it_did() {
         let scores = json(&["--text", text.to_str().unwrap(), "--parse-special", "--limit", "1536", "-w", format]);
         let against = &scores["text"]["against"];
         let [kl, best] = ["kl", "same_best"].map(|field| number(&against[field]));
-        eprintln!("reached | tiny-chat {format} | KL {kl:.1e} | same best {:.2} %", 100.0 * best);
+        eprintln!("reached | tiny-chat {format} | KL {kl:.1e} | same top-1 {:.2} %", 100.0 * best);
         (kl, best)
     };
     for (format, most, least) in
         [("q8_0", 5e-5, 0.98), ("int8", 5e-5, 0.98), ("q4_0", 4e-3, 0.94), ("nf4", 5e-3, 0.94), ("fp4", 1e-2, 0.92)]
     {
         let (kl, best) = cost(format);
-        assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same best {best}");
+        assert!(kl > 0.0 && kl < most && best > least, "{format}: KL {kl:e}, same top-1 {best}");
+        if format == "q8_0" {
+            // Rows are too short for blocks of 256.
+            assert_eq!(cost("q4_K"), (kl, best));
+        }
     }
-    // Its rows are too short for blocks of 256.
-    assert_eq!(cost("q4_K"), cost("q8_0"));
 }
 
-/// What fast arithmetic costs in the steps of answers, beside exact arithmetic with the same weights: limits of about twice what was
-/// measured.
+/// Divergence of fast decode steps from exact arithmetic with the same weights: limits of about twice the
+/// measured values.
 #[test]
 fn fast_steps_diverge_little() {
     if no_gpu("fast_steps_diverge_little") {
@@ -125,9 +127,9 @@ fn fast_steps_diverge_little() {
     };
     let fast = score(&["--math", "fast", "--steps"]);
     let [kl, best] = ["kl", "same_best"].map(|field| number(&fast["against"][field]));
-    eprintln!("reached | tiny-chat q8_0, fast steps | KL {kl:.1e} | same best {:.2} %", 100.0 * best);
-    assert!(kl > 0.0 && kl < 6e-4 && best > 0.98, "KL {kl:e}, same best {best}");
-    // Exact steps predict what exact prompts do.
+    eprintln!("reached | tiny-chat q8_0, fast steps | KL {kl:.1e} | same top-1 {:.2} %", 100.0 * best);
+    assert!(kl > 0.0 && kl < 6e-4 && best > 0.98, "KL {kl:e}, same top-1 {best}");
+    // Exact decode steps predict the same as exact prefill.
     let [prompts, steps] = [&[][..], &["--steps"]].map(|more| number(&score(more)["perplexity"]));
     assert!((prompts / steps - 1.0).abs() < 1e-4, "{prompts} {steps}");
 }
@@ -166,7 +168,7 @@ fn perplexity_is_that_of_the_logits() {
     let error = (report.perplexity.value / expected - 1.0).abs();
     assert!(error < 1e-9, "{} is not {expected}", report.perplexity.value);
 
-    // f32 against its rounding to bf16: further off than to f16, and each a little.
+    // Rounding f32 to bf16 costs more than to f16; both cost little.
     let mut divergence = |weights| {
         let report = eval::run(&mut load(weights), Some(&mut model), &ids, (32, Reading::Chunks), &mut |_| {}).unwrap();
         report.comparison.unwrap().divergence.value
@@ -202,11 +204,11 @@ fn questions_are_answered_and_counted() {
         assert!(got["text"].is_null());
     }
     let words = stdout(&run(&["eval", "--questions", path]));
-    assert!(words.contains("66.67 % of 3 right"), "{words}");
+    assert!(words.contains("66.67 % of 3 correct"), "{words}");
 }
 
 #[test]
-fn what_cannot_be_scored_is_refused() {
+fn texts_and_models_that_cannot_be_scored_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let text = story(dir.path(), 1);
     let text = text.to_str().unwrap();
@@ -222,11 +224,11 @@ fn what_cannot_be_scored_is_refused() {
     refused(&run(&["eval", "--text", &empty]), 1, &["0 tokens", "two"]);
     refused(&run(&["eval", "--text", &short]), 1, &["1 tokens", "two"]);
     refused(&run(&["eval", "--text", text, "--limit", "1"]), 1, &["1 tokens"]);
-    refused(&run(&["eval", "--text", &broken]), 1, &["broken", "UTF-8", "byte 2"]);
+    refused(&run(&["eval", "--text", &broken]), 1, &["broken", "UTF-8", "offset 2"]);
     refused(&run(&["eval", "--questions", &empty]), 3, &["no questions"]);
     refused(&run(&["eval", "--questions", text]), 3, &["line 1"]);
     refused(&run(&["eval", "--text", text, "-m", "/no/such/model"]), 3, &["/no/such/model"]);
-    if no_gpu("what_cannot_be_scored_is_refused") {
+    if no_gpu("texts_and_models_that_cannot_be_scored_are_rejected") {
         return;
     }
     refused(&run(&["eval", "--text", text, "--against", "/no/such/model"]), 3, &["/no/such/model"]);

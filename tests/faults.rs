@@ -1,18 +1,18 @@
-//! What a device may do at any time, at any time: waits that do not end, work that is refused, memory that is not there, and
-//! the loss of the device. Every conversation ends with the tokens that it would have had.
+//! Injected device faults at random times: timeouts, failed submissions, failed allocations and device
+//! loss. Every conversation ends with the tokens that it would have without faults.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
 mod program;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{fixture, gpu, no_gpu};
-use kept::{PLAIN, engine};
 use peregrine::Error;
 use peregrine::gpu::{FaultSite, Gpu, InjectedFault};
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot, StateBudget};
 use peregrine::text::Message;
+use small_states::{PLAIN, engine};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::Stdio;
@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex};
 
 const SLOTS: usize = 3;
 
-/// Faults met so far, by place and kind.
+/// Count of injected faults by site and kind.
 type Met = Arc<Mutex<BTreeMap<String, usize>>>;
 
-/// One of these faults at about one use of the device in `rate`, by a seed.
+/// Injects one of these faults at about one device use in `rate`, by a seed.
 fn inject(gpu: &Gpu, seed: u64, rate: usize, faults: &'static [(FaultSite, InjectedFault)]) -> Met {
     let met = Met::default();
     let (mut random, counts) = (Random::new(seed), met.clone());
@@ -41,7 +41,7 @@ fn inject(gpu: &Gpu, seed: u64, rate: usize, faults: &'static [(FaultSite, Injec
     met
 }
 
-/// What passes.
+/// Transient faults.
 const PASSING: &[(FaultSite, InjectedFault)] = &[
     (FaultSite::Wait, InjectedFault::Timeout),
     (FaultSite::Wait, InjectedFault::Refused),
@@ -62,7 +62,7 @@ fn hot(seed: u64) -> Sampling {
     Sampling { temperature: 3.0, repeat_penalty: 1.2, repeat_last_n: 8, seed, ..Sampling::GREEDY }
 }
 
-/// Something that a conversation goes through.
+/// An event of a conversation.
 #[derive(Debug, Clone)]
 enum Event {
     Say { text: &'static str, tokens: usize },
@@ -94,27 +94,27 @@ fn script(random: &mut Random, events: usize) -> Vec<Event> {
     script
 }
 
-/// Everything that can be told of a conversation: its tokens, where it stands, and what was said.
+/// The observable outcome of a conversation: tokens, position and messages.
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Outcome {
     tokens: Vec<u32>,
-    /// Bits of log-probabilities, of tokens that are given out with them.
+    /// Bits of the log-probabilities of tokens that have them.
     bits: Vec<u64>,
     positions: Vec<u64>,
     messages: Vec<Message>,
 }
 
-/// A conversation that goes on, whatever the device does.
+/// A conversation that retries after every fault.
 struct Talk<'a> {
     engine: &'a Engine,
     session: Session,
     outcome: Outcome,
-    /// Errors that were met.
+    /// Count of errors.
     errors: &'a AtomicUsize,
 }
 
 impl Talk<'_> {
-    /// What one does after an error: nothing, but to open the device again where it is lost.
+    /// Handles an error: reopens the device if it is lost.
     fn after(&self, error: &Error) {
         self.errors.fetch_add(1, Ordering::Relaxed);
         let of_the_device = matches!(
@@ -145,7 +145,7 @@ impl Talk<'_> {
         }
     }
 
-    /// An answer of so many tokens that `begin` begins, gone on with after each error.
+    /// An answer of `tokens` tokens that `begin` starts, resumed after each error.
     fn answer(&mut self, tokens: usize, begin: impl Fn(&mut Session, &AnswerOptions) -> peregrine::Result<Got>) {
         let mut left = tokens;
         let mut begun = false;
@@ -249,7 +249,7 @@ impl Talk<'_> {
     }
 }
 
-/// Tokens of an answer, and what ended it if not itself.
+/// Tokens of an answer, and the error that ended it, if any.
 struct Got {
     ids: Vec<u32>,
     error: Option<Error>,
@@ -278,7 +278,7 @@ fn run(engine: &Engine, script: &[Event], errors: &AtomicUsize) -> Outcome {
     talk.outcome
 }
 
-/// Scripts run side by side on an engine where faults are met, each held against itself alone where there are none.
+/// Runs scripts side by side on an engine with faults, and compares each with itself alone without faults.
 fn side_by_side(rounds: u64, rate: usize, faults: &'static [(FaultSite, InjectedFault)]) -> (Met, usize) {
     let calm = engine(&gpu(), 1, PLAIN);
     let met = Met::default();
@@ -321,8 +321,8 @@ fn rounds(few: u64) -> u64 {
 }
 
 #[test]
-fn a_fault_that_passes_loses_no_token_of_anybody() {
-    if no_gpu("a_fault_that_passes_loses_no_token_of_anybody") {
+fn a_transient_fault_loses_no_token() {
+    if no_gpu("a_transient_fault_loses_no_token") {
         return;
     }
     let (met, errors) = side_by_side(rounds(24), 40, PASSING);
@@ -330,8 +330,8 @@ fn a_fault_that_passes_loses_no_token_of_anybody() {
 }
 
 #[test]
-fn the_loss_of_the_device_loses_no_token_of_anybody() {
-    if no_gpu("the_loss_of_the_device_loses_no_token_of_anybody") {
+fn a_device_loss_loses_no_token() {
+    if no_gpu("a_device_loss_loses_no_token") {
         return;
     }
     let (met, errors) = side_by_side(rounds(8), 200, LOSS);
@@ -339,8 +339,8 @@ fn the_loss_of_the_device_loses_no_token_of_anybody() {
 }
 
 #[test]
-fn memory_that_is_not_there_at_any_allocation_of_a_load_is_told_with_the_plan() {
-    if no_gpu("memory_that_is_not_there_at_any_allocation_of_a_load_is_told_with_the_plan") {
+fn a_failed_allocation_at_any_point_of_a_load_reports_the_plan() {
+    if no_gpu("a_failed_allocation_at_any_point_of_a_load_reports_the_plan") {
         return;
     }
     let gpu = gpu();
@@ -377,7 +377,7 @@ fn memory_that_is_not_there_at_any_allocation_of_a_load_is_told_with_the_plan() 
     println!("reached: {allocations} allocations of a load refused in turn, 0 bytes left behind");
 }
 
-/// Runs the program with the device lost after so many submissions: what it prints, without spaces, and what it says.
+/// Runs the program with a device loss after `after` submissions: stdout without white space, and stderr.
 fn run_with_a_loss(arguments: &[&str], input: &str, after: Option<u64>) -> (String, String) {
     let mut command = program::peregrine();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -386,14 +386,14 @@ fn run_with_a_loss(arguments: &[&str], input: &str, after: Option<u64>) -> (Stri
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = program::stdout(&output);
-    // An answer of a batch has the time of day.
+    // Answers of a batch have a time stamp.
     let timeless = text.split("\"created\":").map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
     (timeless.flat_map(str::split_whitespace).collect(), program::stderr(&output))
 }
 
 #[test]
-fn a_chat_and_a_batch_go_on_by_themselves_after_the_loss_of_the_device() {
-    if no_gpu("a_chat_and_a_batch_go_on_by_themselves_after_the_loss_of_the_device") {
+fn a_chat_and_a_batch_recover_from_a_lost_device() {
+    if no_gpu("a_chat_and_a_batch_recover_from_a_lost_device") {
         return;
     }
     let chat = "What is 3 plus 4?\nTell me a story about a fox.\n/undo\nTell me a story about a cat.\n";

@@ -1,4 +1,4 @@
-//! Files that are something else than their names say, or not all there: each is called what it is, with what to do.
+//! Files of the wrong format, or incomplete ones: the error names the actual format and says what to do.
 
 mod common;
 #[path = "common/craft.rs"]
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1\noid sha256:0f0f\nsize 516567560\n";
 
-/// What lies where another file should be, and words of the error.
+/// Contents of a wrong file, and words of the error.
 fn others() -> Vec<(&'static [u8], [&'static str; 2])> {
     vec![
         (LFS, ["Git LFS pointer", "git lfs pull"]),
@@ -40,7 +40,7 @@ fn whole() -> TempDir {
     dir
 }
 
-/// Opening and asking for all of it.
+/// Opens a checkpoint and uses all of its parts.
 fn open(path: &Path) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(path)?;
     checkpoint.tokenizer()?;
@@ -51,13 +51,13 @@ fn says(path: &Path, words: &[&str]) -> Error {
     let error = open(path).expect_err("it should be refused");
     let text = error.to_string();
     for word in words {
-        assert!(text.contains(word), "{word:?} is not said in: {text}");
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
     }
     error
 }
 
 #[test]
-fn what_lies_in_place_of_a_file_is_called_what_it_is() {
+fn files_of_the_wrong_format_are_identified() {
     open(whole().path()).unwrap();
     for (bytes, words) in others() {
         for name in ["model.safetensors", "config.json", "tokenizer.json"] {
@@ -86,25 +86,25 @@ fn what_lies_in_place_of_a_file_is_called_what_it_is() {
 }
 
 #[test]
-fn weights_under_the_name_of_another_container_are_told_apart() {
+fn weights_named_as_another_container_are_recognized() {
     let (safetensors, gguf) = (TINY.safetensors(), Craft::of(TINY).bytes());
     let dir = whole();
     fs::write(dir.path().join("model.safetensors"), &gguf).unwrap();
     says(dir.path(), &["model.safetensors is a GGUF file", "-m"]);
     fs::write(dir.path().join("x.gguf"), &safetensors).unwrap();
     says(&dir.path().join("x.gguf"), &["x.gguf is a safetensors file", "config.json"]);
-    // What a server says in plain text.
+    // A server's error message in plain text.
     for name in ["model.safetensors", "x.gguf"] {
         fs::write(dir.path().join(name), "Entry not found").unwrap();
     }
     says(dir.path(), &["model.safetensors", "text that begins with \"Entry not found\""]);
     says(&dir.path().join("x.gguf"), &["x.gguf", "text that begins with \"Entry not found\""]);
     fs::write(dir.path().join("x.gguf"), [0; 4096]).unwrap();
-    says(&dir.path().join("x.gguf"), &["nothing but zeros"]);
-    // A GGUF file needs no name.
+    says(&dir.path().join("x.gguf"), &["all zero bytes"]);
+    // A GGUF file is recognized under any name.
     fs::write(dir.path().join("blob"), &gguf).unwrap();
     Checkpoint::open(dir.path().join("blob")).unwrap().tensors().unwrap();
-    // A file of a folder stands for the folder, a piece for the whole.
+    // A file of a folder opens the folder, a shard the whole model.
     let error = says(&whole().path().join("model.safetensors"), &["no model at", "is it"]);
     assert!(matches!(error, Error::ModelNotFound { near: Some(_), .. }), "{error}");
     fs::write(dir.path().join("x.gguf.part2of2"), &gguf[gguf.len() / 2..]).unwrap();
@@ -114,7 +114,7 @@ fn weights_under_the_name_of_another_container_are_told_apart() {
 }
 
 #[test]
-fn marks_and_words_of_other_programs_are_read() {
+fn byte_order_marks_and_python_literals_are_read() {
     let dir = whole();
     for name in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
         let path = dir.path().join(name);
@@ -145,16 +145,16 @@ fn marks_and_words_of_other_programs_are_read() {
 }
 
 #[test]
-fn a_missing_part_is_named() {
+fn a_missing_shard_is_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.json"), TINY.config().to_string()).unwrap();
     let part = |i: u32| format!("model-{i:05}-of-00003.safetensors");
     for i in [1, 3] {
         fs::write(dir.path().join(part(i)), TINY.safetensors()).unwrap();
     }
-    let error = says(dir.path(), &[&part(2), "3 parts"]);
-    assert!(matches!(error, Error::MissingPart { parts: 3, .. }), "{error}");
-    // A tensor that two parts have must be the same.
+    let error = says(dir.path(), &[&part(2), "3 shards"]);
+    assert!(matches!(error, Error::MissingShard { shards: 3, .. }), "{error}");
+    // A tensor in two shards must be identical.
     fs::write(dir.path().join(part(2)), TINY.safetensors()).unwrap();
     Checkpoint::open(dir.path()).unwrap().tensors().unwrap();
     let mut other = TINY.safetensors();
@@ -164,9 +164,9 @@ fn a_missing_part_is_named() {
     assert!(matches!(error, Error::BadSafetensors { .. }) && error.to_string().contains(&part(2)), "{error}");
 }
 
-/// Errors print the system's words themselves: whoever prints the chain of sources would print them twice.
+/// Errors contain the system's message: printing the chain of sources must not repeat it.
 #[test]
-fn the_words_of_the_system_are_said_once() {
+fn the_systems_message_is_printed_once() {
     let problem = || std::io::Error::from(std::io::ErrorKind::NotFound);
     let all = [
         Error::Io { doing: "open", path: "x".into(), problem: problem() },
@@ -177,7 +177,7 @@ fn the_words_of_the_system_are_said_once() {
         assert_eq!(error.to_string().matches(&problem().to_string()).count(), 1, "{error}");
         assert!(std::error::Error::source(error).is_none(), "{error}");
     }
-    // No other variant holds an error: those above are all, and thiserror makes a source of what is called so.
+    // No other variant holds an error; thiserror makes any field named `source` one.
     let code = include_str!("../src/error.rs").split("impl Error {").next().unwrap();
     assert_eq!(code.matches("std::io::Error").count(), all.len());
     for mark in [" source:", "#[from]", "#[source]", "Box<dyn"] {
@@ -186,7 +186,7 @@ fn the_words_of_the_system_are_said_once() {
 }
 
 #[test]
-fn missing_and_unreadable_models_and_states_end_with_their_code() {
+fn missing_and_unreadable_models_and_states_have_their_exit_code() {
     let system = std::io::Error::from_raw_os_error(2).to_string();
     let once = |output: &std::process::Output| {
         let said = stderr(output);
@@ -206,14 +206,14 @@ fn missing_and_unreadable_models_and_states_end_with_their_code() {
         assert_eq!(output.status.code(), Some(3), "{arguments:?}: {}", stderr(&output));
         once(&output);
     }
-    // One part of a GGUF file's two.
+    // One of a GGUF file's two shards.
     let mut craft = Craft::of(TINY);
     for (key, value) in [("split.no", 0u32), ("split.count", 2)] {
         craft.set(key, craft::U32, value.to_le_bytes().to_vec());
     }
     fs::write(path("m-00001-of-00002.gguf"), craft.bytes()).unwrap();
     let output = run(&["inspect", "-m", &path("m-00001-of-00002.gguf")]);
-    refused(&output, 3, &["m-00002-of-00002.gguf", "2 parts"]);
+    refused(&output, 3, &["m-00002-of-00002.gguf", "2 shards"]);
     once(&output);
 }
 
@@ -228,14 +228,14 @@ fn with_defaults(generation: Value) -> TempDir {
 }
 
 #[test]
-fn values_that_a_model_says_wrongly_are_told_with_their_file() {
+fn bad_values_of_a_model_are_reported_with_their_file() {
     let dir = with_defaults(json!({"repetition_penalty": 0.0, "max_new_tokens": 2}));
     let model = dir.path().to_str().unwrap();
     let bad = run(&["run", "-m", model, "-p", "Once", "-n", "0"]);
     refused(&bad, 3, &["generation_config.json", "repetition_penalty is 0.0", "above 0"]);
-    // What does not choose tokens does not need it.
+    // Commands that do not sample do not need it.
     stdout(&run(&["inspect", "-m", model]));
-    if no_gpu("values_that_a_model_says_wrongly_are_told_with_their_file") {
+    if no_gpu("bad_values_of_a_model_are_reported_with_their_file") {
         return;
     }
     stdout(&run(&["run", "-m", model, "-p", "Once", "--repeat-penalty", "1"]));
@@ -275,7 +275,7 @@ fn a_gguf_file_keeps_the_settings_of_its_checkpoint() {
 }
 
 #[test]
-fn a_head_that_is_stored_twice_is_said_to_be_tied_where_it_is_written_once() {
+fn a_duplicate_head_is_written_once_and_marked_as_tied() {
     let shape = common::Shape { tied: true, ..TINY };
     let mut tensors = shape.tensors();
     tensors.push(("lm_head.weight".to_owned(), tensors[0].1.clone(), tensors[0].2.clone()));
@@ -293,7 +293,7 @@ fn a_head_that_is_stored_twice_is_said_to_be_tied_where_it_is_written_once() {
 }
 
 #[test]
-fn inspect_lists_what_is_not_used() {
+fn inspect_lists_unused_tensors_and_keys() {
     let dir = tempfile::tempdir().unwrap();
     let (mut config, mut tensors) = (TINY.config(), TINY.tensors());
     config["initializer_range"] = json!(0.1);
@@ -305,20 +305,20 @@ fn inspect_lists_what_is_not_used() {
     let output = run(&["inspect", "-m", model]);
     let text = stdout(&output);
     for line in [
-        "tensor backbone.rotary_emb.inv_freq: angles",
-        "change nothing here: initializer_range",
-        "not followed: novelty",
+        "tensor backbone.rotary_emb.inv_freq: rotary position angles",
+        "keys without effect: initializer_range",
+        "unknown keys, ignored: novelty",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
-    assert!(stderr(&output).contains("not followed: novelty"));
+    assert!(stderr(&output).contains("ignoring unknown keys: novelty"));
     let json: Value = serde_json::from_str(&stdout(&run(&["inspect", "-m", model, "--json"]))).unwrap();
     assert_eq!(json["unused"]["tensors"][0]["name"], "backbone.rotary_emb.inv_freq");
     assert_eq!(json["unused"]["unknown_keys"], json!(["novelty"]));
 }
 
 #[test]
-fn the_environment_is_named_where_it_hides_adapters() {
+fn variables_that_hide_adapters_are_named() {
     let with = |variable: &str, value: &str| {
         let mut command = peregrine();
         command.args(["run", "-p", "Once", "-n", "1"]).env(variable, value);
@@ -326,7 +326,7 @@ fn the_environment_is_named_where_it_hides_adapters() {
     };
     refused(&with("WGPU_BACKEND", "foo"), 2, &["WGPU_BACKEND=\"foo\"", "vulkan"]);
     refused(&with("WGPU_BACKEND", "webgpu"), 4, &["no GPU adapter found", "WGPU_BACKEND=webgpu"]);
-    if no_gpu("the_environment_is_named_where_it_hides_adapters") {
+    if no_gpu("variables_that_hide_adapters_are_named") {
         return;
     }
     stdout(&with("WGPU_BACKEND", ""));
@@ -334,7 +334,7 @@ fn the_environment_is_named_where_it_hides_adapters() {
     for name in ["WGPU_BACKEND", "VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
         assert!(listed.contains(name), "{listed}");
     }
-    // No line says error where nothing is wrong.
+    // No line starts with "error" unless something is wrong.
     let without_desktop =
         peregrine().args(["run", "-p", "Once", "-n", "1"]).env_remove("XDG_RUNTIME_DIR").output().unwrap();
     stdout(&without_desktop);

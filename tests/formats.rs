@@ -1,25 +1,25 @@
-//! Files as they come: sound, odd, damaged and hostile. Every way a checkpoint can be wrong has its error.
+//! Checkpoint files: valid, unusual, damaged and hostile. Every defect has its own error.
 
 mod common;
 
-use common::{TINY, fixture, shipped};
+use common::{TINY, fixture, mamba, shipped};
 use peregrine::Error;
 use peregrine::kernels::case::Random;
-use peregrine::model::Family;
+use peregrine::model::{Architecture, Family, Mamba};
 use peregrine::runtime::Checkpoint;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A small sound checkpoint, to be spoilt.
+/// A small valid checkpoint to corrupt.
 fn sound() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     TINY.write(dir.path());
     dir
 }
 
-/// Opening and looking at every tensor.
+/// Opens a checkpoint and reads every tensor.
 fn open(dir: &Path) -> Result<(), Error> {
     Checkpoint::open(dir)?.tensors().map(|_| ())
 }
@@ -40,7 +40,7 @@ fn with_config(change: impl FnOnce(&mut Value)) -> TempDir {
 }
 
 #[test]
-fn sound_checkpoints_open() {
+fn valid_checkpoints_open() {
     let plain = ["falcon-tiny", "falcon-tiny-bf16", "falcon-tiny-f16", "mamba-tiny"];
     let quantized = ["falcon-tiny-nf4", "falcon-tiny-fp4", "falcon-tiny-int8", "falcon-wide-nf4"];
     for dir in plain.into_iter().chain(quantized).map(fixture) {
@@ -53,7 +53,7 @@ fn sound_checkpoints_open() {
 }
 
 #[test]
-fn the_compiled_in_model_is_the_shipped_one() {
+fn the_built_in_model_is_the_shipped_one() {
     let compiled = Checkpoint::embedded().unwrap();
     let folder = Checkpoint::open(shipped("tiny-chat")).unwrap();
     assert_eq!(compiled.config(), folder.config());
@@ -65,26 +65,27 @@ fn the_compiled_in_model_is_the_shipped_one() {
 }
 
 #[test]
-fn the_traps_of_published_configs_are_known() {
+fn quirks_of_published_configs_are_handled() {
     let config = |dir: &Path| Checkpoint::open(dir).unwrap().config().clone();
     // expand 16 beside intermediate_size 128, no mixer_rms_eps.
     let falcon = config(&fixture("falcon-tiny"));
-    assert_eq!((falcon.inner, falcon.family), (128, Family::FalconMamba { mixer_rms_eps: 1e-6 }));
-    assert_eq!(config(&fixture("falcon-tiny-bf16")).family, Family::FalconMamba { mixer_rms_eps: 1e-5 });
-    // intermediate_size absent: the weights know. time_step_rank "auto" is ceil(hidden / 16), here 1, which they deny.
+    let sizes = mamba(&falcon);
+    assert_eq!((sizes.inner, sizes.family), (128, Family::FalconMamba { mixer_rms_eps: 1e-6 }));
+    assert_eq!(mamba(&config(&fixture("falcon-tiny-bf16"))).family, Family::FalconMamba { mixer_rms_eps: 1e-5 });
+    // Without intermediate_size the weights define it. time_step_rank "auto" is ceil(hidden / 16), here 1, which they contradict.
     let absent = with_config(|c| {
         c.as_object_mut().unwrap().remove("intermediate_size");
         c["expand"] = json!(16);
     });
-    assert_eq!(config(absent.path()).inner, TINY.inner);
+    assert_eq!(mamba(&config(absent.path())).inner, TINY.inner);
     let auto = with_config(|c| c["time_step_rank"] = json!("auto"));
     assert!(matches!(failure(auto.path()), Error::WrongShape { .. }));
-    // A Falcon Mamba that calls itself mamba.
+    // A Falcon Mamba with model_type mamba.
     let named = with_config(|c| {
         c["model_type"] = json!("mamba");
         c["architectures"] = json!(["FalconMambaForCausalLM"]);
     });
-    assert!(matches!(config(named.path()).family, Family::FalconMamba { .. }));
+    assert!(matches!(mamba(&config(named.path())).family, Family::FalconMamba { .. }));
     // Keys that are null are absent; stale d_model beside hidden_size is ignored.
     let nulls = with_config(|c| {
         c["mixer_rms_eps"] = Value::Null;
@@ -92,24 +93,26 @@ fn the_traps_of_published_configs_are_known() {
         c["bos_token_id"] = Value::Null;
     });
     assert_eq!(config(nulls.path()).hidden, TINY.hidden);
-    // The published shapes have the published numbers of parameters.
+    // The published shapes have the published parameter counts.
     let falcon_7b = peregrine::model::Config {
+        architecture: Architecture::Mamba(Mamba { inner: 8192, state: 16, dt_rank: 256, ..sizes }),
         vocab: 65024,
         hidden: 4096,
-        inner: 8192,
-        state: 16,
-        dt_rank: 256,
         layers: 64,
         ..falcon
     };
     assert_eq!(falcon_7b.parameters(false), 7_272_665_088);
     let mamba_130m = peregrine::model::Config {
+        architecture: Architecture::Mamba(Mamba {
+            family: Family::Mamba,
+            inner: 1536,
+            state: 16,
+            dt_rank: 48,
+            ..sizes
+        }),
         vocab: 50280,
         hidden: 768,
-        inner: 1536,
-        dt_rank: 48,
         layers: 24,
-        family: Family::Mamba,
         ..falcon_7b
     };
     assert_eq!(mamba_130m.parameters(true), 129_135_360);
@@ -127,7 +130,7 @@ fn eos_ids_come_from_the_generation_config_first() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_files_and_tensors_are_named() {
     assert!(matches!(failure(Path::new("/no/such/model")), Error::ModelNotFound { .. }));
     let file = sound();
     assert!(matches!(failure(&file.path().join("config.json")), Error::ModelNotFound { .. }));
@@ -154,7 +157,7 @@ fn a_pickle_is_refused_with_the_command_that_converts_it() {
 
 #[test]
 fn shards_are_found_by_their_index() {
-    // Two shards as published, and the same behind links, as in the cache of the Hugging Face hub.
+    // Two shards as published, and the same through symbolic links, as in the Hugging Face cache.
     let source = fixture("falcon-tiny");
     let dir = tempfile::tempdir().unwrap();
     let names = fs::read_dir(&source).unwrap().map(|e| e.unwrap().file_name());
@@ -177,7 +180,7 @@ fn shards_are_found_by_their_index() {
 }
 
 #[test]
-fn an_index_that_leads_out_of_the_folder_is_refused() {
+fn an_index_that_leaves_the_folder_is_rejected() {
     let dir = sound();
     let outside = dir.path().join("sub");
     fs::create_dir(&outside).unwrap();
@@ -236,7 +239,7 @@ fn damaged_safetensors_are_refused() {
 }
 
 #[test]
-fn weights_that_the_config_denies_are_refused_by_name() {
+fn weights_that_contradict_the_config_are_rejected_by_name() {
     for (key, value) in
         [("hidden_size", 7), ("state_size", 4), ("vocab_size", 12), ("conv_kernel", 3), ("intermediate_size", 11)]
     {
@@ -258,7 +261,7 @@ fn weights_that_the_config_denies_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
+fn unsupported_models_are_rejected_by_name() {
     let cases: [(&str, Value, &str); 7] = [
         ("model_type", json!("llama"), "llama"),
         ("model_type", json!("mamba2"), "mamba2"),
@@ -284,7 +287,7 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
-fn sizes_that_cannot_be_are_refused() {
+fn impossible_sizes_are_rejected() {
     for key in [
         "hidden_size",
         "vocab_size",
@@ -315,7 +318,7 @@ fn sizes_that_cannot_be_are_refused() {
     }
 }
 
-/// A few random changes to a good file: bytes flipped, doubled, dropped, cut off.
+/// A few random changes to a valid file: bytes flipped, duplicated, dropped, truncated.
 fn mutate(good: &[u8], reach: usize, random: &mut Random) -> Vec<u8> {
     let mut bytes = good.to_vec();
     for _ in 0..1 + random.below(4) {
@@ -333,7 +336,7 @@ fn mutate(good: &[u8], reach: usize, random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-/// Opens it with what only texts and chats need.
+/// Opens a checkpoint with its tokenizer and template.
 fn with_all_parts(dir: &Path) -> Result<(), Error> {
     let checkpoint = Checkpoint::open(dir)?;
     if dir.join("tokenizer.json").exists() {

@@ -1,5 +1,5 @@
-//! The fuzz targets over their corpus and files near to it, without a fuzzer: a short run of each. `PEREGRINE_RUNS` says how
-//! many files of each target.
+//! A short run of each fuzz target over its corpus and mutations of it, without a fuzzer. `PEREGRINE_RUNS` sets the number of
+//! files per target.
 
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
@@ -8,7 +8,7 @@ use peregrine::kernels::case::Random;
 use std::panic::catch_unwind;
 use std::path::Path;
 
-/// Words that mean something to one reader or another.
+/// Words with a meaning in some format.
 const WORDS: &[&[u8]] = &[
     b"null",
     b"-1",
@@ -32,7 +32,7 @@ const WORDS: &[&[u8]] = &[
     b"\xef\xbb\xbf",
 ];
 
-/// A file near to `of`, with pieces of `other`.
+/// A mutation of `of` with parts of `other`.
 fn near(of: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut bytes = of.to_vec();
     for _ in 0..1 + random.below(6) {
@@ -67,7 +67,7 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-/// Files near to the corpus of a target with which it panics.
+/// Mutations of the corpus on which a target panics.
 fn panics(target: fn(&[u8]), corpus: &[Vec<u8>], runs: usize) -> Vec<Vec<u8>> {
     let mut random = Random::new(31);
     let files = (0..runs).map(|run| match corpus.get(run) {
@@ -78,7 +78,7 @@ fn panics(target: fn(&[u8]), corpus: &[Vec<u8>], runs: usize) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn no_target_panics_with_its_corpus_or_files_near_to_it() {
+fn no_target_panics_on_its_corpus_or_mutations_of_it() {
     let runs = std::env::var("PEREGRINE_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(4000);
     for (name, target) in targets::ALL {
         let started = std::time::Instant::now();

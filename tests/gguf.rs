@@ -1,10 +1,10 @@
-//! GGUF files: what they say, what their weights are, and every way in which one can be wrong.
+//! GGUF files: metadata, weights, and every defect.
 
 mod common;
 #[path = "common/craft.rs"]
 mod craft;
 
-use common::{Expected, TINY, close, fixture, gpu, greedy, logits, no_gpu};
+use common::{Expected, TINY, close, fixture, gpu, greedy, logits, mamba, no_gpu};
 use craft::{ARRAY, BOOL, Craft, F32, STRING, U32, array, string};
 use peregrine::Error;
 use peregrine::format::TensorSource;
@@ -32,7 +32,7 @@ fn expected(name: &str) -> Expected {
     Expected::read(&fixture("gguf").join(format!("{name}.expected.safetensors")))
 }
 
-/// Its tensors alone.
+/// The tensors of a file.
 fn source(name: &str) -> TensorSource {
     TensorSource::open_gguf(&file(name)).unwrap()
 }
@@ -43,14 +43,15 @@ fn shapes_and_text_come_from_the_keys() {
         let checkpoint = open(name);
         let config = checkpoint.config();
         let wide = name.starts_with("wide");
-        assert_eq!(config.family, Family::FalconMamba { mixer_rms_eps: 1e-6 }, "{name}");
+        assert_eq!(mamba(config).family, Family::FalconMamba { mixer_rms_eps: 1e-6 }, "{name}");
         let (vocab, hidden, inner, dt_rank, layers) = if wide { (272, 256, 512, 256, 1) } else { (301, 64, 128, 8, 3) };
         assert_eq!(
-            (config.vocab, config.hidden, config.inner, config.dt_rank, config.layers),
+            (config.vocab, config.hidden, mamba(config).inner, mamba(config).dt_rank, config.layers),
             (vocab, hidden, inner, dt_rank, layers),
             "{name}"
         );
-        assert_eq!((config.state, config.conv_kernel, config.norm_eps, config.conv_bias), (16, 4, 1e-5, true));
+        let sizes = mamba(config);
+        assert_eq!((sizes.state, sizes.conv_kernel, config.norm_eps, sizes.conv_bias), (16, 4, 1e-5, true));
         let tensors = checkpoint.tensors().unwrap();
         assert!(tensors.head.is_some(), "{name}");
         let matrices: Vec<String> = tensors.matrices().map(|tensor| tensor.stored_as()).collect();
@@ -73,7 +74,7 @@ fn shapes_and_text_come_from_the_keys() {
 }
 
 #[test]
-fn the_tokenizer_of_the_keys_is_that_of_the_folder() {
+fn the_tokenizer_in_gguf_metadata_equals_that_of_the_folder() {
     let (of_file, of_folder) = (open("tiny-F16"), Checkpoint::open(fixture("falcon-tiny")).unwrap());
     let cases = fs::read(fixture("falcon-tiny").join("tokenizer_cases.json")).unwrap();
     let cases: serde_json::Value = serde_json::from_slice(&cases).unwrap();
@@ -116,7 +117,7 @@ fn weights_are_decoded_bit_for_bit() {
     assert!(compared >= 4, "{compared}");
 }
 
-/// Logits of a prompt, and the likeliest tokens after it, by the reference.
+/// Logits of a prompt and the greedy tokens after it, by the CPU reference.
 fn by_reference(checkpoint: &Checkpoint, ids: &[u32], then: usize) -> (Vec<f32>, Vec<u32>) {
     let reference = Reference::new(checkpoint.config(), &checkpoint.tensors().unwrap());
     let mut state = reference.start();
@@ -183,12 +184,12 @@ fn another_epsilon_is_another_model() {
     }
 }
 
-/// Opens bytes as far as a model is opened, and decodes a row of each tensor.
+/// Opens bytes as a model and decodes a row of each tensor.
 fn opened(bytes: &[u8]) -> Result<Config, Error> {
     let source = Arc::new(TensorSource::from_bytes("made.gguf", bytes.to_vec())?);
     let config = Config::from_gguf(source.metadata().expect("it is a GGUF file"), &source)?;
     let tensors = ModelTensors::find(&config, &source)?;
-    for (_, tensor) in tensors.parts() {
+    for (_, tensor) in tensors.all() {
         let mut values = vec![0.0; tensor.columns()];
         tensor.decode_rows(0..1, &mut values);
         tensor.encode_rows(0..1, tensor.held_as(), &mut vec![0; tensor.held_as().row_bytes(tensor.columns())]);
@@ -197,7 +198,7 @@ fn opened(bytes: &[u8]) -> Result<Config, Error> {
 }
 
 #[test]
-fn a_made_file_is_the_model_that_it_is_made_from() {
+fn a_written_file_is_the_model_it_was_made_from() {
     let bytes = Craft::of(TINY).bytes();
     let config = opened(&bytes).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -208,17 +209,17 @@ fn a_made_file_is_the_model_that_it_is_made_from() {
     let made = Checkpoint::open(dir.path().join("made.gguf")).unwrap();
     let ids = [1, 2, 3, 10, 0];
     let ((a, _), (b, _)) = (by_reference(&made, &ids, 1), by_reference(&folder, &ids, 1));
-    // A is rounded once more on its way into the file.
+    // A is rounded once more when written.
     close("made", &a, &b.iter().map(|v| f64::from(*v)).collect::<Vec<_>>(), |_| 1e-5);
-    // Version 2 is the same; a tied head is left out; our own key says the epsilon.
+    // Version 2 is equal; a tied head is left out; peregrine's own key holds the epsilon.
     let mut craft = Craft::of(common::Shape { tied: true, ..TINY });
     craft.version = 2;
     craft.set("peregrine.mixer_rms_eps", F32, 1e-3f32.to_le_bytes().to_vec());
-    assert_eq!(opened(&craft.bytes()).unwrap().family, Family::FalconMamba { mixer_rms_eps: 1e-3 });
+    assert_eq!(mamba(&opened(&craft.bytes()).unwrap()).family, Family::FalconMamba { mixer_rms_eps: 1e-3 });
     craft.set("mamba.ssm.dt_b_c_rms", BOOL, vec![0]);
-    assert_eq!(opened(&craft.bytes()).unwrap().family, Family::Mamba);
+    assert_eq!(mamba(&opened(&craft.bytes()).unwrap()).family, Family::Mamba);
     craft.keys.retain(|(key, ..)| key != "mamba.ssm.dt_b_c_rms");
-    assert_eq!(opened(&craft.bytes()).unwrap().family, Family::Mamba);
+    assert_eq!(mamba(&opened(&craft.bytes()).unwrap()).family, Family::Mamba);
     // Another alignment.
     let mut craft = Craft::of(TINY);
     craft.set("general.alignment", U32, 8u32.to_le_bytes().to_vec());
@@ -226,7 +227,7 @@ fn a_made_file_is_the_model_that_it_is_made_from() {
     opened(&craft.bytes()).unwrap();
 }
 
-/// One for each sentence with which a file is refused, and words of it.
+/// One file for each error message, with words of it.
 fn hostile() -> Vec<(&'static str, Craft)> {
     let mut all: Vec<(&'static str, Craft)> = Vec::new();
     let mut with = |said: &'static str, change: &dyn Fn(&mut Craft)| {
@@ -295,7 +296,7 @@ impl Craft {
 }
 
 #[test]
-fn every_wrong_file_is_refused_with_its_own_sentence() {
+fn every_wrong_file_has_its_own_error_message() {
     let all = hostile();
     for (said, craft) in &all {
         let error = opened(&craft.bytes()).expect_err(said);
@@ -304,7 +305,7 @@ fn every_wrong_file_is_refused_with_its_own_sentence() {
             assert!(error.to_string().contains(said) && error.to_string().contains("made.gguf"), "{said}: {error}");
         }
     }
-    // By its path it is held to its name.
+    // The error names the file's path.
     let dir = tempfile::tempdir().unwrap();
     for (said, craft) in all.iter().filter(|(_, craft)| craft.magic != b"GGUF") {
         fs::write(dir.path().join("x.gguf"), craft.bytes()).unwrap();
@@ -314,7 +315,7 @@ fn every_wrong_file_is_refused_with_its_own_sentence() {
 }
 
 #[test]
-fn what_the_keys_may_not_say_is_refused_by_name() {
+fn bad_metadata_values_are_rejected_by_name() {
     let refused = |change: &dyn Fn(&mut Craft)| {
         let mut craft = Craft::of(TINY);
         change(&mut craft);
@@ -340,7 +341,7 @@ fn what_the_keys_may_not_say_is_refused_by_name() {
         let error = refused(&|c| c.set("peregrine.mixer_rms_eps", F32, eps.to_le_bytes().to_vec()));
         assert!(matches!(error, Error::BadConfig { .. }), "{error}");
     }
-    // Types that are not read are named with their tensor.
+    // Unsupported types are named with their tensor.
     for (kind, name) in [(16, "IQ2_XXS"), (28, "F64"), (99, "type 99")] {
         let error = refused(&|c| c.first("ssm_d").kind = kind);
         assert!(
@@ -354,7 +355,7 @@ fn what_the_keys_may_not_say_is_refused_by_name() {
     assert!(matches!(&error, Error::MissingTensor { tensor, .. } if tensor == "token_embd.weight"), "{error}");
 }
 
-/// A file with a tokenizer, which is changed before it is opened from the disk.
+/// Opens a file with a changed tokenizer.
 fn with_tokenizer(change: impl FnOnce(&mut Craft)) -> Result<Checkpoint, Error> {
     let mut craft = Craft::of(TINY);
     let tokens: Vec<Vec<u8>> = ["<|end|>", "a", "b", "ab", "c", "d", "e", "f", "g", "h", "[PAD10]"].map(string).into();
@@ -372,7 +373,7 @@ fn with_tokenizer(change: impl FnOnce(&mut Craft)) -> Result<Checkpoint, Error> 
 }
 
 #[test]
-fn a_tokenizer_that_is_not_understood_leaves_a_model_without_one() {
+fn an_unsupported_tokenizer_leaves_a_model_without_one() {
     let checkpoint = with_tokenizer(|_| {}).unwrap();
     let ids = checkpoint.tokenizer().unwrap().encode("abc<|end|>ba", Specials::Parse).unwrap();
     assert_eq!((ids.as_slice(), checkpoint.eos()), (&[3, 4, 0, 2, 1][..], &[0][..]));
@@ -389,7 +390,7 @@ fn a_tokenizer_that_is_not_understood_leaves_a_model_without_one() {
     assert!(other.contains("llama") && other.contains("--tokenizer"), "{other}");
     let none = said(&|c| c.keys.retain(|(key, ..)| !key.starts_with("tokenizer.")));
     assert!(none.contains("has no tokenizer"), "{none}");
-    // What cannot be is an error at once.
+    // Impossible values are errors at once.
     let wrong: [&dyn Fn(&mut Craft); 5] = [
         &|c| c.set("tokenizer.ggml.tokens", ARRAY, array(STRING, &vec![string("a"); 12])),
         &|c| c.set("tokenizer.ggml.tokens", ARRAY, array(STRING, &[])),
@@ -401,7 +402,7 @@ fn a_tokenizer_that_is_not_understood_leaves_a_model_without_one() {
         let error = with_tokenizer(|c| change(c)).err().unwrap();
         assert!(matches!(error, Error::BadGguf { .. }), "{error}");
     }
-    // What only text or chats need stops those.
+    // Defects of the tokenizer or template only affect text and chat.
     let merges = with_tokenizer(|c| c.set("tokenizer.ggml.merges", ARRAY, array(STRING, &[string("x y")]))).unwrap();
     assert!(matches!(merges.tokenizer().err(), Some(Error::Tokenizer { .. })));
     let broken = with_tokenizer(|c| c.set("tokenizer.chat_template", STRING, string("{% if %}"))).unwrap();
@@ -414,7 +415,7 @@ fn a_folder_of_one_gguf_model_is_that_model() {
     fs::copy(file("tiny-F16"), dir.path().join("a.gguf")).unwrap();
     fs::write(dir.path().join("config.json"), "{}").unwrap();
     assert_eq!(Checkpoint::open(dir.path()).unwrap().config(), open("tiny-F16").config());
-    // Called otherwise, it is known by how it begins.
+    // With another name it is recognized by its first bytes.
     fs::rename(dir.path().join("a.gguf"), dir.path().join("blob")).unwrap();
     Checkpoint::open(dir.path().join("blob")).unwrap();
     for name in ["a.gguf", "b.gguf"] {
@@ -427,7 +428,7 @@ fn a_folder_of_one_gguf_model_is_that_model() {
     assert_eq!(Checkpoint::open(dir.path()).unwrap().config().vocab, TINY.vocab);
 }
 
-/// The file in two parts, as llama.cpp cuts them: the first says what the model is.
+/// The file split into two shards as by llama.cpp: the first holds the metadata.
 fn cut(dir: &Path) -> [PathBuf; 2] {
     let whole = Craft::of(TINY);
     let parts = [0u32, 1].map(|number| {
@@ -451,7 +452,7 @@ fn cut(dir: &Path) -> [PathBuf; 2] {
 }
 
 #[test]
-fn a_model_in_parts_is_opened_by_any_of_them() {
+fn a_sharded_model_is_opened_by_any_shard() {
     let dir = tempfile::tempdir().unwrap();
     let [first, second] = cut(dir.path());
     let whole = opened(&Craft::of(TINY).bytes()).unwrap();
@@ -460,7 +461,7 @@ fn a_model_in_parts_is_opened_by_any_of_them() {
         assert_eq!(checkpoint.config(), &whole);
         checkpoint.tensors().unwrap();
     }
-    // A part that is another, that is missing, that is called otherwise.
+    // A wrong, missing or renamed shard.
     fs::copy(&first, &second).unwrap();
     let error = Checkpoint::open(&first).err().unwrap();
     assert!(matches!(error, Error::BadGguf { .. }), "{error}");
@@ -498,7 +499,7 @@ fn mutated_files_never_panic() {
                     _ => {}
                 }
             }
-            // As a file: with its tokenizer, and the parts that it may ask for.
+            // As a file on disk: with its tokenizer and the shards that it may name.
             fs::write(&path, bytes).unwrap();
             match Checkpoint::open(&path).and_then(|checkpoint| checkpoint.tensors().map(|_| ())) {
                 Ok(()) => sound += 1,

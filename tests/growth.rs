@@ -1,5 +1,5 @@
-//! That nothing grows from token to token: buffers of the device, and the heap, by an allocator that counts. A file of its own,
-//! as the count is the process's.
+//! Memory stays constant from token to token: device buffers, and the heap as counted by an allocator. In its own file,
+//! since the count is per process.
 
 mod common;
 
@@ -7,10 +7,10 @@ use peregrine::format::WeightFormat;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicIsize, Ordering};
 
-/// Bytes that the process holds on its heap.
+/// Bytes allocated on the heap.
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
-/// One test at a time counts.
+/// Only one test at a time may count.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 struct Counting;
@@ -18,7 +18,7 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: every call goes on to the system's allocator as it is.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size() as isize, Ordering::Relaxed);
@@ -55,16 +55,16 @@ fn nothing_grows_from_token_to_token() {
     let (before, device_before) = run(50);
     let (after, device_after) = run(500);
     assert_eq!(device_before, device_after);
-    // Ten times as many steps: what a step left behind would show five hundred times.
+    // Ten times as many steps: a leak per step would show five hundred times.
     assert!(after - before < 64 << 10, "{} bytes more on the heap after 500 steps", after - before);
-    // The count does count.
+    // Negative control: the counter works.
     let held = vec![0u8; 1 << 20];
     assert!(LIVE.load(Ordering::Relaxed) - after >= 1 << 20);
     drop(held);
 }
 
-/// Reads and generates so many tokens in one conversation, in pieces that are made as they are needed, and says how much the heap
-/// and the device hold after the first `settled` of each, and at the end.
+/// Reads and generates tokens in one conversation, in chunks made on demand; gives the bytes that the heap
+/// and the device hold after the first `settled` tokens of each, and at the end.
 fn hold(read: usize, generate: usize, settled: usize) -> [(isize, u64); 2] {
     use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
     let gpu = common::gpu();

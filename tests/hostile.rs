@@ -1,5 +1,5 @@
-//! What a model's folder may hold that was made to harm: templates that ask for gigabytes, or for a walk without end, and
-//! tokenizers that make gigabytes of a word.
+//! Malicious model folders: templates that allocate gigabytes or never end, and
+//! tokenizers that expand a word to gigabytes.
 
 mod common;
 
@@ -8,7 +8,7 @@ use peregrine::text::{Message, Specials, Template, Tokenizer};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// What rendering two messages by a template ends with.
+/// The result of rendering two messages.
 fn render(source: &str) -> Result<String, String> {
     let messages = [Message::new("user", "hello"), Message::new("assistant", "yes")];
     let template = Template::new("t.json", source).map_err(|e| e.to_string())?;
@@ -17,12 +17,12 @@ fn render(source: &str) -> Result<String, String> {
     Ok(spans.into_iter().map(|span| span.text).collect())
 }
 
-/// What the errors of limits say.
+/// Words of the limits' error messages.
 const LIMITS: &[&str] = &[
     "more ",
     "too large",
-    "bytes, and",
-    "nests",
+    "bytes; the maximum",
+    "nested",
     "not supported",
     "cannot be a key",
     "out of fuel",
@@ -30,7 +30,7 @@ const LIMITS: &[&str] = &[
     "debug is unknown",
 ];
 
-/// It ends soon, with an error that names the file and, where `line` is given, the line, and the process is not much larger.
+/// Checks that rendering fails soon with an error that names the file and the line, if given, and takes little memory.
 fn refused(name: &str, source: &str, line: Option<usize>) {
     let started = Instant::now();
     let outcome = render(source);
@@ -46,7 +46,7 @@ fn refused(name: &str, source: &str, line: Option<usize>) {
     assert!(peak_memory() < 2 << 30, "{name}: {} bytes of memory", peak_memory());
 }
 
-/// Bytes that this process held at most; 0 where the system does not say.
+/// Peak memory of this process; 0 if the system does not report it.
 fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
@@ -54,7 +54,7 @@ fn peak_memory() -> u64 {
 }
 
 #[test]
-fn templates_that_nest_without_end_are_refused() {
+fn templates_with_unbounded_nesting_are_rejected() {
     let many = 20_000;
     for (name, source) in [
         ("signs", format!("\n{{{{ {}1 }}}}", "- ".repeat(many))),
@@ -74,7 +74,7 @@ fn templates_that_nest_without_end_are_refused() {
 }
 
 #[test]
-fn values_that_nest_without_end_are_refused() {
+fn values_with_unbounded_nesting_are_rejected() {
     let itself = "{% set ns = namespace() %}\n{% set ns.me = ns %}\n";
     for (name, rest) in [
         ("printed", "{{ ns }}"),
@@ -93,13 +93,13 @@ fn values_that_nest_without_end_are_refused() {
     for rest in ["{{ ns.x }}", "{{ ns.x|tojson }}", "{{ ns.x|string|length }}", "{{ ns.x == [ns.x] }}"] {
         refused(rest, &format!("{deep}{rest}"), Some(3));
     }
-    // One that nobody looks at must still be freed.
+    // A value that is never read must still be dropped.
     assert_eq!(render(&format!("{deep}fine")).unwrap(), "fine");
     refused("deeper", &deep.replace("20000", "90000"), Some(2));
 }
 
 #[test]
-fn templates_that_grow_without_end_are_refused() {
+fn templates_with_unbounded_growth_are_rejected() {
     let doubled = |step: &str| format!("{{% set x = 'abcdefgh' %}}\n{}{{{{ x|length }}}}", step.repeat(60));
     let looped = |step: &str| {
         format!(
@@ -173,7 +173,7 @@ fn templates_that_grow_without_end_are_refused() {
 }
 
 #[test]
-fn templates_may_do_what_templates_do() {
+fn ordinary_template_operations_are_allowed() {
     for (source, expected) in [
         (
             "{% macro f(m) %}{{ caller() if caller else m.role }}{% endmacro %}{{ f(messages[0]) }}{% call f(1) %}x{% endcall %}",
@@ -239,14 +239,14 @@ fn a_role_is_text_like_a_message() {
     assert_eq!(literal, ["<|end|>", "<|end|>"]);
     let all: String = spans.iter().map(|span| span.text.as_str()).collect();
     assert_eq!(all, "<|a<|end|>b|>c<|end|>");
-    // But for the words that templates compare it with.
+    // Except for the words that templates compare it with.
     let asking = Template::new("t.json", "{{ messages[0].role == 'user' }}").unwrap();
     let spans = asking.render(&[Message::new("user", "")], true, &["user".to_owned()]).unwrap();
     assert_eq!(spans[0].text, "True");
 }
 
 #[test]
-fn tokenizers_that_make_gigabytes_of_a_word_are_refused() {
+fn tokenizers_that_expand_a_word_to_gigabytes_are_rejected() {
     let good: Value =
         serde_json::from_slice(&std::fs::read(shipped("tiny-chat").join("tokenizer.json")).unwrap()).unwrap();
     let encode = |change: &dyn Fn(&mut Value)| {
@@ -274,19 +274,19 @@ fn tokenizers_that_make_gigabytes_of_a_word_are_refused() {
             json["pre_tokenizer"] = pre_tokenizer.clone();
         })
         .expect_err(name);
-        assert!(error.contains("t.json") && error.contains("bytes of a text of "), "{name}: {error}");
+        assert!(error.contains("t.json") && error.contains("bytes of text to "), "{name}: {error}");
     }
-    // Tokens of the file are normalized while it is read.
+    // Loading normalizes the added tokens.
     let error = encode(&|json| {
         json["normalizer"] = sequence(vec![tenfold.clone(); 7]);
         let token = json!({"id": 0, "content": "a", "special": false, "normalized": true, "single_word": false, "lstrip": false, "rstrip": false});
         json["added_tokens"] = json!([token]);
     });
-    assert!(error.unwrap_err().contains("bytes of a text of 1;"));
-    // What is in use goes on to be.
+    assert!(error.unwrap_err().contains("expand 1 bytes of text to"));
+    // Real tokenizers are accepted.
     let spaces = sequence(vec![json!({"type": "NFC"}), json!({"type": "Prepend", "prepend": "x"}), tenfold]);
     assert!(encode(&|json| json["normalizer"] = spaces.clone()).unwrap().len() > plain.len());
-    // Nor is a text filled up or cut off.
+    // Padding and truncation are ignored.
     let padding = json!({"strategy": {"Fixed": 3_000_000_000u32}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0, "pad_type_id": 0, "pad_token": "x"});
     let truncation = json!({"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"});
     let same = encode(&|json| {

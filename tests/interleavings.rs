@@ -1,11 +1,10 @@
-//! Whatever is done to conversations side by side, each gives what one that was never disturbed gives.
+//! Random operations on conversations side by side: each gives the same as an undisturbed conversation.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{gpu, no_gpu};
-use kept::{PLAIN, engine, room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::kernels::case::Random;
@@ -13,16 +12,17 @@ use peregrine::runtime::{
     AnswerOptions, Engine, Finish, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot, StateBudget,
 };
 use peregrine::text::Message;
+use small_states::{PLAIN, engine, room, state_bytes};
 use std::collections::HashMap;
 
 const SLOTS: usize = 3;
 
-/// How tokens are chosen: so that about everything may come.
+/// A high temperature, so that about any token may come.
 fn hot(seed: u64) -> Sampling {
     Sampling { temperature: 3.0, repeat_penalty: 1.2, repeat_last_n: 8, seed, ..Sampling::GREEDY }
 }
 
-/// Something that a conversation went through and that still counts.
+/// An event of a conversation that still counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Event {
     Say { text: &'static str, tokens: usize, seed: u64 },
@@ -34,7 +34,7 @@ enum Event {
 /// Tokens with the bits of their probabilities.
 type Chosen = Vec<(u32, u64)>;
 
-/// What came of it: tokens with the bits of their probabilities, how it ended, and what the session says of itself.
+/// An outcome: tokens with the bits of their probabilities, the finish reason, and the session's messages and position.
 #[derive(Debug, Clone, PartialEq)]
 struct Outcome {
     tokens: Chosen,
@@ -57,7 +57,7 @@ fn drain(mut answer: peregrine::runtime::Answer<'_>) -> (Chosen, Option<Finish>)
     loop {
         let more = answer.next().transpose().unwrap().is_some();
         let generation = answer.generation();
-        // Text may be held back for a while: the bits of the last token that came stand for all since.
+        // Text may be held back: the bits of the last token represent all since.
         if let (Some(id), Some(logprobs)) = (generation.ids().last(), generation.logprobs()) {
             tokens.push((*id, logprobs.chosen.to_bits()));
         }
@@ -77,7 +77,7 @@ fn step(session: &mut Session, tokens: usize) -> peregrine::Result<(Chosen, Opti
     Ok((got, generation.finish()))
 }
 
-/// Lets something happen to a session.
+/// Applies an event to a session.
 fn happen(session: &mut Session, event: &Event) -> Outcome {
     let (tokens, finish) = match event {
         Event::Say { text, tokens, seed } => {
@@ -104,7 +104,7 @@ fn happen(session: &mut Session, event: &Event) -> Outcome {
     ended(session, tokens, finish)
 }
 
-/// What a conversation that was never disturbed gives, on an engine that keeps nothing.
+/// The outcomes of undisturbed conversations, on an engine without caches.
 struct Truth {
     engine: Engine,
     known: HashMap<Vec<Event>, Outcome>,
@@ -131,15 +131,15 @@ impl Truth {
     }
 }
 
-/// A conversation and what led to it.
+/// A conversation and its events.
 struct Talk {
     session: Session,
     events: Vec<Event>,
-    /// Events before a snapshot that it goes on from: there is no way back behind it.
+    /// Events before the snapshot that it continues from, which cannot be undone.
     behind: usize,
 }
 
-/// A moment that was kept.
+/// A mark or snapshot.
 enum Saved {
     Mark(Mark),
     Snapshot(Box<Snapshot>),
@@ -154,7 +154,7 @@ impl Talk {
         Ok(Talk { session: self.session.fork()?, events: self.events.clone(), behind: self.behind })
     }
 
-    /// The last message of the user that can be taken back.
+    /// The last user message that can be undone.
     fn last_said(&self) -> Option<usize> {
         let last = self.events.iter().rposition(is_said)?;
         (last >= self.behind).then_some(last)
@@ -167,7 +167,7 @@ impl Talk {
         assert_eq!(&outcome, truth.of(&self.events), "{case}: {:?}", self.events);
     }
 
-    /// That it stands where its events lead to.
+    /// Checks that its position and messages follow from its events.
     fn check(&self, truth: &mut Truth, case: &str) {
         let expected = truth.of(&self.events);
         let here = (self.session.position(), self.session.messages());
@@ -179,7 +179,7 @@ fn is_said(event: &Event) -> bool {
     matches!(event, Event::Say { .. })
 }
 
-/// One interleaving; gives how often each thing was done.
+/// One interleaving; gives the count of each operation.
 fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &str) -> HashMap<&'static str, usize> {
     let mut talks = vec![Talk::new(engine)];
     let mut saved: Vec<(Saved, Vec<Event>, usize)> = vec![];
@@ -274,7 +274,7 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
             talks.push(Talk::new(engine));
         }
     }
-    // Where any of them stands, the bits that follow tell.
+    // The bits that follow show the state of each.
     let at = random.below(talks.len());
     talks[at].happen(Event::Feed(vec![5]), truth, case);
     talks[at].happen(Event::Step { tokens: 1, seed: 1 }, truth, case);
@@ -282,14 +282,14 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
 }
 
 #[test]
-fn a_thousand_interleavings_equal_conversations_that_were_never_disturbed() {
-    if no_gpu("a_thousand_interleavings_equal_conversations_that_were_never_disturbed") {
+fn a_thousand_interleavings_equal_undisturbed_conversations() {
+    if no_gpu("a_thousand_interleavings_equal_undisturbed_conversations") {
         return;
     }
     let gpu = gpu();
     let mut truth = Truth::new(&gpu);
     let engine = engine(&gpu, SLOTS, PLAIN);
-    // So little that each kind of memory is needed, and enough that nothing is given up.
+    // Small enough that every storage level is used, large enough that nothing is dropped.
     engine.set_state_budget(room(&engine, [1, 2, 100])).unwrap();
     let mut done: HashMap<&str, usize> = HashMap::new();
     for case in 0..1000 {
@@ -303,7 +303,7 @@ fn a_thousand_interleavings_equal_conversations_that_were_never_disturbed() {
     assert!(stats.spilled > 100 && stats.returned > 50 && stats.dropped == 0, "{stats:?}");
 }
 
-/// One interleaving of token sequences, where states are given up and texts start from what others have left.
+/// One interleaving of token sequences, with dropped states and shared prefixes.
 fn interleave_ids(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &str) -> usize {
     let mut talks = vec![Talk::new(engine)];
     let mut saved: Vec<(Mark, Vec<Event>)> = vec![];
@@ -312,7 +312,7 @@ fn interleave_ids(engine: &Engine, truth: &mut Truth, random: &mut Random, case:
         let at = random.below(talks.len());
         match random.below(8) {
             0..=2 if talks[at].events.len() < 4 => {
-                // They share beginnings of many lengths.
+                // They share prefixes of many lengths.
                 let length = [1, 9, 33, 40, 70][random.below(5)];
                 let ids = (0..length).map(|i| 20 + i as u32 % 7).chain([50 + random.below(2) as u32]);
                 talks[at].happen(Event::Feed(ids.collect()), truth, case);
@@ -340,7 +340,7 @@ fn interleave_ids(engine: &Engine, truth: &mut Truth, random: &mut Random, case:
         }
         talks.iter().for_each(|talk| talk.check(truth, case));
     }
-    // Where any of them stands, the bits that follow tell.
+    // The bits that follow show the state of each.
     let at = random.below(talks.len());
     talks[at].happen(Event::Feed(vec![5]), truth, case);
     talks[at].happen(Event::Step { tokens: 1, seed: 1 }, truth, case);
@@ -348,8 +348,8 @@ fn interleave_ids(engine: &Engine, truth: &mut Truth, random: &mut Random, case:
 }
 
 #[test]
-fn what_is_given_up_is_an_error_and_what_is_shared_has_the_same_bits() {
-    if no_gpu("what_is_given_up_is_an_error_and_what_is_shared_has_the_same_bits") {
+fn dropped_states_are_errors_and_shared_prefixes_have_the_same_bits() {
+    if no_gpu("dropped_states_are_errors_and_shared_prefixes_have_the_same_bits") {
         return;
     }
     let gpu = gpu();

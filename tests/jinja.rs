@@ -1,11 +1,11 @@
-//! Templates beside Jinja2: the same text for each of several hundred constructs, and for forms of chats in the manner of public
-//! ones, or an error where Jinja2 has one. What Jinja2 makes of them is stored; `make.py` beside it says how.
+//! Comparison with Jinja2: the same text for several hundred constructs and for templates in the style of public
+//! ones, or an error if Jinja2 has one. Jinja2's results are stored by `make.py`.
 
 use peregrine::text::{Message, Template};
 use serde_json::{Value, json};
 use std::path::Path;
 
-/// Constructs that differ, each with the reason.
+/// Constructs that differ, with the reason.
 const KNOWN: &[(&str, &str)] = &[
     (
         "{% macro f(a) %}{{ a }}{{ varargs|length }}{{ kwargs|length }}{% endmacro %}{{ f(1, 2, 3, c=4) }}",
@@ -43,7 +43,7 @@ fn messages(json: &Value) -> Vec<Message> {
     json.as_array().unwrap().iter().map(|m| Message::new(&text(m, "role"), text(m, "content"))).collect()
 }
 
-/// What a template makes of messages, with the names of special tokens and these variables.
+/// Renders messages with the names of special tokens and these variables.
 fn rendered(source: &str, messages: &[Message], answer_next: bool, variables: &Value) -> Result<String, String> {
     let mut all = json!({"bos_token": "<s>", "eos_token": "</s>"});
     all.as_object_mut().unwrap().extend(variables.as_object().cloned().unwrap_or_default());
@@ -52,7 +52,7 @@ fn rendered(source: &str, messages: &[Message], answer_next: bool, variables: &V
     Ok(spans.into_iter().map(|span| span.text).collect())
 }
 
-/// Whether it is what Jinja2 makes of it.
+/// Whether the result equals Jinja2's.
 fn agrees(found: &Result<String, String>, expected: &Value) -> bool {
     match (found, expected.as_str()) {
         (Ok(found), Some(expected)) => found == expected,
@@ -62,7 +62,7 @@ fn agrees(found: &Result<String, String>, expected: &Value) -> bool {
 }
 
 #[test]
-fn constructs_render_as_jinja2_renders_them() {
+fn constructs_render_as_in_jinja2() {
     let golden = golden();
     let seen = messages(&golden["seen"]);
     let constructs = golden["constructs"].as_array().unwrap();
@@ -84,7 +84,7 @@ fn constructs_render_as_jinja2_renders_them() {
 }
 
 #[test]
-fn forms_of_public_templates_render_as_jinja2_renders_them() {
+fn public_template_styles_render_as_in_jinja2() {
     let golden = golden();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jinja/forms");
     let mut names = std::collections::BTreeSet::new();
@@ -106,12 +106,12 @@ fn forms_of_public_templates_render_as_jinja2_renders_them() {
     assert!(names.len() >= 25 && agree >= 400);
 }
 
-/// Whether the marks of a rendering are known to be the template's.
-fn marks_are_told(source: &str, messages: &[Message], variables: &Value) -> Option<bool> {
+/// Whether the special tokens of a rendering are recognized as the template's.
+fn marks_are_recognized(source: &str, messages: &[Message], variables: &Value) -> Option<bool> {
     let mut all = json!({"bos_token": "<s>", "eos_token": "</s>"});
     all.as_object_mut().unwrap().extend(variables.as_object().cloned().unwrap_or_default());
     let specials = ["<s>", "</s>", "<|mark|>"].map(str::to_owned);
-    // Behind the template itself, so that there is always one.
+    // Appended to the template, so that there is always one.
     let template = Template::new("t", &format!("{source}<|mark|>")).ok()?;
     let spans = template.render_with(messages, true, &specials, &all).ok()?;
     let last = spans.last()?;
@@ -119,13 +119,13 @@ fn marks_are_told(source: &str, messages: &[Message], variables: &Value) -> Opti
 }
 
 #[test]
-fn what_a_template_writes_is_told_from_what_messages_say() {
+fn template_text_is_distinguished_from_message_text() {
     let golden = golden();
     let seen = messages(&golden["seen"]);
     let (mut told, mut lost) = (0, Vec::new());
     for construct in golden["constructs"].as_array().unwrap() {
         let source = construct[0].as_str().unwrap();
-        match marks_are_told(source, &seen, &Value::Null) {
+        match marks_are_recognized(source, &seen, &Value::Null) {
             Some(true) => told += 1,
             Some(false) => lost.push(source),
             None => {}
@@ -134,10 +134,10 @@ fn what_a_template_writes_is_told_from_what_messages_say() {
     for form in golden["forms"].as_array().unwrap() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/jinja/forms");
         let source = std::fs::read_to_string(folder.join(format!("{}.jinja", form[0].as_str().unwrap()))).unwrap();
-        let said = marks_are_told(source.trim_end(), &messages(&form[1]), &form[2]);
+        let said = marks_are_recognized(source.trim_end(), &messages(&form[1]), &form[2]);
         assert_ne!(said, Some(false), "{}", form[0]);
     }
     assert!(told >= 240, "{told}");
-    // Bytes of a text are not told apart: then all marks are letters.
+    // With encode() the characters cannot be tracked: then all marks are literal.
     assert_eq!(lost, ["{{ messages[0].content.encode('utf-8')|length }}"]);
 }

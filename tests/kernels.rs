@@ -1,4 +1,4 @@
-//! Every kernel against its twin, on whatever adapter there is.
+//! Every kernel against its CPU twin, on the available adapter.
 
 mod common;
 
@@ -50,7 +50,7 @@ fn every_kernel_agrees_without_subgroups_and_in_shards() {
     }
 }
 
-/// As release builds run them: no checks in the shaders, workgroup memory as it was left.
+/// As in release builds: no bounds checks in the shaders, workgroup memory not zeroed.
 #[test]
 fn every_kernel_agrees_unchecked() {
     if !common::no_gpu("every_kernel_agrees_unchecked") {
@@ -74,8 +74,8 @@ fn every_planted_error_is_found() {
     }
 }
 
-/// Every form by cooperative matrices against its twin, with planted errors, and the trial that decides whether it is used.
-/// `make drivers` brings a driver that has them; with `PEREGRINE_NEED_COOP=1` an adapter without them fails the test.
+/// Every cooperative matrix variant against its CPU twin, with planted errors, and the trial that decides whether it is used.
+/// `make drivers` installs a driver that has them; with `PEREGRINE_NEED_COOP=1` an adapter without them fails the test.
 #[test]
 fn cooperative_matrices_agree_and_are_tried() {
     if common::no_gpu("cooperative_matrices_agree_and_are_tried") {
@@ -89,7 +89,7 @@ fn cooperative_matrices_agree_and_are_tried() {
         return;
     }
     eprintln!("on {}, {:?}", gpu.info(), gpu.caps().coop);
-    // As debug builds run them, and as release builds do: nothing in workgroup memory is zero by itself there.
+    // As in debug builds and as in release builds, where workgroup memory is not zeroed.
     every_coop_case(&gpu, |_| true);
     let unchecked = common::gpu_with(Switches { checked: Some(false), ..Switches::from_env().unwrap() });
     every_coop_case(&unchecked, |shape| shape.contains("bf16 store") || shape.contains("q4_0 store"));
@@ -167,7 +167,7 @@ fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
     }
 }
 
-/// A product of each of some rows of x, in the bits that it gives.
+/// Products of single rows of x, as bits.
 struct Products {
     gpu: Gpu,
     matrix: Linear,
@@ -202,8 +202,8 @@ impl Products {
         rows
     }
 
-    /// Of these tokens as one step: a normed product, and one added to a residual stream with what the next norm reads; a
-    /// vector a token.
+    /// Products of these tokens in one step: one with a fused norm, and one added to the residual stream with the next norm's
+    /// sums; a vector per token.
     fn of(&self, product: Product, tokens: &[usize]) -> Vec<Vec<u32>> {
         let (gpu, count) = (&self.gpu, tokens.len());
         let x = self.rows("x", &self.x, (Self::COLUMNS, product.order(&self.matrix)), tokens);
@@ -219,7 +219,7 @@ impl Products {
         let [y, stream, normed] = ["y", "stream", "normed"].map(out);
         let Product::Matvec(form) = product else { unreachable!("a decode step's product") };
         let packs = form.square_rows == 32;
-        // What packs the stream packs nothing else.
+        // The kernel that packs the stream packs nothing else.
         let plain = if packs { Product::Matvec(MatvecVariant { square_rows: 4, ..form }) } else { product };
         let normed = if packs { normed.ordered(Self::ROWS, Order::Int8) } else { normed };
         let parts = self.matrix.square_parts(form.square_rows as usize);
@@ -250,12 +250,12 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
     if common::no_gpu("a_row_of_a_step_has_the_same_bits_alone_and_among_any_others") {
         return;
     }
-    // As release builds run them: a CPU driver takes minutes to compile so many kernels with checks.
+    // Without checks, as in release builds: a CPU driver takes minutes to compile that many kernels with checks.
     let gpu = common::gpu_with(Switches { checked: Some(false), ..Switches::from_env().unwrap() });
     let most = 17;
     for format in WeightFormat::ALL {
         let products = Products::new(&gpu, format, most);
-        // What the adapter gets with every format, and all forms with one.
+        // The adapter's variants with every format, and all variants with one format.
         let own = vec![MatvecVariant::of(gpu.caps(), &products.matrix.matrix())];
         let mut forms = if format == WeightFormat::Bf16 { MatvecVariant::all(gpu.caps()) } else { own };
         let fast = MatvecVariant::all_fast(gpu.caps(), format).into_iter().filter(|form| form.int8);
@@ -271,7 +271,7 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
                 _ => vec![8, 9, 17],
             };
             for count in counts {
-                // Other neighbours and other places at each count.
+                // Other neighbours and rows at each batch size.
                 let tokens: Vec<usize> = (0..count).map(|row| (row * 5 + count) % most).collect();
                 for (row, bits) in products.of(product, &tokens).iter().enumerate() {
                     assert!(*bits == alone[tokens[row]], "{format} {form}: row {row} of {count}");
@@ -280,7 +280,7 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
         }
     }
 
-    // Another order of summation does show.
+    // Negative control: another summation order gives other bits.
     let products = Products::new(&gpu, WeightFormat::F32, 1);
     let own = MatvecVariant::of(gpu.caps(), &products.matrix.matrix());
     let unlike = MatvecVariant { lanes: 128, rows: 4, team_rows: 4, square_rows: 4, wide: true, ..own };
@@ -289,8 +289,8 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
 }
 
 #[test]
-fn more_workgroups_than_the_adapter_runs_are_counted_as_what_they_are() {
-    if common::no_gpu("more_workgroups_than_the_adapter_runs_are_counted_as_what_they_are") {
+fn too_many_workgroups_are_an_error_with_their_count() {
+    if common::no_gpu("too_many_workgroups_are_an_error_with_their_count") {
         return;
     }
     let gpu = common::gpu();

@@ -1,4 +1,4 @@
-//! Processes that are killed while they write: states, checkpoints, the answers of a batch. `PEREGRINE_ROUNDS` says how many.
+//! Processes killed while they write states, checkpoints or a batch's answers. `PEREGRINE_ROUNDS` sets the number of rounds.
 #![cfg(unix)]
 
 mod common;
@@ -16,23 +16,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-/// What became of a file whose writers were killed.
+/// The results of killing a file's writers.
 #[derive(Default)]
 struct Killed {
-    /// Times that it was neither of the two states.
+    /// Rounds in which it was neither of the two states.
     broken: usize,
-    /// Times that it was another than before.
+    /// Rounds in which it changed.
     changed: usize,
-    /// Times that something half written lay beside it.
+    /// Rounds that left a temporary file.
     half_written: usize,
 }
 
-/// Rounds that the environment asks for, or so many.
+/// Rounds set by the environment, or `few`.
 fn rounds(few: usize) -> usize {
     std::env::var("PEREGRINE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(few)
 }
 
-/// Another process of a test here, once it writes.
+/// Starts a process of a test in this file and waits until it writes.
 fn writer(test: &str, dir: &Path) -> Child {
     let mut child = other_test(test, dir).spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -40,14 +40,14 @@ fn writer(test: &str, dir: &Path) -> Child {
     child
 }
 
-/// Kills a process after so many seconds; whether it was still there.
+/// Kills a process after `seconds`; gives whether it was still running.
 fn kill_after(mut child: Child, seconds: f32) -> bool {
     std::thread::sleep(Duration::from_secs_f32(seconds));
     child.kill().unwrap();
     child.wait().unwrap().signal() == Some(9)
 }
 
-/// Kills processes that write one state and the other over a third file, at random moments.
+/// Kills processes that alternately write two states to one file, at random moments.
 fn kill_writers(test: &str, dir: &Path, rounds: usize) -> Killed {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let engine = Engine::load(&gpu(), checkpoint, EngineOptions::default(), &mut |_| {}).unwrap();
@@ -85,7 +85,7 @@ fn a_process_killed_at_any_moment_leaves_the_old_state_or_the_new_one() {
     assert_eq!(killed.broken, 0);
     assert!(killed.half_written > 10, "only {} processes were killed while they wrote", killed.half_written);
     assert!(killed.changed > 10, "the file changed only {} times", killed.changed);
-    // The next save tidies up.
+    // The next save removes leftovers.
     Snapshot::open(dir.path().join("a")).unwrap().save(dir.path().join("state")).unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
 }
@@ -121,7 +121,7 @@ fn the_process_that_is_killed_and_writes_in_place() {
     }
 }
 
-/// The files of a folder, or the file, with what is in them.
+/// The files of a folder, or the file, with their contents.
 fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     if path.is_file() {
         return BTreeMap::from([(PathBuf::new(), std::fs::read(path).unwrap())]);
@@ -138,7 +138,7 @@ fn export(weights: WeightFormat, out: &Path) {
     Checkpoint::open(fixture("falcon-tiny")).unwrap().export(out, options, &mut |_| {}).unwrap();
 }
 
-/// Kills processes that write one checkpoint and the other to the same place; gives how often it was neither, and how often it
+/// Kills processes that alternately write two checkpoints to one path; gives how often it was neither, and how often it
 /// changed.
 fn kill_exporters(test: &str, name: &str, rounds: usize) -> (usize, usize) {
     let dir = tempfile::tempdir().unwrap();
@@ -161,7 +161,7 @@ fn kill_exporters(test: &str, name: &str, rounds: usize) -> (usize, usize) {
         changed += usize::from(now != last);
         last = now;
     }
-    // The next export tidies up.
+    // The next export removes leftovers.
     if broken == 0 {
         FORMATS.iter().for_each(|weights| export(*weights, &out));
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -232,8 +232,8 @@ fn texts(output: &Path) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_batch_killed_again_and_again_answers_each_request_once_as_if_it_had_not_been() {
-    if no_gpu("a_batch_killed_again_and_again_answers_each_request_once_as_if_it_had_not_been") {
+fn a_batch_killed_repeatedly_answers_each_request_once() {
+    if no_gpu("a_batch_killed_repeatedly_answers_each_request_once") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A chat that somebody leaves, however that is, goes on at the next start as if it had never stopped.
+//! A chat that is left in any way can be continued at the next start as if it had never stopped.
 #![cfg(unix)]
 
 mod common;
@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 
 const STORY: &str = "Tell me a story about a fox.";
 
-/// `peregrine chat` on a terminal, which keeps its files in a folder.
+/// `peregrine chat` on a terminal, with its files in `folder`.
 fn chat(arguments: &[&str], folder: &Path) -> PtySession {
     let mut command = Command::new(env!("CARGO_BIN_EXE_peregrine"));
     command.arg("chat").args(arguments).env("XDG_STATE_HOME", folder).env("NO_COLOR", "1").env("TERM", "xterm");
@@ -38,7 +38,7 @@ fn send(signal: Signal, chat: &mut PtySession) {
     chat.process_mut().signal(signal).unwrap();
 }
 
-/// The chats that are kept, of which there is one for each model.
+/// The saved chats, one for each model.
 fn kept_in(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder.join("peregrine/chats")) else { return vec![] };
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -51,8 +51,8 @@ fn kept(folder: &Path) -> Snapshot {
 }
 
 #[test]
-fn a_chat_that_was_killed_in_an_answer_goes_on_token_for_token() {
-    if no_gpu("a_chat_that_was_killed_in_an_answer_goes_on_token_for_token") {
+fn a_chat_killed_in_an_answer_continues_token_for_token() {
+    if no_gpu("a_chat_killed_in_an_answer_continues_token_for_token") {
         return;
     }
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
@@ -64,26 +64,26 @@ fn a_chat_that_was_killed_in_an_answer_goes_on_token_for_token() {
         let mut one = chat(&settings, folder.path());
         prompt(&mut one);
         one.send_line(STORY).unwrap();
-        // In the midst of the answer, which has no end.
+        // In the middle of an endless answer.
         one.exp_regex(r"(?s)fox.*\n.*\w+ \w+ \w+").unwrap();
         send(signal, &mut one);
-        assert!(ended(one).contains("the chat is kept"), "{signal}");
+        assert!(ended(one).contains("chat saved"), "{signal}");
         let cut = kept(folder.path());
         assert_eq!(cut.messages().len(), 2);
-        // The settings are those of the chat, whatever the model's are.
+        // The chat's settings apply, not the model's.
         let mut two = chat(&["-n", "25"], folder.path());
         two.exp_string("continue the last chat (2 messages, just now)? y/N").unwrap();
         two.send_line("y").unwrap();
         two.exp_string(&format!("user: {STORY}")).unwrap();
         prompt(&mut two);
         two.send_line("/continue").unwrap();
-        two.exp_string("cut off at its limit").unwrap();
+        two.exp_string("token limit reached").unwrap();
         prompt(&mut two);
         two.send_line("/exit").unwrap();
         ended(two);
         let whole = kept(folder.path());
         assert_eq!(whole.position(), cut.position() + 25);
-        // The same without a stop.
+        // The same without an interruption.
         let mut session = engine.session(cut.sampling().clone()).unwrap();
         drop(session.send(STORY, &AnswerOptions::tokens(0)).unwrap());
         let tokens = usize::try_from(whole.position() - session.position()).unwrap();
@@ -95,8 +95,8 @@ fn a_chat_that_was_killed_in_an_answer_goes_on_token_for_token() {
 }
 
 #[test]
-fn however_somebody_leaves_the_chat_is_kept() {
-    if no_gpu("however_somebody_leaves_the_chat_is_kept") {
+fn the_chat_is_saved_however_it_is_left() {
+    if no_gpu("the_chat_is_saved_however_it_is_left") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -106,7 +106,7 @@ fn however_somebody_leaves_the_chat_is_kept() {
         ("Ctrl-D", |chat| chat.send_control('d').unwrap()),
         ("Ctrl-C twice", |chat| {
             chat.send_control('c').unwrap();
-            chat.exp_string("once more leaves").unwrap();
+            chat.exp_string("press Ctrl-C again").unwrap();
             prompt(chat);
             chat.send_control('c').unwrap();
         }),
@@ -139,8 +139,8 @@ fn however_somebody_leaves_the_chat_is_kept() {
 }
 
 #[test]
-fn the_last_chat_is_offered_and_never_lost_by_looking() {
-    if no_gpu("the_last_chat_is_offered_and_never_lost_by_looking") {
+fn the_last_chat_is_offered_and_not_lost_if_declined() {
+    if no_gpu("the_last_chat_is_offered_and_not_lost_if_declined") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -153,7 +153,7 @@ fn the_last_chat_is_offered_and_never_lost_by_looking() {
     one.send_control('d').unwrap();
     ended(one);
     let first = bytes();
-    // Whoever leaves without a word, or a pipe, or --no-autosave leaves it as it is.
+    // A chat without messages, a pipe and --no-autosave do not change it.
     for answers in [&["n"][..], &[""], &[]] {
         let mut two = chat(&["--temp", "0"], folder.path());
         two.exp_string("continue the last chat (2 messages").unwrap();
@@ -171,7 +171,7 @@ fn the_last_chat_is_offered_and_never_lost_by_looking() {
     three.exp_string("is 14.").unwrap();
     prompt(&mut three);
     three.send_control('d').unwrap();
-    assert!(!ended(three).contains("kept"));
+    assert!(!ended(three).contains("chat saved"));
     let in_a_pipe = |arguments: &[&str], input: &str| {
         let mut command = peregrine();
         command.arg("chat").args(arguments).env("XDG_STATE_HOME", folder.path());
@@ -184,11 +184,11 @@ fn the_last_chat_is_offered_and_never_lost_by_looking() {
     assert_eq!(stdout(&piped), "12 plus 2 is 14.\n");
     assert!(!stderr(&piped).contains("continue"), "{}", stderr(&piped));
     assert!(bytes() == first);
-    // Asked for, it goes on anywhere.
+    // With --continue it is continued in a pipe too.
     let went_on = in_a_pipe(&["--continue"], "/tokens\n/regen\n");
     assert_eq!(stdout(&went_on), "3 plus 4 is 7.\n");
-    assert!(stderr(&went_on).contains("in 2 messages"), "{}", stderr(&went_on));
-    // A message instead of yes or no is a message.
+    assert!(stderr(&went_on).contains("2 messages, "), "{}", stderr(&went_on));
+    // A reply other than yes or no is a message.
     let mut four = chat(&["--temp", "0"], folder.path());
     four.exp_string("y/N").unwrap();
     four.send_line("What is 12 plus 2?").unwrap();
@@ -197,7 +197,7 @@ fn the_last_chat_is_offered_and_never_lost_by_looking() {
     four.send_control('d').unwrap();
     ended(four);
     assert_eq!(kept(folder.path()).messages()[0].content, "What is 12 plus 2?");
-    // One that is damaged is said to be, and the chat begins.
+    // A damaged one is reported, and a new chat begins.
     std::fs::write(&kept_in(folder.path())[0], "nothing of the kind").unwrap();
     let mut five = chat(&["--temp", "0"], folder.path());
     five.exp_string("error: ").unwrap();
@@ -207,8 +207,8 @@ fn the_last_chat_is_offered_and_never_lost_by_looking() {
 }
 
 #[test]
-fn a_state_of_another_command_goes_on_in_a_chat() {
-    if no_gpu("a_state_of_another_command_goes_on_in_a_chat") {
+fn a_state_saved_by_run_continues_in_a_chat() {
+    if no_gpu("a_state_saved_by_run_continues_in_a_chat") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -218,7 +218,7 @@ fn a_state_of_another_command_goes_on_in_a_chat() {
     let said = piped(&["chat", "--load-state", state], b"/continue\nWhat is 12 plus 2?\n/tokens\n/set temp\n");
     let text = stdout(&said);
     assert!(text.ends_with(" is 7.\n12 plus 2 is 14.\n"), "{text}");
-    assert!(stderr(&said).contains("in 4 messages") && stderr(&said).contains("temp 0"), "{}", stderr(&said));
+    assert!(stderr(&said).contains("4 messages, ") && stderr(&said).contains("temp 0"), "{}", stderr(&said));
     let none = run(&["chat", "--load-state", "/no/such/state"]);
     assert!(!none.status.success() && stderr(&none).contains("/no/such/state"), "{}", stderr(&none));
 }

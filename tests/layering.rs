@@ -1,9 +1,9 @@
-//! The layers of the house: a file uses its own layer and those below, and wgpu is named in one place.
+//! The layers: a file uses its own layer and those below, and only src/gpu names wgpu.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What each folder or file directly under `src/` may name of the crate.
+/// The modules of the crate that each folder or file directly under `src/` may use.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &["error"]),
     ("input", &["input", "error"]),
@@ -62,7 +62,7 @@ fn names_of_the_crate(text: &str) -> Vec<String> {
     names
 }
 
-/// The items of a list in braces, which is open at the beginning: braces within belong to an item.
+/// The items of a brace list whose opening brace has been consumed; nested braces belong to an item.
 fn items(list: &str) -> Vec<String> {
     let (mut items, mut depth) = (vec![String::new()], 1);
     for c in list.chars() {
@@ -108,20 +108,20 @@ fn violations(sources: &[(String, String, String)]) -> Vec<String> {
 }
 
 #[test]
-fn no_layer_looks_up() {
+fn no_layer_uses_a_higher_one() {
     let sources = sources();
     assert!(sources.len() > 25, "only {} files were found", sources.len());
     assert_eq!(violations(&sources), Vec::<String>::new());
 }
 
 #[test]
-fn a_layer_that_looked_up_would_be_noticed() {
+fn a_use_of_a_higher_layer_is_detected() {
     let file = |layer: &str, text: &str| (format!("{layer}/x.rs"), layer.to_owned(), text.to_owned());
     let bad = [
         file("gpu", "use crate::kernels::RowEntry;"),
         file("text", "use crate::{error::Error, gpu::Gpu};"),
         file("model", "fn f(device: wgpu::Device) {}"),
-        // Behind braces within braces, over several lines.
+        // Inside nested braces, over several lines.
         file("text", "use crate::{\n    error::{Error, Result},\n    input::{self, json::{a, b}},\n    kernels,\n};"),
     ];
     let waiting = file("runtime", "fn f() { pollster::block_on(g()) }");
@@ -134,6 +134,33 @@ fn a_layer_that_looked_up_would_be_noticed() {
         file("gpu", "use crate::{error::{Error, bench}}; wgpu::Device"),
     ];
     assert!(violations(&good).is_empty());
+}
+
+/// Files outside an architecture's folder that branch on its families. Unit tests in files of their own may name them.
+fn branches_on_a_family(sources: &[(String, String, String)]) -> Vec<String> {
+    let outside = |file: &str| !file.starts_with("model/mamba/") && !file.ends_with("/tests.rs");
+    let names = |text: &str| ["Family::", "FalconMamba"].iter().any(|name| text.contains(name));
+    sources.iter().filter(|(file, _, text)| outside(file) && names(text)).map(|(file, ..)| file.clone()).collect()
+}
+
+#[test]
+fn only_its_own_folder_branches_on_the_family_of_a_mamba() {
+    let sources = sources();
+    assert!(sources.iter().any(|(file, ..)| file == "model/mamba/mod.rs"));
+    assert_eq!(branches_on_a_family(&sources), Vec::<String>::new());
+}
+
+#[test]
+fn a_branch_on_the_family_would_be_noticed() {
+    let file = |path: &str, text: &str| (path.to_owned(), String::new(), text.to_owned());
+    let text = "match family { Family::Mamba => 1, _ => 2 }";
+    let files = [
+        file("model/mamba/json.rs", text),
+        file("runtime/snapshot/tests.rs", text),
+        file("model/forward.rs", text),
+        file("cli/inspect.rs", "matches!(config.family, F::FalconMamba { .. })"),
+    ];
+    assert_eq!(branches_on_a_family(&files), ["model/forward.rs", "cli/inspect.rs"]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What was read long ago is still known: the induction-heads model answers rightly after up to 2^20 tokens, read as they are
-//! made and never held as a whole. The lengths that take minutes on a software driver run on demand:
+//! Memory over long contexts: the induction-heads model answers correctly after up to 2^20 tokens, generated on the fly
+//! and never held in memory. The lengths that take minutes on a software driver run on demand:
 //! `cargo test --release --test length -- --ignored --nocapture`.
 
 mod common;
@@ -15,7 +15,7 @@ struct Row {
     crc: u32,
 }
 
-/// The `n`th value of splitmix64 (Steele, Lea and Flood, 2014) from a seed on.
+/// The `n`th value of splitmix64 (Steele, Lea and Flood, 2014) from a seed.
 fn splitmix(seed: u64, n: u64) -> u64 {
     let mut z = seed.wrapping_add((n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ fn splitmix(seed: u64, n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// CRC-32 of IEEE 802.3, carried on by a byte.
+/// CRC-32 of IEEE 802.3, updated by a byte.
 fn crc(crc: u32, byte: u8) -> u32 {
     (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
 }
@@ -52,7 +52,7 @@ impl Row {
         1 + (splitmix(self.seed, at + 1) % 15) as u32
     }
 
-    /// Reads the row from a place on and says what comes next.
+    /// Feeds the row from position `from` on; gives the greedy next token.
     fn read(&self, session: &mut Session, from: u64) -> u32 {
         session.clear().unwrap();
         let mut sum = u32::MAX;
@@ -104,8 +104,8 @@ fn induction_heads_answers_rightly_after_a_million_tokens() {
 }
 
 #[test]
-fn without_the_trigger_there_is_nothing_to_know() {
-    if no_gpu("without_the_trigger_there_is_nothing_to_know") {
+fn without_the_trigger_the_answer_is_unknown() {
+    if no_gpu("without_the_trigger_the_answer_is_unknown") {
         return;
     }
     let mut session = session();

@@ -6,7 +6,7 @@ mod sparse;
 use common::{gpu, no_gpu};
 use peregrine::Error;
 use peregrine::gpu::{Buf, Gpu, UPLOAD_PIECE, Uploads, Usage};
-use peregrine::model::{Progress, Recipe, Weights};
+use peregrine::model::{Progress, WeightOptions, Weights};
 use peregrine::runtime::Checkpoint;
 use sparse::made_up;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Memory of this process that no file stands behind, in bytes.
+/// Anonymous memory of this process in bytes.
 fn anonymous() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| {
@@ -24,17 +24,17 @@ fn anonymous() -> u64 {
     field("RssAnon:") + field("RssShmem:")
 }
 
-/// What one load took.
+/// Measurements of one load.
 #[derive(Debug)]
 struct Load {
     seconds: f64,
     bytes: u64,
-    /// The most memory beyond the weights that had arrived by then; on a driver whose buffers lie in the host's memory.
+    /// Peak memory beyond the weights uploaded so far, on a driver whose buffers are in host memory.
     excess: u64,
     peak: u64,
 }
 
-/// Loads a checkpoint in a process of its own; `hold` has that process keep a copy of the file as well.
+/// Loads a checkpoint in its own process; with `hold` that process also keeps a copy of the file.
 fn load_apart(dir: &Path, hold: bool) -> Load {
     let output = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "load_as_a_child", "--nocapture"])
@@ -74,7 +74,7 @@ fn load_as_a_child() {
             held.extend(tensors.matrices().map(|tensor| tensor.bytes.to_vec()));
         }
         let started = Instant::now();
-        let weights = Weights::load(&gpu, &tensors, Recipe::AsStored, &mut |Progress { done, .. }| {
+        let weights = Weights::load(&gpu, &tensors, WeightOptions::default(), &mut |Progress { done, .. }| {
             arrived.store(done, Ordering::Release)
         });
         let seconds = started.elapsed().as_secs_f64();
@@ -112,7 +112,7 @@ fn loading_holds_no_second_copy_of_the_weights() {
     assert_eq!(load.bytes, bytes);
     assert!(load.excess < BOUND, "{load:?}");
     let held = load_apart(dir.path(), true);
-    assert!(held.excess > BOUND, "a copy that is held must be noticed: {held:?}");
+    assert!(held.excess > BOUND, "an extra copy must be detected: {held:?}");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn two_gigabytes_load_with_less_than_512_mb_beside_them() {
     assert!(load.excess < 512_000_000, "{load:?}");
 }
 
-/// A piece of data for each size, and a buffer for it.
+/// Data of each size, and a buffer for it.
 fn pieces(gpu: &Gpu, sizes: &[usize]) -> Vec<(Buf<u32>, Vec<u32>)> {
     let piece = |(i, len): (usize, &usize)| {
         let values = (0..*len).map(|k| (k * 2_654_435_761 + i) as u32).collect();
@@ -153,7 +153,7 @@ fn arrived_as_sent(gpu: &Gpu, pieces: &[(Buf<u32>, Vec<u32>)]) {
     }
 }
 
-/// More than goes into the ring at once, in sizes that share staging buffers or do not, with one too large for any.
+/// More than fits into the ring at once, in sizes that do and do not share staging buffers, with one too large for any.
 const FULL: usize = UPLOAD_PIECE / 4;
 const SIZES: [usize; 16] =
     [1, FULL, 3, 5, FULL / 2, FULL / 2 + 1, 7, FULL + 1, FULL - 1, FULL, 1, 1, FULL / 3, FULL, FULL, 2];
@@ -177,8 +177,8 @@ fn every_byte_arrives_and_progress_ends_at_the_total() {
 }
 
 #[test]
-fn a_piece_goes_to_its_place_and_what_it_leaves_is_zero() {
-    if no_gpu("a_piece_goes_to_its_place_and_what_it_leaves_is_zero") {
+fn an_upload_goes_to_its_offset_and_the_rest_is_zero() {
+    if no_gpu("an_upload_goes_to_its_offset_and_the_rest_is_zero") {
         return;
     }
     let gpu = gpu();
@@ -199,8 +199,8 @@ fn a_piece_goes_to_its_place_and_what_it_leaves_is_zero() {
 }
 
 #[test]
-fn what_goes_wrong_on_the_way_ends_the_loading() {
-    if no_gpu("what_goes_wrong_on_the_way_ends_the_loading") {
+fn an_upload_error_ends_the_load() {
+    if no_gpu("an_upload_error_ends_the_load") {
         return;
     }
     let gpu = gpu();
@@ -212,7 +212,7 @@ fn what_goes_wrong_on_the_way_ends_the_loading() {
     let given_up = || uploads(&pieces).run(&gpu, &|_| {}, &mut |_| panic!("the caller's"));
     let panic = catch_unwind(AssertUnwindSafe(given_up)).unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"the caller's"));
-    // Neither harms the device.
+    // Neither error harms the device.
     uploads(&pieces).run(&gpu, &|_| {}, &mut |_| {}).unwrap();
     arrived_as_sent(&gpu, &pieces);
     let lost = uploads(&pieces).run(&gpu, &|_| {}, &mut |_| gpu.destroy());

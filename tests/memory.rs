@@ -1,5 +1,5 @@
-//! What a model takes of memory is what its plan says, on the device and on the host's heap. A file of its own, as the heap is
-//! the process's.
+//! Memory use equals the plan, on the device and on the host's heap. In its own file, since the heap is
+//! per process.
 
 mod common;
 mod program;
@@ -16,7 +16,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-/// Bytes that the process holds on its heap, and the most of them since they were last looked at.
+/// Bytes allocated on the heap, and their peak since the last reset.
 static LIVE: AtomicU64 = AtomicU64::new(0);
 static PEAK: AtomicU64 = AtomicU64::new(0);
 
@@ -25,7 +25,7 @@ struct Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-// SAFETY: every call goes on to the system's allocator as it is.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let size = layout.size() as u64;
@@ -48,7 +48,7 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-/// What the heap holds at the most during `work`, beyond what it held before.
+/// Peak heap use during `work`, beyond what was allocated before.
 fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = LIVE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
@@ -56,7 +56,7 @@ fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     (done, PEAK.load(Ordering::Relaxed).saturating_sub(before))
 }
 
-/// A model of some 16 MB in f32, so that the parameters of its dispatches are small beside it.
+/// A model of about 16 MB in f32, large compared with the parameters of its dispatches.
 fn scaled(tied: bool) -> (tempfile::TempDir, Checkpoint) {
     let dir = tempfile::tempdir().unwrap();
     let shape = common::Shape { vocab: 5000, hidden: 256, inner: 512, dt_rank: 16, layers: 4, tied, ..TINY };
@@ -74,8 +74,8 @@ fn plan(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> MemoryPl
 }
 
 #[test]
-fn a_load_takes_what_the_plan_says() {
-    if no_gpu("a_load_takes_what_the_plan_says") {
+fn a_load_takes_the_planned_memory() {
+    if no_gpu("a_load_takes_the_planned_memory") {
         return;
     }
     let _alone = alone();
@@ -88,7 +88,7 @@ fn a_load_takes_what_the_plan_says() {
                 let plan = plan(&gpu, &checkpoint, options);
                 let before = gpu.allocated_bytes();
                 let tensors = checkpoint.tensors().unwrap();
-                let loaded = Weights::load(&gpu, &tensors, weights, &mut |_| {}).unwrap();
+                let loaded = Weights::load(&gpu, &tensors, options.weight_options(), &mut |_| {}).unwrap();
                 assert_eq!(gpu.allocated_bytes() - before, plan.weights, "{options:?}: weights");
                 drop(loaded);
                 let forward = load(&gpu, &checkpoint, options).unwrap();
@@ -104,8 +104,8 @@ fn a_load_takes_what_the_plan_says() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_before_anything_is_uploaded() {
-    if no_gpu("what_does_not_fit_is_refused_before_anything_is_uploaded") {
+fn a_model_that_does_not_fit_is_rejected_before_any_upload() {
+    if no_gpu("a_model_that_does_not_fit_is_rejected_before_any_upload") {
         return;
     }
     let _alone = alone();
@@ -120,9 +120,9 @@ fn what_does_not_fit_is_refused_before_anything_is_uploaded() {
     assert_eq!(gpu.allocated_bytes(), before);
     let text = error.to_string();
     assert!(matches!(error, Error::DoesNotFit { needed: said, .. } if said == needed), "{text}");
-    // It is stored in f32; in half of that it fits, and does.
+    // It is stored in f32; in f16 it fits.
     for word in ["weights", "state", "activations", "--weights f16"] {
-        assert!(text.contains(word), "{word} is not said in {text}");
+        assert!(text.contains(word), "{word} is missing in: {text}");
     }
     let narrow = ForwardOptions { weights: Recipe::To(WeightFormat::F16), memory: Some(needed - 1), ..options };
     drop(load(&gpu, &checkpoint, narrow).unwrap());
@@ -135,8 +135,8 @@ fn what_does_not_fit_is_refused_before_anything_is_uploaded() {
 }
 
 #[test]
-fn what_is_free_is_told_and_shrinks_with_what_is_taken() {
-    if no_gpu("what_is_free_is_told_and_shrinks_with_what_is_taken") {
+fn free_memory_is_reported_and_shrinks_with_allocations() {
+    if no_gpu("free_memory_is_reported_and_shrinks_with_allocations") {
         return;
     }
     let _alone = alone();
@@ -168,26 +168,26 @@ fn converting_weights_holds_no_more_than_staging() {
     sparse::made_up(dir.path(), 6);
     let checkpoint = Checkpoint::open(dir.path()).unwrap();
     let tensors = checkpoint.tensors().unwrap();
-    // Narrower ones differ in nothing but the time that they take.
+    // Narrower formats differ only in the time that they take.
     let formats = WeightFormat::ALL.into_iter().filter(|format| format.row_bytes(256) >= 256);
     for format in formats {
         let options = ForwardOptions { weights: Recipe::To(format), ..Default::default() };
         let plan = plan(&gpu, &checkpoint, options);
-        let load = || Weights::load(&gpu, &tensors, options.weights, &mut |_| {}).unwrap();
+        let load = || Weights::load(&gpu, &tensors, options.weight_options(), &mut |_| {}).unwrap();
         let (weights, most) = peak(load);
         drop(weights);
-        // Half of the staging is memory of the driver's.
+        // Half of the staging memory is the driver's.
         eprintln!("{format}: {most} bytes of heap at the most, {} planned", plan.staging);
         assert!(most <= plan.staging / 2 + (2 << 20), "{format}: {most} bytes of heap, {} planned", plan.staging);
         let (copies, most) = peak(|| tensors.matrices().map(|tensor| tensor.bytes.to_vec()).collect::<Vec<_>>());
-        assert!(most > plan.staging, "a copy that is held is noticed");
+        assert!(most > plan.staging, "an extra copy is detected");
         drop(copies);
     }
 }
 
 #[test]
-fn the_program_says_the_plan_and_refuses_by_it() {
-    if no_gpu("the_program_says_the_plan_and_refuses_by_it") {
+fn the_program_prints_the_plan_and_enforces_it() {
+    if no_gpu("the_program_prints_the_plan_and_enforces_it") {
         return;
     }
     let inspect = |more: &[&str]| stdout(&run(&[&["inspect"], more].concat()));
@@ -200,7 +200,7 @@ fn the_program_says_the_plan_and_refuses_by_it() {
     assert_eq!(formats.as_array().unwrap().len(), WeightFormat::ALL.len());
     assert_eq!((of("bf16")["total"].as_u64(), of("q8_0")["total"].as_u64()), (Some(stored), Some(narrow)));
 
-    // A byte less than it needs: inspect says so, whoever loads is refused and told what fits.
+    // With a byte less than needed, inspect says so, and loading fails with the formats that fit.
     let less = (stored - 1).to_string();
     let table = inspect(&["--memory", &less]);
     for line in ["--weights f32 ", "does not fit", "--weights q8_0", "it may take"] {
@@ -214,10 +214,10 @@ fn the_program_says_the_plan_and_refuses_by_it() {
         refused(
             &run(&[command, &["--memory", &less]].concat()),
             5,
-            &["the model takes", "weights", "state", "--weights "],
+            &["the model needs", "weights", "state", "--weights "],
         );
     }
-    // Numbers out of range are what is wrong, before any memory is.
+    // Values out of range are reported before memory.
     refused(
         &run(&["eval", "--questions", "models/tiny-chat/eval.jsonl", "--slots", "18446744073709551615"]),
         2,
@@ -228,22 +228,24 @@ fn the_program_says_the_plan_and_refuses_by_it() {
     refused(&run(&["run", "-p", "x", "--memory", "much"]), 2, &["much", "8G"]);
     let told = run(&["run", "-p", "x", "-n", "1", "--memory", &stored.to_string(), "-v"]);
     assert!(stdout(&told).len() < 20);
-    assert!(stderr(&told).contains("the model takes") && stderr(&told).contains("it may take"), "{}", stderr(&told));
+    assert!(stderr(&told).contains("the model needs") && stderr(&told).contains("it may take"), "{}", stderr(&told));
 }
 
 #[test]
-fn the_program_leaves_the_embeddings_on_the_host() {
-    if no_gpu("the_program_leaves_the_embeddings_on_the_host") {
+fn the_program_can_keep_the_embeddings_on_the_host() {
+    if no_gpu("the_program_can_keep_the_embeddings_on_the_host") {
         return;
     }
     let answer = ["run", "-p", "Once upon a time", "-n", "20", "--temp", "0"];
     let host = run(&[&answer[..], &["--embeddings", "host"]].concat());
     assert_eq!(stdout(&host), stdout(&run(&answer)));
     assert!(!stderr(&host).contains("--embeddings"), "{}", stderr(&host));
-    assert!(stdout(&run(&["inspect", "--embeddings", "host"])).contains("stay on the host"));
+    assert!(stdout(&run(&["inspect", "--embeddings", "host"])).contains("on the host: each step waits"));
     let tied = common::fixture("mamba-tiny");
     let tied = tied.to_str().unwrap();
-    assert!(stdout(&run(&["inspect", "-m", tied, "--embeddings", "host"])).contains("stay on the device"));
+    assert!(
+        stdout(&run(&["inspect", "-m", tied, "--embeddings", "host"])).contains("on the device, as the table is tied")
+    );
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out.safetensors");
     let logits = ["logits", "-m", tied, "--ids", "1", "--embeddings", "host", "-o", out.to_str().unwrap()];

@@ -1,4 +1,4 @@
-//! Models against their golden values, and against themselves: however a text is cut, the numbers are the same.
+//! Models against their golden values and against themselves: any split of a text gives the same numbers.
 
 mod common;
 
@@ -7,17 +7,17 @@ use peregrine::format::WeightFormat;
 use peregrine::gpu::{Gpu, Switches};
 use peregrine::kernels::linear::Math;
 use peregrine::model::reference::Reference;
-use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, StateTensor, WeightOptions, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Limits of an f32 implementation against the float64 values.
+/// Tolerance of an f32 implementation against the float64 values.
 const LOGITS: f64 = 3e-4;
 const STATES: f64 = 1e-3;
 const TRACES: f64 = 3e-4;
-/// The reference computes in f64, from A and weights in f32: -exp(A_log) log2(e) is rounded once, as the kernels take it.
+/// The reference computes in f64 from f32 weights and A: -exp(A_log) log2(e) is rounded once, as in the kernels.
 const REFERENCE: f64 = 1e-5;
 
 const FALCONS: [&str; 3] = ["falcon-tiny", "falcon-tiny-bf16", "falcon-tiny-f16"];
@@ -28,7 +28,7 @@ fn load(gpu: &Gpu, dir: &Path, options: ForwardOptions) -> Forward {
 }
 
 fn forward(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> Forward {
-    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
+    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), WeightOptions::default(), &mut |_| {}).unwrap();
     Forward::new(gpu, checkpoint.config(), Arc::new(weights), options).unwrap()
 }
 
@@ -49,14 +49,18 @@ fn decoded(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
     all
 }
 
-/// Both states of slot 0 in the layout of transformers: `[D, K - 1]` and `[D, N]` a layer.
+/// Both states of slot 0 in the layout of transformers: `[D, K - 1]` and `[D, N]` per layer.
 fn states(forward: &Forward) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
     let state = block_on(forward.state().read(0, forward.version(0))).unwrap();
-    let transposed = |layers: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
-        let d = forward.config().inner;
-        layers.iter().map(|v| (0..d).flat_map(|c| v.iter().skip(c).step_by(d).copied()).collect()).collect()
+    let transposed = |name: &str| -> Vec<Vec<f32>> {
+        let layers = state.tensors().filter(|(tensor, _)| tensor.name == name);
+        let channels_first = |(tensor, v): (&StateTensor, &[f32])| {
+            let d = tensor.shape[1];
+            (0..d).flat_map(|c| v.iter().skip(c).step_by(d).copied()).collect()
+        };
+        layers.map(channels_first).collect()
     };
-    (transposed(state.conv), transposed(state.ssm))
+    (transposed("conv"), transposed("ssm"))
 }
 
 struct Worst {
@@ -139,7 +143,7 @@ fn the_reference_equals_the_golden_values() {
     }
 }
 
-/// Name in the fixture of a tap: `layer.0.norm` is `trace.0.norm`.
+/// A tap's name in the fixture: `layer.0.norm` is `trace.0.norm`.
 fn trace_key(tap: &str) -> (String, bool) {
     match tap.strip_prefix("layer.") {
         Some(rest) => (format!("trace.{rest}"), true),
@@ -270,7 +274,7 @@ fn without_subgroups_the_golden_values_hold() {
     }
 }
 
-/// Width of lavapipe's vectors, and so of its subgroups, is read once by the driver: a process for each.
+/// The driver reads lavapipe's vector width, and thus its subgroup size, once: a process for each width.
 #[test]
 fn every_subgroup_size_gives_the_golden_values() {
     let this = "every_subgroup_size_gives_the_golden_values";
@@ -299,7 +303,7 @@ fn every_subgroup_size_gives_the_golden_values() {
             .args([this, "--exact", "--nocapture"])
             .env("SUBGROUP_CHILD", lanes)
             .env("LP_NATIVE_VECTOR_WIDTH", bits)
-            // The driver's cache does not know the width: it would serve kernels of another.
+            // The driver's cache does not distinguish widths and would return kernels of another.
             .env("MESA_SHADER_CACHE_DISABLE", "true")
             .output()
             .unwrap();
@@ -318,7 +322,7 @@ fn a_batch_gives_each_row_its_own_bits() {
     let expected = Expected::read(&fixture("falcon-tiny").join("expected.safetensors"));
     let ids = expected.ids("ids.64");
     let slots = 17;
-    // Slot s reads its own stretch, then all decode together; alone each does the same.
+    // Slot s reads its own text, then all decode together; alone each gives the same.
     let prompt = |s: usize| &ids[s * 2..s * 3 + 3];
     let run = |forward: &mut Forward, members: &[usize]| -> Vec<Vec<f32>> {
         for s in members {
@@ -348,7 +352,7 @@ fn a_batch_gives_each_row_its_own_bits() {
     }
 }
 
-/// Fast arithmetic: also in shards, with a format whose groups are cut, and with matrices of different formats.
+/// Fast arithmetic, also in shards, with a format whose groups are split, and with matrices of different formats.
 #[test]
 fn a_batch_of_fast_steps_gives_each_row_its_own_bits() {
     if no_gpu("a_batch_of_fast_steps_gives_each_row_its_own_bits") {
@@ -379,7 +383,7 @@ fn a_batch_of_fast_steps_gives_each_row_its_own_bits() {
         let together = steps(&mut fast, &[3, 1, 4, 0, 5, 8, 2, 6, 7]);
         let alone = steps(&mut new(1, Math::Fast), &[0]);
         assert_eq!(together[0], alone[0]);
-        // Another class of arithmetic, and near.
+        // Another class of arithmetic: different bits, but close.
         let exact = steps(&mut new(1, Math::Exact), &[0]);
         assert_ne!(alone[0], exact[0]);
         let error = |(a, b): (&u32, &u32)| (f32::from_bits(*a) - f32::from_bits(*b)).abs();
@@ -396,7 +400,7 @@ fn a_padded_row_changes_no_state() {
     if no_gpu("a_padded_row_changes_no_state") {
         return;
     }
-    // A chunk of 5 on a plan for 64, after a chunk of 64 has filled every buffer: as if the 64 had never been.
+    // A chunk of 5 on a plan for 64, after a chunk of 64 has filled every buffer: the 64 must have no effect.
     let gpu = gpu();
     let expected = Expected::read(&fixture("falcon-tiny").join("expected.safetensors"));
     let (long, short) = (expected.ids("ids.64"), expected.ids("ids.5"));
@@ -411,8 +415,8 @@ fn a_padded_row_changes_no_state() {
 }
 
 #[test]
-fn steps_that_ran_ahead_are_taken_back_without_a_trace() {
-    if no_gpu("steps_that_ran_ahead_are_taken_back_without_a_trace") {
+fn steps_that_ran_ahead_are_taken_back_completely() {
+    if no_gpu("steps_that_ran_ahead_are_taken_back_completely") {
         return;
     }
     let gpu = gpu();
@@ -423,7 +427,7 @@ fn steps_that_ran_ahead_are_taken_back_without_a_trace() {
     let mut wavering = load(&gpu, &fixture("falcon-tiny"), options(64, 1));
     let mut got = Vec::new();
     for id in &ids {
-        // A wrong token first, taken back.
+        // First a wrong token, which is taken back.
         got.extend(decoded(&mut wavering, &[*id]));
         decoded(&mut wavering, &[(*id + 17) % 300]);
         wavering.take_back(0, 1);

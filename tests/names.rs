@@ -1,11 +1,11 @@
-//! The same weights under other names and in other layouts, and tensors that are more than a model's: each is used, known to be
-//! of no use, or refused by name.
+//! The same weights under other names and in other layouts, and additional tensors: each is used, known to be
+//! unused, or rejected by name.
 
 mod common;
 #[path = "common/craft.rs"]
 mod craft;
 
-use common::{Shape, TINY, fixture};
+use common::{Shape, TINY, fixture, mamba};
 use craft::{Craft, F32, STRING, U32, array, string};
 use peregrine::Error;
 use peregrine::model::Family;
@@ -24,13 +24,13 @@ fn folder(config: &Value, shape: Shape, tensors: Tensors) -> TempDir {
     dir
 }
 
-/// A model of this shape whose tensors are called otherwise.
+/// A model of this shape with renamed tensors.
 fn renamed(shape: Shape, name: impl Fn(&str) -> String) -> TempDir {
     let tensors = shape.tensors().into_iter().map(|(old, dims, values)| (name(&old), dims, values)).collect();
     folder(&shape.config(), shape, tensors)
 }
 
-/// With a change of its config, and tensors more.
+/// A model with a changed config and additional tensors.
 fn with(change: impl FnOnce(&mut Value), more: &[(&str, &[usize])]) -> TempDir {
     let (mut config, mut tensors) = (TINY.config(), TINY.tensors());
     change(&mut config);
@@ -40,30 +40,30 @@ fn with(change: impl FnOnce(&mut Value), more: &[(&str, &[usize])]) -> TempDir {
     folder(&config, TINY, tensors)
 }
 
-/// The bytes of every part of the model, in order.
+/// The bytes of every tensor of the model, in order.
 fn parts(dir: &Path) -> Result<Vec<Vec<u8>>, Error> {
     let checkpoint = Checkpoint::open(dir)?;
     let tensors = checkpoint.tensors()?;
-    Ok(tensors.parts().map(|(_, tensor)| tensor.bytes.to_vec()).collect())
+    Ok(tensors.all().map(|(_, tensor)| tensor.bytes.to_vec()).collect())
 }
 
 fn refused(dir: &Path, said: &[&str]) -> Error {
     let error = parts(dir).expect_err("it should be refused");
     let text = error.to_string();
     for word in said {
-        assert!(text.contains(word), "{word:?} is not said in: {text}");
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
     }
     error
 }
 
-/// Names of the tensors that are of no use.
+/// Names of the unused tensors.
 fn unused(dir: &Path) -> Vec<String> {
     let checkpoint = Checkpoint::open(dir).unwrap();
     checkpoint.tensors().unwrap().unused.iter().map(|tensor| tensor.name.clone()).collect()
 }
 
 #[test]
-fn whatever_is_before_the_names_it_is_the_same_model() {
+fn any_prefix_of_tensor_names_gives_the_same_model() {
     for shape in [TINY, Shape { tied: true, ..TINY }] {
         let plain = renamed(shape, str::to_owned);
         let expected = parts(plain.path()).unwrap();
@@ -83,16 +83,16 @@ fn whatever_is_before_the_names_it_is_the_same_model() {
 }
 
 #[test]
-fn two_models_in_one_checkpoint_are_refused() {
+fn two_models_in_one_checkpoint_are_rejected() {
     let second_layer = renamed(TINY, |name| name.replacen("backbone.layers.1", "model.layers.1", 1));
     refused(second_layer.path(), &["two prefixes", "backbone.layers.0.", "model.layers.1."]);
     let embedding = renamed(TINY, |name| name.replacen("backbone.embeddings", "model.embeddings", 1));
     refused(embedding.path(), &["model.embeddings.weight", "\"backbone.\""]);
     let mut twice = TINY.tensors();
     twice.extend(TINY.tensors().into_iter().map(|(name, dims, values)| (format!("_orig_mod.{name}"), dims, values)));
-    refused(folder(&TINY.config(), TINY, twice).path(), &["the same part twice", "_orig_mod."]);
+    refused(folder(&TINY.config(), TINY, twice).path(), &["the same tensor twice", "_orig_mod."]);
     let two_heads = with(|_| (), &[("model.lm_head.weight", &[11, 6])]);
-    refused(two_heads.path(), &["lm_head.weight and ", "the same part twice"]);
+    refused(two_heads.path(), &["lm_head.weight and ", "the same tensor twice"]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn taps_of_the_convolution_have_three_layouts() {
 }
 
 #[test]
-fn parts_of_other_models_are_refused_by_name() {
+fn tensors_of_other_models_are_rejected_by_name() {
     let layer = "backbone.layers.0";
     let bias = format!("{layer}.mixer.in_proj.bias");
     for (name, dims, said) in [
@@ -144,7 +144,7 @@ fn parts_of_other_models_are_refused_by_name() {
 }
 
 #[test]
-fn tensors_of_no_use_are_listed() {
+fn unused_tensors_are_listed() {
     let of_no_use: [(&str, &[usize]); 4] = [
         ("backbone.layers.0.rotary_emb.inv_freq", &[3]),
         ("optimizer.state.0.exp_avg", &[2]),
@@ -156,7 +156,7 @@ fn tensors_of_no_use_are_listed() {
     names.sort_unstable();
     assert_eq!(unused(dir.path()), names);
     assert_eq!(parts(dir.path()).unwrap(), parts(renamed(TINY, str::to_owned).path()).unwrap());
-    // What bitsandbytes keeps beside its weights belongs to them.
+    // bitsandbytes' metadata tensors belong to its weights.
     for name in ["falcon-tiny", "falcon-tiny-nf4", "falcon-tiny-int8", "mamba-tiny"] {
         assert_eq!(unused(&fixture(name)), Vec::<String>::new(), "{name}");
     }
@@ -164,7 +164,7 @@ fn tensors_of_no_use_are_listed() {
 }
 
 #[test]
-fn a_head_is_the_embedding_where_config_says_so_or_nothing() {
+fn the_head_is_tied_if_the_config_says_so_or_says_nothing() {
     let tied = Shape { tied: true, ..TINY };
     let says = |key: &str, value: Value, shape: Shape| {
         let mut config = shape.config();
@@ -186,7 +186,7 @@ fn a_head_is_the_embedding_where_config_says_so_or_nothing() {
 }
 
 #[test]
-fn keys_of_mamba_ssm_are_followed_or_refused() {
+fn keys_of_mamba_ssm_are_used_or_rejected() {
     let shape = Shape { falcon: false, dt_rank: 1, inner: 12, state: 16, vocab: 16, tied: true, ..TINY };
     let config = |change: &dyn Fn(&mut Value)| {
         let mut config = json!({
@@ -220,10 +220,10 @@ fn keys_of_mamba_ssm_are_followed_or_refused() {
     ] {
         assert!(open(&same).unwrap() == expected, "{same}");
     }
-    // A Falcon Mamba in these words stays one.
+    // A Falcon Mamba with these keys stays one.
     let falcon = config(&|c| c["model_type"] = json!("falcon_mamba"));
     let falcon = Checkpoint::open(folder(&falcon, shape, shape.tensors()).path()).unwrap();
-    assert!(matches!(falcon.config().family, Family::FalconMamba { .. }));
+    assert!(matches!(mamba(falcon.config()).family, Family::FalconMamba { .. }));
     for (bad, said) in [
         (config(&|c| c["d_intermediate"] = json!(128)), "d_intermediate 128"),
         (config(&|c| c["attn_layer_idx"] = json!([1])), "attn_layer_idx"),
@@ -237,12 +237,12 @@ fn keys_of_mamba_ssm_are_followed_or_refused() {
         (config(&|c| c["tie_embeddings"] = json!(false)), "lm_head.weight is missing"),
     ] {
         let error = open(&bad).unwrap_err().to_string();
-        assert!(error.contains(said), "{said:?} is not said in: {error}");
+        assert!(error.contains(said), "{said:?} is missing in: {error}");
     }
 }
 
 #[test]
-fn keys_that_change_the_computation_are_refused_and_others_listed() {
+fn keys_that_change_the_computation_are_rejected_and_others_listed() {
     for (key, value, said) in [
         ("use_bias", json!(true), "use_bias: true"),
         ("hidden_act", json!("gelu"), "hidden_act \"gelu\""),
@@ -287,7 +287,7 @@ fn keys_that_change_the_computation_are_refused_and_others_listed() {
 }
 
 #[test]
-fn gguf_files_are_accounted_for_as_well() {
+fn gguf_tensors_and_keys_are_accounted_for_too() {
     let opened = |change: &dyn Fn(&mut Craft)| {
         let (mut craft, dir) = (Craft::of(TINY), tempfile::tempdir().unwrap());
         change(&mut craft);
@@ -335,7 +335,7 @@ fn gguf_files_are_accounted_for_as_well() {
         let error = opened(&|c| c.set(key, kind, value.clone())).unwrap_err();
         assert!(matches!(error, Error::Unsupported { .. }), "{key}: {error}");
     }
-    // Nothing blames a config.json that there is none of.
+    // No message mentions a config.json that does not exist.
     let error = opened(&|c| c.set("mamba.embedding_length", U32, vec![60, 0, 0, 0])).unwrap_err().to_string();
     assert!(error.contains("its metadata needs") && !error.contains("config.json"), "{error}");
 }

@@ -1,29 +1,29 @@
-//! Requests in OpenAI's form, answered by a session: what each setting does to an answer, and what a response says of it.
+//! OpenAI requests answered by a session: the effect of each setting, and the responses.
 
 mod common;
 
 use common::{gpu, no_gpu, shipped};
-use peregrine::openai::{Answered, Endpoint, Request, Unsaid};
+use peregrine::openai::{Completion, Endpoint, Request, RequestDefaults};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, StateBudget};
 use peregrine::text::Specials;
 use serde_json::{Value, json};
 
 const PROMPT: &str = "Once upon a time";
-const UNSAID: Unsaid = Unsaid { max_tokens: None, seed: 5 };
+const UNSAID: RequestDefaults = RequestDefaults { max_tokens: None, seed: 5 };
 
 fn engine() -> Engine {
     let options = EngineOptions { slots: 1, ..Default::default() };
     Engine::load(&gpu(), Checkpoint::open(shipped("tiny-chat")).unwrap(), options, &mut |_| {}).unwrap()
 }
 
-fn answer(engine: &Engine, endpoint: Endpoint, body: &Value) -> Answered {
+fn answer(engine: &Engine, endpoint: Endpoint, body: &Value) -> Completion {
     let request = Request::parse(endpoint, body).unwrap_or_else(|refusal| panic!("{refusal}"));
     request.fits(engine.checkpoint()).unwrap();
     request.answer(&mut engine.session(Sampling::GREEDY).unwrap(), UNSAID).unwrap()
 }
 
-/// The continuation of a prompt, of 24 tokens where `more` does not say.
-fn story(engine: &Engine, more: Value) -> Answered {
+/// The continuation of a prompt; 24 tokens unless `more` sets a limit.
+fn story(engine: &Engine, more: Value) -> Completion {
     let mut body = json!({"prompt": PROMPT});
     if more.get("n_predict").is_none() {
         body["max_tokens"] = json!(24);
@@ -32,18 +32,18 @@ fn story(engine: &Engine, more: Value) -> Answered {
     answer(engine, Endpoint::Completions, &body)
 }
 
-fn texts(answered: &Answered) -> Vec<&str> {
+fn texts(answered: &Completion) -> Vec<&str> {
     answered.choices.iter().map(|choice| choice.text.as_str()).collect()
 }
 
 #[test]
-fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_once() {
-    if no_gpu("of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_once") {
+fn several_answers_have_their_own_seeds_and_read_the_prompt_once() {
+    if no_gpu("several_answers_have_their_own_seeds_and_read_the_prompt_once") {
         return;
     }
     let engine = engine();
     let sampled = |n: usize, seed: u64| json!({"n": n, "seed": seed, "temperature": 1.1, "repeat_penalty": 1.2});
-    let alone: Vec<Answered> = (7..10).map(|seed| story(&engine, sampled(1, seed))).collect();
+    let alone: Vec<Completion> = (7..10).map(|seed| story(&engine, sampled(1, seed))).collect();
     let before = engine.counts().fed;
     let together = story(&engine, sampled(3, 7));
     let prompt = alone[0].prompt_tokens;
@@ -52,7 +52,7 @@ fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_o
     assert_ne!(together.choices[0].text, together.choices[1].text);
     assert_eq!(together.prompt_tokens, prompt);
     assert_eq!(together.completion_tokens, alone.iter().map(|answered| answered.completion_tokens).sum::<u64>());
-    // Of several prompts each has its own, in order.
+    // Several prompts have their own answers, in order.
     let body = json!({"prompt": [PROMPT, "The cat"], "n": 2, "seed": 7, "temperature": 1.1, "repeat_penalty": 1.2, "max_tokens": 24});
     let several = answer(&engine, Endpoint::Completions, &body);
     assert_eq!(texts(&several)[..2], texts(&together)[..2]);
@@ -60,7 +60,7 @@ fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_o
     let indexes: Vec<&Value> = body["choices"].as_array().unwrap().iter().map(|choice| &choice["index"]).collect();
     assert_eq!(indexes, [&json!(0), &json!(1), &json!(2), &json!(3)]);
     assert_eq!(body["usage"]["total_tokens"], several.prompt_tokens + several.completion_tokens);
-    // Without a seed of its own a request has the one that it is given, also where it says -1.
+    // A request without a seed, or with -1, uses the default seed.
     let seed = |seed: Value| story(&engine, json!({"seed": seed, "temperature": 1.1}));
     assert_eq!(seed(json!(-1)), seed(json!(5)));
     assert_eq!(seed(json!(null)), seed(json!(5.0)));
@@ -68,8 +68,8 @@ fn of_several_answers_each_is_that_of_a_seed_of_its_own_and_the_prompt_is_read_o
 }
 
 #[test]
-fn where_no_state_is_kept_the_prompt_is_read_for_each_answer() {
-    if no_gpu("where_no_state_is_kept_the_prompt_is_read_for_each_answer") {
+fn without_stored_states_the_prompt_is_read_for_each_answer() {
+    if no_gpu("without_stored_states_the_prompt_is_read_for_each_answer") {
         return;
     }
     let engine = engine();
@@ -82,8 +82,8 @@ fn where_no_state_is_kept_the_prompt_is_read_for_each_answer() {
 }
 
 #[test]
-fn a_chat_goes_the_way_of_a_conversation() {
-    if no_gpu("a_chat_goes_the_way_of_a_conversation") {
+fn a_chat_request_equals_a_conversation() {
+    if no_gpu("a_chat_request_equals_a_conversation") {
         return;
     }
     let engine = engine();
@@ -107,7 +107,7 @@ fn a_chat_goes_the_way_of_a_conversation() {
 }
 
 #[test]
-fn a_template_that_looks_at_more_than_role_and_content_has_the_rest_refused_by_its_place() {
+fn message_fields_that_the_template_uses_are_rejected_by_path() {
     let mut checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let messages = json!([
         {"role": "user", "content": "x", "name": "Ann"},
@@ -115,7 +115,7 @@ fn a_template_that_looks_at_more_than_role_and_content_has_the_rest_refused_by_i
     ]);
     let request = Request::parse(Endpoint::Chat, &json!({ "messages": messages })).unwrap();
     assert_eq!(request.fits(&checkpoint), Ok(()));
-    // A name is a word, and no part of one.
+    // Field names match whole words only.
     let looks = "{% set ns = namespace() %}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}call{% endif %}{% endfor %}";
     checkpoint.set_template(peregrine::text::Template::new("looks", looks).unwrap());
     let refusal = request.fits(&checkpoint).unwrap_err();
@@ -123,8 +123,8 @@ fn a_template_that_looks_at_more_than_role_and_content_has_the_rest_refused_by_i
 }
 
 #[test]
-fn settings_of_other_servers_are_followed() {
-    if no_gpu("settings_of_other_servers_are_followed") {
+fn settings_of_other_servers_are_supported() {
+    if no_gpu("settings_of_other_servers_are_supported") {
         return;
     }
     let engine = engine();
@@ -139,21 +139,21 @@ fn settings_of_other_servers_are_followed() {
     assert_eq!(greedy(json!({"n_predict": 2.0})).completion_tokens, 2);
     assert_ne!(texts(&greedy(json!({"repeat_penalty": 1.8, "repeat_last_n": -1})))[0], text);
     let question = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
-    // No limit: until the model ends.
+    // No limit: until EOS.
     let body = json!({"messages": question, "temperature": 0, "max_tokens": -1});
     assert_eq!(answer(&engine, Endpoint::Chat, &body).choices[0].finish, Finish::Eos);
 }
 
 #[test]
-fn log_probabilities_have_the_forms_of_their_endpoints() {
-    if no_gpu("log_probabilities_have_the_forms_of_their_endpoints") {
+fn log_probabilities_have_the_formats_of_their_endpoints() {
+    if no_gpu("log_probabilities_have_the_formats_of_their_endpoints") {
         return;
     }
     let engine = engine();
     let tokenizer = engine.checkpoint().tokenizer().unwrap();
     let ids = tokenizer.encode(PROMPT, Specials::Parse).unwrap();
     let sampling = Sampling { temperature: 1.3, seed: 7, ..Sampling::GREEDY };
-    // What a session gives token by token.
+    // A session's values token by token.
     let mut session = engine.session(sampling).unwrap();
     let mut expected = vec![];
     let options = AnswerOptions { logprobs: Some(2), ..AnswerOptions::tokens(12) };
@@ -184,11 +184,11 @@ fn log_probabilities_have_the_forms_of_their_endpoints() {
         let rest: String = text.chars().skip(at).collect();
         assert!(rest.starts_with(&tokenizer.decode(&[*id])), "{i}: {rest:?}");
     }
-    // None of the others, but the chosen.
+    // No top tokens, only the chosen one.
     let none = story(&engine, with(json!({"logprobs": 0})));
     let body = none.body(Endpoint::Completions, engine.checkpoint(), (1, 0)).unwrap();
     assert_eq!(body["choices"][0]["logprobs"]["top_logprobs"][0].as_object().unwrap().len(), 1);
-    // A chat's.
+    // Chat completions.
     let messages = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
     let chat = with(json!({"messages": messages, "logprobs": true, "top_logprobs": 3, "temperature": 0}));
     let body = answer(&engine, Endpoint::Chat, &chat).body(Endpoint::Chat, engine.checkpoint(), (1, 0)).unwrap();
@@ -202,15 +202,15 @@ fn log_probabilities_have_the_forms_of_their_endpoints() {
     for token in content {
         let top = token["top_logprobs"].as_array().unwrap();
         assert_eq!(top.len(), 3);
-        // Greedy: the chosen is the best.
+        // Greedy: the chosen token is the most probable.
         assert_eq!((&top[0]["token"], &top[0]["logprob"]), (&token["token"], &token["logprob"]));
         assert!(top.windows(2).all(|pair| pair[0]["logprob"].as_f64() >= pair[1]["logprob"].as_f64()), "{token}");
     }
 }
 
 #[test]
-fn what_a_stop_string_takes_away_has_no_log_probabilities() {
-    if no_gpu("what_a_stop_string_takes_away_has_no_log_probabilities") {
+fn tokens_removed_by_a_stop_string_have_no_log_probabilities() {
+    if no_gpu("tokens_removed_by_a_stop_string_have_no_log_probabilities") {
         return;
     }
     let engine = engine();
@@ -223,13 +223,13 @@ fn what_a_stop_string_takes_away_has_no_log_probabilities() {
     assert!(!kept.is_empty() && kept.len() < all.len());
     assert_eq!(kept[..], all[..kept.len()]);
     assert!(kept.iter().all(|token| token.at < text.len()) && all[kept.len()].at >= text.len(), "{kept:?}");
-    // Held back, but text after all.
+    // Held back, but shown in the end.
     let held = with(json!([texts(&whole)[0].to_owned() + "!"]));
     assert_eq!(held.choices[0].logprobs, whole.choices[0].logprobs);
 }
 
 #[test]
-fn what_the_model_does_not_have_is_refused_by_its_place() {
+fn token_ids_outside_the_model_are_rejected_by_path() {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let far = checkpoint.config().vocab;
     for (body, said) in [

@@ -1,4 +1,4 @@
-//! Checkpoints written anew: what is read back is what was there, as far as the format goes, and nothing is left half done.
+//! Checkpoint conversion: the output holds the same values, as far as the format can, and failures leave nothing behind.
 
 mod common;
 #[path = "common/craft.rs"]
@@ -9,8 +9,8 @@ use common::{Expected, TINY, fixture, shipped};
 use craft::Craft;
 use peregrine::Error;
 use peregrine::format::{Encoding, WeightFormat};
+use peregrine::model::TensorId;
 use peregrine::model::reference::Reference;
-use peregrine::model::{Family, Part};
 use peregrine::runtime::{Checkpoint, Existing, ExportOptions};
 use peregrine::text::Specials;
 use program::{refused, run, stderr, stdout};
@@ -46,7 +46,7 @@ fn most_off(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// The names of what lies in a folder.
+/// The names in a folder.
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
@@ -58,7 +58,7 @@ fn names(dir: &Path) -> Vec<String> {
 fn holds_what_encoding_gives(old: &Checkpoint, new: &Checkpoint, format: WeightFormat) {
     let (old, new) = (old.tensors().unwrap(), new.tensors().unwrap());
     let (mut quantized, mut matrices) = (0, 0);
-    for ((part, before), (same, after)) in old.parts().zip(new.parts()) {
+    for ((part, before), (same, after)) in old.all().zip(new.all()) {
         assert_eq!(part, same);
         if part.role(false).is_none() {
             continue;
@@ -94,7 +94,7 @@ fn a_gguf_file_holds_the_model_in_every_format_of_gguf() {
         let new = export(shipped("tiny-chat"), format, &out);
         assert_eq!(new.config(), &peregrine::model::Config { eos: new.config().eos.clone(), ..old.config().clone() });
         assert_eq!(new.eos(), old.eos());
-        // Rows of 192 and 384 values have no blocks of 256: those formats give way, and the file says so truly.
+        // Rows of 192 and 384 values have no blocks of 256: other formats are used, and the file names them.
         if format.block_values() < 256 {
             holds_what_encoding_gives(&old, &new, format);
         }
@@ -103,7 +103,7 @@ fn a_gguf_file_holds_the_model_in_every_format_of_gguf() {
 }
 
 #[test]
-fn a_table_that_is_the_head_as_well_keeps_eight_bits() {
+fn a_tied_embedding_keeps_eight_bits() {
     let dir = tempfile::tempdir().unwrap();
     let tied = export(fixture("mamba-tiny"), WeightFormat::Q4_0, &dir.path().join("tied.gguf"));
     let own = export(fixture("falcon-tiny"), WeightFormat::Q4_0, &dir.path().join("own.gguf"));
@@ -114,7 +114,7 @@ fn a_table_that_is_the_head_as_well_keeps_eight_bits() {
 }
 
 #[test]
-fn blocks_of_256_are_written_where_rows_hold_them() {
+fn blocks_of_256_are_written_if_rows_divide_into_them() {
     let dir = tempfile::tempdir().unwrap();
     for (from, format) in [
         ("falcon-wide-nf4", WeightFormat::Q4K),
@@ -138,14 +138,17 @@ fn plain_conversions_give_the_same_logits() {
         let ids = expected.ids("ids.64");
         let old = Checkpoint::open(fixture(name)).unwrap();
         let before = logits(&old, &ids);
-        // To a file, from there to a folder, and to a file again: A goes to its logarithm and back.
+        // To a file, to a folder, and to a file again: A is converted to its logarithm and back.
         let file = export(fixture(name), WeightFormat::F32, &dir.path().join(format!("{name}.gguf")));
         let folder = export(file.label(), WeightFormat::F32, &dir.path().join(name));
         let again = export(folder.label(), WeightFormat::F32, &dir.path().join(format!("{name}-2.gguf")));
         for (what, new) in [("file", &file), ("folder", &folder), ("again", &again)] {
             let off = most_off(&before, &logits(new, &ids));
             assert!(off < 5e-5, "{name} {what}: {off:e}");
-            assert_eq!((new.config().family, new.config().vocab), (old.config().family, old.config().vocab));
+            assert_eq!(
+                (new.config().architecture, new.config().vocab),
+                (old.config().architecture, old.config().vocab)
+            );
             assert_eq!(new.tensors().unwrap().head.is_some(), old.tensors().unwrap().head.is_some());
             assert_eq!((new.eos(), new.has_template()), (old.eos(), old.has_template()), "{name} {what}");
             assert_eq!(new.ids_without_token(), old.ids_without_token(), "{name} {what}");
@@ -157,7 +160,7 @@ fn plain_conversions_give_the_same_logits() {
 }
 
 #[test]
-fn text_survives_the_way_through_a_gguf_file() {
+fn text_survives_conversion_to_gguf() {
     let dir = tempfile::tempdir().unwrap();
     let texts =
         ["Once upon a time", "What is 12 plus 2?\n\n  12345,67 `code`", "naïve café — ¿qué? 日本語 ٣٤٥", "<|im_end|>"];
@@ -181,14 +184,14 @@ fn text_survives_the_way_through_a_gguf_file() {
 }
 
 #[test]
-fn folders_hold_codes_of_bitsandbytes_as_it_lays_them_out() {
+fn folders_store_bitsandbytes_codes_in_its_layout() {
     let dir = tempfile::tempdir().unwrap();
     for format in [WeightFormat::Nf4, WeightFormat::Fp4, WeightFormat::Int8] {
         let out = dir.path().join(format.name());
         let new = export(shipped("tiny-chat"), format, &out);
         let tensors = new.tensors().unwrap();
-        for (part, tensor) in tensors.parts() {
-            let inner = matches!(part, Part::Layer(..)) && part.role(false).is_some();
+        for (id, tensor) in tensors.all() {
+            let inner = matches!(id, TensorId::Layer(..)) && id.role(false).is_some();
             match &tensor.encoding {
                 Encoding::Bnb4(_) => assert!(inner && format != WeightFormat::Int8, "{}", tensor.name),
                 Encoding::Int8(_) => assert!(inner && format == WeightFormat::Int8, "{}", tensor.name),
@@ -197,11 +200,11 @@ fn folders_hold_codes_of_bitsandbytes_as_it_lays_them_out() {
         }
         let config: serde_json::Value = serde_json::from_slice(&fs::read(out.join("config.json")).unwrap()).unwrap();
         assert_eq!(config["quantization_config"]["quant_method"], "bitsandbytes");
-        // Within half a step of what was there; written once more, the same codes.
+        // Within half a step of the original; converted again, the same codes.
         let old = Checkpoint::open(shipped("tiny-chat")).unwrap();
         let old = old.tensors().unwrap();
         for ((_, before), (part, after)) in
-            old.parts().zip(tensors.parts()).filter(|(_, (part, _))| part.role(false).is_some())
+            old.all().zip(tensors.all()).filter(|(_, (part, _))| part.role(false).is_some())
         {
             let (before, after) = (before.to_f32(), after.to_f32());
             let largest = before.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -218,7 +221,7 @@ fn folders_hold_codes_of_bitsandbytes_as_it_lays_them_out() {
     }
 }
 
-/// A folder for outputs, and a small model in a folder of its own.
+/// A folder for outputs, and a small model in its own folder.
 fn places() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("model");
@@ -228,13 +231,13 @@ fn places() -> (TempDir, PathBuf) {
 }
 
 #[test]
-fn the_command_writes_and_says_what_it_wrote() {
+fn quantize_writes_the_output_and_reports_it() {
     let (dir, model) = places();
     let (model, out) = (model.to_str().unwrap(), dir.path().join("out.gguf"));
     let out = out.to_str().unwrap();
     let done = run(&["quantize", "-m", model, "-w", "bf16", "-o", out]);
     assert!(done.status.success() && stderr(&done).contains("wrote") && done.stdout.is_empty(), "{}", stderr(&done));
-    // There is one already: it stays, unless it is to go.
+    // An existing output is kept without --force.
     refused(&run(&["quantize", "-m", model, "-w", "f16", "-o", out]), 2, &["--force", "out.gguf"]);
     assert_eq!(Checkpoint::open(out).unwrap().tensors().unwrap().embedding.held_as(), WeightFormat::Bf16);
     assert!(run(&["quantize", "-m", model, "-w", "f16", "-o", out, "--force"]).status.success());
@@ -246,26 +249,26 @@ fn the_command_writes_and_says_what_it_wrote() {
     }
     assert_eq!(names(dir.path()), ["folder", "model", "out.gguf"]);
     assert_eq!(names(Path::new(folder)), ["config.json", "generation_config.json", "model.safetensors"]);
-    // An epsilon that is known better is written down.
+    // An overridden epsilon is written.
     let eps = run(&["quantize", "-m", model, "-w", "f32", "-o", out, "--force", "--mixer-rms-eps", "1e-4"]);
     assert!(eps.status.success(), "{}", stderr(&eps));
-    assert_eq!(Checkpoint::open(out).unwrap().config().family, Family::FalconMamba { mixer_rms_eps: 1e-4 });
+    assert_eq!(Checkpoint::open(out).unwrap().config().architecture.inner_norm_eps(), Some(1e-4));
 }
 
 #[test]
-fn what_may_not_be_written_over_is_not() {
+fn protected_outputs_are_not_overwritten() {
     let (dir, model) = places();
     let (model, folder) = (model.to_str().unwrap(), dir.path().to_str().unwrap());
     let quantize = |out: &str, more: &[&str]| run(&[&["quantize", "-m", model, "-w", "f16", "-o", out], more].concat());
     for more in [&[][..], &["--force"]] {
-        refused(&quantize(model, more), 2, &["it is the model that is read"]);
-        // What the model lies in.
-        refused(&quantize(folder, more), 2, &["it is the model that is read"]);
+        refused(&quantize(model, more), 2, &["it is the model to be read"]);
+        // The model's own folder.
+        refused(&quantize(folder, more), 2, &["it is the model to be read"]);
     }
     let precious = dir.path().join("precious");
     fs::create_dir_all(precious.join("below")).unwrap();
     fs::write(precious.join("config.json"), "{}").unwrap();
-    refused(&quantize(precious.to_str().unwrap(), &["--force"]), 2, &["no folder that holds a checkpoint"]);
+    refused(&quantize(precious.to_str().unwrap(), &["--force"]), 2, &["not a folder that holds only a checkpoint"]);
     fs::create_dir(dir.path().join("x.gguf")).unwrap();
     refused(&quantize(dir.path().join("x.gguf").to_str().unwrap(), &["--force"]), 2, &["it is a folder"]);
     refused(&quantize(&format!("{folder}/no/such/out.gguf"), &[]), 1, &["no/such/out.gguf"]);
@@ -273,18 +276,18 @@ fn what_may_not_be_written_over_is_not() {
     refused(&run(&["quantize", "-m", model, "-w", "nf4", "-o", &format!("{folder}/y.gguf")]), 2, &["write a folder"]);
     refused(&run(&["quantize", "-m", model, "-w", "q3", "-o", "y.gguf"]), 2, &["q3", "q4_K"]);
     refused(&run(&["quantize", "-m", "/no/such", "-w", "f16", "-o", &format!("{folder}/y.gguf")]), 3, &["/no/such"]);
-    // A file within the folder of the model is none of its files.
+    // A new file inside the model's folder is allowed.
     assert!(quantize(&format!("{model}/own.gguf"), &[]).status.success());
     let own = format!("{model}/own.gguf");
-    refused(&run(&["quantize", "-m", &own, "-w", "f16", "-o", &own, "--force"]), 2, &["it is the model that is read"]);
+    refused(&run(&["quantize", "-m", &own, "-w", "f16", "-o", &own, "--force"]), 2, &["it is the model to be read"]);
     assert_eq!(names(dir.path()), ["model", "precious", "x.gguf"]);
     assert!(Checkpoint::open(model).is_ok());
 }
 
 #[test]
-fn what_fails_on_its_way_leaves_nothing() {
+fn a_failed_export_leaves_nothing() {
     let (dir, model) = places();
-    // A tokenizer that no GGUF file can name, and a folder that lacks a tensor.
+    // A tokenizer that GGUF cannot name, and a folder that lacks a tensor.
     fs::write(model.join("tokenizer.json"), r#"{"model": {"vocab": {}, "merges": []}, "pre_tokenizer": null}"#)
         .unwrap();
     let checkpoint = Checkpoint::open(&model);
@@ -304,7 +307,7 @@ fn what_fails_on_its_way_leaves_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn whoever_is_killed_leaves_no_output() {
+fn a_killed_export_leaves_no_output() {
     use std::os::unix::process::ExitStatusExt;
     let dir = tempfile::tempdir().unwrap();
     let mut killed = 0;
@@ -326,7 +329,7 @@ fn whoever_is_killed_leaves_no_output() {
         }
     }
     assert!(killed > 0, "nothing was killed in time");
-    // Whoever comes next clears up.
+    // The next run removes leftovers.
     for out in ["out.gguf", "out"] {
         stdout(&run(&["quantize", "-w", "q4_0", "-o", dir.path().join(out).to_str().unwrap()]));
     }
@@ -334,9 +337,9 @@ fn whoever_is_killed_leaves_no_output() {
 }
 
 #[test]
-fn inspect_says_what_rare_types_become() {
+fn inspect_lists_converted_types() {
     let mut craft = Craft::of(common::Shape { hidden: 32, inner: 64, ..TINY });
-    // Any bits are blocks.
+    // Any bytes are valid blocks.
     for (name, kind) in [("ssm_in", 6), ("ssm_out", 3)] {
         craft.tensor(&format!("blk.0.{name}.weight")).kind = kind;
     }
@@ -344,12 +347,14 @@ fn inspect_says_what_rare_types_become() {
     let path = dir.path().join("rare.gguf");
     fs::write(&path, craft.bytes()).unwrap();
     let text = stdout(&run(&["inspect", "-m", path.to_str().unwrap()]));
-    for said in ["Q5_0 becomes q8_0, without loss", "Q4_1 becomes f16, rounded", "Q5_0 0.0 MB", "f32 0.0 MB"] {
+    for said in
+        ["Q5_0 is converted to q8_0, without loss", "Q4_1 is converted to f16, rounded", "Q5_0 0.0 MB", "f32 0.0 MB"]
+    {
         assert!(text.contains(said), "{said}: {text}");
     }
     let json: serde_json::Value =
         serde_json::from_str(&stdout(&run(&["inspect", "--json", "-m", path.to_str().unwrap()]))).unwrap();
     assert!(json["types"]["Q5_0"].as_u64() > Some(0), "{json}");
     let plain = stdout(&run(&["inspect", "-m", shipped("tiny-chat").to_str().unwrap()]));
-    assert!(!plain.contains("becomes"), "{plain}");
+    assert!(!plain.contains("is converted to"), "{plain}");
 }

@@ -1,4 +1,4 @@
-//! Quantized weights on the device: the values that their files mean, to the bit, and the logits that follow from them.
+//! Quantized weights on the device: bit-exact values and the logits that follow.
 
 mod common;
 
@@ -7,13 +7,13 @@ use peregrine::format::{Encoding, Tensor, WeightFormat};
 use peregrine::gpu::{Gpu, Plan, Usage};
 use peregrine::kernels::linear::Linear;
 use peregrine::kernels::{Activation, RowEntry, embed};
-use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, WeightOptions, Weights};
 use peregrine::runtime::Checkpoint;
 use pollster::block_on;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Limit of an f32 implementation against the float64 values.
+/// Tolerance of an f32 implementation against the float64 values.
 const LOGITS: f64 = 3e-4;
 
 /// Quantized checkpoints and where their golden values are.
@@ -39,13 +39,13 @@ fn unpacked(gpu: &Gpu, matrix: &Linear) -> Vec<f32> {
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
-    // A zero that was -1 times nothing is a zero.
+    // Negative zero equals zero.
     values.iter().map(|v| (v + 0.0).to_bits()).collect()
 }
 
 #[test]
-fn the_device_unpacks_what_the_files_mean_to_the_bit() {
-    if no_gpu("the_device_unpacks_what_the_files_mean_to_the_bit") {
+fn the_device_unpacks_quantized_files_bit_for_bit() {
+    if no_gpu("the_device_unpacks_quantized_files_bit_for_bit") {
         return;
     }
     let gpu = gpu();
@@ -71,14 +71,15 @@ fn the_device_unpacks_what_the_files_mean_to_the_bit() {
 }
 
 #[test]
-fn logits_and_greedy_tokens_of_quantized_files_equal_the_golden_ones() {
-    if no_gpu("logits_and_greedy_tokens_of_quantized_files_equal_the_golden_ones") {
+fn quantized_files_give_the_golden_logits_and_greedy_tokens() {
+    if no_gpu("quantized_files_give_the_golden_logits_and_greedy_tokens") {
         return;
     }
     let gpu = gpu();
     for (model, expected) in checkpoints() {
         let (checkpoint, expected) = (Checkpoint::open(&model).unwrap(), Expected::read(&expected));
-        let weights = Weights::load(&gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
+        let weights =
+            Weights::load(&gpu, &checkpoint.tensors().unwrap(), WeightOptions::default(), &mut |_| {}).unwrap();
         let mut forward =
             Forward::new(&gpu, checkpoint.config(), Arc::new(weights), ForwardOptions::default()).unwrap();
         let name = model.file_name().unwrap().to_string_lossy().into_owned();
@@ -98,7 +99,7 @@ fn logits_and_greedy_tokens_of_quantized_files_equal_the_golden_ones() {
     }
 }
 
-/// What is quantized on its way to the device is what the quantizer makes of it, and the model still says what it said.
+/// Quantizing while loading gives the quantizer's values, and the model still gives the same text.
 #[test]
 fn a_model_is_quantized_as_it_is_loaded() {
     if no_gpu("a_model_is_quantized_as_it_is_loaded") {

@@ -1,4 +1,4 @@
-//! Every rule of sampling: against its plain definition, and in the long run.
+//! The sampler against its plain definition, and its distribution.
 
 mod common;
 
@@ -12,7 +12,7 @@ use peregrine::kernels::{Activation, Batch, Order, RowEntry};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
 use std::path::Path;
 
-/// Choices for some rows, each with a slot of its own, recorded as one plan.
+/// Sampling of some rows, each in its own slot, recorded as one plan.
 struct Choices {
     gpu: Gpu,
     plan: Plan,
@@ -60,7 +60,7 @@ impl Choices {
     }
 }
 
-/// One choice for each seed from 0 on, of the same logits.
+/// Samples of the same logits, one for each seed from 0 on.
 fn choices(gpu: &Gpu, form: SelectVariant, logits: &[f32], rules: SamplingParams, seeds: usize) -> Vec<u32> {
     let rows: Vec<_> = (0..seeds).map(|s| (logits, SamplingParams { seed_low: s as u32, ..rules })).collect();
     rows.chunks(500).flat_map(|rows| Choices::new(gpu, form, rows).run(rules.stages(logits.len()))).collect()
@@ -86,7 +86,7 @@ fn draws_are_distributed_as_the_rules_say() {
         ("all", SamplingParams { top_k: 12, top_p: 0.8, log_min_p: 0.1f32.ln(), temperature: 0.7, ..plain }),
     ];
     let whole = all_rules.iter().map(|rules| (SelectVariant::Whole, rules));
-    // The draw of this form has two paths; how the rules cut is for the tests below.
+    // The draw of this variant has two paths; the rules' cutoffs are tested below.
     let slices = [0, 6].map(|i| (SelectVariant::Slices, &all_rules[i]));
     for (form, (name, rules)) in whole.chain(slices) {
         let expected = select::cpu(&wide, rules);
@@ -104,7 +104,7 @@ fn draws_are_distributed_as_the_rules_say() {
                 kept += 1;
             }
         }
-        // 99.9th percentile of chi-square, by Wilson and Hilferty: a sound generator fails one seed in a thousand.
+        // 99.9th percentile of chi-square, by Wilson and Hilferty: a correct generator fails for one seed in a thousand.
         let degrees = f64::from(kept - 1);
         let limit = degrees * (1.0 - 2.0 / (9.0 * degrees) + 3.09 * (2.0 / (9.0 * degrees)).sqrt()).powi(3);
         eprintln!("{form:?} {name}: chi-square {chi:.1} of {degrees} degrees (limit {limit:.1})");
@@ -112,11 +112,11 @@ fn draws_are_distributed_as_the_rules_say() {
     }
 }
 
-/// How far the draw may fall outside of the twin's interval of the chosen id, and the mass of what is kept be off from that
+/// How far the draw may be outside of the CPU twin's interval of the chosen id, and the kept mass differ from that
 /// of top-p: f32 exponentials of a vocabulary.
 const SLACK: f64 = 1e-5;
 
-/// Whether `id` is what the rules and the draw allow; gives how far the draw is outside of its interval.
+/// Checks that the rules and the draw allow `id`; gives how far the draw is outside of its interval.
 fn judge(id: u32, logits: &[f32], rules: &SamplingParams) -> Result<f64, String> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let expected = |mark| if id == mark { Ok(0.0) } else { Err(format!("{id:#x} in place of {mark:#x}")) };
@@ -134,7 +134,7 @@ fn judge(id: u32, logits: &[f32], rules: &SamplingParams) -> Result<f64, String>
         let below: f64 = probabilities[..id as usize].iter().sum();
         if rules.temperature == 0.0 { 0.0 } else { (below - u).max(u - (below + p)).max(0.0) }
     };
-    // A token at the edge of top-p may stand or fall by rounding.
+    // A token at the edge of top-p may be kept or dropped by rounding.
     let more = |by: f64| SamplingParams { top_p: (f64::from(rules.top_p) * by) as f32, ..*rules };
     let mut off = outside(rules);
     if off > SLACK && rules.top_p < 1.0 {
@@ -143,7 +143,7 @@ fn judge(id: u32, logits: &[f32], rules: &SamplingParams) -> Result<f64, String>
     if off > SLACK { Err(format!("{id} is off by {off} of {} by {rules:?}", logits.len())) } else { Ok(off) }
 }
 
-/// Logits of one of the kinds that there are.
+/// Random logits with one of several distributions.
 fn random_logits(random: &mut Random, vocab: usize) -> Vec<f32> {
     let spread = [0.0, 1e-6, 0.01, 1.0, 6.0, 12.0, 80.0, 1e30][random.below(8)];
     let shift = [0.0, 0.0, 17.5, -300.0][random.below(4)];
@@ -163,7 +163,7 @@ fn random_logits(random: &mut Random, vocab: usize) -> Vec<f32> {
             (0..vocab).filter(|i| *i != left).for_each(|i| logits[i] = f32::NEG_INFINITY);
         }
         5 if random.below(6) == 0 => logits[random.below(vocab)] = [f32::NAN, f32::INFINITY][random.below(2)],
-        // A bell.
+        // Normally distributed.
         6 | 7 => {
             let more: Vec<[f32; 3]> = (0..vocab).map(|_| [0; 3].map(|_| random.uniform(-2.0, 2.0))).collect();
             logits.iter_mut().zip(more).for_each(|(v, more)| *v = more.iter().sum());
@@ -187,8 +187,8 @@ fn random_rules(random: &mut Random, vocab: usize, seed: usize) -> SamplingParam
 }
 
 #[test]
-fn ten_thousand_random_choices_are_those_of_the_plain_definition() {
-    if no_gpu("ten_thousand_random_choices_are_those_of_the_plain_definition") {
+fn ten_thousand_random_samples_match_the_plain_definition() {
+    if no_gpu("ten_thousand_random_samples_match_the_plain_definition") {
         return;
     }
     let gpu = gpu();
@@ -227,8 +227,8 @@ fn ten_thousand_random_choices_are_those_of_the_plain_definition() {
 }
 
 #[test]
-fn a_row_chooses_the_same_alone_and_among_others_whatever_the_stages() {
-    if no_gpu("a_row_chooses_the_same_alone_and_among_others_whatever_the_stages") {
+fn a_row_samples_the_same_alone_and_in_a_batch_with_any_stages() {
+    if no_gpu("a_row_samples_the_same_alone_and_in_a_batch_with_any_stages") {
         return;
     }
     let gpu = gpu();
@@ -266,7 +266,7 @@ fn a_row_chooses_the_same_alone_and_among_others_whatever_the_stages() {
             assert_eq!(alone.run(stages), [*chosen], "{:?} with {stages:?}", row.1);
         }
     }
-    // The stages do matter: without them other tokens are chosen.
+    // Negative control: without the stages other tokens are chosen.
     let staged: Vec<_> = of.iter().filter(|(_, rules)| rules.stages(vocab) != Stages::NONE).copied().collect();
     assert_ne!(choices(&staged).run(Stages::NONE), choices(&staged).run(Stages::ALL));
 }
@@ -283,27 +283,27 @@ fn tokens(engine: &Engine, sampling: Sampling, prompt: &[u32], count: usize) -> 
 }
 
 #[test]
-fn penalties_and_biases_reach_the_choice() {
-    if no_gpu("penalties_and_biases_reach_the_choice") {
+fn penalties_and_biases_affect_sampling() {
+    if no_gpu("penalties_and_biases_affect_sampling") {
         return;
     }
     let engine = engine(&fixture("falcon-tiny"));
     let prompt = [20, 21, 22, 23];
     let no_eos: Vec<(u32, f32)> = engine.checkpoint().eos().iter().map(|id| (*id, f32::NEG_INFINITY)).collect();
     let plain = Sampling { logit_bias: no_eos.clone(), ..Sampling::GREEDY };
-    // Nothing twice, neither of the prompt nor of the answer.
+    // No token of the prompt or the answer repeats.
     let once = Sampling { presence_penalty: 1e6, repeat_last_n: 4096, ..plain.clone() };
     let got = tokens(&engine, once.clone(), &prompt, 120);
     let mut all = [&prompt[..], &got].concat();
     all.sort_unstable();
     all.dedup();
     assert_eq!((got.len(), all.len()), (120, 124));
-    // A window of 8 forgets: nothing twice within 8, but something later.
+    // With a window of 8 no token repeats within 8, but some do later.
     let short = tokens(&engine, Sampling { repeat_last_n: 8, ..once }, &prompt, 120);
     let text = [&prompt[..], &short].concat();
     assert!(text.windows(9).all(|w| !w[..8].contains(&w[8])));
     assert!((0..text.len()).any(|i| text[..i].contains(&text[i])));
-    // Off is off.
+    // Penalties turned off have no effect.
     let free = tokens(&engine, plain.clone(), &prompt, 40);
     let off = Sampling { repeat_penalty: 5.0, repeat_last_n: 0, ..plain.clone() };
     assert_eq!(tokens(&engine, off, &prompt, 40), free);
@@ -336,7 +336,7 @@ fn logprobs_are_those_of_the_logits() {
     }
     drop(generation);
     assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), plain);
-    // Cut off and resumed, the next token's are the same: they are of the step that chose it.
+    // Resuming a cut-off answer gives the same values for the next token.
     session.clear().unwrap();
     let mut part = session.generate(&prompt, &AnswerOptions { logprobs: Some(3), ..AnswerOptions::tokens(5) }).unwrap();
     while part.next_id().unwrap().is_some() {}

@@ -1,10 +1,10 @@
-//! The whole way, from text to text, on the shipped models.
+//! Sessions end to end, from text to text, on the shipped models.
 
 mod common;
 
 use common::{fixture, gpu, no_gpu, shipped};
 use peregrine::gpu::Gpu;
-use peregrine::model::{Forward, ForwardOptions, Recipe, Weights};
+use peregrine::model::{Forward, ForwardOptions, WeightOptions, Weights};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, Session};
 use peregrine::text::Specials;
 use peregrine::{Error, Result};
@@ -61,10 +61,10 @@ fn greedy_continuations_equal_the_reference_file() {
     }
 }
 
-/// Feeds and decodes by hand, each step on its own: what every other way must equal.
+/// Feeds and decodes step by step: the expected result of every other way.
 fn by_hand(gpu: &Gpu, prompt: &[u32], take: usize, then: &[u32], more: usize) -> (Vec<u32>, Vec<u32>) {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), Recipe::AsStored, &mut |_| {}).unwrap();
+    let weights = Weights::load(gpu, &checkpoint.tensors().unwrap(), WeightOptions::default(), &mut |_| {}).unwrap();
     let mut forward = Forward::new(gpu, checkpoint.config(), Arc::new(weights), ForwardOptions::default()).unwrap();
     let mut part = |ids: &[u32], count: usize| {
         pollster::block_on(forward.prefill(0, ids, |_| Ok(()))).unwrap();
@@ -94,12 +94,12 @@ fn an_answer_cut_short_leaves_the_state_of_its_last_token() {
     let then = tokenizer.encode(" and then", Specials::Literal).unwrap();
     for take in [0, 1, 2, 3, 7, 12] {
         let expected = by_hand(&gpu, &prompt, take, &then, 12);
-        // By the limit.
+        // By the token limit.
         let mut session = engine.session(Sampling::GREEDY).unwrap();
         assert_eq!(tokens(&mut session, &prompt, take), (expected.0.clone(), Some(Finish::Length)));
         assert_eq!(tokens(&mut session, &then, 12).0, expected.1, "limit {take}");
         drop(session);
-        // By dropping it.
+        // By dropping the answer.
         let mut session = engine.session(Sampling::GREEDY).unwrap();
         let mut generation = session.generate(&prompt, &AnswerOptions::default()).unwrap();
         let got: Vec<u32> = (0..take).map(|_| generation.next_id().unwrap().unwrap()).collect();
@@ -111,8 +111,8 @@ fn an_answer_cut_short_leaves_the_state_of_its_last_token() {
 }
 
 #[test]
-fn a_conversation_goes_on_as_if_it_were_read_anew() {
-    if no_gpu("a_conversation_goes_on_as_if_it_were_read_anew") {
+fn a_continued_conversation_equals_one_prompt() {
+    if no_gpu("a_continued_conversation_equals_one_prompt") {
         return;
     }
     let gpu = gpu();
@@ -129,21 +129,21 @@ fn a_conversation_goes_on_as_if_it_were_read_anew() {
     assert_eq!((messages[1].content.as_str(), messages[3].content.as_str()), (first.as_str(), second.as_str()));
     let consumed = session.position();
     drop(session);
-    // The same conversation in one piece: the same number of tokens consumed, the same answer.
+    // The same conversation in one prompt: the same token count and the same answer.
     let checkpoint = engine.checkpoint();
     let whole = checkpoint.encode(&checkpoint.render(&messages[..3], true).unwrap()).unwrap();
     let mut anew = engine.session(Sampling::GREEDY).unwrap();
     let (got, _) = tokens(&mut anew, &whole, 100);
     assert_eq!(checkpoint.tokenizer().unwrap().decode(&got), second);
     assert_eq!(anew.position(), consumed);
-    // Forgotten means forgotten.
+    // After clear() nothing is remembered.
     anew.clear().unwrap();
     assert_eq!(answer(&mut anew, "Hello!"), first);
 }
 
 #[test]
-fn sessions_side_by_side_do_not_disturb_each_other() {
-    if no_gpu("sessions_side_by_side_do_not_disturb_each_other") {
+fn parallel_sessions_do_not_affect_each_other() {
+    if no_gpu("parallel_sessions_do_not_affect_each_other") {
         return;
     }
     let gpu = gpu();
@@ -173,13 +173,13 @@ fn sessions_side_by_side_do_not_disturb_each_other() {
 }
 
 #[test]
-fn a_seed_decides_the_text_and_ids_without_token_never_come() {
-    if no_gpu("a_seed_decides_the_text_and_ids_without_token_never_come") {
+fn a_seed_determines_the_text_and_ids_without_a_token_never_come() {
+    if no_gpu("a_seed_determines_the_text_and_ids_without_a_token_never_come") {
         return;
     }
     let gpu = gpu();
     let engine = engine(&gpu, &fixture("falcon-tiny"), 1);
-    // So hot that every id is about as probable as any other.
+    // A temperature at which all ids are about equally probable.
     let hot = |seed| Sampling { temperature: 1e6, seed, ..Sampling::GREEDY };
     let text = |seed| tokens(&mut engine.session(hot(seed)).unwrap(), &[1, 2, 3], 400).0;
     let mut seen = std::collections::BTreeSet::new();
@@ -193,15 +193,15 @@ fn a_seed_decides_the_text_and_ids_without_token_never_come() {
     assert_ne!(text(3), text(4));
 }
 
-/// Memory of the process that is not shared with files, in KiB, where the system tells it.
+/// Anonymous memory of the process in KiB, if the system reports it.
 fn anonymous_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok())
 }
 
 #[test]
-fn what_is_dropped_is_given_back() {
-    if no_gpu("what_is_dropped_is_given_back") {
+fn dropped_objects_free_their_memory() {
+    if no_gpu("dropped_objects_free_their_memory") {
         return;
     }
     let gpu = gpu();
@@ -256,7 +256,7 @@ fn an_application_can_bring_its_own_device() {
     let adapter = block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
     let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
     let gpu = Gpu::from_device(&adapter, device, queue).unwrap();
-    // The defaults ask for no features: the kernels do without subgroups.
+    // The default device has no optional features: the kernels run without subgroups.
     assert!(!gpu.caps().subgroups);
     let mut session = engine(&gpu, &shipped("tiny-chat"), 1).session(Sampling::GREEDY).unwrap();
     let answer: String =
@@ -265,11 +265,11 @@ fn an_application_can_bring_its_own_device() {
 }
 
 #[test]
-fn a_template_that_rewrites_earlier_turns_makes_the_conversation_be_read_again() {
-    if no_gpu("a_template_that_rewrites_earlier_turns_makes_the_conversation_be_read_again") {
+fn a_template_that_rewrites_earlier_messages_makes_the_conversation_be_read_again() {
+    if no_gpu("a_template_that_rewrites_earlier_messages_makes_the_conversation_be_read_again") {
         return;
     }
-    // As models do that drop their reasoning from earlier turns: only the last assistant's turn is kept whole.
+    // Like templates that drop reasoning from earlier messages: only the last assistant message is complete.
     let source = "{% for m in messages %}{% if m.role == 'assistant' and not loop.last %}(earlier)\n{% else %}\
                   {{ m.content }}\n{% endif %}{% endfor %}";
     let mut checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
@@ -281,7 +281,7 @@ fn a_template_that_rewrites_earlier_turns_makes_the_conversation_be_read_again()
         session.send(text, &options).unwrap().for_each(drop);
         assert_eq!(session.was_read_again(), again, "{text}");
     }
-    // The state is that of the rewritten text.
+    // The state equals that of the rewritten text.
     let rewritten = "one\n(earlier)\ntwo\n(earlier)\nthree\n";
     let ids = engine.checkpoint().tokenizer().unwrap().encode(rewritten, Specials::Literal).unwrap();
     assert_eq!(session.position(), ids.len() as u64 + 3);
@@ -307,8 +307,8 @@ fn a_lost_device_is_an_error_at_every_call() {
 }
 
 #[test]
-fn bad_input_is_refused_and_leaves_the_session_usable() {
-    if no_gpu("bad_input_is_refused_and_leaves_the_session_usable") {
+fn bad_input_is_rejected_and_leaves_the_session_usable() {
+    if no_gpu("bad_input_is_rejected_and_leaves_the_session_usable") {
         return;
     }
     let gpu = gpu();

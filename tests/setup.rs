@@ -1,11 +1,11 @@
-//! `setup.sh` where it cannot install anything.
+//! `setup.sh` without permission to install packages.
 #![cfg(unix)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Runs it where these programs are all there is; each is a script.
+/// Runs it with these programs, given as scripts, and no others.
 fn setup(programs: &[(&str, &str)]) -> Output {
     let dir = tempfile::tempdir().unwrap();
     for (name, script) in programs {
@@ -37,7 +37,7 @@ fn without_root_and_sudo_it_says_what_to_run() {
         assert!(String::from_utf8(output.stdout).unwrap().contains("installed update"));
     }
 
-    // What fails says how to do it by hand.
+    // A failure says how to install by hand.
     let failing = [&bare[..3], &[("apt-get", "exit 1"), ("sudo", "exec \"$@\"")]].concat();
     let output = setup(&failing);
     let said = String::from_utf8(output.stderr).unwrap();

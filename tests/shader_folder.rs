@@ -1,4 +1,4 @@
-//! Shaders of a folder instead of those compiled in.
+//! `PEREGRINE_SHADERS`: shaders from a folder instead of the built-in ones.
 
 mod common;
 mod program;
@@ -24,7 +24,7 @@ fn original(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders").join(file)).unwrap()
 }
 
-/// A folder that has this file, with `from` replaced by `to`.
+/// A folder with this file, with `from` replaced by `to`.
 fn folder(file: &str, from: &str, to: &str) -> tempfile::TempDir {
     let (dir, text) = (tempfile::tempdir().unwrap(), original(file));
     assert!(text.contains(from), "{file} has no {from:?}");
@@ -51,22 +51,22 @@ fn normed(gpu: &Gpu) -> Vec<f32> {
 }
 
 #[test]
-fn a_kernel_is_made_from_the_folder_where_that_has_its_file() {
-    if skipped("a_kernel_is_made_from_the_folder_where_that_has_its_file") {
+fn a_kernel_uses_the_folders_shader_if_it_has_one() {
+    if skipped("a_kernel_uses_the_folders_shader_if_it_has_one") {
         return;
     }
     let plain = normed(&common::gpu());
     let changed = folder("rms_norm.wgsl", "* weight[i];", "* weight[i] * 2.0;");
     let twice: Vec<f32> = plain.iter().map(|v| v * 2.0).collect();
     assert_eq!(normed(&with(changed.path())), twice);
-    // A file of the library is taken as well.
+    // A file of shaders/lib is used too.
     let of_library = folder("lib/batch.wgsl", "struct Batch", "// of the folder\nstruct Batch");
     let gpu = with(of_library.path());
     assert_eq!(normed(&gpu), plain);
     let defs = kernels::all(gpu.caps()).into_iter().flat_map(|(defs, _)| defs);
     let from_it = defs.filter(|def| link(def, gpu.caps()).wgsl.contains("// of the folder")).count();
     assert!(from_it > 5, "{from_it} kernels have the file");
-    // The controls: an unchanged file, a file of another kernel, and none change nothing.
+    // Negative controls: an unchanged file, a file of another kernel, and no file change nothing.
     for other in
         [folder("rms_norm.wgsl", "x", "x"), folder("conv.wgsl", "silu", "2.0 * silu"), tempfile::tempdir().unwrap()]
     {
@@ -87,14 +87,14 @@ fn a_shader_that_does_not_compile_is_an_error() {
         assert!(matches!(&error, Error::Gpu { what, .. } if what == "rms_norm"), "{error}");
         let line = original("rms_norm.wgsl").lines().position(|line| line.contains("var squares = 0.0;")).unwrap() + 1;
         let said = error.to_string();
-        assert!(said.contains(&format!("rms_norm.wgsl:{line}:")), "line {line} is not said in {said}");
+        assert!(said.contains(&format!("rms_norm.wgsl:{line}:")), "line {line} is missing in: {said}");
         assert!(said.contains(&format!("{line} │")) && !said.contains("wgsl:0") && !said.contains(" wgsl:"), "{said}");
     }
 }
 
 #[test]
-fn what_tuning_found_is_kept_for_the_shaders_it_was_found_with() {
-    if skipped("what_tuning_found_is_kept_for_the_shaders_it_was_found_with") {
+fn tuning_results_are_cached_per_shader_set() {
+    if skipped("tuning_results_are_cached_per_shader_set") {
         return;
     }
     let kept = tempfile::tempdir().unwrap();
@@ -116,8 +116,8 @@ fn what_tuning_found_is_kept_for_the_shaders_it_was_found_with() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_refused() {
-    if skipped("a_folder_that_is_not_there_is_refused") {
+fn a_missing_folder_is_an_error() {
+    if skipped("a_missing_folder_is_an_error") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -130,13 +130,13 @@ fn a_folder_that_is_not_there_is_refused() {
 }
 
 #[test]
-fn the_program_says_that_it_reads_shaders_or_that_it_cannot() {
-    if no_gpu("the_program_says_that_it_reads_shaders_or_that_it_cannot") {
+fn the_program_reports_the_shader_folder_or_an_error() {
+    if no_gpu("the_program_reports_the_shader_folder_or_an_error") {
         return;
     }
     let dir = folder("rms_norm.wgsl", "x", "x");
     std::fs::write(dir.path().join("mrs_norm.wgsl"), "").unwrap();
-    let said = "instead of those compiled in: rms_norm.wgsl";
+    let said = "instead of the built-in ones: rms_norm.wgsl";
     let with = |command: &[&str]| peregrine().args(command).env("PEREGRINE_SHADERS", dir.path()).output().unwrap();
     if !READS_SHADERS {
         return refused(&with(&["devices"]), 2, &["PEREGRINE_SHADERS", "--features shader-folder"]);
@@ -147,8 +147,8 @@ fn the_program_says_that_it_reads_shaders_or_that_it_cannot() {
         let text = stderr(&with(command));
         assert_eq!(text.matches(said).count(), 1, "{command:?}: {text}");
         assert!(text.contains(&dir.path().display().to_string()), "{text}");
-        assert!(text.contains("no kernel of this adapter is made from: mrs_norm.wgsl"), "{text}");
+        assert!(text.contains("not used by any kernel on this adapter: mrs_norm.wgsl"), "{text}");
     }
     let plain = stderr(&peregrine().arg("devices").output().unwrap());
-    assert!(!plain.contains("compiled in"), "{plain}");
+    assert!(!plain.contains("built-in ones"), "{plain}");
 }

@@ -26,8 +26,8 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn logits_that_a_signal_ends_leave_nothing() {
-    if no_gpu("logits_that_a_signal_ends_leave_nothing") {
+fn logits_ended_by_a_signal_leave_nothing() {
+    if no_gpu("logits_ended_by_a_signal_leave_nothing") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -37,7 +37,7 @@ fn logits_that_a_signal_ends_leave_nothing() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let mut child = started(&["logits", "--ids-file", ids_file.to_str().unwrap(), "-o", out.to_str().unwrap()]);
         while names(dir.path()).len() < 2 {
-            assert!(child.try_wait().unwrap().is_none(), "it was too fast");
+            assert!(child.try_wait().unwrap().is_none(), "the child was too fast");
         }
         send(signal, &child);
         assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -46,7 +46,7 @@ fn logits_that_a_signal_ends_leave_nothing() {
 }
 
 #[test]
-fn a_model_that_was_half_written_leaves_nothing() {
+fn an_export_ended_by_a_signal_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     for out in ["model.gguf", "folder"] {
         let path = dir.path().join(out);
@@ -70,7 +70,7 @@ fn a_model_that_was_half_written_leaves_nothing() {
             let there = names(dir.path());
             assert!(there.is_empty() || there == [out], "round {round}: {there:?}");
         }
-        assert!(ended > 0, "it was always too fast");
+        assert!(ended > 0, "the child was always too fast");
         let _ = std::fs::remove_file(&path);
         let _ = std::fs::remove_dir_all(&path);
     }

@@ -1,4 +1,4 @@
-//! Many sessions on few slots: whoever else is in a step, a session gives what it gives alone, and nobody waits for long.
+//! Many sessions on few slots: each gives the same as alone, whatever else is in its steps, and none waits for long.
 
 mod common;
 
@@ -18,11 +18,11 @@ fn engine(gpu: &Gpu, slots: usize) -> Engine {
     Engine::load(gpu, Checkpoint::open(dir.path()).unwrap(), options, &mut |_| {}).unwrap()
 }
 
-/// What somebody asks of a model.
+/// A random request.
 #[derive(Clone)]
 struct Request {
     prompt: Vec<u32>,
-    /// Tokens that a restored state has read.
+    /// Tokens read into the state that is restored first.
     before: Vec<u32>,
     sampling: Sampling,
     tokens: usize,
@@ -32,7 +32,7 @@ struct Request {
 impl Request {
     fn random(random: &mut Random, seed: u64) -> Self {
         let mut ids = |n: usize| (0..n).map(|_| random.below(TINY.vocab) as u32).collect::<Vec<_>>();
-        // Some have a state and nothing to read.
+        // Some have a state and no prompt.
         let (before, prompt) = match seed % 8 {
             0 => (ids(40), vec![]),
             1 => (ids(7), ids(2000)),
@@ -50,7 +50,7 @@ impl Request {
         Request { prompt, before, sampling, tokens: 1 + random.below(60), logprobs: seed % 5 == 2 }
     }
 
-    /// Ids and, where they were asked for, the bits of their log-probabilities.
+    /// Ids and, if requested, the bits of their log-probabilities.
     fn run(&self, session: &mut Session) -> Vec<(u32, Option<u64>)> {
         if !self.before.is_empty() {
             session.feed(&self.before).unwrap();
@@ -69,8 +69,8 @@ impl Request {
 }
 
 #[test]
-fn sixty_four_sessions_on_eight_slots_give_what_each_gives_alone() {
-    if no_gpu("sixty_four_sessions_on_eight_slots_give_what_each_gives_alone") {
+fn sixty_four_sessions_on_eight_slots_equal_single_runs() {
+    if no_gpu("sixty_four_sessions_on_eight_slots_equal_single_runs") {
         return;
     }
     const SLOTS: usize = 8;
@@ -112,8 +112,8 @@ fn sixty_four_sessions_on_eight_slots_give_what_each_gives_alone() {
 }
 
 #[test]
-fn sessions_that_one_thread_reads_in_turn_share_their_steps() {
-    if no_gpu("sessions_that_one_thread_reads_in_turn_share_their_steps") {
+fn sessions_polled_by_one_thread_share_their_steps() {
+    if no_gpu("sessions_polled_by_one_thread_share_their_steps") {
         return;
     }
     let gpu = gpu();
@@ -138,13 +138,13 @@ fn sessions_that_one_thread_reads_in_turn_share_their_steps() {
         }
     }
     let after = engine.counts();
-    // Steps at the begin and the end are not those of all.
+    // The first and last steps have fewer rows.
     assert!(after.steps - before.steps < 50, "{before:?} {after:?}");
 }
 
 #[test]
-fn a_session_that_nobody_reads_holds_up_no_other() {
-    if no_gpu("a_session_that_nobody_reads_holds_up_no_other") {
+fn an_unread_session_does_not_block_others() {
+    if no_gpu("an_unread_session_does_not_block_others") {
         return;
     }
     let gpu = gpu();
@@ -163,7 +163,7 @@ fn a_session_that_nobody_reads_holds_up_no_other() {
     assert_eq!(run(&mut busy), expected);
     assert!(matches!(engine.session(Sampling::GREEDY), Err(Error::NoFreeSlot { slots: 2 })));
     drop(busy);
-    // It goes on where it was, and a slot that was freed can be had.
+    // It continues where it was, and a freed slot can be taken.
     let rest: Vec<u32> = std::iter::from_fn(|| unread.next_id().unwrap()).collect();
     assert_eq!(rest, expected[1..]);
     drop(unread);
@@ -171,8 +171,8 @@ fn a_session_that_nobody_reads_holds_up_no_other() {
 }
 
 #[test]
-fn a_token_that_cannot_be_chosen_ends_its_own_session_alone() {
-    if no_gpu("a_token_that_cannot_be_chosen_ends_its_own_session_alone") {
+fn a_sampling_error_ends_only_its_own_session() {
+    if no_gpu("a_sampling_error_ends_only_its_own_session") {
         return;
     }
     let gpu = gpu();
@@ -186,14 +186,14 @@ fn a_token_that_cannot_be_chosen_ends_its_own_session_alone() {
     let given: Vec<u32> = std::iter::from_fn(|| generation.next_id().unwrap()).collect();
     drop(generation);
     assert_eq!(given.len(), 20);
-    // What was read stays read: with other rules it goes on.
+    // The prompt stays read: with other settings it continues.
     bad.set_sampling(Sampling::GREEDY).unwrap();
     assert!(bad.generate(&[], &options).unwrap().next_id().unwrap().is_some());
 }
 
 #[test]
-fn without_anything_to_read_a_session_goes_on_or_says_that_it_is_empty() {
-    if no_gpu("without_anything_to_read_a_session_goes_on_or_says_that_it_is_empty") {
+fn without_a_prompt_a_session_continues_or_reports_an_empty_prompt() {
+    if no_gpu("without_a_prompt_a_session_continues_or_reports_an_empty_prompt") {
         return;
     }
     let gpu = gpu();
@@ -215,8 +215,8 @@ fn without_anything_to_read_a_session_goes_on_or_says_that_it_is_empty() {
 }
 
 #[test]
-fn a_prompt_that_was_cancelled_leaves_the_logits_of_its_last_chunk() {
-    if no_gpu("a_prompt_that_was_cancelled_leaves_the_logits_of_its_last_chunk") {
+fn a_cancelled_prompt_leaves_the_logits_of_its_last_chunk() {
+    if no_gpu("a_cancelled_prompt_leaves_the_logits_of_its_last_chunk") {
         return;
     }
     let gpu = gpu();

@@ -1,4 +1,4 @@
-//! Snapshots: what goes on from one is what would have come, and what is no snapshot of this model changes nothing.
+//! Snapshots: continuing from one gives the same bits as never stopping, and a rejected one changes nothing.
 
 mod common;
 mod program;
@@ -47,7 +47,7 @@ fn warm(seed: u64) -> Sampling {
     }
 }
 
-/// Goes on for some tokens.
+/// Generates `count` tokens.
 fn more(session: &mut Session, count: usize) -> Vec<u32> {
     let mut generation = session.generate(&[], &AnswerOptions::tokens(count)).unwrap();
     while generation.next_id().unwrap().is_some() {}
@@ -60,12 +60,12 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 const PROMPT: [u32; 21] = [7, 60, 1, 33, 2, 2, 9, 41, 17, 5, 63, 0, 12, 30, 30, 31, 8, 55, 21, 4, 6];
 
-/// Where in the prompt the first snapshot is taken: not where a chunk would end otherwise.
+/// Position of the first snapshot in the prompt, not at a chunk boundary.
 const MIDDLE: usize = 11;
 
 #[test]
-fn another_process_goes_on_bit_for_bit_in_every_format() {
-    if no_gpu("another_process_goes_on_bit_for_bit_in_every_format") {
+fn another_process_continues_bit_for_bit_in_every_format() {
+    if no_gpu("another_process_continues_bit_for_bit_in_every_format") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn another_process_goes_on_bit_for_bit_in_every_format() {
             session.snapshot().unwrap().save(file(&format!("{kind}.end"))).unwrap();
         }
     }
-    let child = other_test("the_other_process_that_goes_on", dir.path()).output().unwrap();
+    let child = other_test("the_other_process_that_continues", dir.path()).output().unwrap();
     let said = String::from_utf8_lossy(&child.stdout);
     assert!(child.status.success(), "{said}{}", String::from_utf8_lossy(&child.stderr));
     assert!(said.contains("went on 44 times"), "{said}");
@@ -95,7 +95,7 @@ fn another_process_goes_on_bit_for_bit_in_every_format() {
 
 #[test]
 #[ignore = "the other half of the test before it"]
-fn the_other_process_that_goes_on() {
+fn the_other_process_that_continues() {
     let Some(dir) = of_other_test() else { return };
     let gpu = gpu();
     let mut count = 0;
@@ -105,7 +105,7 @@ fn the_other_process_that_goes_on() {
             let end = std::fs::read(dir.join(format!("{format}.{kind}.end"))).unwrap();
             for from in ["prompt", "answer"] {
                 let snapshot = Snapshot::open(dir.join(format!("{format}.{kind}.{from}"))).unwrap();
-                // Other settings and another history are forgotten.
+                // The restore replaces other settings and another history.
                 let mut session = engine.session(warm(99)).unwrap();
                 session.feed(&[1, 2, 3]).unwrap();
                 assert_eq!(session.restore(&snapshot).unwrap(), [], "{format} {kind} {from}");
@@ -114,7 +114,7 @@ fn the_other_process_that_goes_on() {
                     more(&mut session, 5);
                 }
                 more(&mut session, 9);
-                // State, logits, ids, all that is in it.
+                // State, logits and ids are equal.
                 assert!(session.snapshot().unwrap().to_bytes().unwrap() == end, "{format} {kind} {from}");
                 count += 1;
             }
@@ -124,8 +124,8 @@ fn the_other_process_that_goes_on() {
 }
 
 #[test]
-fn nothing_or_the_same_prompt_again_works_after_a_restore() {
-    if no_gpu("nothing_or_the_same_prompt_again_works_after_a_restore") {
+fn after_a_restore_no_prompt_and_the_same_prompt_work() {
+    if no_gpu("after_a_restore_no_prompt_and_the_same_prompt_work") {
         return;
     }
     let engine = tiny_chat(&gpu());
@@ -144,13 +144,13 @@ fn nothing_or_the_same_prompt_again_works_after_a_restore() {
         again.restore(&snapshot).unwrap();
         assert_eq!(text(&mut again, &[]), first);
     }
-    // The prompt once more after the prompt.
+    // The prompt again after the prompt.
     session.clear().unwrap();
     session.feed(&prompt).unwrap();
     let twice = text(&mut session, &prompt);
     again.restore(&snapshot).unwrap();
     assert_eq!(text(&mut again, &prompt), twice);
-    // A snapshot of nothing is one.
+    // A snapshot of an empty session is valid.
     drop(again);
     let nothing = engine.session(warm(3)).unwrap().snapshot().unwrap();
     assert_eq!((nothing.position(), nothing.ids()), (0, None));
@@ -161,8 +161,8 @@ fn nothing_or_the_same_prompt_again_works_after_a_restore() {
 }
 
 #[test]
-fn a_conversation_goes_on_with_its_messages_and_its_unfinished_turn() {
-    if no_gpu("a_conversation_goes_on_with_its_messages_and_its_unfinished_turn") {
+fn a_restored_conversation_has_its_messages_and_its_unfinished_answer() {
+    if no_gpu("a_restored_conversation_has_its_messages_and_its_unfinished_answer") {
         return;
     }
     let engine = tiny_chat(&gpu());
@@ -182,7 +182,7 @@ fn a_conversation_goes_on_with_its_messages_and_its_unfinished_turn() {
     assert_eq!((rest(&mut session), say(&mut session, "What is 12 plus 2?", 100)), expected);
     assert!(!session.was_read_again());
     assert_eq!(session.messages(), whole.messages());
-    // An answer that had come to its end has no rest.
+    // A complete answer cannot be resumed.
     let ended = session.snapshot().unwrap();
     assert!(ended.ended());
     session.clear().unwrap();
@@ -191,8 +191,8 @@ fn a_conversation_goes_on_with_its_messages_and_its_unfinished_turn() {
 }
 
 #[test]
-fn what_is_refused_changes_nothing() {
-    if no_gpu("what_is_refused_changes_nothing") {
+fn a_rejected_snapshot_changes_nothing() {
+    if no_gpu("a_rejected_snapshot_changes_nothing") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -230,9 +230,9 @@ fn what_is_refused_changes_nothing() {
         let session = load(&gpu, &twin, weights).session(Sampling::GREEDY).unwrap();
         let path = dir.path().join(format!("twin{i}.state"));
         session.snapshot().unwrap().save(&path).unwrap();
-        refused(&engine, &path, "the weights are others", &before);
+        refused(&engine, &path, "the weights differ", &before);
     }
-    // Files that are no longer what they were.
+    // Damaged files.
     for at in (0..good.len()).step_by(good.len() / 50) {
         let mut changed = good.clone();
         changed[at] ^= 0x10;
@@ -247,18 +247,18 @@ fn what_is_refused_changes_nothing() {
     assert!(matches!(Snapshot::open("/dev/zero"), Err(Error::NotAState { .. })));
     let model = dir.path().join("model/model.safetensors");
     assert!(matches!(Snapshot::open(model), Err(Error::NotAState { .. })));
-    // The control: what was there all along is taken.
+    // Control: the original is accepted.
     std::fs::write(&file, &good).unwrap();
     assert_eq!(session.restore(&Snapshot::open(&file).unwrap()).unwrap(), []);
 }
 
-/// A session that goes on from `before` is not disturbed by a restore that is refused.
+/// Checks that a rejected restore does not change a session that continues from `before`.
 fn refused(engine: &Engine, file: &Path, said: &str, before: &Snapshot) {
     let mut session = engine.session(Sampling::GREEDY).unwrap();
     session.restore(before).unwrap();
     let other = Snapshot::open(file).unwrap();
     let text = session.restore(&other).unwrap_err().to_string();
-    assert!(text.contains("another model") && text.contains(said), "{said:?} is not said in: {text}");
+    assert!(text.contains("another model") && text.contains(said), "{said:?} is missing in: {text}");
     let untouched = session.snapshot().unwrap();
     assert_eq!(&untouched, before);
     let tokens = more(&mut session, 6);
@@ -267,8 +267,8 @@ fn refused(engine: &Engine, file: &Path, said: &str, before: &Snapshot) {
 }
 
 #[test]
-fn another_format_of_the_same_model_warns() {
-    if no_gpu("another_format_of_the_same_model_warns") {
+fn restoring_into_another_format_of_the_model_warns() {
+    if no_gpu("restoring_into_another_format_of_the_model_warns") {
         return;
     }
     let gpu = gpu();
@@ -309,8 +309,8 @@ fn another_format_of_the_same_model_warns() {
 }
 
 #[test]
-fn another_class_of_arithmetic_warns() {
-    if no_gpu("another_class_of_arithmetic_warns") {
+fn restoring_into_another_class_of_arithmetic_warns() {
+    if no_gpu("restoring_into_another_class_of_arithmetic_warns") {
         return;
     }
     let gpu = gpu();
@@ -323,8 +323,8 @@ fn another_class_of_arithmetic_warns() {
 }
 
 #[test]
-fn half_precision_is_half_the_size_and_as_near_as_stated() {
-    if no_gpu("half_precision_is_half_the_size_and_as_near_as_stated") {
+fn half_precision_is_half_the_size_and_within_the_stated_error() {
+    if no_gpu("half_precision_is_half_the_size_and_within_the_stated_error") {
         return;
     }
     let engine = tiny_chat(&gpu());
@@ -342,7 +342,7 @@ fn half_precision_is_half_the_size_and_as_near_as_stated() {
         assert!(size * 100 < full * 58, "{size} of {full} bytes");
         assert_eq!(half.restore(&halved).unwrap(), [Warning::Half]);
         assert_eq!(half.snapshot().unwrap().precision(), Precision::Whole);
-        // The first token is chosen from logits that are kept whole.
+        // The first token is sampled from logits stored in full precision.
         assert_eq!(bits(&half.snapshot().unwrap().state().logits), bits(&snapshot.state().logits));
         for _ in 0..100 {
             let id = more(&mut whole, 1);
@@ -366,8 +366,8 @@ fn half_precision_is_half_the_size_and_as_near_as_stated() {
 }
 
 #[test]
-fn kept_ids_are_those_that_were_consumed() {
-    if no_gpu("kept_ids_are_those_that_were_consumed") {
+fn the_ids_in_a_snapshot_are_the_consumed_ones() {
+    if no_gpu("the_ids_in_a_snapshot_are_the_consumed_ones") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -393,8 +393,8 @@ fn kept_ids_are_those_that_were_consumed() {
 }
 
 #[test]
-fn penalties_and_ids_reach_as_far_back_as_without_a_stop() {
-    if no_gpu("penalties_and_ids_reach_as_far_back_as_without_a_stop") {
+fn penalties_and_ids_reach_equally_far_back_after_a_restore() {
+    if no_gpu("penalties_and_ids_reach_equally_far_back_after_a_restore") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -410,22 +410,22 @@ fn penalties_and_ids_reach_as_far_back_as_without_a_stop() {
     assert_eq!(snapshot.recent().len(), 4096);
     let mut other = engine.session(Sampling::GREEDY).unwrap();
     other.restore(&snapshot).unwrap();
-    // More than the session remembers of an answer whose ids are not kept.
+    // More tokens than the session's window for penalties.
     let answer = more(&mut session, 8300);
     assert_eq!(more(&mut other, 300), answer[..300]);
     more(&mut other, 8000);
     assert_eq!(other.snapshot().unwrap(), session.snapshot().unwrap());
     assert_eq!(session.ids().unwrap().len(), 9001 + 8300);
     assert!(session.ids().unwrap().ends_with(&answer));
-    // The control: penalties that reach less far choose otherwise.
+    // Negative control: a shorter penalty window gives other tokens.
     other.restore(&snapshot).unwrap();
     other.set_sampling(Sampling { repeat_last_n: 4000, ..snapshot.sampling().clone() }).unwrap();
     assert_ne!(more(&mut other, 300), answer[..300]);
 }
 
 #[test]
-fn a_character_that_was_cut_off_is_completed_after_a_restore() {
-    if no_gpu("a_character_that_was_cut_off_is_completed_after_a_restore") {
+fn an_incomplete_character_is_completed_after_a_restore() {
+    if no_gpu("an_incomplete_character_is_completed_after_a_restore") {
         return;
     }
     let engine = tiny_chat(&gpu());

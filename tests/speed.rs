@@ -1,4 +1,4 @@
-//! What a token costs, counted and not timed: dispatches, barriers, submissions, bytes moved.
+//! The cost of a token by counts instead of time: dispatches, barriers, submissions, bytes moved.
 
 mod common;
 
@@ -16,16 +16,16 @@ fn a_token_takes_four_dispatches_a_layer_and_one_submission() {
     for layers in [1, 7, 64] {
         let totals = forward(&common::gpu(), &shape(64, layers, 300), WeightFormat::F32).decode_totals(1);
         assert_eq!(totals.dispatches, 4 * layers + 3);
-        // All but the first wait for the one before.
+        // All dispatches but the first wait for the previous one.
         assert_eq!(totals.barriers, 4 * layers + 2);
         assert_eq!(totals.submits, 1);
     }
 }
 
-/// A large vocabulary is chosen from in stages, as many as the rules of the slots need.
+/// Sampling from a large vocabulary takes as many stages as the slots' rules need.
 #[test]
-fn a_choice_takes_the_stages_of_its_rules() {
-    if common::no_gpu("a_choice_takes_the_stages_of_its_rules") {
+fn sampling_takes_the_stages_of_its_rules() {
+    if common::no_gpu("sampling_takes_the_stages_of_its_rules") {
         return;
     }
     let mut forward = forward(&common::gpu(), &shape(64, 1, 5000), WeightFormat::F32);
@@ -58,7 +58,7 @@ fn a_token_moves_the_weights_and_the_state_and_little_else() {
     for format in WeightFormat::ALL {
         let shape = shape(1024, 4, 4096);
         let weights = Weights::made_up(&gpu, &shape, format, &mut |_| {}).unwrap();
-        // All weights but the embedding, of which a token reads a row; the state of a version is read, and written.
+        // All weights except the embedding, of which a token reads one row; the state is read and written once.
         let embedding = (shape.config.vocab * format.device_row_bytes(shape.config.hidden)) as u64;
         let weights_read = gpu.allocated_bytes() - embedding;
         let forward = Forward::new(&gpu, &shape.config, Arc::new(weights), ForwardOptions::default()).unwrap();
@@ -74,8 +74,8 @@ fn a_token_moves_the_weights_and_the_state_and_little_else() {
 }
 
 #[test]
-fn made_up_weights_are_the_same_in_every_format_of_plain_values() {
-    if common::no_gpu("made_up_weights_are_the_same_in_every_format_of_plain_values") {
+fn random_weights_are_equal_in_every_float_format() {
+    if common::no_gpu("random_weights_are_equal_in_every_float_format") {
         return;
     }
     let shape = shape(64, 2, 300);
@@ -91,8 +91,8 @@ fn made_up_weights_are_the_same_in_every_format_of_plain_values() {
 }
 
 #[test]
-fn a_token_at_position_100_000_costs_and_says_what_it_does_at_100() {
-    if common::no_gpu("a_token_at_position_100_000_costs_and_says_what_it_does_at_100") {
+fn a_token_at_position_100_000_costs_the_same_as_at_100() {
+    if common::no_gpu("a_token_at_position_100_000_costs_the_same_as_at_100") {
         return;
     }
     let gpu = common::gpu();
@@ -112,8 +112,8 @@ fn a_token_at_position_100_000_costs_and_says_what_it_does_at_100() {
 }
 
 #[test]
-fn a_step_of_eight_rows_reads_the_weights_as_often_as_one_of_one() {
-    if common::no_gpu("a_step_of_eight_rows_reads_the_weights_as_often_as_one_of_one") {
+fn a_step_of_eight_rows_reads_no_more_weights_than_one_row() {
+    if common::no_gpu("a_step_of_eight_rows_reads_no_more_weights_than_one_row") {
         return;
     }
     let gpu = common::gpu();
@@ -123,7 +123,7 @@ fn a_step_of_eight_rows_reads_the_weights_as_often_as_one_of_one() {
         for rows in 2..=8 {
             assert_eq!(read(rows), read(1), "{format}: {rows} rows");
         }
-        // In passes of eight.
+        // In passes of eight rows.
         assert_eq!(read(9), 2 * read(1), "{format}");
         assert_eq!(read(17), 3 * read(1), "{format}");
         let [one, eight] = [1, 8].map(|rows| forward.decode_totals(rows));
@@ -136,7 +136,7 @@ fn a_step_of_eight_rows_reads_the_weights_as_often_as_one_of_one() {
     }
 }
 
-/// What is counted is what is there: all matrices but the embedding, and the constants of channels.
+/// The counted bytes are those of all matrices except the embedding, and of the per-channel constants.
 #[test]
 fn the_weight_bytes_of_a_step_are_those_of_the_weights() {
     if common::no_gpu("the_weight_bytes_of_a_step_are_those_of_the_weights") {

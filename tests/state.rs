@@ -1,4 +1,4 @@
-//! The program's states: saved by one process, gone on with by another.
+//! Saved states: one process saves, another continues.
 
 mod common;
 mod program;
@@ -14,8 +14,8 @@ fn saved_in(dir: &Path, name: &str) -> String {
 }
 
 #[test]
-fn an_answer_goes_on_in_another_process() {
-    if no_gpu("an_answer_goes_on_in_another_process") {
+fn an_answer_continues_in_another_process() {
+    if no_gpu("an_answer_continues_in_another_process") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -29,18 +29,18 @@ fn an_answer_goes_on_in_another_process() {
         let whole = stdout(&start(&["-p", "Once upon a time", "-n", "40"]));
         let first = ["-p", "Once upon a time", "-n", "13", "--save-state", &state, "--force"];
         let mut text = stdout(&start(&first));
-        // The settings are in the state; stdin is not read, whatever is in it.
+        // The settings come from the state; stdin is not read.
         let on = ["run", "--load-state", &state, "--save-state", &state, "-n"];
         let went_on = piped(&[&on[..], &["1"]].concat(), b"not a prompt");
         assert!(!stderr(&went_on).contains("differ"), "{}", stderr(&went_on));
         text += &stdout(&went_on);
         text += &stdout(&run(&[&on[..], &["0"]].concat()));
         text += &stdout(&run(&[&on[..], &["26"]].concat()));
-        // Without --save-state a newline ends the text, if none does already.
+        // Without --save-state the output ends with a newline.
         let end = if text.ends_with('\n') { "" } else { "\n" };
         assert_eq!(text + end, whole, "{settings:?}");
     }
-    // What is given on the command line is stronger than what is in the state.
+    // Command line settings override those in the state.
     let on = |more: &[&str]| stdout(&run(&[&["run", "--load-state", &state, "-n", "20"], more].concat()));
     assert_ne!(on(&["--temp", "0", "--repeat-penalty", "1", "--presence-penalty", "0"]), on(&[]));
     assert_ne!(on(&["--seed", "6"]), on(&[]));
@@ -48,8 +48,8 @@ fn an_answer_goes_on_in_another_process() {
 }
 
 #[test]
-fn a_prompt_goes_on_with_more_of_it_or_with_itself() {
-    if no_gpu("a_prompt_goes_on_with_more_of_it_or_with_itself") {
+fn a_prompt_continues_with_more_text_or_without() {
+    if no_gpu("a_prompt_continues_with_more_text_or_without") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -68,8 +68,8 @@ fn a_prompt_goes_on_with_more_of_it_or_with_itself() {
 }
 
 #[test]
-fn a_conversation_goes_on_in_another_process() {
-    if no_gpu("a_conversation_goes_on_in_another_process") {
+fn a_conversation_continues_in_another_process() {
+    if no_gpu("a_conversation_continues_in_another_process") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -80,20 +80,20 @@ fn a_conversation_goes_on_in_another_process() {
     assert_eq!(first + &rest, "12 plus 2 is 14.");
     let nothing = run(&["run", "--load-state", &ended]);
     assert_eq!(stdout(&nothing), "");
-    assert!(stderr(&nothing).contains("had come to its end"), "{}", stderr(&nothing));
+    assert!(stderr(&nothing).contains("the saved answer is complete"), "{}", stderr(&nothing));
     let next = ["run", "--load-state", &ended, "-cnv", "-p", "What is 3 plus 4?"];
     assert_eq!(answer(&run(&next)), "3 plus 4 is 7.");
 }
 
 #[test]
-fn long_prompts_come_in_pieces_and_give_the_same() {
-    if no_gpu("long_prompts_come_in_pieces_and_give_the_same") {
+fn long_prompts_are_read_in_chunks_and_give_the_same() {
+    if no_gpu("long_prompts_are_read_in_chunks_and_give_the_same") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let file = saved_in(dir.path(), "prompt");
     let text = prose(6000);
-    // One line end at the end of a file or of stdin is no part of the text.
+    // One newline at the end of a file or of stdin is dropped.
     let with_end = text.clone() + "\n";
     std::fs::write(&file, &with_end).unwrap();
     let greedy = ["run", "-n", "20", "--temp", "0"];
@@ -101,10 +101,10 @@ fn long_prompts_come_in_pieces_and_give_the_same() {
     assert_eq!(stdout(&run(&[&greedy[..], &["-f", &file, "--chunk", "48"]].concat())), whole);
     assert_eq!(stdout(&piped(&[&greedy[..], &["--chunk", "100"]].concat(), with_end.as_bytes())), whole);
     let broken = [text.as_bytes(), b"\xff", text.as_bytes()].concat();
-    refused(&piped(&["run", "-n", "20"], &broken), 1, &["UTF-8", &format!("byte {}", text.len())]);
+    refused(&piped(&["run", "-n", "20"], &broken), 1, &["UTF-8", &format!("offset {}", text.len())]);
 }
 
-/// Some thousand characters that no tokenizer finds easy.
+/// Text of some thousand characters that is hard to tokenize.
 fn prose(bytes: usize) -> String {
     let mut text = String::new();
     for i in 0.. {
@@ -119,8 +119,8 @@ fn prose(bytes: usize) -> String {
 }
 
 #[test]
-fn half_of_the_size_and_other_weights_are_warned_of() {
-    if no_gpu("half_of_the_size_and_other_weights_are_warned_of") {
+fn half_precision_states_and_other_weights_warn() {
+    if no_gpu("half_precision_states_and_other_weights_warn") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -141,16 +141,16 @@ fn half_of_the_size_and_other_weights_are_warned_of() {
 }
 
 #[test]
-fn states_that_cannot_be_gone_on_with_are_refused() {
+fn unusable_states_are_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let state = saved_in(dir.path(), "state");
     let load = |more: &[&str]| run(&[&["run", "--load-state", &state], more].concat());
     refused(&load(&[]), 3, &["cannot read", &state]);
     std::fs::write(&state, "no state at all").unwrap();
-    refused(&load(&[]), 3, &[&state, "no state of a conversation"]);
+    refused(&load(&[]), 3, &[&state, "is not a saved state"]);
     refused(&run(&["run", "-p", "x", "--save-state", "/no/such/folder/state"]), 1, &["cannot write"]);
     refused(&run(&["run", "-p", "x", "--save-state", dir.path().to_str().unwrap()]), 1, &["cannot write"]);
-    if no_gpu("states_that_cannot_be_gone_on_with_are_refused") {
+    if no_gpu("unusable_states_are_rejected") {
         return;
     }
     stdout(&run(&["run", "-p", "Once", "-n", "1", "--save-state", &state, "--force"]));
@@ -161,8 +161,8 @@ fn states_that_cannot_be_gone_on_with_are_refused() {
     refused(&load(&[]), 3, &["cut off"]);
     std::fs::write(&state, [&good[..3000], &[good[3000] ^ 1], &good[3001..]].concat()).unwrap();
     refused(&load(&[]), 3, &["checksum"]);
-    refused(&run(&["run", "-p", "x", "--save-state", &state]), 2, &["there already", "--force"]);
-    // A save that fails leaves what was there.
+    refused(&run(&["run", "-p", "x", "--save-state", &state]), 2, &["already exists", "--force"]);
+    // A failed save keeps the old file.
     std::fs::write(&state, &good).unwrap();
     refused(&run(&["run", "-p", "x", "-n", "1", "--save-state", &state, "--force", "--device", "99"]), 4, &["99"]);
     refused(&piped(&["run", "-n", "1", "--save-state", &state, "--force"], b"a\xff"), 1, &["UTF-8"]);
@@ -189,8 +189,8 @@ fn interrupt(child: &Child) {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupted_prompt_is_saved_and_goes_on_behind_it() {
-    if no_gpu("an_interrupted_prompt_is_saved_and_goes_on_behind_it") {
+fn an_interrupted_prompt_is_saved_and_continues_with_the_rest() {
+    if no_gpu("an_interrupted_prompt_is_saved_and_continues_with_the_rest") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -198,7 +198,7 @@ fn an_interrupted_prompt_is_saved_and_goes_on_behind_it() {
     let text = prose(4000);
     let mut child = started(&["run", "-v", "-n", "20", "--temp", "0", "--chunk", "32", "--save-state", &state]);
     let mut stdin = child.stdin.take().unwrap();
-    // It is not over: stdin stays open, and the program waits for more.
+    // stdin stays open, so the program waits for more.
     stdin.write_all(text.as_bytes()).unwrap();
     stdin.flush().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
@@ -223,9 +223,9 @@ fn an_interrupted_prompt_is_saved_and_goes_on_behind_it() {
 
 #[cfg(unix)]
 #[test]
-fn an_answer_that_a_signal_ends_is_saved_and_goes_on() {
+fn an_answer_ended_by_a_signal_is_saved_and_resumed() {
     use nix::sys::signal::Signal;
-    if no_gpu("an_answer_that_a_signal_ends_is_saved_and_goes_on") {
+    if no_gpu("an_answer_ended_by_a_signal_is_saved_and_resumed") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -251,17 +251,17 @@ fn an_answer_that_a_signal_ends_is_saved_and_goes_on() {
     }
 }
 
-/// A message that is still to come, from stdin or a pipe by name, keeps nobody waiting.
+/// Waiting for a message from stdin or a named pipe can be interrupted.
 #[cfg(unix)]
 #[test]
-fn a_message_that_does_not_come_is_interrupted() {
-    if no_gpu("a_message_that_does_not_come_is_interrupted") {
+fn waiting_for_a_message_can_be_interrupted() {
+    if no_gpu("waiting_for_a_message_can_be_interrupted") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let (pipe, state) = (saved_in(dir.path(), "pipe"), saved_in(dir.path(), "state"));
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // Whoever writes to it says nothing.
+    // The pipe's writer sends nothing.
     let writer = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     for from in [&["-p", "-"][..], &["-f", &pipe]] {
         for form in [&["-cnv"][..], &[]] {
@@ -287,8 +287,8 @@ fn a_message_that_does_not_come_is_interrupted() {
 }
 
 #[test]
-fn whoever_stops_reading_has_the_state_of_what_was_written() {
-    if no_gpu("whoever_stops_reading_has_the_state_of_what_was_written") {
+fn a_closed_output_pipe_still_saves_the_state() {
+    if no_gpu("a_closed_output_pipe_still_saves_the_state") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

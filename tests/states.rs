@@ -1,16 +1,16 @@
-//! Where states are kept, and the beginnings of texts that they stand for.
+//! The state store with its storage levels, and the prefix cache.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{fixture, gpu, no_gpu};
-use kept::{room, state_bytes};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::runtime::{
     AnswerOptions, Checkpoint, Engine, EngineOptions, PrefixBudget, Reuse, Sampling, Session, StateBudget,
 };
+use small_states::{room, state_bytes};
 
 const CHUNK: usize = 16;
 
@@ -19,7 +19,7 @@ fn engine(gpu: &Gpu, slots: usize) -> Engine {
     Engine::load(gpu, Checkpoint::open(fixture("falcon-tiny")).unwrap(), options, &mut |_| {}).unwrap()
 }
 
-/// States on the device, on the host, on disk.
+/// Number of states on the device, on the host and on disk.
 fn held(engine: &Engine) -> [usize; 3] {
     let stats = engine.state_stats();
     for held in [stats.device, stats.host, stats.disk] {
@@ -28,7 +28,7 @@ fn held(engine: &Engine) -> [usize; 3] {
     [stats.device.states, stats.host.states, stats.disk.states]
 }
 
-/// Tokens after what a session has consumed, with the bits of their probabilities.
+/// The next tokens of a session, with the bits of their probabilities.
 fn next(session: &mut Session, count: usize) -> Vec<(u32, u64)> {
     let options = AnswerOptions { logprobs: Some(0), ..AnswerOptions::tokens(count) };
     let mut generation = session.generate(&[], &options).unwrap();
@@ -44,8 +44,8 @@ fn ids(count: u32) -> Vec<u32> {
 }
 
 #[test]
-fn a_state_comes_back_from_each_kind_of_memory() {
-    if no_gpu("a_state_comes_back_from_each_kind_of_memory") {
+fn a_state_is_restored_from_each_storage_level() {
+    if no_gpu("a_state_is_restored_from_each_storage_level") {
         return;
     }
     let engine = engine(&gpu(), 1);
@@ -84,8 +84,8 @@ fn a_state_comes_back_from_each_kind_of_memory() {
 }
 
 #[test]
-fn what_was_not_used_for_longest_goes_down_and_what_is_used_comes_up() {
-    if no_gpu("what_was_not_used_for_longest_goes_down_and_what_is_used_comes_up") {
+fn least_recently_used_states_move_down_and_used_ones_up() {
+    if no_gpu("least_recently_used_states_move_down_and_used_ones_up") {
         return;
     }
     let gpu = gpu();
@@ -97,18 +97,18 @@ fn what_was_not_used_for_longest_goes_down_and_what_is_used_comes_up() {
     for i in 0..7 {
         session.feed(&[30 + i]).unwrap();
         marks.push(session.mark().unwrap());
-        // Each buffer ends on 16 bytes.
+        // Buffers are padded to 16 bytes.
         assert!(gpu.allocated_bytes() <= loaded + 2 * state_bytes(&engine) + 2 * 16 * 7, "{i}");
     }
     assert_eq!(held(&engine), [2, 2, 2]);
     let stats = engine.state_stats();
     assert_eq!((stats.spilled, stats.returned, stats.dropped), (5, 0, 1));
-    // Of 0 to 6: 0 is gone, 1 and 2 are on disk, 3 and 4 on the host.
+    // Of states 0 to 6, 0 is dropped, 1 and 2 are on disk, 3 and 4 on the host.
     assert!(matches!(session.back_to(&marks[0]), Err(Error::StateNotKept { .. })));
     session.back_to(&marks[1]).unwrap();
     assert_eq!(held(&engine), [2, 2, 2]);
     assert_eq!(engine.state_stats().returned, 1);
-    // 1 went up, 5 to the host, 3 to disk: nothing is lost by coming back.
+    // 1 moved to the device, 5 to the host, 3 to disk; none was dropped.
     for i in [2, 3, 4, 5, 6, 1] {
         session.back_to(&marks[i]).unwrap();
         assert_eq!(session.position(), i as u64 + 1);
@@ -118,7 +118,7 @@ fn what_was_not_used_for_longest_goes_down_and_what_is_used_comes_up() {
     let clones = marks.clone();
     drop(marks);
     assert_eq!(held(&engine), [2, 2, 2]);
-    // Less room: what does not fit is moved or given up at once.
+    // With a smaller budget, states are moved or dropped at once.
     engine.set_state_budget(room(&engine, [1, 1, 3])).unwrap();
     assert_eq!(held(&engine), [1, 1, 3]);
     engine.set_state_budget(room(&engine, [0, 0, 2])).unwrap();
@@ -128,7 +128,7 @@ fn what_was_not_used_for_longest_goes_down_and_what_is_used_comes_up() {
     assert_eq!(gpu.allocated_bytes(), loaded);
 }
 
-/// What is open without a name in a folder.
+/// Open files without a name in a folder.
 #[cfg(target_os = "linux")]
 fn nameless(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let open = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
@@ -137,8 +137,8 @@ fn nameless(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_damaged_file_is_an_error_and_nothing_of_it_stays_behind() {
-    if no_gpu("a_damaged_file_is_an_error_and_nothing_of_it_stays_behind") {
+fn a_damaged_spill_file_is_an_error_and_is_removed() {
+    if no_gpu("a_damaged_spill_file_is_an_error_and_is_removed") {
         return;
     }
     use std::io::{Seek, Write};
@@ -159,7 +159,7 @@ fn a_damaged_file_is_an_error_and_nothing_of_it_stays_behind() {
     file.write_all(&[1, 2, 3]).unwrap();
     let error = session.back_to(&flipped).unwrap_err();
     assert!(error.to_string().contains("its bytes are not those that were written"), "{error}");
-    // What was lost stays lost; the others are sound.
+    // The damaged state stays lost; the others are intact.
     assert!(matches!(session.back_to(&flipped), Err(Error::StateNotKept { .. })));
     session.back_to(&sound).unwrap();
     assert_eq!(next(&mut session, 3), expected);
@@ -169,13 +169,13 @@ fn a_damaged_file_is_an_error_and_nothing_of_it_stays_behind() {
     assert_eq!(engine.state_stats().dropped, 2);
     drop((file, flipped, cut, sound));
     assert!(nameless(folder.path()).is_empty(), "the file goes with the last state in it");
-    // No disk at all is no reason to fail.
+    // Without a usable disk nothing fails.
     engine.set_state_budget(StateBudget { folder: Some("/nowhere".into()), ..room(&engine, [0, 0, 4]) }).unwrap();
     let error = session.back_to(&kept(&session)).unwrap_err();
     assert!(error.to_string().contains("could not be written to disk"), "{error}");
 }
 
-/// Feeds a text to a new session; gives how many tokens of it were read, and what comes after it.
+/// Feeds a text to a new session; gives the number of tokens read, and the tokens after it.
 fn fresh(engine: &Engine, text: &[u32]) -> (u64, Vec<(u32, u64)>) {
     let before = engine.counts().fed;
     let mut session = engine.session(Sampling::GREEDY).unwrap();
@@ -185,8 +185,8 @@ fn fresh(engine: &Engine, text: &[u32]) -> (u64, Vec<(u32, u64)>) {
 }
 
 #[test]
-fn a_text_that_begins_as_an_earlier_one_did_is_not_read_again() {
-    if no_gpu("a_text_that_begins_as_an_earlier_one_did_is_not_read_again") {
+fn a_shared_prefix_is_not_read_again() {
+    if no_gpu("a_shared_prefix_is_not_read_again") {
         return;
     }
     let gpu = gpu();
@@ -201,12 +201,12 @@ fn a_text_that_begins_as_an_earlier_one_did_is_not_read_again() {
     let mut saved = 0;
     for (text, read) in [
         (long.clone(), 100),
-        // All of it is known: nothing is read, the kept logits choose.
+        // A full hit: nothing is read, the stored logits are sampled.
         (long.clone(), 0),
-        // Read on from the end, and from the last chunk before.
+        // A hit at the end, and one at the last chunk before it.
         (with(100, &[1, 2, 3]), 3),
         (with(90, &[1, 2, 3]), 90 + 3 - 5 * CHUNK as u64),
-        // Where two texts parted a third one starts, within a chunk as well.
+        // A third text hits where two texts diverged, also within a chunk.
         (with(90, &[4, 5]), 2),
         (with(7, &[1]), 8),
         (with(7, &[2]), 1),
@@ -220,11 +220,11 @@ fn a_text_that_begins_as_an_earlier_one_did_is_not_read_again() {
     }
     let stats = engine.prefix_stats();
     assert_eq!((stats.hits, stats.misses, stats.tokens_saved, stats.evicted), (6, 3, saved, 0));
-    // Six chunks' ends, seven texts' ends, two partings, and no id twice.
+    // States at six chunk ends, seven text ends and two divergences; no id is stored twice.
     assert_eq!(stats.states, 15);
     assert_eq!(stats.bytes, 15 * state + 4 * (100 + 3 + 3 + 2 + 1 + 1 + 2));
     assert_eq!(engine.state_stats().device.states, 15);
-    // The cache outlives its sessions, and gives back what it took.
+    // The cache outlives its sessions and frees its memory.
     engine.set_prefix_cache(PrefixBudget { bytes: 3 * state, reuse: Reuse::Read });
     let stats = engine.prefix_stats();
     assert!(stats.bytes <= 3 * state && stats.states == 2 && stats.evicted == 13, "{stats:?}");
@@ -235,8 +235,8 @@ fn a_text_that_begins_as_an_earlier_one_did_is_not_read_again() {
 }
 
 #[test]
-fn a_text_of_any_length_leaves_few_states() {
-    if no_gpu("a_text_of_any_length_leaves_few_states") {
+fn a_text_of_any_length_stores_few_states() {
+    if no_gpu("a_text_of_any_length_stores_few_states") {
         return;
     }
     let engine = engine(&gpu(), 1);
@@ -244,15 +244,15 @@ fn a_text_of_any_length_leaves_few_states() {
     engine.set_prefix_cache(PrefixBudget { bytes: 1000 * state, reuse: Reuse::Read });
     let long = ids(4000);
     fresh(&engine, &long);
-    // One a chunk up to sixteen, then one for each sixteenth more: not 250.
+    // One per chunk up to sixteen, then one for each sixteenth more, instead of 250.
     let states = engine.prefix_stats().states;
     assert!((40..90).contains(&states), "{states}");
-    // What is lost of a shared beginning is less than a sixteenth of it and a chunk.
+    // Less than a sixteenth of a shared prefix plus a chunk is read again.
     for at in [50, 333, 1000, 2500, 3999] {
         let read = fresh(&engine, &[&long[..at], &[1]].concat()).0;
         assert!(read as usize <= at / 16 + CHUNK + 1, "{read} of {at}");
     }
-    // Ids that take more than a quarter of the memory are not remembered: nothing grows with the text.
+    // Ids that take more than a quarter of the budget are not stored, so memory does not grow with the text.
     engine.set_prefix_cache(PrefixBudget::NONE);
     engine.set_prefix_cache(PrefixBudget { bytes: 4 * 4 * 1000, reuse: Reuse::Read });
     fresh(&engine, &long);
@@ -260,8 +260,8 @@ fn a_text_of_any_length_leaves_few_states() {
 }
 
 #[test]
-fn answers_are_beginnings_too_where_that_is_asked_for() {
-    if no_gpu("answers_are_beginnings_too_where_that_is_asked_for") {
+fn answers_are_cached_prefixes_if_requested() {
+    if no_gpu("answers_are_cached_prefixes_if_requested") {
         return;
     }
     let engine = engine(&gpu(), 1);
@@ -275,7 +275,7 @@ fn answers_are_beginnings_too_where_that_is_asked_for() {
         let mut session = engine.session(Sampling::GREEDY).unwrap();
         session.feed(&ids(20)).unwrap();
         assert_eq!(next(&mut session, 10).into_iter().map(|(id, _)| id).collect::<Vec<_>>(), answer);
-        // What the answer leads to, going on in the same session.
+        // The continuation after the answer in the same session.
         session.feed(&[1, 2]).unwrap();
         let after = next(&mut session, 4);
         drop(session);
@@ -290,8 +290,8 @@ fn answers_are_beginnings_too_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_beginning_whose_state_is_gone_is_read() {
-    if no_gpu("a_beginning_whose_state_is_gone_is_read") {
+fn a_prefix_whose_state_was_dropped_is_read_again() {
+    if no_gpu("a_prefix_whose_state_was_dropped_is_read_again") {
         return;
     }
     let engine = engine(&gpu(), 1);

@@ -1,4 +1,4 @@
-//! Wherever an answer stops, and whatever stops it, the state is that of the last token shown.
+//! Wherever and however an answer stops, the state is that of the last token shown.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn tokens(session: &mut Session, ids: &[u32], count: usize) -> Vec<u32> {
     generation.ids().to_vec()
 }
 
-/// A text as its tokens make it: bytes after each token, and whether a character is open there.
+/// A generated text: its length after each token, and whether a character is incomplete there.
 struct Made {
     ids: Vec<u32>,
     text: String,
@@ -59,7 +59,7 @@ fn stops_at(engine: &Engine, sampling: &Sampling, prompt: &[u32], made: &Made, s
     drop(answer);
     assert_eq!(shown, &made.text[..at], "{stop:?}");
     assert_eq!(session.position(), (prompt.len() + keep) as u64, "{stop:?}");
-    // Going on from there equals going on from where exactly these tokens were taken.
+    // Continuing from there equals continuing after exactly these tokens.
     let then = &prompt[..2];
     let got = tokens(&mut session, then, 4);
     drop(session);
@@ -97,7 +97,7 @@ fn stop_strings_work_inside_of_characters_and_with_penalties() {
         return;
     }
     let engine = engine(&fixture("falcon-tiny"), EngineOptions::default());
-    // Bytes at random: characters that end in the next token, or never.
+    // Random bytes: characters that end in the next token, or never.
     let hot = Sampling { temperature: 1e4, seed: 5, presence_penalty: 0.5, ..Sampling::GREEDY };
     let prompt = [5, 6, 7];
     let made = make(&engine, &hot, &prompt, 60);
@@ -158,8 +158,8 @@ fn cancelled_anywhere_and_resumed_equals_never_cancelled() {
 }
 
 #[test]
-fn an_answer_that_came_to_its_end_is_not_resumed_and_one_that_was_cut_off_is() {
-    if no_gpu("an_answer_that_came_to_its_end_is_not_resumed_and_one_that_was_cut_off_is") {
+fn only_a_cut_off_answer_can_be_resumed() {
+    if no_gpu("only_a_cut_off_answer_can_be_resumed") {
         return;
     }
     let engine = engine(&shipped("tiny-chat"), EngineOptions { chunk: 4, ..Default::default() });
@@ -168,7 +168,7 @@ fn an_answer_that_came_to_its_end_is_not_resumed_and_one_that_was_cut_off_is() {
     let answer: String = session.send("What is 3 plus 4?", &options).unwrap().map(Result::unwrap).collect();
     assert_eq!(answer, "3 plus 4 is 7.");
     assert!(matches!(session.resume(&options).err(), Some(Error::NothingToResume)));
-    // Cut off by its limit it goes on.
+    // An answer cut off by its limit can be resumed.
     let first: String =
         session.send("What is 12 plus 2?", &AnswerOptions::tokens(3)).unwrap().map(Result::unwrap).collect();
     let rest: String = session.resume(&options).unwrap().map(Result::unwrap).collect();

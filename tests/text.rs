@@ -28,7 +28,7 @@ fn tokenizer_cases_of_both_families_pass() {
             let (text, expected) = (case["text"].as_str().unwrap(), ids(&case["ids"]));
             assert_eq!(tokenizer.encode(text, Specials::Parse).unwrap(), expected, "{name}: {text:?}");
             assert_eq!(tokenizer.decode(&expected), case["decoded"].as_str().unwrap(), "{name}: {text:?}");
-            // Streamed token by token, the same characters.
+            // Streaming token by token gives the same text.
             let mut stream = TextStream::default();
             let pieces: Vec<String> =
                 expected.iter().map(|id| stream.push(tokenizer.bytes(*id).unwrap_or_default())).collect();
@@ -55,7 +55,7 @@ fn rendered_chats_equal_the_fixture() {
 }
 
 #[test]
-fn special_text_that_a_user_types_never_becomes_a_special_id() {
+fn typed_special_tokens_never_become_special_ids() {
     for dir in [fixture("falcon-tiny"), fixture("mamba-tiny"), shipped("tiny-chat")] {
         let checkpoint = Checkpoint::open(&dir).unwrap();
         let tokenizer = checkpoint.tokenizer().unwrap();
@@ -72,7 +72,7 @@ fn special_text_that_a_user_types_never_becomes_a_special_id() {
         if !checkpoint.has_template() {
             continue;
         }
-        // In a conversation: as many special ids as with harmless text of the same structure.
+        // In a conversation there are as many special ids as with harmless text.
         let specials_in = |content: String| {
             let spans = checkpoint.render(&[Message::new("user", content)], true).unwrap();
             let ids = checkpoint.encode(&spans).unwrap();
@@ -84,7 +84,7 @@ fn special_text_that_a_user_types_never_becomes_a_special_id() {
 }
 
 #[test]
-fn ids_without_a_token_are_known() {
+fn ids_without_a_token_are_listed() {
     let of = |dir| Checkpoint::open(dir).unwrap().ids_without_token();
     assert_eq!(of(fixture("falcon-tiny")), [300]);
     assert_eq!(of(fixture("mamba-tiny")), [285, 286, 287]);
@@ -92,7 +92,7 @@ fn ids_without_a_token_are_known() {
 }
 
 #[test]
-fn what_is_no_tokenizer_is_refused_by_name() {
+fn an_invalid_tokenizer_is_rejected_by_name() {
     for bad in ["", "{", r#"{"model":{"type":"BPE"},"decoder":{"type":"ByteLevel"}}"#] {
         let error = Tokenizer::from_json("here.json", bad.as_bytes()).err().unwrap();
         assert!(matches!(error, Error::Tokenizer { .. }) && error.to_string().contains("here.json"), "{error}");
@@ -107,9 +107,9 @@ fn what_is_no_tokenizer_is_refused_by_name() {
     assert!(matches!(error, Error::Unsupported { .. }), "{error}");
 }
 
-/// Renderings by jinja2 3 in Python, set up as transformers does, of templates in the manner of ten families.
+/// Templates in the style of ten model families, against Jinja2 3 set up as in transformers.
 #[test]
-fn templates_of_ten_families_render_as_jinja2_renders_them() {
+fn templates_of_ten_families_render_as_in_jinja2() {
     let mut rendered = 0;
     for name in ["chatml", "falcon", "llama3", "mistral", "zephyr", "gemma", "phi", "tools", "generation", "whitespace"]
     {
@@ -144,7 +144,7 @@ fn templates_of_ten_families_render_as_jinja2_renders_them() {
 }
 
 #[test]
-fn strftime_now_tells_the_year_and_refuses_nonsense() {
+fn strftime_now_gives_the_year_and_rejects_bad_formats() {
     let year = |format: &str| {
         Template::new("t", &format!("{{{{ strftime_now('{format}') }}}}")).unwrap().render(&[], false, &[])
     };

@@ -1,4 +1,4 @@
-//! Times that are taken on the device: what they cover, and that taking them changes nothing.
+//! Device timestamps: what they cover, and that they change no results.
 
 mod common;
 
@@ -11,7 +11,7 @@ use peregrine::gpu::{
 use peregrine::kernels::stream;
 use peregrine::model::{Forward, purpose};
 
-/// A device with a clock, if there is one.
+/// A device with timestamps, if there is one.
 fn clocked(test: &str) -> Option<Gpu> {
     if common::no_gpu(test) {
         return None;
@@ -36,15 +36,15 @@ fn tokens(forward: &mut Forward, n: usize) -> Vec<u32> {
 }
 
 #[test]
-fn steps_are_timed_without_changing_what_they_say() {
-    let Some(gpu) = clocked("steps_are_timed_without_changing_what_they_say") else { return };
+fn timing_steps_does_not_change_their_results() {
+    let Some(gpu) = clocked("timing_steps_does_not_change_their_results") else { return };
     let expected = tokens(&mut model(&gpu), 8);
     let mut forward = model(&gpu);
     forward.time_steps(6).unwrap();
     let started = std::time::Instant::now();
     assert_eq!(tokens(&mut forward, 8), expected);
     let wall = started.elapsed().as_secs_f64();
-    // As many as were asked for; steps beyond them run as ever.
+    // The requested number of steps is timed; later ones run untimed.
     let seconds = pollster::block_on(forward.step_seconds()).unwrap().unwrap();
     assert_eq!(seconds.len(), 6);
     assert!(seconds.iter().all(|s| *s > 0.0) && seconds.iter().sum::<f64>() < wall * 1.02, "{seconds:?} of {wall}");
@@ -62,7 +62,7 @@ fn steps_are_timed_without_changing_what_they_say() {
     assert_eq!(pollster::block_on(forward.step_seconds()).unwrap(), None);
 }
 
-/// Adds one to a word after a while.
+/// A slow kernel that adds one to a word.
 const SLOW: ShaderFile = ShaderFile {
     file: "slow.wgsl",
     text: "@group(0) @binding(0) var<storage, read_write> words: array<u32>;
@@ -73,7 +73,7 @@ const SLOW: ShaderFile = ShaderFile {
         }",
 };
 
-/// A slow adapter, simulated: dispatches that take far longer than their counts say.
+/// Simulates a slow adapter: dispatches take far longer than their cost estimate.
 #[test]
 fn a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second() {
     let Some(gpu) = clocked("a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second") else { return };
@@ -98,7 +98,7 @@ fn a_run_that_takes_long_is_cut_into_submissions_of_a_tenth_of_a_second() {
     seconds(&one);
     let longest = LONGEST_SUBMISSION.as_secs_f64();
     let one_takes = (0..5).map(|_| seconds(&one)).fold(f64::INFINITY, f64::min);
-    // So that a run takes about six times as long as a submission may.
+    // A run should take about six times the limit of a submission.
     let long = plan((6.0 * longest / one_takes) as usize);
     assert_eq!(submits(&long), 1.0, "nothing was timed yet");
     let takes = (0..8).map(|_| seconds(&long)).fold(f64::INFINITY, f64::min);
@@ -121,7 +121,7 @@ fn a_run_in_several_submissions_is_timed_from_its_first_to_its_last() {
         }
         plan
     };
-    // The best of a few: others may be using the machine.
+    // The best of a few runs, since the machine may be shared.
     let best = |of: &dyn Fn() -> f64| (0..9).map(|_| of()).fold(f64::INFINITY, f64::min);
     let span = |plan: &Plan| {
         let mut clock = Clock::new(&gpu, 1).unwrap().unwrap();
@@ -146,8 +146,8 @@ fn a_run_in_several_submissions_is_timed_from_its_first_to_its_last() {
 }
 
 #[test]
-fn each_dispatch_of_a_profile_has_its_time_alone_and_that_of_its_row() {
-    let Some(gpu) = clocked("each_dispatch_of_a_profile_has_its_time_alone_and_that_of_its_row") else { return };
+fn each_profiled_dispatch_has_its_own_time_and_its_rows_time() {
+    let Some(gpu) = clocked("each_profiled_dispatch_has_its_own_time_and_its_rows_time") else { return };
     let expected = tokens(&mut model(&gpu), 8);
     let mut forward = model(&gpu);
     let step = pollster::block_on(forward.profile_step()).unwrap();
@@ -157,7 +157,7 @@ fn each_dispatch_of_a_profile_has_its_time_alone_and_that_of_its_row() {
         for (alone, row) in profile.alone.iter().zip(&profile.in_a_row) {
             assert_eq!((&alone.label, alone.kernel, alone.bytes), (&row.label, row.kernel, row.bytes));
             assert!(alone.seconds > 0.0 && row.seconds > 0.0, "{alone:?} {row:?}");
-            // Those of a row share its time, and only they.
+            // Only dispatches of one row share its time.
             for other in &profile.in_a_row {
                 let alike = (purpose(&other.label), other.kernel) == (purpose(&row.label), row.kernel);
                 assert_eq!(alike, other.seconds == row.seconds, "{row:?} {other:?}");
@@ -166,7 +166,7 @@ fn each_dispatch_of_a_profile_has_its_time_alone_and_that_of_its_row() {
     }
     assert_eq!(step.alone.len(), forward.decode_totals(1).dispatches);
     assert_eq!(chunk.alone.len(), forward.feed_totals(5).dispatches);
-    // What was left in the states and buffers is gone once the slot is put back.
+    // Resetting the slot removes all effects of the profile.
     forward.reset(0).unwrap();
     forward.set_next(0, 7).unwrap();
     forward.set_decoding(&[0]).unwrap();
@@ -184,7 +184,7 @@ fn the_speed_of_memory_is_measured_with_a_clock_and_without_and_in_any_binding()
     let plain = Switches::from_env().unwrap();
     let blind = common::gpu_with(Switches { without_timestamps: true, ..plain.clone() });
     let by_host = pollster::block_on(stream::measure(&blind)).unwrap();
-    // Two clocks, one memory; others may be using it.
+    // The host's and the device's clock should agree; the machine may be shared.
     assert!((0.2..5.0).contains(&(by_device / by_host)), "{by_device:e} and {by_host:e} B/s");
     for limit in [300, 100_000] {
         let narrow = common::gpu_with(Switches { binding_limit: Some(limit), ..plain.clone() });

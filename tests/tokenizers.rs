@@ -1,9 +1,9 @@
-//! Tokenizers as transformers calls them: the ids of odd texts, with tokenizer.json and the files beside it changed as
-//! checkpoints have them.
+//! Tokenizers compared with transformers: the ids of unusual texts, with tokenizer.json and its companion files changed as
+//! in real checkpoints.
 
 mod common;
 
-use peregrine::text::{Pieces, Specials, Tokenizer, TokenizerSettings};
+use peregrine::text::{ChunkedText, Specials, Tokenizer, TokenizerSettings};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|v| u32::try_from(v.as_u64().unwrap()).unwrap()).collect()
 }
 
-/// A file of a folder with these fields in place of its own.
+/// A JSON file with these fields replaced.
 fn changed(folder: &Path, file: &str, fields: &Value) -> Value {
     let mut json = read(&folder.join(file));
     json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
@@ -29,7 +29,7 @@ fn tokenizer(folder: &Path, tokenizer: &Value, config: &Value) -> Tokenizer {
 }
 
 #[test]
-fn odd_texts_have_the_ids_that_transformers_has() {
+fn unusual_texts_have_the_ids_of_transformers() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let golden = read(&root.join("tests/fixtures/tokenizers/expected.json"));
     let texts: Vec<&str> = golden["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
@@ -41,13 +41,13 @@ fn odd_texts_have_the_ids_that_transformers_has() {
         for (text, expected) in texts.iter().zip(case["ids"].as_array().unwrap()) {
             let expected = ids(expected);
             assert_eq!(tokenizer.encode_text(text, Specials::Parse).unwrap(), expected, "{name}: {text:?}");
-            // By pieces the same, and what stands around the text once.
-            let mut pieces = Pieces::of_text(&tokenizer, Specials::Parse, "text", text.as_bytes());
+            // In chunks the same ids, with BOS and EOS once.
+            let mut chunks = ChunkedText::of_text(&tokenizer, Specials::Parse, "text", text.as_bytes());
             let mut all = vec![];
-            while let Some(piece) = pieces.next(4).unwrap() {
-                all.extend(piece.ids);
+            while let Some(chunk) = chunks.next(4).unwrap() {
+                all.extend(chunk.ids);
             }
-            assert_eq!(all, expected, "{name}: {text:?} by pieces");
+            assert_eq!(all, expected, "{name}: {text:?} by chunks");
             compared += 1;
         }
     }
@@ -55,7 +55,7 @@ fn odd_texts_have_the_ids_that_transformers_has() {
 }
 
 #[test]
-fn what_stands_around_a_text_is_not_in_its_parts() {
+fn bos_and_eos_are_added_to_whole_texts_only() {
     let folder = common::fixture("mamba-tiny");
     let flags = json!({"tokenizer_class": "GPTNeoXTokenizer", "add_bos_token": true, "add_eos_token": true});
     let tokenizer = tokenizer(&folder, &json!({}), &flags);
@@ -66,7 +66,7 @@ fn what_stands_around_a_text_is_not_in_its_parts() {
 }
 
 #[test]
-fn a_post_processor_that_does_more_is_refused() {
+fn an_unsupported_post_processor_is_rejected() {
     let mut json = read(&common::fixture("mamba-tiny").join("tokenizer.json"));
     let text = json!({"Sequence": {"id": "A", "type_id": 0}});
     json["post_processor"] =

@@ -1,4 +1,4 @@
-//! The choice of kernel forms: every way gives the same text, and what was measured is kept.
+//! Kernel tuning: every mode gives the same text, and measured results are cached.
 
 mod common;
 
@@ -10,7 +10,7 @@ use sha2::Digest;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The forms, and the tokens after a prompt.
+/// The kernel variants, and the tokens after a prompt.
 fn run(gpu: &Gpu, tune: Tune) -> (String, Vec<u32>) {
     let shape = made_up_shape(64, 2, 300);
     let weights = Weights::made_up(gpu, &shape, WeightFormat::Bf16, &mut |_| {}).unwrap();
@@ -30,8 +30,8 @@ fn kept(dir: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept() {
-    if common::no_gpu("every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept") {
+fn every_tuning_mode_gives_the_same_text_and_results_are_cached() {
+    if common::no_gpu("every_tuning_mode_gives_the_same_text_and_results_are_cached") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ fn every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept() {
     let (portable, text) = run(&gpu, Tune::Off);
     let (by_table, same) = run(&gpu, Tune::Static);
     assert_eq!(text, same);
-    assert!(kept(dir.path()).is_empty(), "only what was measured is kept");
+    assert!(kept(dir.path()).is_empty(), "only measured results are cached");
     eprintln!("off: {portable}\nstatic: {by_table}");
 
     let (tuned, same) = run(&gpu, Tune::Auto);
@@ -49,7 +49,7 @@ fn every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept() {
     let files = kept(dir.path());
     assert_eq!(files.len(), 1);
 
-    // What is kept is taken, whatever a measurement would say now.
+    // The cached result is used without measuring again.
     let written = std::fs::read_to_string(&files[0]).unwrap();
     let mut changed: serde_json::Value = serde_json::from_str(&written).unwrap();
     for named in by_table.split(" · ") {
@@ -58,11 +58,11 @@ fn every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept() {
     }
     std::fs::write(&files[0], changed.to_string()).unwrap();
     assert_eq!(run(&gpu, Tune::Auto).0, by_table);
-    // Every form that was timed is there with its time.
+    // Every measured variant is listed with its time.
     let timed = changed["us"].as_object().unwrap();
     assert!(timed.values().flat_map(|forms| forms.as_object().unwrap().values()).all(|us| us.as_f64().unwrap() > 0.0));
     assert!(changed["forms"].as_object().unwrap().keys().all(|what| timed.contains_key(what)), "{written}");
-    // What is damaged, or names what is not there, is measured again.
+    // A damaged file, or one with unknown variants, is measured again.
     for damaged in ["{", "{}", &written.replace("matmul", "matmul of old")] {
         std::fs::write(&files[0], damaged).unwrap();
         assert_eq!(run(&gpu, Tune::Auto).1, text);
@@ -71,8 +71,8 @@ fn every_choice_of_forms_gives_the_same_text_and_a_measured_one_is_kept() {
 }
 
 #[test]
-fn compiled_pipelines_are_kept_where_the_backend_hands_them_out() {
-    if common::no_gpu("compiled_pipelines_are_kept_where_the_backend_hands_them_out") {
+fn compiled_pipelines_are_cached_if_the_backend_supports_it() {
+    if common::no_gpu("compiled_pipelines_are_cached_if_the_backend_supports_it") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -94,7 +94,7 @@ fn compiled_pipelines_are_kept_where_the_backend_hands_them_out() {
     assert_eq!(first, text(None), "with the pipelines of the first run");
     assert_eq!(first, text(Some(&|_| b"not a cache".to_vec())), "with a damaged file");
     assert_eq!(first, text(Some(&|_| vec![])), "with an empty file");
-    // Of another driver, or damaged, with a checksum that fits and with one that does not.
+    // From another driver, or damaged, with a matching checksum and without.
     for byte in [0, 8, 12, 16, 17, 20, 24, 30, 36, 44, 50, 58, 63, 70] {
         for mended in [false, true] {
             let gpu = common::gpu();

@@ -1,17 +1,17 @@
-//! Going back, forking and answering again: nothing is read twice, or it is said.
+//! Undo, fork and regenerate: nothing is read twice, or the session reports it.
 
 mod common;
-#[path = "common/kept.rs"]
-mod kept;
+#[path = "common/small_states.rs"]
+mod small_states;
 
 use common::{gpu, no_gpu};
-use kept::{PLAIN, engine};
 use peregrine::Error;
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Engine, Finish, Sampling, Session, StateBudget};
 use peregrine::text::Message;
+use small_states::{PLAIN, engine};
 
-/// How tokens are chosen: so that about everything may come.
+/// A high temperature, so that about any token may come.
 fn hot(seed: u64) -> Sampling {
     Sampling { temperature: 3.0, repeat_penalty: 1.2, repeat_last_n: 8, seed, ..Sampling::GREEDY }
 }
@@ -53,14 +53,14 @@ fn going_back_reads_nothing() {
     assert!(matches!(session.undo(), Err(Error::NothingToUndo)));
     assert_eq!((session.position(), session.messages().len()), (0, 0));
     assert_eq!(engine.counts().fed, fed, "something was read again");
-    // Only now.
+    // Only now is something read.
     assert_eq!(say(&mut session, "One."), first);
     assert!(engine.counts().fed > fed);
 }
 
 #[test]
-fn where_nothing_is_kept_the_conversation_is_read_again_and_that_is_said() {
-    if no_gpu("where_nothing_is_kept_the_conversation_is_read_again_and_that_is_said") {
+fn without_stored_states_the_conversation_is_read_again_and_reported() {
+    if no_gpu("without_stored_states_the_conversation_is_read_again_and_reported") {
         return;
     }
     let engine = engine(&gpu(), 2, PLAIN);
@@ -69,14 +69,14 @@ fn where_nothing_is_kept_the_conversation_is_read_again_and_that_is_said() {
     say(&mut session, "One.");
     let mark = session.mark().unwrap();
     let two = say(&mut session, "Two.");
-    // A copy needs no memory that is kept.
+    // A fork copies the state directly and needs no budget.
     let mut fork = session.fork().unwrap();
     assert_eq!(fork.messages(), session.messages());
     let three = say(&mut fork, "Three.");
     assert!(!fork.was_read_again());
     assert_eq!(say(&mut session, "Three."), three);
     drop(fork);
-    // What it must equal: the same messages in one piece.
+    // It must equal the same messages in one prompt.
     let anew = |messages: &[Message]| {
         let checkpoint = engine.checkpoint();
         let ids = checkpoint.encode(&checkpoint.render(messages, true).unwrap()).unwrap();
@@ -101,7 +101,7 @@ fn where_nothing_is_kept_the_conversation_is_read_again_and_that_is_said() {
     assert_eq!(session.messages(), &messages[..2]);
     assert_eq!(say(&mut session, "Four."), expected);
     assert!(session.was_read_again());
-    // Without messages there is nothing that could be read again.
+    // Without messages nothing can be read again.
     session.clear().unwrap();
     session.feed(&[1, 2, 3]).unwrap();
     let mark = session.mark().unwrap();
@@ -111,8 +111,8 @@ fn where_nothing_is_kept_the_conversation_is_read_again_and_that_is_said() {
 }
 
 #[test]
-fn a_message_that_was_not_read_to_its_end_leaves_the_state_before_it() {
-    if no_gpu("a_message_that_was_not_read_to_its_end_leaves_the_state_before_it") {
+fn a_message_not_fully_read_leaves_the_state_before_it() {
+    if no_gpu("a_message_not_fully_read_leaves_the_state_before_it") {
         return;
     }
     let engine = engine(&gpu(), 2, PLAIN);
@@ -138,8 +138,8 @@ fn a_message_that_was_not_read_to_its_end_leaves_the_state_before_it() {
 }
 
 #[test]
-fn marks_of_another_engine_are_only_text() {
-    if no_gpu("marks_of_another_engine_are_only_text") {
+fn marks_of_another_engine_have_no_state() {
+    if no_gpu("marks_of_another_engine_have_no_state") {
         return;
     }
     let gpu = gpu();
@@ -153,20 +153,20 @@ fn marks_of_another_engine_are_only_text() {
     assert!(other.was_read_again());
 }
 
-/// With which no answer can begin.
+/// A sampling that bans every token, so that no answer can begin.
 fn all_banned(engine: &Engine) -> Sampling {
     let ids = 0..u32::try_from(engine.checkpoint().config().vocab).unwrap();
     Sampling { logit_bias: ids.map(|id| (id, f32::NEG_INFINITY)).collect(), ..hot(1) }
 }
 
-/// What a session is, as far as anybody can tell.
+/// The observable state of a session.
 fn seen(session: &Session) -> (Vec<Message>, u64) {
     (session.messages().to_vec(), session.position())
 }
 
 #[test]
-fn an_answer_that_cannot_begin_leaves_the_session_as_it_was() {
-    if no_gpu("an_answer_that_cannot_begin_leaves_the_session_as_it_was") {
+fn an_answer_that_cannot_begin_leaves_the_session_unchanged() {
+    if no_gpu("an_answer_that_cannot_begin_leaves_the_session_unchanged") {
         return;
     }
     let engine = engine(&gpu(), 2, PLAIN);
@@ -198,8 +198,8 @@ fn an_answer_that_cannot_begin_leaves_the_session_as_it_was() {
 }
 
 #[test]
-fn a_lost_device_takes_no_message_away() {
-    if no_gpu("a_lost_device_takes_no_message_away") {
+fn a_lost_device_loses_no_message() {
+    if no_gpu("a_lost_device_loses_no_message") {
         return;
     }
     let gpu = Gpu::open(&AdapterChoice::Best).unwrap();
@@ -220,11 +220,11 @@ fn a_lost_device_takes_no_message_away() {
 }
 
 #[test]
-fn a_template_that_does_not_end_is_cancelled() {
-    if no_gpu("a_template_that_does_not_end_is_cancelled") {
+fn an_endless_template_can_be_cancelled() {
+    if no_gpu("an_endless_template_can_be_cancelled") {
         return;
     }
-    // It takes a second at least until it has used up what a template may.
+    // The template needs at least a second to use up its budget.
     let doubled = "{% set ns = namespace(l=[1]) %}{% for i in range(90000) %}{% set ns.l = ns.l + ns.l %}{{ ns.l|list|length }}{% endfor %}";
     let engine = engine(&gpu(), 1, doubled);
     let mut session = engine.session(hot(1)).unwrap();

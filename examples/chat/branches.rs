@@ -1,4 +1,4 @@
-//! Conversations beside the present one. Each is parked as a mark, so that any number of them share one slot.
+//! Several conversations in one slot: the inactive ones are parked as marks.
 
 use super::screen::printable;
 use peregrine::Result;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-/// The conversations by name.
+/// The conversations by name: the active one and the parked ones.
 pub struct Branches {
     here: String,
     parked: BTreeMap<String, Mark>,
@@ -20,49 +20,49 @@ impl Default for Branches {
 }
 
 impl Branches {
-    /// The names of those that are parked.
+    /// The names of the parked conversations.
     pub fn parked(&self) -> Vec<String> {
         self.parked.keys().cloned().collect()
     }
 
-    /// The names of all of them.
+    /// The names of all conversations.
     pub fn names(&self) -> Vec<String> {
         self.parked.keys().chain([&self.here]).cloned().collect()
     }
 
-    /// Parks the present conversation and goes on with a copy of it under a new name; says what came of it.
+    /// Parks the conversation and continues with a copy under a new name; gives a message for the user.
     pub fn fork(&mut self, session: &Session, name: &str) -> Result<String> {
         if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Ok("a conversation needs a name of one word: /fork NAME".to_owned());
         }
         if name == self.here || self.parked.contains_key(name) {
-            return Ok(format!("there is a conversation {name} already; /switch {name} goes there"));
+            return Ok(format!("conversation {name} already exists; /switch {name} goes there"));
         }
         let mark = session.mark()?;
         let parked = std::mem::replace(&mut self.here, name.to_owned());
-        let said = format!("this is {name} now; /switch {parked} goes back");
+        let said = format!("now in {name}; /switch {parked} goes back");
         self.parked.insert(parked, mark);
         Ok(said)
     }
 
-    /// Parks the present conversation and goes to another; says what came of it.
+    /// Parks the conversation and goes to another; gives a message for the user.
     pub fn switch(&mut self, session: &mut Session, name: &str) -> Result<String> {
         if name == self.here {
-            return Ok(format!("this is {name} already"));
+            return Ok(format!("already in {name}"));
         }
         let Some(there) = self.parked.get(name) else {
             let name = printable(name);
-            return Ok(format!("there is no conversation {name}; /switch lists them, /fork {name} makes one"));
+            return Ok(format!("no conversation {name}; /switch lists them, /fork {name} creates it"));
         };
         let mark = session.mark()?;
         session.back_to(there)?;
         self.parked.remove(name);
         let parked = std::mem::replace(&mut self.here, name.to_owned());
         self.parked.insert(parked, mark);
-        Ok(format!("this is {name} now: {}", size(session.messages().len(), session.position())))
+        Ok(format!("now in {name}: {}", size(session.messages().len(), session.position())))
     }
 
-    /// Goes to a conversation that was saved to a file. One that has begun is parked; what came of it is said.
+    /// Loads a saved conversation and parks the current one unless it is empty; gives a message for the user.
     pub fn load(&mut self, session: &mut Session, file: &Path) -> Result<String> {
         let snapshot = Snapshot::open(file)?;
         let mark = session.mark()?;
@@ -72,7 +72,7 @@ impl Branches {
         if mark.position() > 0 || !mark.messages().is_empty() {
             let name = self.free_name(file);
             let parked = std::mem::replace(&mut self.here, name);
-            let _ = write!(said, ": this is {} now; /switch {parked} goes back", self.here);
+            let _ = write!(said, ": now in {}; /switch {parked} goes back", self.here);
             self.parked.insert(parked, mark);
         }
         for warning in warnings {
@@ -81,7 +81,7 @@ impl Branches {
         Ok(said)
     }
 
-    /// A name after a file's that no conversation has.
+    /// An unused conversation name derived from a file's name.
     fn free_name(&self, file: &Path) -> String {
         let stem = file
             .file_stem()
@@ -93,7 +93,7 @@ impl Branches {
         free.next().unwrap_or(stem)
     }
 
-    /// All conversations, the present one marked.
+    /// A list of all conversations; a star marks the active one.
     pub fn list(&self, session: &Session) -> String {
         let here = (self.here.as_str(), session.messages().len(), session.position());
         let parked = self.parked.iter().map(|(name, mark)| (name.as_str(), mark.messages().len(), mark.position()));

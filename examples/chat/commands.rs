@@ -2,10 +2,10 @@
 
 use super::input::file_name;
 use super::screen::{note, printable};
-use super::{Next, Repl, beginning, settings};
+use super::{Next, Repl, preview, settings};
 use peregrine::runtime::Sampling;
 
-/// What a command takes behind its name.
+/// The argument of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Takes {
     Nothing,
@@ -16,7 +16,7 @@ pub enum Takes {
     OnOff,
 }
 
-/// All commands, in the order in which they are completed.
+/// All commands, in completion order.
 pub const COMMANDS: &[(&str, Takes)] = &[
     ("/help", Takes::Nothing),
     ("/exit", Takes::Nothing),
@@ -39,28 +39,26 @@ pub const COMMANDS: &[(&str, Takes)] = &[
 ];
 
 const HELP: &str = "\
-/clear           forget the conversation, but not the system prompt; the next
-                 one has another seed
-/undo [N]        take back the last message and its answer, or the last N
+/clear           start over with the same system prompt and a new seed
+/undo [N]        remove the last message and its answer, or the last N
 /regen           answer the last message again, with another seed
-/continue        go on with an answer that was cut off
-/fork NAME       go on with a copy of the conversation; the other stays
-/switch [NAME]   go to another conversation; alone, list them
-/save FILE       write the conversation and its state to a file
-/load FILE       go on from such a file; this conversation is kept beside it
-/system [TEXT]   set the system prompt; alone, show it
-/set [NAME [X]]  change how tokens are chosen, or show it: temp, top_k, top_p,
-                 min_p, seed, repeat_penalty, presence_penalty,
-                 frequency_penalty, n
-/stats [on|off]  show speed after each answer, or stop that; what is kept to
-                 go back to
-/read FILE       send a file as a message
-/tokens          tokens of the conversation, and what is kept to go back to
-/device          the adapter and the memory in use
-/exit            leave, as do /quit, /bye, Ctrl-D, and Ctrl-C twice
-\"\"\" begins and ends a message of several lines, and one that begins with a /;
-\\ at the end of a line goes on in the next; Ctrl-C stops an answer; Tab
-completes commands, files, conversations and settings";
+/continue        resume an answer that was cut off
+/fork NAME       continue in a copy of the conversation, named NAME
+/switch [NAME]   go to another conversation; without NAME, list them
+/save FILE       save the conversation and its state to a file
+/load FILE       continue from a saved file; this conversation stays available
+/system [TEXT]   set the system prompt; without TEXT, show it
+/set [NAME [X]]  show or change a sampling setting: temp, top_k, top_p, min_p,
+                 seed, repeat_penalty, presence_penalty, frequency_penalty, n
+/stats [on|off]  turn the speed line after each answer on or off; show cache
+                 statistics
+/read FILE       send the contents of a file as a message
+/tokens          show the conversation's tokens and cache statistics
+/device          show the adapter and the memory in use
+/exit            leave; also /quit, /bye, Ctrl-D, or Ctrl-C twice
+\"\"\" starts and ends a message of several lines, or one that starts with /;
+\\ at the end of a line continues it on the next; Ctrl-C stops an answer;
+Tab completes commands, files, conversations and settings";
 
 impl Repl<'_> {
     pub fn command(&mut self, line: &str) -> anyhow::Result<Next> {
@@ -82,34 +80,36 @@ impl Repl<'_> {
             "/continue" => self.answer(|session, options| session.resume(options))?,
             "/fork" => {
                 let forked = self.branches.fork(self.session, rest);
-                self.say(forked)?;
+                self.report_text(forked)?;
             }
             "/switch" if rest.is_empty() => note(&self.branches.list(self.session)),
             "/switch" => {
                 let switched = self.branches.switch(self.session, rest);
-                self.say(switched)?;
+                self.report_text(switched)?;
             }
             "/save" | "/load" | "/read" if rest.is_empty() => {
-                note(&format!("it needs the name of a file: {command} FILE"));
+                note(&format!("missing file name: {command} FILE"));
             }
             "/save" => {
                 let saved = self.session.snapshot().and_then(|snapshot| snapshot.save(file_name(rest)));
-                let (tokens, turns) = (self.session.position(), self.session.messages().len());
-                self.say(saved.map(|()| format!("saved {tokens} tokens in {turns} messages to {}", printable(rest))))?;
+                let (tokens, messages) = (self.session.position(), self.session.messages().len());
+                self.report_text(
+                    saved.map(|()| format!("saved {messages} messages, {tokens} tokens, to {}", printable(rest))),
+                )?;
             }
             "/load" => {
                 let loaded = self.branches.load(self.session, &file_name(rest));
-                self.say(loaded)?;
+                self.report_text(loaded)?;
             }
-            "/system" if rest.is_empty() => note(self.system().unwrap_or("there is no system prompt")),
+            "/system" if rest.is_empty() => note(self.system().unwrap_or("no system prompt is set")),
             "/system" => self.session.system(rest),
             "/set" => self.set(rest)?,
             "/stats" => self.stats(rest),
             "/read" => self.read(rest)?,
             "/tokens" => {
-                let (tokens, turns) = (self.session.position(), self.session.messages().len());
-                note(&format!("{tokens} tokens in {turns} messages"));
-                note(&self.kept());
+                let (tokens, messages) = (self.session.position(), self.session.messages().len());
+                note(&format!("{messages} messages, {tokens} tokens"));
+                note(&self.cache_stats());
             }
             "/device" => {
                 let gpu = self.session.engine().gpu();
@@ -126,7 +126,7 @@ impl Repl<'_> {
         if let Some(system) = system {
             self.session.system(&system);
         }
-        // A conversation that begins anew takes a course of its own.
+        // With the same seed the new conversation could repeat the old one.
         self.next_seed()
     }
 
@@ -141,7 +141,7 @@ impl Repl<'_> {
             _ => match rest.parse::<usize>() {
                 Ok(count) if count > 0 => count,
                 _ => {
-                    note(&format!("\"{}\" is no number of messages: /undo 2 takes two back", printable(rest)));
+                    note(&format!("\"{}\" is not a number of messages; example: /undo 2", printable(rest)));
                     return Ok(());
                 }
             },
@@ -149,11 +149,11 @@ impl Repl<'_> {
         for at in 0..count {
             match self.session.undo() {
                 Err(peregrine::Error::NothingToUndo) if at > 0 => {
-                    note("there is nothing more to undo");
+                    note("nothing more to undo");
                     break;
                 }
-                undone => match self.told(undone.map_err(Into::into))? {
-                    Some(message) => note(&format!("took back \"{}\"", beginning(&message.content))),
+                undone => match self.report(undone.map_err(Into::into))? {
+                    Some(message) => note(&format!("removed \"{}\"", preview(&message.content))),
                     None => break,
                 },
             }
@@ -170,7 +170,7 @@ impl Repl<'_> {
         match settings::change(rest, &mut sampling, &mut options) {
             Ok(None) => {
                 let set = self.session.set_sampling(sampling);
-                if self.told(set.map_err(Into::into))?.is_some() {
+                if self.report(set.map_err(Into::into))?.is_some() {
                     self.options = options;
                 }
             }
@@ -184,47 +184,49 @@ impl Repl<'_> {
             "" => !self.stats,
             "on" => true,
             "off" => false,
-            other => return note(&format!("\"{}\" is neither on nor off: /stats on, /stats off", printable(other))),
+            other => {
+                return note(&format!("\"{}\" is neither on nor off: use /stats on or /stats off", printable(other)));
+            }
         };
-        note(if self.stats { "speed is shown" } else { "speed is not shown" });
+        note(if self.stats { "speed line on" } else { "speed line off" });
         if self.stats || rest.is_empty() {
-            note(&self.kept());
+            note(&self.cache_stats());
         }
     }
 
     fn read(&mut self, rest: &str) -> anyhow::Result<()> {
         match std::fs::read_to_string(file_name(rest)) {
-            Ok(text) if text.trim().is_empty() => note(&format!("{} is empty: nothing was sent", printable(rest))),
+            Ok(text) if text.trim().is_empty() => note(&format!("{} is empty: nothing sent", printable(rest))),
             Ok(text) => self.answer(|session, options| session.send(text.trim_end(), options))?,
             Err(error) => note(&format!("cannot read {}: {error}", printable(rest))),
         }
         Ok(())
     }
 
-    /// Says what came of something.
-    fn say(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
-        let said = self.told(outcome.map_err(Into::into))?;
+    /// Prints the text of an outcome, or its error.
+    fn report_text(&self, outcome: peregrine::Result<String>) -> anyhow::Result<()> {
+        let said = self.report(outcome.map_err(Into::into))?;
         said.iter().for_each(|text| note(text));
         Ok(())
     }
 
-    /// What is kept to go back to, and of the beginnings of texts.
-    fn kept(&self) -> String {
+    /// Statistics of the state store and the prefix cache.
+    fn cache_stats(&self) -> String {
         let engine = self.session.engine();
-        let (states, beginnings) = (engine.state_stats(), engine.prefix_stats());
+        let (states, prefix) = (engine.state_stats(), engine.prefix_stats());
         let held = |held: peregrine::runtime::Held| format!("{} ({:.1} MB)", held.states, held.bytes as f64 / 1e6);
         format!(
-            "states kept: {} on the device, {} in memory, {} on disk, {} dropped\n\
-             beginnings kept: {} ({:.1} MB), found {} times and {} times not, {} tokens not read again",
+            "states: {} on the device, {} in host memory, {} on disk, {} dropped\n\
+             prefix cache: {} states ({:.1} MB), {} hits, {} misses, {} tokens saved",
             held(states.device),
             held(states.host),
             held(states.disk),
             states.dropped,
-            beginnings.states,
-            beginnings.bytes as f64 / 1e6,
-            beginnings.hits,
-            beginnings.misses,
-            beginnings.tokens_saved,
+            prefix.states,
+            prefix.bytes as f64 / 1e6,
+            prefix.hits,
+            prefix.misses,
+            prefix.tokens_saved,
         )
     }
 
@@ -233,24 +235,26 @@ impl Repl<'_> {
     }
 }
 
-/// Says that there is no such command, and which one may have been meant.
+/// The message for an unknown command, with the most similar one.
 fn unknown(command: &str) -> String {
     let names = COMMANDS.iter().map(|(name, _)| *name);
-    let meant = nearest(command, names).map_or_else(String::new, |name| format!(", {name} is near"));
+    let meant = nearest(command, names).map_or_else(String::new, |name| format!(", did you mean {name}?"));
     let command = printable(command);
-    format!("there is no {command}{meant}; /help shows the commands, and \"\"\" begins a message that begins with /")
+    format!(
+        "unknown command {command}{meant}; /help lists the commands; start a message with \"\"\" if it begins with /"
+    )
 }
 
-/// Of some names the one that a word is most likely meant to be: what it begins, or a slip or two away.
+/// The name that `word` most likely means: one that it is a prefix of, or one within an edit distance of 1 or 2.
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let near = names.map(|name| (if name.starts_with(&word) { 1 } else { slips(&word, name) }, name));
+    let near = names.map(|name| (if name.starts_with(&word) { 1 } else { edit_distance(&word, name) }, name));
     let most = if word.len() > 4 { 2 } else { 1 };
     near.filter(|(slips, _)| *slips <= most).min_by_key(|(slips, _)| *slips).map(|(_, name)| name)
 }
 
-/// Letters to add, take away, change or exchange with the next to make one word of another.
-fn slips(from: &str, to: &str) -> usize {
+/// The Damerau-Levenshtein distance (optimal string alignment) of two words.
+fn edit_distance(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     let mut before: Vec<usize> = vec![];
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -274,7 +278,7 @@ mod tests {
     use super::{COMMANDS, HELP, nearest};
 
     #[test]
-    fn a_slip_is_told_from_another_word() {
+    fn misspelled_commands_are_recognized() {
         let near = |word| nearest(word, COMMANDS.iter().map(|(name, _)| *name));
         for (word, meant) in [
             ("/qiut", "/quit"),

@@ -1,7 +1,7 @@
-//! What a person types: lines, several lines in `"""` or after a trailing `\`, with history and completion on a terminal.
+//! User input: single lines, and several lines in `"""` or after a trailing `\`; with history and completion on a terminal.
 
-use super::last::state_folder;
-use super::words::Words;
+use super::completion::LineHelper;
+use super::last_chat::state_folder;
 use rustyline::completion::unescape;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
@@ -9,53 +9,53 @@ use rustyline::{Editor, ExternalPrinter};
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
-/// What came of asking for input.
+/// The result of reading input.
 pub enum Typed {
     /// A message or a command.
     Line(String),
-    /// A message between `"""`, whatever it begins with.
+    /// A message between `"""`, which is never a command.
     Quoted(String),
-    /// Ctrl-C at the prompt; `empty`: nothing had been typed.
+    /// Ctrl-C at the prompt; `empty` if the line was empty.
     Interrupted { empty: bool },
     /// Ctrl-D, or the end of a pipe.
     End,
 }
 
-/// The keyboard, or a pipe.
+/// A terminal with line editing, or a pipe.
 pub struct Input {
-    editor: Option<Editor<Words, FileHistory>>,
-    /// As long as there is a printer, the editor waits for signals as well, in whatever thread they arrive.
+    editor: Option<Editor<LineHelper, FileHistory>>,
+    /// While a printer exists, rustyline also wakes up for signals that arrive in other threads.
     _printer: Option<Box<dyn ExternalPrinter>>,
     history: Option<PathBuf>,
 }
 
 impl Input {
-    /// Whether a person sits there.
+    /// Whether stdin and stdout are terminals.
     pub fn is_interactive() -> bool {
         std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
     }
 
-    /// The terminal with its history, or plain lines.
+    /// Opens the terminal with its history, or plain stdin.
     pub fn new() -> anyhow::Result<Self> {
         if !Self::is_interactive() {
             return Ok(Input { editor: None, _printer: None, history: None });
         }
         let mut editor = Editor::new()?;
-        editor.set_helper(Some(Words::new()));
+        editor.set_helper(Some(LineHelper::new()));
         let printer = editor.create_external_printer().ok();
         let _printer = printer.map(|printer| Box::new(printer) as Box<dyn ExternalPrinter>);
         let history = history_file();
         if let Some(path) = &history {
-            // The first time there is none.
+            // On the first start there is no history.
             let _ = editor.load_history(path);
         }
         Ok(Input { editor: Some(editor), _printer, history })
     }
 
-    /// Names of conversations to complete from now on.
+    /// Sets the conversation names to complete.
     pub fn complete_branches(&mut self, names: Vec<String>) {
-        if let Some(words) = self.editor.as_mut().and_then(Editor::helper_mut) {
-            words.branches = names;
+        if let Some(helper) = self.editor.as_mut().and_then(Editor::helper_mut) {
+            helper.branches = names;
         }
     }
 
@@ -67,7 +67,7 @@ impl Input {
             let begun = !text.is_empty() || quoted;
             let line = match self.line(if begun { ". " } else { "> " })? {
                 Typed::Line(line) | Typed::Quoted(line) => line,
-                // What was begun is given up.
+                // Ctrl-C discards an unfinished message.
                 Typed::Interrupted { empty } => return Ok(Typed::Interrupted { empty: empty && !begun }),
                 Typed::End => return Ok(Typed::End),
             };
@@ -99,7 +99,7 @@ impl Input {
         }
     }
 
-    /// The answer to a question, which is not remembered.
+    /// Asks a question; the answer does not go into the history.
     pub fn ask(&mut self, question: &str) -> anyhow::Result<Typed> {
         self.line(&format!("{question} "))
     }
@@ -113,7 +113,7 @@ impl Input {
             return Ok(Typed::Line(line.trim_end_matches(['\n', '\r']).to_owned()));
         };
         let read = editor.readline(prompt);
-        let empty = !editor.helper().is_some_and(|words| words.typed.take());
+        let empty = !editor.helper().is_some_and(|helper| helper.typed.take());
         match read {
             Ok(line) => Ok(Typed::Line(line)),
             Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => Ok(Typed::Interrupted { empty }),
@@ -126,7 +126,7 @@ impl Input {
         if let Some(editor) = &mut self.editor
             && !text.trim().is_empty()
         {
-            // A history that cannot be kept is no reason to stop.
+            // Continue if the history cannot be saved.
             let _ = editor.add_history_entry(text);
             if let Some(path) = &self.history {
                 let _ = editor.save_history(path);
@@ -135,12 +135,12 @@ impl Input {
     }
 }
 
-/// The name of a file as it was typed: completion writes a backslash before a space, as shells do.
+/// The path that a typed file name means: completion escapes spaces with a backslash, as shells do.
 pub fn file_name(typed: &str) -> PathBuf {
     unescape(typed, if cfg!(windows) { None } else { Some('\\') }).into_owned().into()
 }
 
-/// `PEREGRINE_HISTORY`, or a file where the system keeps such things.
+/// `PEREGRINE_HISTORY`, or a file in the user's state folder.
 fn history_file() -> Option<PathBuf> {
     let set = std::env::var_os("PEREGRINE_HISTORY").filter(|value| !value.is_empty());
     set.map(PathBuf::from).or_else(|| Some(state_folder()?.join("history")))

@@ -1,40 +1,41 @@
-//! Ctrl-C, SIGTERM and SIGHUP while a chat is on.
+//! Ctrl-C, SIGTERM and SIGHUP during a chat.
 
 use super::signals;
 use peregrine::runtime::CancelHandle;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Ctrl-C stops the answer that is under way; the second time within a second it leaves the chat, and the third the program.
-/// SIGTERM and SIGHUP leave the chat. Whoever leaves has the chat kept.
+/// Ctrl-C stops the running answer; a second one within a second leaves the chat, and a third ends the program. SIGTERM and
+/// SIGHUP leave the chat. A chat that is left is saved.
 #[derive(Clone)]
 pub struct Interrupts(Arc<Shared>);
 
 struct Shared {
     cancel: CancelHandle,
-    /// Whether a line editor waits for lines: it takes Ctrl-C itself while it does.
+    /// Whether there is a line editor, which handles Ctrl-C itself while it waits for a line.
     interactive: bool,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Whether an answer is under way.
+    /// Whether an answer is running.
     answering: bool,
-    /// When Ctrl-C was pressed since the last line.
+    /// When Ctrl-C was last pressed since the last line was read.
     pressed: Option<Instant>,
-    leaving: Option<Why>,
+    /// Set when the chat is to end.
+    leaving: Option<LeaveReason>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Pressed,
-    Told,
+enum LeaveReason {
+    CtrlC,
+    Signal,
 }
 
 impl Interrupts {
-    /// Takes Ctrl-C over for the process, and in an interactive chat SIGTERM and SIGHUP. Where that was done already, they
-    /// end the program as ever.
+    /// Installs the process's Ctrl-C handler, and in an interactive chat those of SIGTERM and SIGHUP. If another handler is
+    /// already installed, it stays.
     pub fn install(cancel: CancelHandle, interactive: bool) -> Self {
         let interrupts = Interrupts(Arc::new(Shared { cancel, interactive, state: Mutex::default() }));
         let heard = interrupts.clone();
@@ -52,9 +53,9 @@ impl Interrupts {
     fn press(&self) {
         let mut state = self.state();
         match state.leaving {
-            // It is us who woke the line editor.
-            Some(Why::Told) => return,
-            Some(Why::Pressed) => std::process::exit(130),
+            // `leave` raised this signal to wake the line editor.
+            Some(LeaveReason::Signal) => return,
+            Some(LeaveReason::CtrlC) => std::process::exit(130),
             None => {}
         }
         if !self.0.interactive && !state.answering {
@@ -65,35 +66,35 @@ impl Interrupts {
         match (again, self.0.interactive) {
             (false, _) => self.0.cancel.cancel(),
             (true, true) => {
-                state.leaving = Some(Why::Pressed);
+                state.leaving = Some(LeaveReason::CtrlC);
                 self.0.cancel.cancel_all();
             }
             (true, false) => std::process::exit(130),
         }
     }
 
-    /// Somebody wants the program to end.
+    /// SIGTERM or SIGHUP: leaves the chat.
     fn leave(&self) {
-        self.state().leaving = Some(Why::Told);
+        self.state().leaving = Some(LeaveReason::Signal);
         self.0.cancel.cancel_all();
-        // The line editor may be about to wait: until the program has ended.
+        // The line editor may be about to wait for a line, so keep waking it until the program has ended.
         loop {
             signals::interrupt_the_editor();
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// A line is about to be typed: what was pressed before it is past.
+    /// Forgets earlier Ctrl-C presses, before a new line is read.
     pub fn forget(&self) {
         self.state().pressed = None;
     }
 
-    /// Whether Ctrl-C was pressed since then.
+    /// Whether Ctrl-C was pressed since the last line was read.
     pub fn pressed(&self) -> bool {
         self.state().pressed.is_some()
     }
 
-    /// Says whether an answer is under way.
+    /// Sets whether an answer is running.
     pub fn answering(&self, answering: bool) {
         self.state().answering = answering;
     }

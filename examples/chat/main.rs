@@ -4,7 +4,7 @@ mod repl;
 
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, SamplingDefaults};
-use repl::{Last, Setup};
+use repl::{LastChatMode, Setup};
 
 fn main() -> anyhow::Result<()> {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat");
@@ -16,5 +16,5 @@ fn main() -> anyhow::Result<()> {
     eprintln!("running on {}", gpu.info());
     let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
     let mut session = engine.session(sampling)?;
-    repl::run(&mut session, &Setup { options, last: Last::Offer, over: &|_| Ok(()) })
+    repl::run(&mut session, &Setup { options, last: LastChatMode::Offer, apply_settings: &|_| Ok(()) })
 }

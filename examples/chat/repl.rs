@@ -1,61 +1,61 @@
-//! The chat loop, on the public API alone: the example and `peregrine chat` are both this.
+//! The chat loop, written on the public API alone; the example and `peregrine chat` share it.
 
 #[path = "branches.rs"]
 mod branches;
 #[path = "commands.rs"]
 mod commands;
+#[path = "completion.rs"]
+mod completion;
 #[path = "input.rs"]
 mod input;
 #[path = "interrupts.rs"]
 mod interrupts;
-#[path = "last.rs"]
-mod last;
+#[path = "last_chat.rs"]
+mod last_chat;
 #[path = "screen.rs"]
 pub mod screen;
 #[path = "settings.rs"]
 mod settings;
 #[path = "signals.rs"]
 pub mod signals;
-#[path = "words.rs"]
-mod words;
 #[path = "wrap.rs"]
 mod wrap;
 
 use branches::Branches;
 use input::{Input, Typed};
 use interrupts::Interrupts;
-use last::LastChat;
+use last_chat::LastChat;
 use peregrine::Error;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, PrefixBudget, Reuse, Session};
-use screen::{Figures, Told, note, stream};
+use screen::{Printed, Stats, note, stream};
 use std::io::Write;
 use std::time::Instant;
 
-/// A text that begins as an earlier one did is not read again: the cache for that takes 256 MiB at most, of what states may take.
-const BEGINNINGS: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
+/// The prefix cache: at most 256 MiB of the memory for states.
+const PREFIX_CACHE: PrefixBudget = PrefixBudget { bytes: 256 << 20, reuse: Reuse::Read };
 
-/// What becomes of the last chat with the same model, which was kept when somebody left it.
+/// What to do with the saved last chat of the same model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[allow(dead_code, reason = "the example always offers it")]
-pub enum Last {
-    /// On a terminal, ask whether to go on with it; keep this chat in its place.
+pub enum LastChatMode {
+    /// On a terminal, ask whether to continue it; on exit, save this chat in its place.
     Offer,
-    /// Go on with it without asking; keep this chat in its place.
+    /// Continue it without asking; on exit, save this chat in its place.
     Continue,
-    /// Leave it as it is, and keep nothing.
+    /// Leave it unchanged and do not save this chat.
     Ignore,
 }
 
-/// How a chat begins.
+/// Settings of a chat.
 pub struct Setup<'a> {
     pub options: AnswerOptions,
-    pub last: Last,
-    /// Puts what was asked for over a chat that goes on, which brings settings of its own.
-    pub over: &'a dyn Fn(&mut Session) -> anyhow::Result<()>,
+    pub last: LastChatMode,
+    /// Applies the command line's settings over those of a continued chat.
+    pub apply_settings: &'a dyn Fn(&mut Session) -> anyhow::Result<()>,
 }
 
-/// Losses of the device in a row after which an answer is given up.
-const MOST_LOSSES: usize = 3;
+/// Consecutive device losses after which an answer is given up.
+const MAX_LOSSES: usize = 3;
 
 struct Repl<'a> {
     session: &'a mut Session,
@@ -66,21 +66,23 @@ struct Repl<'a> {
     stats: bool,
 }
 
-/// Whether the chat goes on.
+/// What follows a command.
 #[derive(PartialEq, Eq)]
 enum Next {
+    /// Read the next line.
     Line,
+    /// Leave the chat.
     Leave,
 }
 
 /// Reads messages and commands from stdin and streams answers to stdout, until `/exit` or the end of the input.
-/// On a terminal it shows a prompt; in a pipe stdout has the answers alone, each ended by a newline.
+/// On a terminal it shows a prompt. In a pipe, stdout has the answers only, each followed by a newline.
 pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
     let interactive = Input::is_interactive();
-    session.engine().set_prefix_cache(BEGINNINGS);
+    session.engine().set_prefix_cache(PREFIX_CACHE);
     let interrupts = Interrupts::install(session.cancel_handle(), interactive);
     let label = session.engine().checkpoint().label().to_owned();
-    let last = if setup.last == Last::Ignore { None } else { LastChat::of(&label) };
+    let last = if setup.last == LastChatMode::Ignore { None } else { LastChat::of(&label) };
     let mut input = Input::new()?;
     let mut repl = Repl {
         session,
@@ -91,22 +93,22 @@ pub fn run(session: &mut Session, setup: &Setup<'_>) -> anyhow::Result<()> {
         stats: interactive,
     };
     if interactive {
-        note("/help shows the commands");
+        note("/help lists the commands");
     }
     let first = match &last {
-        Some(last) => repl.go_on_with(last, setup, &mut input)?,
+        Some(last) => repl.resume_last(last, setup, &mut input)?,
         None => None,
     };
-    let outcome = repl.talk(&mut input, first);
+    let outcome = repl.read_loop(&mut input, first);
     if let (true, Some(last)) = (interactive, &last) {
-        repl.keep(last);
+        repl.save_last(last);
     }
     outcome
 }
 
 impl Repl<'_> {
-    /// The loop; `first` is what was typed before it.
-    fn talk(&mut self, input: &mut Input, first: Option<Typed>) -> anyhow::Result<()> {
+    /// The main loop; `first` is input that was read before it.
+    fn read_loop(&mut self, input: &mut Input, first: Option<Typed>) -> anyhow::Result<()> {
         let mut first = first;
         let mut pressed = false;
         loop {
@@ -123,7 +125,7 @@ impl Repl<'_> {
                 Typed::End => return Ok(()),
                 Typed::Interrupted { empty: true } if pressed => return Ok(()),
                 Typed::Interrupted { empty: true } => {
-                    note("Ctrl-C once more leaves, and so does Ctrl-D");
+                    note("press Ctrl-C again or Ctrl-D to leave");
                     true
                 }
                 Typed::Interrupted { empty: false } => false,
@@ -145,16 +147,16 @@ impl Repl<'_> {
         }
     }
 
-    /// Goes on with the last chat, if that is wanted. Who types a message instead of yes or no wants to say that.
-    fn go_on_with(&mut self, last: &LastChat, setup: &Setup<'_>, input: &mut Input) -> anyhow::Result<Option<Typed>> {
-        let asks = setup.last == Last::Offer;
+    /// Continues the last chat, if the user wants to. A reply other than yes or no is returned as the first message.
+    fn resume_last(&mut self, last: &LastChat, setup: &Setup<'_>, input: &mut Input) -> anyhow::Result<Option<Typed>> {
+        let asks = setup.last == LastChatMode::Offer;
         if asks && (!self.interactive || self.session.position() > 0) {
             return Ok(None);
         }
-        let snapshot = match self.told(last.open().map_err(Into::into))? {
+        let snapshot = match self.report(last.open().map_err(Into::into))? {
             Some(Some(snapshot)) => snapshot,
             Some(None) if !asks => {
-                note("there is no chat with this model to continue");
+                note("no saved chat with this model to continue");
                 return Ok(None);
             }
             _ => return Ok(None),
@@ -169,24 +171,24 @@ impl Repl<'_> {
             }
         }
         let restored = self.session.restore(&snapshot);
-        let Some(warnings) = self.told(restored.map_err(Into::into))? else { return Ok(None) };
+        let Some(warnings) = self.report(restored.map_err(Into::into))? else { return Ok(None) };
         warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
-        (setup.over)(self.session)?;
-        self.show_end();
+        (setup.apply_settings)(self.session)?;
+        self.show_last_messages();
         Ok(None)
     }
 
-    /// Where a chat that goes on stopped.
-    fn show_end(&self) {
+    /// Shows the last two messages of a continued chat.
+    fn show_last_messages(&self) {
         let mut end = self.session.messages().iter().rev().take(2).collect::<Vec<_>>();
         end.reverse();
         for message in end {
-            note(&format!("{}: {}", screen::printable(&message.role), beginning(&message.content)));
+            note(&format!("{}: {}", screen::printable(&message.role), preview(&message.content)));
         }
     }
 
-    /// Keeps the chat for the next start, if anything was said in it.
-    fn keep(&self, last: &LastChat) {
+    /// Saves the chat for the next start, if it has a user message.
+    fn save_last(&self, last: &LastChat) {
         if self.session.messages().iter().all(|message| message.role != "user") {
             return;
         }
@@ -197,27 +199,28 @@ impl Repl<'_> {
         };
         match saved {
             Ok(()) => {
-                note("the chat is kept: the next start offers to continue it");
+                note("chat saved: the next start offers to continue it");
                 let parked = self.branches.parked();
                 if !parked.is_empty() {
-                    note(&format!("not kept are the conversations beside it: {}", parked.join(", ")));
+                    note(&format!("other conversations are not saved: {}", parked.join(", ")));
                 }
             }
-            Err(error) => note(&format!("the chat is not kept: {error}")),
+            Err(error) => note(&format!("chat not saved: {error}")),
         }
     }
 
-    /// Opens a lost device again.
+    /// Reopens a lost device.
     fn reopen(&self, lost: &Error) -> anyhow::Result<()> {
         let engine = self.session.engine();
         if engine.recover(&mut |_| {})? {
-            note(&opened_again(lost, &engine.gpu().info().name));
+            note(&reopened_message(lost, &engine.gpu().info().name));
         }
         Ok(())
     }
 
-    /// Gives what came of something. What went wrong is said, and the conversation goes on; a lost device is opened again first.
-    fn told<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
+    /// The value of an outcome. A library error is printed and gives `None`, so that the conversation continues; a lost device
+    /// is reopened first.
+    fn report<T>(&self, outcome: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
         match outcome.map_err(|error| error.downcast::<Error>()) {
             Ok(value) => Ok(Some(value)),
             Err(Ok(error)) => {
@@ -231,16 +234,16 @@ impl Repl<'_> {
         }
     }
 
-    /// Streams an answer; gives when it began to come. Its tokens are taken off the limit.
+    /// Streams an answer; also gives the time of its first token. Subtracts its tokens from `options.max_tokens`.
     fn stream(
         &mut self,
         ask: &dyn for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
         options: &mut AnswerOptions,
-    ) -> anyhow::Result<(Told, Instant)> {
+    ) -> anyhow::Result<(Printed, Instant)> {
         let cancel = self.session.cancel_handle();
         self.interrupts.answering(true);
         let outcome = ask(self.session, options).map_err(Into::into).and_then(|mut answer| {
-            // It may have been pressed before anything was under way.
+            // Ctrl-C may have been pressed before the answer started.
             if self.interrupts.pressed() {
                 cancel.cancel();
             }
@@ -257,8 +260,7 @@ impl Repl<'_> {
         outcome
     }
 
-    /// Streams an answer. What goes wrong with it is said, and the conversation goes on; where the device is lost, it is opened
-    /// again first.
+    /// Streams an answer and prints notes and statistics. If the device is lost, reopens it and continues the answer.
     fn answer(
         &mut self,
         ask: impl for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
@@ -268,7 +270,7 @@ impl Repl<'_> {
         let started = Instant::now();
         let mut options = self.options.clone();
         let mut outcome = self.stream(&ask, &mut options);
-        for _ in 0..MOST_LOSSES {
+        for _ in 0..MAX_LOSSES {
             let Some(lost @ Error::DeviceLost { .. }) = outcome.as_ref().err().and_then(|error| error.downcast_ref())
             else {
                 break;
@@ -281,39 +283,41 @@ impl Repl<'_> {
                 self.stream(&ask, &mut options)
             };
         }
-        let Some((told, first)) = self.told(outcome)? else { return Ok(()) };
+        let Some((told, first)) = self.report(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
-            note("the conversation was read again from its start: its earlier turns have changed, or were not kept");
+            note(
+                "the conversation was read again from its start: earlier messages changed, or their states were dropped",
+            );
         }
         match told.finish {
             Some(Finish::Cancelled) if told.tokens == 0 && self.session.messages().len() == messages => {
-                note("stopped before the answer began; the conversation is as it was");
+                note("stopped before the answer began; the conversation is unchanged");
             }
-            Some(Finish::Cancelled) => note("stopped; /continue goes on"),
+            Some(Finish::Cancelled) => note("stopped; /continue resumes the answer"),
             Some(Finish::Length) if self.interactive && !told.empty => {
-                note("cut off at its limit of tokens; /continue goes on");
+                note("token limit reached; /continue resumes the answer");
             }
             _ => told.why_empty().into_iter().for_each(note),
         }
         let read = self.session.position().saturating_sub(position + told.tokens);
-        if let (true, Some(figures)) = (self.stats, Figures::of(read, told.tokens, (started, first))) {
+        if let (true, Some(figures)) = (self.stats, Stats::of(read, told.tokens, (started, first))) {
             note(&figures.to_string());
         }
         Ok(())
     }
 }
 
-/// That a lost device was opened again, in a line.
-pub fn opened_again(lost: &Error, adapter: &str) -> String {
+/// A line that says that a lost device was reopened.
+pub fn reopened_message(lost: &Error, adapter: &str) -> String {
     let reason = match lost {
         Error::DeviceLost { reason } => reason.as_str(),
         _ => "",
     };
-    format!("the GPU was lost ({reason}); opened {adapter} again and going on")
+    format!("the GPU was lost ({reason}); reopened {adapter}, continuing")
 }
 
-/// What a message begins with, short enough for a line.
-fn beginning(text: &str) -> String {
+/// The beginning of a message, shortened to one line.
+fn preview(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", screen::printable(&line[..end])),

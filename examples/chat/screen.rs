@@ -1,4 +1,4 @@
-//! What stands on the terminal: answers as they come, and notes beside them.
+//! Terminal output: streamed answers on stdout, notes and statistics on stderr.
 
 use super::wrap::Wrap;
 use peregrine::runtime::{Answer, Finish};
@@ -6,56 +6,56 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Says something that is not an answer, on stderr. A terminal that is gone is no reason to stop.
+/// Prints a note to stderr, dimmed on a terminal. A closed terminal is ignored.
 pub fn note(text: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = if has_colours() { writeln!(stderr, "\x1b[2m{text}\x1b[0m") } else { writeln!(stderr, "{text}") };
 }
 
-/// Whether stderr is a terminal that understands ANSI codes, and nobody asked to leave them out.
+/// Whether stderr is a terminal with ANSI colours and `NO_COLOR` is not set.
 fn has_colours() -> bool {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     std::io::stderr().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Columns of the terminal that stdout is, if it is one.
+/// The width of the terminal on stdout; `None` if it is not a terminal.
 pub fn columns() -> Option<usize> {
     let (columns, _) = rustyline::DefaultEditor::new().ok()?.dimensions()?;
     Some(usize::from(columns))
 }
 
-/// A text as it is, but for control characters: an echo must not move the cursor.
+/// A text with control characters escaped, so that an echo does not move the cursor.
 pub fn printable(text: &str) -> String {
     let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
 
-/// What became of an answer.
-pub struct Told {
+/// The outcome of a printed answer.
+pub struct Printed {
     pub tokens: u64,
     pub finish: Option<Finish>,
-    /// Whether it has no text.
+    /// Whether the answer has no text.
     pub empty: bool,
-    /// Whether its text ends within a line.
+    /// Whether its text does not end with a newline.
     pub open: bool,
 }
 
-impl Told {
-    /// Why there is no text, where that was nobody's wish.
+impl Printed {
+    /// A note about an unexpectedly empty answer.
     pub fn why_empty(&self) -> Option<&'static str> {
         match self.finish {
             _ if !self.empty => None,
             Some(Finish::Eos) => Some("the answer is empty: the model ended it at once"),
             Some(Finish::Stop) => Some("the answer is empty: it began with a stop string"),
             Some(Finish::Length) if self.tokens == 0 => Some("the answer is empty: its limit is 0 tokens"),
-            Some(Finish::Length) => Some("the answer is empty: its tokens are no text"),
+            Some(Finish::Length) => Some("the answer is empty: its tokens have no text"),
             _ => None,
         }
     }
 }
 
-/// Prints an answer to stdout as it comes, wrapped at so many columns.
-pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result<Told> {
+/// Streams an answer to stdout, wrapped at `columns`.
+pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result<Printed> {
     let mut stdout = std::io::stdout().lock();
     let mut wrap = Wrap::new(columns);
     let mut last = None;
@@ -73,7 +73,7 @@ pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result
     stdout.write_all(wrap.finish().as_bytes())?;
     stdout.flush()?;
     let (tokens, finish) = (answer.generation().tokens() as u64, answer.finish());
-    let told = Told { tokens, finish, empty: last.is_none(), open: last.is_some_and(|last| last != '\n') };
+    let told = Printed { tokens, finish, empty: last.is_none(), open: last.is_some_and(|last| last != '\n') };
     if outcome.is_err() && told.open {
         writeln!(stdout)?;
     }
@@ -81,25 +81,25 @@ pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result
     Ok(told)
 }
 
-/// How fast an answer was: a line that fits 80 columns, with what there is to say.
-pub struct Figures {
-    /// Tokens of the prompt that were read, and the time until the first token was chosen.
+/// The speed of an answer, printed as a line of at most 80 columns.
+pub struct Stats {
+    /// Prompt tokens read, and the time to the first token.
     pub read: u64,
     pub first: Duration,
-    /// Tokens of the answer, and the time from then on.
+    /// Generated tokens, and the time after the first one.
     pub tokens: u64,
     pub rest: Duration,
 }
 
-impl Figures {
-    /// Of an answer that began to come at `first`; `None` where nothing was read and nothing came.
+impl Stats {
+    /// Statistics of an answer whose first token came at `first`; `None` if no token was read or generated.
     pub fn of(read: u64, tokens: u64, (started, first): (Instant, Instant)) -> Option<Self> {
         let (first, rest) = (first.duration_since(started), first.elapsed());
-        (read > 0 || tokens > 0).then_some(Figures { read, first, tokens, rest })
+        (read > 0 || tokens > 0).then_some(Stats { read, first, tokens, rest })
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |tokens: u64| format!("{tokens} token{}", if tokens == 1 { "" } else { "s" });
         let speed = |tokens: u64, time: Duration| {
@@ -112,7 +112,7 @@ impl fmt::Display for Figures {
         }
         match self.tokens {
             0 => {}
-            // The time of the first belongs to the prompt: one token alone has no speed.
+            // The time to the first token counts as prompt time, so a single token has no speed.
             1 => parts.push(format!("Generation: {}", count(1))),
             tokens => parts.push(format!("Generation: {}, {}", count(tokens), speed(tokens - 1, self.rest))),
         }
@@ -122,16 +122,16 @@ impl fmt::Display for Figures {
 
 #[cfg(test)]
 mod tests {
-    use super::{Figures, printable};
+    use super::{Stats, printable};
     use std::time::Duration;
 
     fn line(read: u64, first: f64, tokens: u64, rest: f64) -> String {
         let (first, rest) = (Duration::from_secs_f64(first), Duration::from_secs_f64(rest));
-        Figures { read, first, tokens, rest }.to_string()
+        Stats { read, first, tokens, rest }.to_string()
     }
 
     #[test]
-    fn figures_fit_a_line_and_say_nothing_of_what_was_not() {
+    fn statistics_fit_a_line_and_leave_out_what_did_not_happen() {
         assert_eq!(line(12, 0.1, 11, 0.5), "[ Prompt: 12 tokens, 120.0 t/s | Generation: 11 tokens, 20.0 t/s ]");
         assert_eq!(line(0, 0.1, 11, 0.5), "[ Generation: 11 tokens, 20.0 t/s ]");
         assert_eq!(line(1, 0.5, 0, 0.5), "[ Prompt: 1 token, 2.0 t/s ]");
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn echoes_are_as_they_were_typed_but_for_control_characters() {
+    fn echoes_escape_control_characters_only() {
         assert_eq!(printable("👨\u{200d}👩 “é” \\ \"q\""), "👨\u{200d}👩 “é” \\ \"q\"");
         assert_eq!(printable("a\x1b[2Jb\u{9b}\t"), "a\\u{1b}[2Jb\\u{9b}\\t");
     }

@@ -1,4 +1,4 @@
-//! `/set`: how tokens are chosen, by name.
+//! `/set`: sampling settings by name.
 
 use super::commands::nearest;
 use super::screen::printable;
@@ -29,12 +29,13 @@ fn value(name: &str, s: &Sampling, options: &AnswerOptions) -> Option<String> {
     })
 }
 
-/// Changes one of them, `NAME VALUE` or `NAME=VALUE`; a name alone shows it. Where there is no such name or value, says so.
+/// Changes a setting by `NAME VALUE` or `NAME=VALUE`; a name alone gives its value. An unknown name or value is an error message.
 pub fn change(line: &str, sampling: &mut Sampling, options: &mut AnswerOptions) -> Result<Option<String>, String> {
     let (name, rest) = line.split_once([' ', '\t', '=']).unwrap_or((line, ""));
     let Some(now) = value(name, sampling, options) else {
-        let meant = nearest(name, NAMES.iter().copied()).map_or_else(String::new, |name| format!("; {name} is near"));
-        return Err(format!("cannot set \"{}\"{meant}; /help shows what can be set", printable(name)));
+        let meant =
+            nearest(name, NAMES.iter().copied()).map_or_else(String::new, |name| format!(", did you mean {name}?"));
+        return Err(format!("unknown setting \"{}\"{meant}; /help lists the settings", printable(name)));
     };
     let text = rest.trim().trim_start_matches('=').trim_start();
     if text.is_empty() {
@@ -51,7 +52,7 @@ pub fn change(line: &str, sampling: &mut Sampling, options: &mut AnswerOptions) 
         "frequency_penalty" => text.parse().map(|v| sampling.frequency_penalty = v).is_ok(),
         _ => text.parse::<i64>().map(|n| options.max_tokens = usize::try_from(n).ok()).is_ok(),
     };
-    if set { Ok(None) } else { Err(format!("cannot set {name} to \"{}\": it is {now}", printable(text))) }
+    if set { Ok(None) } else { Err(format!("cannot set {name} to \"{}\": it stays {now}", printable(text))) }
 }
 
 #[cfg(test)]
@@ -60,7 +61,7 @@ mod tests {
     use peregrine::runtime::{AnswerOptions, Sampling};
 
     #[test]
-    fn every_setting_is_shown_changed_and_refused() {
+    fn every_setting_can_be_shown_and_changed_and_rejects_bad_values() {
         let (mut sampling, mut options) = (Sampling::GREEDY, AnswerOptions::default());
         for name in NAMES {
             assert_eq!(change(&format!("{name} 1"), &mut sampling, &mut options), Ok(None), "{name}");
@@ -72,6 +73,6 @@ mod tests {
         assert!(shown(&sampling, &options).starts_with("temp 0.5 top_k 1 "));
         assert_eq!(options.max_tokens, None);
         let unknown = change("tmep 1", &mut sampling, &mut options).unwrap_err();
-        assert!(unknown.contains("temp is near"), "{unknown}");
+        assert!(unknown.contains("did you mean temp?"), "{unknown}");
     }
 }

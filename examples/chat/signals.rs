@@ -1,26 +1,27 @@
-//! SIGTERM and SIGHUP: somebody wants the program to end.
+//! SIGTERM and SIGHUP handlers.
 
-/// Calls `told` when such a signal comes, from a thread of its own. What was ignored from the start, as `nohup` does it, stays
-/// ignored. Only Unix has these signals.
+/// Calls `handler` from its own thread on SIGTERM or SIGHUP. Signals ignored at the start, as under `nohup`, stay ignored. Does
+/// nothing on systems other than Unix.
 #[cfg(unix)]
-pub fn on_termination(mut told: impl FnMut() + Send + 'static) {
+pub fn on_termination(mut handler: impl FnMut() + Send + 'static) {
     use signal_hook::consts::{SIGHUP, SIGTERM};
     let wanted = [SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
-    // Where that fails they end the program as ever.
+    // On failure the signals keep their default action.
     let Ok(mut signals) = signal_hook::iterator::Signals::new(wanted) else { return };
-    std::thread::spawn(move || signals.forever().for_each(|_| told()));
+    std::thread::spawn(move || signals.forever().for_each(|_| handler()));
 }
 
 #[cfg(not(unix))]
-pub fn on_termination(_told: impl FnMut() + Send + 'static) {}
+pub fn on_termination(_handler: impl FnMut() + Send + 'static) {}
 
-/// Ends a wait for a line as Ctrl-C does: the line editor takes SIGINT while it waits.
+/// Wakes the line editor by raising SIGINT, which it handles while it waits for a line.
 pub fn interrupt_the_editor() {
     #[cfg(unix)]
     let _ = signal_hook::low_level::raise(signal_hook::consts::SIGINT);
 }
 
-/// Linux tells. Elsewhere: whoever hides the terminals from a program, as `nohup` does, wants it to survive them.
+/// Whether a signal is ignored. Linux tells in /proc; elsewhere SIGHUP counts as ignored if no standard stream is a terminal, as
+/// under `nohup`.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     use std::io::IsTerminal;

@@ -1,25 +1,25 @@
-//! Words wrapped at the width of the terminal, as they come.
+//! Streaming word wrap at the width of the terminal.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Text on its way to a terminal: a word is held back until it is known to fit. Code, tables and words that are longer than a
-/// line are left to the terminal.
+/// Wraps streamed text: holds a word back until it is known to fit. Code, tables and words longer than a line pass through
+/// unchanged.
 pub struct Wrap {
-    /// Columns of the terminal; `None` lets everything through.
+    /// Columns of the terminal; `None` turns wrapping off.
     columns: Option<usize>,
-    /// Columns of this line that are taken.
+    /// Columns used in this line.
     column: usize,
-    /// Spaces after them, which a line does not end with.
+    /// Pending spaces, which are dropped at a line break.
     gap: String,
     /// The word that may still grow.
     word: String,
-    /// Whether nothing of the line is printed yet: its beginning tells what it is.
+    /// Whether the line's type is still unknown, since nothing of it is printed yet.
     at_start: bool,
-    /// Whether the line goes through as it is.
+    /// Whether the line passes through unchanged.
     verbatim: bool,
-    /// Whether the line lies between two lines of ```.
+    /// Whether the line is inside a ``` fence.
     fenced: bool,
-    /// Whether the word is longer than a line, so that nothing of it is held back.
+    /// Whether the word is longer than a line and is no longer held back.
     long: bool,
 }
 
@@ -30,7 +30,7 @@ impl Wrap {
         Wrap { columns, column: 0, gap, word, at_start: true, verbatim: false, fenced: false, long: false }
     }
 
-    /// Takes more of the text; gives what can be printed.
+    /// Adds text; gives what can be printed now.
     pub fn push(&mut self, text: &str) -> String {
         let Some(columns) = self.columns else { return text.to_owned() };
         let mut out = String::new();
@@ -38,7 +38,7 @@ impl Wrap {
         out
     }
 
-    /// What is still held back, at the end of the text.
+    /// Ends the text; gives what was held back.
     pub fn finish(&mut self) -> String {
         let mut out = String::new();
         self.place(self.columns.unwrap_or(usize::MAX), &mut out);
@@ -63,7 +63,7 @@ impl Wrap {
         }
     }
 
-    /// Finds out what a line is: code between fences or indented by four, a row of a table, or prose.
+    /// Classifies a line: fenced code, code indented by four, a table row, or prose.
     fn begin_line(&mut self, c: char, columns: usize, out: &mut String) {
         if self.word.is_empty() && (c == ' ' || c == '\t') {
             self.gap.push(c);
@@ -85,7 +85,7 @@ impl Wrap {
         }
     }
 
-    /// Adds to the word.
+    /// Adds a character to the word.
     fn grow(&mut self, c: char, columns: usize, out: &mut String) {
         if self.may_break_before(c) {
             self.place(columns, out);
@@ -102,8 +102,8 @@ impl Wrap {
         }
     }
 
-    /// Prints the word, on a new line if it does not fit on this one. The last column stays free: terminals differ in what
-    /// a character there does.
+    /// Prints the word, on a new line if it does not fit on this one. The last column stays free: terminals differ in how they
+    /// wrap after it.
     fn place(&mut self, columns: usize, out: &mut String) {
         self.long = false;
         if self.word.is_empty() {
@@ -123,7 +123,7 @@ impl Wrap {
         self.word.clear();
     }
 
-    /// Whether a line may end between the word and this character: scripts of wide characters have no spaces.
+    /// Whether a line may break between the word and this character: scripts with wide characters have no spaces.
     fn may_break_before(&self, c: char) -> bool {
         let wide = |c: char| c.width() == Some(2);
         let base = self.word.chars().rev().find(|c| c.width().is_some_and(|width| width > 0));
@@ -133,12 +133,12 @@ impl Wrap {
     }
 }
 
-/// Characters that no line begins with.
+/// Characters that must not start a line.
 const NO_START: &str = "、。，．・：；？！）〕］｝〉》」』】’”…ー々っゃゅょッャュョ)]}!?,.:;'\"";
-/// Characters that no line ends with.
+/// Characters that must not end a line.
 const NO_END: &str = "（〔［｛〈《「『【‘“([{";
 
-/// Columns that spaces take from this column on.
+/// Width of white space that starts at `column`.
 fn width(gap: &str, column: usize) -> usize {
     gap.chars().fold(column, |at, c| if c == '\t' { (at / 8 + 1) * 8 } else { at + 1 }) - column
 }
@@ -148,7 +148,7 @@ mod tests {
     use super::Wrap;
     use unicode_width::UnicodeWidthStr;
 
-    /// A text in pieces of so many characters.
+    /// The text wrapped at `columns`, pushed `piece` characters at a time.
     fn wrapped(text: &str, columns: usize, piece: usize) -> String {
         let mut wrap = Wrap::new(Some(columns));
         let chars: Vec<char> = text.chars().collect();
@@ -159,15 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn words_go_to_the_next_line_whole() {
+    fn whole_words_go_to_the_next_line() {
         assert_eq!(wrapped("one two three four", 10, 1), "one two\nthree\nfour");
         assert_eq!(wrapped("one two\n\nthree  four", 10, 2), "one two\n\nthree\nfour");
         assert_eq!(wrapped("  - a list of things", 12, 3), "  - a list\nof things");
         assert_eq!(wrapped("a `b` ``c d`` e", 9, 1), "a `b`\n``c d``\ne");
-        // Exactly as wide as there is room for, and one more.
+        // Exactly the available width, and one more.
         assert_eq!(wrapped("1234 678", 9, 1), "1234 678");
         assert_eq!(wrapped("1234 6789", 9, 1), "1234\n6789");
-        // Without a width, and at the end: nothing is lost.
+        // Without a width, and at the end, nothing is lost.
         assert_eq!(Wrap::new(None).push("one two three four"), "one two three four");
         assert_eq!(wrapped("``", 9, 1), "``");
     }
@@ -190,7 +190,7 @@ mod tests {
     fn wide_characters_take_two_columns_and_marks_none() {
         assert_eq!(wrapped("今日は良い天気です", 9, 1), "今日は良\nい天気で\nす");
         assert_eq!(wrapped("今日は良。天気です", 9, 1), "今日は\n良。天気\nです", "no line begins with a full stop");
-        // An e with an accent of its own, eight columns wide in all.
+        // An e with a combining accent; eight columns wide in all.
         assert_eq!(
             wrapped("e\u{301}e\u{301}e\u{301} e\u{301}e\u{301}e\u{301}e\u{301}", 9, 1),
             "e\u{301}e\u{301}e\u{301} e\u{301}e\u{301}e\u{301}e\u{301}"
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_make_no_difference_and_no_line_is_too_wide() {
+    fn the_size_of_pushes_makes_no_difference_and_no_line_is_too_wide() {
         let mut seed = 7u64;
         let mut next = |n: usize| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -1,3 +1,3 @@
-//! What is fuzzed: each target takes any bytes as a file of one kind.
+//! Fuzz targets: each takes arbitrary bytes as a file of one format.
 
 pub mod targets;

@@ -1,4 +1,4 @@
-//! The targets. `make fuzz` runs them under libFuzzer, `tests/fuzz.rs` over the corpus and files near to it.
+//! The targets. `make fuzz` runs them under libFuzzer, `tests/fuzz.rs` over the corpus and mutations of it.
 
 use peregrine::format::TensorSource;
 use peregrine::input;
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What takes any bytes.
+/// A target: takes arbitrary bytes.
 type Target = fn(&[u8]);
 
-/// All of them, by the name of their folder in the corpus.
+/// All targets by the name of their corpus folder.
 #[allow(dead_code, reason = "each program of libFuzzer has one")]
 pub const ALL: &[(&str, Target)] = &[
     ("config", config),
@@ -27,7 +27,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("tokenizer", tokenizer),
 ];
 
-/// config.json: what it says of a model's shape, held against the weights of a small one.
+/// config.json, checked against the weights of a small model.
 pub fn config(bytes: &[u8]) {
     with_file("config.json", bytes, |checkpoint| {
         let _ = (checkpoint.config().parameters(true), checkpoint.unused_keys().unknown.len());
@@ -35,19 +35,19 @@ pub fn config(bytes: &[u8]) {
     });
 }
 
-/// generation_config.json: settings and ends.
+/// generation_config.json: sampling settings and EOS ids.
 pub fn generation(bytes: &[u8]) {
     with_file("generation_config.json", bytes, |checkpoint| {
         let _ = (checkpoint.eos().len(), checkpoint.sampling(&SamplingDefaults::default(), 0));
     });
 }
 
-/// model.safetensors.index.json: which file holds which tensor.
+/// model.safetensors.index.json: the file of each tensor.
 pub fn index(bytes: &[u8]) {
     with_file("model.safetensors.index.json", bytes, |checkpoint| drop(checkpoint.tensors()));
 }
 
-/// A GGUF file: its keys, its config, its tensors, and some of their values.
+/// A GGUF file: metadata, config, tensors and some of their values.
 pub fn gguf(bytes: &[u8]) {
     let Ok(source) = TensorSource::from_bytes("fuzz.gguf", bytes.to_vec()) else { return };
     let Some(metadata) = source.metadata() else { return };
@@ -69,14 +69,14 @@ fn equals_itself(value: &peregrine::format::gguf::Value) -> bool {
     value == same
 }
 
-/// A safetensors file: its tensors, plain or quantized, and some of their values.
+/// A safetensors file: plain and quantized tensors and some of their values.
 pub fn safetensors(bytes: &[u8]) {
     if let Ok(source) = TensorSource::from_bytes("fuzz.safetensors", bytes.to_vec()) {
         decode_all(&source);
     }
 }
 
-/// A conversation's state: what is read can be written, and read again.
+/// A saved state: what can be read can be written and read again.
 pub fn state(bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
     seal(&mut bytes);
@@ -91,7 +91,7 @@ pub fn state(bytes: &[u8]) {
     }
 }
 
-/// A chat template, over a short conversation.
+/// A chat template, rendered with a short conversation.
 pub fn template(bytes: &[u8]) {
     let Ok(source) = std::str::from_utf8(bytes) else { return };
     let Ok(template) = Template::new("fuzz.jinja", source) else { return };
@@ -103,7 +103,7 @@ pub fn template(bytes: &[u8]) {
     }
 }
 
-/// tokenizer.json: what it makes of a text, and back.
+/// tokenizer.json: encoding and decoding a text.
 pub fn tokenizer(bytes: &[u8]) {
     let settings = TokenizerSettings::default();
     let Ok(tokenizer) = Tokenizer::from_json_with("fuzz.json", bytes, &settings) else { return };
@@ -117,7 +117,7 @@ pub fn tokenizer(bytes: &[u8]) {
     }
 }
 
-/// The body of a request to either endpoint.
+/// The body of a request to each endpoint.
 pub fn request(bytes: &[u8]) {
     let Ok(body) = input::json("fuzz.json", bytes) else { return };
     for endpoint in [Endpoint::Chat, Endpoint::Completions] {
@@ -127,7 +127,7 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// A small model's folder with one file in another form.
+/// A small model's folder with one file replaced.
 fn with_file(name: &str, bytes: &[u8], look: impl FnOnce(&Checkpoint)) {
     thread_local! {
         static FOLDER: tempfile::TempDir = {
@@ -154,7 +154,7 @@ fn with_file(name: &str, bytes: &[u8], look: impl FnOnce(&Checkpoint)) {
     });
 }
 
-/// Below the package, or the one above it.
+/// A path relative to the package, or to its parent.
 fn small_model() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let model = "tests/fixtures/falcon-tiny";
@@ -162,7 +162,7 @@ fn small_model() -> PathBuf {
     if own.is_dir() { own } else { package.join("..").join(model) }
 }
 
-/// The first and the last row of every tensor, decoded and encoded anew: whoever opened it has promised that they are there.
+/// Decodes and encodes the first and the last row of every tensor: opening the file has checked that they exist.
 fn decode_all(source: &TensorSource) {
     for name in source.names() {
         let Some(shape) = source.shape(name) else { continue };
@@ -181,7 +181,7 @@ fn decode_all(source: &TensorSource) {
     }
 }
 
-/// Makes the checksum of a state's file right, if it has a place for one: what is behind it is to be reached.
+/// Corrects the checksum of a state file, if it has one, so that the code after the check is reached.
 fn seal(bytes: &mut [u8]) {
     const NAME: &[u8] = b"sha256:";
     let Some(at) = bytes.windows(NAME.len()).position(|w| w == NAME).map(|at| at + NAME.len()) else { return };

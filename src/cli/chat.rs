@@ -1,11 +1,11 @@
-//! `peregrine chat`: the REPL of `examples/chat`, with the command line's settings.
+//! `peregrine chat`: the REPL of `examples/chat` with command line options.
 
 use super::model::ModelArgs;
 use super::sampling::SamplingArgs;
 use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::runtime::{Session, Snapshot};
-use repl::{Last, Setup};
+use repl::{LastChatMode, Setup};
 use std::path::PathBuf;
 
 #[path = "../../examples/chat/repl.rs"]
@@ -15,17 +15,17 @@ pub mod repl;
 pub struct Chat {
     #[command(flatten)]
     model: ModelArgs,
-    /// The system prompt
+    /// System prompt
     #[arg(long, value_name = "TEXT")]
     system_prompt: Option<String>,
-    /// Go on with the last chat with this model without asking; a chat is kept when you leave it
+    /// Continue the last chat with this model without asking. Chats are saved on exit
     #[arg(long = "continue")]
-    go_on: bool,
-    /// Keep no chat when you leave, and do not ask for the last one
-    #[arg(long, conflicts_with = "go_on")]
+    resume: bool,
+    /// Do not save this chat on exit, and do not offer to continue the last one
+    #[arg(long, conflicts_with = "resume")]
     no_autosave: bool,
-    /// Go on from a saved state, of `/save` or `run --save-state`. Its sampling holds but for what is given here
-    #[arg(long, value_name = "FILE", conflicts_with = "go_on")]
+    /// Continue from a state saved with `/save` or `run --save-state`. Its sampling settings apply unless given here
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     load_state: Option<PathBuf>,
     #[command(flatten)]
     template: TemplateArgs,
@@ -45,30 +45,30 @@ impl Chat {
         let (sampling, options) = self.sampling.resolve(&checkpoint)?;
         let engine = self.model.load(checkpoint)?;
         let mut session = engine.session(sampling)?;
-        let over = |session: &mut Session| {
+        let apply_settings = |session: &mut Session| {
             let was = session.sampling().clone();
             session.set_sampling(self.sampling.resolve_over(session.engine().checkpoint(), &was)?.0)?;
-            begin(session, system.as_deref());
+            set_system_prompt(session, system.as_deref());
             Ok(())
         };
         match &snapshot {
             Some(snapshot) => {
                 session.restore(snapshot)?.iter().for_each(|warning| eprintln!("{warning}"));
-                over(&mut session)?;
+                apply_settings(&mut session)?;
             }
-            None => begin(&mut session, system.as_deref()),
+            None => set_system_prompt(&mut session, system.as_deref()),
         }
         let last = match () {
-            () if self.no_autosave => Last::Ignore,
-            () if self.go_on => Last::Continue,
-            () => Last::Offer,
+            () if self.no_autosave => LastChatMode::Ignore,
+            () if self.resume => LastChatMode::Continue,
+            () => LastChatMode::Offer,
         };
-        repl::run(&mut session, &Setup { options, last, over: &over })
+        repl::run(&mut session, &Setup { options, last, apply_settings: &apply_settings })
     }
 }
 
-/// Sets the system prompt that was given, where the conversation does not begin with it.
-fn begin(session: &mut Session, system: Option<&str>) {
+/// Sets the given system prompt unless the conversation already has it.
+fn set_system_prompt(session: &mut Session, system: Option<&str>) {
     if let Some(system) = system
         && !session.messages().iter().any(|message| message.role == "system" && message.content == system)
     {

@@ -1,4 +1,4 @@
-//! `peregrine devices`: what adapters there are, what can be done with the one that would be used, and the switches.
+//! `peregrine devices`: the adapters, the capabilities and kernels of the default one, and the environment variables.
 
 use super::model::DeviceArgs;
 use clap::Args;
@@ -13,7 +13,7 @@ use std::io::Write;
 pub struct Devices {
     #[command(flatten)]
     device: DeviceArgs,
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
@@ -23,7 +23,7 @@ impl Devices {
         let listed = adapters();
         let gpu = self.device.open(false)?;
         let (info, caps) = (gpu.info(), gpu.caps());
-        let forms = pollster::block_on(Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16)))?;
+        let variants = pollster::block_on(Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16)))?;
         let mut out = std::io::stdout().lock();
         if self.json {
             let devices: Vec<_> = (0..)
@@ -39,7 +39,7 @@ impl Devices {
                 "name": info.name, "backend": info.backend, "subgroups": caps.subgroups,
                 "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
                 "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size),
-                "kernels": forms.to_string(),
+                "kernels": variants.to_string(),
                 "shaders": caps.shaders.as_ref().map(|folder| folder.dir()),
                 "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
             });
@@ -52,7 +52,7 @@ impl Devices {
         }
         let megabytes = |bytes: u64| bytes >> 20;
         let yes = |is: bool| if is { "yes" } else { "no" };
-        writeln!(out, "\nwould use {}", info.name)?;
+        writeln!(out, "\nselected: {}", info.name)?;
         writeln!(
             out,
             "  subgroups      {}, {} to {} lanes",
@@ -63,19 +63,19 @@ impl Devices {
         writeln!(out, "  f16            {}", yes(caps.f16))?;
         writeln!(out, "  timestamps     {}", yes(caps.timestamps))?;
         let coop = caps.coop.map_or("no".to_owned(), |coop| format!("{0}x{0}, f16 to f32", coop.size));
-        writeln!(out, "  matrices       {coop}")?;
+        writeln!(out, "  coop matrices  {coop}")?;
         writeln!(out, "  binding limit  {} MiB", megabytes(caps.binding_limit))?;
         writeln!(out, "  buffer limit   {} MiB", megabytes(caps.buffer_limit))?;
-        writeln!(out, "\nkernels for the 7B's shape, bf16")?;
-        for (what, form) in forms.named() {
-            writeln!(out, "  {what:<26} {form}")?;
+        writeln!(out, "\nkernels chosen for Falcon Mamba 7B, bf16")?;
+        for (what, variant) in variants.named() {
+            writeln!(out, "  {what:<26} {variant}")?;
         }
         for math in [Math::Exact, Math::Fast] {
             if let Some(trial) = pollster::block_on(linear::trial(&gpu, math))? {
                 writeln!(out, "  trial, {math}: {trial}")?;
             }
         }
-        writeln!(out, "\nswitches, from the environment")?;
+        writeln!(out, "\nenvironment variables")?;
         for (name, meaning) in SWITCHES.iter().chain(VARIABLES) {
             let value = std::env::var(name).map_or_else(|_| String::new(), |value| format!(" (now {value})"));
             writeln!(out, "  {name:<24} {meaning}{value}")?;
@@ -84,7 +84,7 @@ impl Devices {
     }
 }
 
-/// What the forms of the 7B are chosen by, with weights of a format.
+/// The sizes that choose the kernels of the 7B, with weights in `format`.
 fn sizes_of_7b(format: WeightFormat) -> Sizes {
     let matrix = |rows, columns| Matrix { rows, columns, format };
     let matrices = vec![

@@ -1,31 +1,31 @@
-//! Escapes in texts on the command line, as llama.cpp has them.
+//! llama.cpp's backslash escapes in command line texts.
 
-use super::ending::usage;
+use super::exit::usage_error;
 use clap::Args;
 
 #[derive(Args)]
 pub struct EscapeArgs {
-    /// Take \n, \t, \r, \", \', \\ and \xHH in -p, -r and --system-prompt for the characters that they stand for (the default);
-    /// what comes from a file or stdin is never changed so
+    /// Process \n, \t, \r, \", \', \\ and \xHH in -p, -r and --system-prompt (default); text from files and stdin is never
+    /// changed
     #[arg(short, long, overrides_with = "no_escape")]
     escape: bool,
-    /// Take backslashes as they are
+    /// Do not process escapes
     #[arg(long, overrides_with = "escape")]
     no_escape: bool,
 }
 
 impl EscapeArgs {
-    /// The text that `typed`, the value of `flag`, stands for.
+    /// Unescapes `typed`, the value of `flag`.
     pub fn apply(&self, flag: &str, typed: &str) -> anyhow::Result<String> {
         if self.no_escape {
             return Ok(typed.to_owned());
         }
         String::from_utf8(unescaped(typed))
-            .map_err(|_| usage(format!("{flag}: the bytes of its \\x escapes are not UTF-8; see --no-escape")))
+            .map_err(|_| usage_error(format!("{flag}: the bytes of its \\x escapes are not UTF-8; see --no-escape")))
     }
 }
 
-/// A backslash before anything else stays one.
+/// Replaces escapes. A backslash before any other character is kept.
 fn unescaped(typed: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(typed.len());
     let mut rest = typed.as_bytes();
@@ -38,7 +38,7 @@ fn unescaped(typed: &str) -> Vec<u8> {
     bytes
 }
 
-/// What stands for a byte at the start of `after` a backslash, and its length.
+/// The byte that an escape means and the escape's length, where `after` is the text after its backslash.
 fn escape(after: &[u8]) -> Option<(u8, usize)> {
     let simple = |byte| Some((byte, 1));
     match after.first()? {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_stand_for_characters_unless_told_otherwise() {
+    fn escapes_are_processed_unless_turned_off() {
         let on = EscapeArgs { escape: false, no_escape: false };
         for (typed, text) in [
             (r"a\nb\tc\r", "a\nb\tc\r"),

@@ -1,6 +1,6 @@
-//! `peregrine eval`: how well a model predicts a text or answers questions, and what another format of its weights changes.
+//! `peregrine eval`: perplexity on a text, accuracy on questions, and the divergence from another model or weight format.
 
-use super::interrupt::leave_nothing;
+use super::interrupt::remove_files_on_signal;
 use super::model::{ModelArgs, load_forward};
 use anyhow::Context;
 use clap::Args;
@@ -20,37 +20,37 @@ use std::path::{Path, PathBuf};
 pub struct Eval {
     #[command(flatten)]
     model: ModelArgs,
-    /// The model that predictions are held against, as it is stored and in exact arithmetic; without it, and with --weights or
-    /// --math fast, the same model
-    #[arg(long, value_name = "DIR", requires = "text")]
+    /// Reference model to compare predictions with, as stored and in exact arithmetic [default with --weights or --math fast:
+    /// the same model]
+    #[arg(long, value_name = "MODEL", requires = "text")]
     against: Option<PathBuf>,
-    /// A text to predict: perplexity, and divergence from the reference
+    /// Text file to score: perplexity, and KL divergence from the reference
     #[arg(short = 'f', long, value_name = "FILE")]
     text: Option<PathBuf>,
-    /// Let what spells a special token in the text, such as <|im_end|>, become that token
+    /// Parse special tokens such as <|im_end|> in the text
     #[arg(long)]
     parse_special: bool,
-    /// Tokens of a window: each is read from a fresh state, and all but its first token are scored
+    /// Window length in tokens: each window starts from a fresh state, and all but its first token are scored
     #[arg(long, value_name = "N", default_value_t = WINDOW)]
     ctx: usize,
-    /// Read the text a token at a time, by the steps that make answers, instead of as a prompt
+    /// Read the text with decode steps, one token at a time, instead of prefill
     #[arg(long, requires = "text")]
     steps: bool,
-    /// Tokens of the text to use, at most
+    /// Maximum tokens of the text to use [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Questions to answer: on each line a JSON object with "prompt" and "answer"
+    /// Questions to answer: a JSON object with "prompt" and "answer" per line
     #[arg(long, value_name = "FILE.jsonl")]
     questions: Option<PathBuf>,
-    /// Questions answered at once
+    /// Questions answered at a time
     #[arg(long, value_name = "N", default_value_t = 16)]
     slots: usize,
-    /// Print JSON
+    /// Print JSON instead of text
     #[arg(long)]
     json: bool,
 }
 
-/// The reference, and what it is called.
+/// The reference model and its label.
 struct Against {
     label: String,
     forward: Forward,
@@ -58,8 +58,8 @@ struct Against {
 
 impl Eval {
     pub fn run(self) -> anyhow::Result<()> {
-        leave_nothing();
-        // Before anything is loaded: what cannot be read.
+        remove_files_on_signal();
+        // Fail on an unreadable file before loading anything.
         let text = self.text.as_deref().map(read_text).transpose()?;
         let questions = self.questions.as_deref().map(|path| {
             let text = read_text(path)?;
@@ -71,7 +71,7 @@ impl Eval {
         let gpu = self.model.device.open(self.model.verbose)?;
         let mut options = self.model.options();
         let mut against = if ids.is_some() { self.reference(&gpu, &checkpoint, options)? } else { None };
-        // What the reference has taken is not there for the model.
+        // The reference takes its memory out of the budget.
         options.memory = options.memory.map(|bytes| bytes.saturating_sub(gpu.allocated_bytes()));
         if questions.is_some() {
             options.slots = self.slots;
@@ -91,7 +91,7 @@ impl Eval {
         });
         let report = report.transpose()?;
         let accuracy = questions.map(|questions| {
-            let bar = bar(questions.len(), "questions, right");
+            let bar = bar(questions.len(), "questions, correct");
             let accuracy = ask(&mut model, &checkpoint, &questions, &mut |so_far| {
                 bar.set_position(so_far.asked as u64);
                 bar.set_message(format!("{:.2} %", 100.0 * so_far.share()));
@@ -123,13 +123,16 @@ impl Eval {
                 writeln!(out, "perplexity     {}", with_error(comparison.perplexity, 4))?;
                 let Mean { value, error } = comparison.divergence;
                 let (most, of_99) = (comparison.divergence_most, comparison.divergence_99);
-                writeln!(out, "KL divergence  {value:.3e} ± {error:.1e}; 99 % up to {of_99:.3e}; at most {most:.3e}")?;
+                writeln!(
+                    out,
+                    "KL divergence  {value:.3e} ± {error:.1e}; 99th percentile {of_99:.3e}; maximum {most:.3e}"
+                )?;
                 let Mean { value, error } = comparison.agreement;
-                writeln!(out, "same best      {:.3} ± {:.3} % of the tokens", 100.0 * value, 100.0 * error)?;
+                writeln!(out, "same top-1     {:.3} ± {:.3} % of the tokens", 100.0 * value, 100.0 * error)?;
             }
         }
         if let Some(accuracy) = accuracy {
-            writeln!(out, "questions      {:.2} % of {} right", 100.0 * accuracy.share(), accuracy.asked)?;
+            writeln!(out, "questions      {:.2} % of {} correct", 100.0 * accuracy.share(), accuracy.asked)?;
         }
         Ok(())
     }
@@ -144,7 +147,7 @@ impl Eval {
         Ok(ids)
     }
 
-    /// What the model is held against, loaded before it: the other model, or the same one as stored.
+    /// Loads the reference: the other model, or the same model as stored; `None` if there is nothing to compare.
     fn reference(
         &self,
         gpu: &Gpu,
@@ -194,12 +197,12 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
     Ok(utf8(&path.display().to_string(), bytes)?)
 }
 
-/// Progress with what came out so far, on a terminal.
+/// A progress bar with the result so far, on a terminal.
 fn bar(length: usize, what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = format!("{{bar:30}} {{pos}}/{{len}} {what} {{msg}}, {{eta}} left");
-    let style = ProgressStyle::with_template(&style).expect("the template is sound");
+    let style = ProgressStyle::with_template(&style).expect("the template is valid");
     ProgressBar::new(length as u64).with_style(style)
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP while the program works.
+//! Ctrl-C, SIGTERM and SIGHUP during non-interactive commands.
 
 use super::chat::repl::signals::on_termination;
 use peregrine::output::remove_unfinished;
@@ -7,63 +7,64 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Ends the program as Ctrl-C does where nobody listens, but leaves no temporary files.
-fn end_at_once() -> ! {
+/// Removes temporary files and exits with code 130, as after Ctrl-C.
+fn exit_now() -> ! {
     remove_unfinished();
     std::process::exit(130)
 }
 
-/// From now on Ctrl-C, SIGTERM and SIGHUP end the program at once, and it leaves no temporary files.
-pub fn leave_nothing() {
-    // Where no handler can be set they end it as ever.
-    let _ = ctrlc::set_handler(|| end_at_once());
-    on_termination(|| end_at_once());
+/// Makes Ctrl-C, SIGTERM and SIGHUP remove temporary files before they end the program.
+pub fn remove_files_on_signal() {
+    // If no handler can be set, the signal's default action ends the program.
+    let _ = ctrlc::set_handler(|| exit_now());
+    on_termination(|| exit_now());
 }
 
-/// Ctrl-C, SIGTERM or SIGHUP: the first ends what is under way, the second the program.
+/// Graceful interruption: the first Ctrl-C, SIGTERM or SIGHUP cancels the running work, the second ends the program.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     hit: Arc<AtomicBool>,
-    /// What each worker does now.
-    ends: Arc<Mutex<HashMap<usize, CancelHandle>>>,
+    /// The current cancel handle of each worker.
+    handles: Arc<Mutex<HashMap<usize, CancelHandle>>>,
 }
 
 impl Interrupt {
-    /// Listens from now on; until then they end the program as ever.
+    /// Installs the handlers. Before this call the signals end the program.
     pub fn listen(&self) {
         let heard = self.clone();
-        // Where no handler can be set it goes on doing that.
-        let _ = ctrlc::set_handler(move || heard.hear());
+        // If no handler can be set, the default action remains.
+        let _ = ctrlc::set_handler(move || heard.on_signal());
         let heard = self.clone();
-        on_termination(move || heard.hear());
+        on_termination(move || heard.on_signal());
     }
 
-    fn hear(&self) {
+    fn on_signal(&self) {
         if self.hit.swap(true, Ordering::SeqCst) {
-            end_at_once();
+            exit_now();
         }
-        self.ends_now().values().for_each(CancelHandle::cancel_all);
+        self.handles().values().for_each(CancelHandle::cancel_all);
     }
 
+    /// Whether the program was interrupted, by a signal or by [`Interrupt::stop`].
     pub fn hit(&self) -> bool {
         self.hit.load(Ordering::SeqCst)
     }
 
-    /// As if somebody had interrupted, but for what is under way.
+    /// Makes all workers stop, without cancelling their running requests.
     pub fn stop(&self) {
         self.hit.store(true, Ordering::SeqCst);
     }
 
-    /// From now on it ends what a session does, in place of what this worker did before.
-    pub fn ends(&self, worker: usize, handle: CancelHandle) {
-        self.ends_now().insert(worker, handle.clone());
-        // Whoever interrupted a moment ago did not know of this session.
+    /// Registers the handle to cancel on interruption, in place of this worker's previous one.
+    pub fn cancels(&self, worker: usize, handle: CancelHandle) {
+        self.handles().insert(worker, handle.clone());
+        // The signal may have arrived before this registration.
         if self.hit() {
             handle.cancel_all();
         }
     }
 
-    fn ends_now(&self) -> MutexGuard<'_, HashMap<usize, CancelHandle>> {
-        self.ends.lock().unwrap_or_else(|e| e.into_inner())
+    fn handles(&self) -> MutexGuard<'_, HashMap<usize, CancelHandle>> {
+        self.handles.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

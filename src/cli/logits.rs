@@ -1,14 +1,13 @@
-//! `peregrine logits`: what the model makes of given ids, as a safetensors file. It is how anyone holds peregrine against
-//! another runtime.
+//! `peregrine logits`: the model's logits for given token ids, as a safetensors file, to compare peregrine with other runtimes.
 
-use super::ending::usage;
-use super::interrupt::leave_nothing;
+use super::exit::usage_error;
+use super::force::ForceArgs;
+use super::interrupt::remove_files_on_signal;
 use super::model::{ModelArgs, load_forward};
-use super::overwrite::ForceArgs;
 use anyhow::{Context, bail};
 use clap::Args;
 use peregrine::format::safetensors_head;
-use peregrine::output::WholeFile;
+use peregrine::output::AtomicFile;
 use peregrine::{Error, model};
 use std::path::PathBuf;
 
@@ -17,16 +16,16 @@ use std::path::PathBuf;
 pub struct Logits {
     #[command(flatten)]
     model: ModelArgs,
-    /// Token ids, separated by commas
+    /// Token ids separated by commas
     #[arg(long, value_name = "1,2,3", allow_hyphen_values = true)]
     ids: Option<String>,
-    /// A file with token ids, separated by commas or white space
+    /// File of token ids separated by commas or white space
     #[arg(long, value_name = "FILE")]
     ids_file: Option<PathBuf>,
-    /// Write the recurrent states too: conv_state.{layer} [D, K-1], oldest first, and ssm_state.{layer} [D, N]
+    /// Also write the recurrent states: conv_state.{layer} [D, K-1], oldest first, and ssm_state.{layer} [D, N]
     #[arg(long)]
     states: bool,
-    /// The file to write: `logits` [ids, vocabulary], F32
+    /// Output file: tensor `logits` [ids, vocabulary], F32
     #[arg(short, long, value_name = "OUT.safetensors")]
     output: PathBuf,
     #[command(flatten)]
@@ -35,25 +34,23 @@ pub struct Logits {
 
 impl Logits {
     pub fn run(self) -> anyhow::Result<()> {
-        leave_nothing();
+        remove_files_on_signal();
         let ids = self.parse_ids()?;
-        self.force.allows(&self.output)?;
+        self.force.check(&self.output)?;
         let checkpoint = self.model.checkpoint()?;
         let config = checkpoint.config().clone();
-        // Before any work: an output that cannot be written, ids that cannot be fed.
-        let mut file = WholeFile::create(&self.output)?;
+        // Fail before any work on an unwritable output or an id out of range.
+        let mut file = AtomicFile::create(&self.output)?;
         if let Some((at, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= config.vocab) {
             return Err(Error::IdOutOfRange { id: *id, at, vocab: config.vocab }.into());
         }
         let gpu = self.model.device.open(self.model.verbose)?;
         let mut forward = load_forward(&gpu, &checkpoint, self.model.options(), self.model.verbose)?;
 
-        let (before, d) = (config.conv_kernel - 1, config.inner);
         let mut tensors = vec![("logits".to_owned(), [ids.len(), config.vocab])];
         if self.states {
-            for i in 0..config.layers {
-                tensors.push((format!("conv_state.{i}"), [d, before]));
-                tensors.push((format!("ssm_state.{i}"), [d, config.state]));
+            for model::StateTensor { layer, name, shape: [rows, channels], .. } in config.state_layout().tensors() {
+                tensors.push((format!("{name}_state.{layer}"), [*channels, *rows]));
             }
         }
         file.write(&header(&tensors))?;
@@ -61,9 +58,8 @@ impl Logits {
         pollster::block_on(forward.prefill_logits(0, &ids, model::Logits::All, rows))?;
         if self.states {
             let state = pollster::block_on(forward.state().read(0, forward.version(0)))?;
-            for (conv, ssm) in state.conv.iter().zip(&state.ssm) {
-                file.write(bytemuck::cast_slice(&channels_first(conv, d)))?;
-                file.write(bytemuck::cast_slice(&channels_first(ssm, d)))?;
+            for (tensor, values) in state.tensors() {
+                file.write(bytemuck::cast_slice(&channels_first(values, tensor.shape[1])))?;
             }
         }
         file.commit()?;
@@ -80,16 +76,16 @@ impl Logits {
             (None, None) => bail!("give --ids or --ids-file"),
         };
         let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
-        let ids = words.map(|word| word.parse().map_err(|_| usage(format!("{word:?} is not a token id"))));
+        let ids = words.map(|word| word.parse().map_err(|_| usage_error(format!("{word:?} is not a token id"))));
         let ids: Vec<u32> = ids.collect::<anyhow::Result<_>>()?;
         if ids.is_empty() {
-            return Err(usage("there are no tokens in what was given"));
+            return Err(usage_error("no token ids were given"));
         }
         Ok(ids)
     }
 }
 
-/// The head of a safetensors file of F32 matrices in this order.
+/// The header of a safetensors file with these F32 matrices in this order.
 fn header(tensors: &[(String, [usize; 2])]) -> Vec<u8> {
     let mut at = 0;
     let entries = tensors.iter().map(|(name, shape)| {
@@ -100,7 +96,7 @@ fn header(tensors: &[(String, [usize; 2])]) -> Vec<u8> {
     safetensors_head(entries.collect())
 }
 
-/// `[K, D]` as `[D, K]`.
+/// Transposes `[K, D]` to `[D, K]`.
 fn channels_first(values: &[f32], channels: usize) -> Vec<f32> {
     (0..channels).flat_map(|c| values.iter().skip(c).step_by(channels).copied()).collect()
 }

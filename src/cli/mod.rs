@@ -1,45 +1,45 @@
-//! The command line: parses, calls the library, sets the exit code.
+//! The command line: parses arguments, calls the library, sets the exit code.
 
 mod batch;
 mod bench;
-mod bytes;
+mod byte_size;
 mod chat;
 mod devices;
-mod ending;
 mod escape;
 mod eval;
-mod habits;
+mod exit;
+mod force;
 mod inspect;
 mod interrupt;
+mod llama_flags;
 mod logits;
 mod model;
-mod overwrite;
 mod prompt;
 mod quantize;
 mod run;
 mod sampling;
 mod selftest;
-mod shaders;
+mod shader_override;
 mod template;
-mod weights;
+mod weight_format;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use ending::{EXIT_CODES, exit_code, is_broken_pipe, said};
+use exit::{EXIT_CODES, exit_code, is_broken_pipe, message};
 use std::io::Write;
 use std::process::ExitCode;
 
-/// The version, with the commit where it was built from a checkout.
+/// The version, with the commit if built from a git checkout.
 const VERSION: &str = if env!("PEREGRINE_COMMIT").is_empty() {
     env!("CARGO_PKG_VERSION")
 } else {
     concat!(env!("CARGO_PKG_VERSION"), " (", env!("PEREGRINE_COMMIT"), ")")
 };
 
-/// What the help ends with.
-const AFTER_HELP: &str = "What a command writes never replaces a file that is there, unless --force says so. Flags of llama.cpp that \
-                          have no meaning here, such as -ngl, -c and -t, are taken, and a line says why they are not needed.";
+/// Printed at the end of `--help`.
+const AFTER_HELP: &str = "Existing files are never overwritten without --force. llama.cpp flags that are not needed here, such as \
+                          -ngl, -c and -t, are accepted with a note.";
 
-/// Runs Falcon Mamba and its relatives on any GPU.
+/// Runs Falcon Mamba and other Mamba models on any GPU.
 #[derive(Parser)]
 #[command(name = "peregrine", version = VERSION, after_help = format!("{AFTER_HELP}\n\n{EXIT_CODES}"), arg_required_else_help = true)]
 struct Cli {
@@ -49,29 +49,29 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Continue a text, or answer one message with -cnv
+    /// Generate text from a prompt, or answer one message with -cnv
     Run(run::Run),
-    /// Chat in the terminal
+    /// Chat with a model in the terminal
     Chat(chat::Chat),
-    /// Answer many requests from a file, some at once
+    /// Answer a file of OpenAI-style requests, several at a time
     Batch(batch::Batch),
-    /// Measure how fast a model, or a shape, runs here
+    /// Measure prompt and generation speed, and print a llama-bench table with bytes per token and the bandwidth roofline
     Bench(bench::Bench),
-    /// List the adapters of this machine
+    /// List GPU adapters, their capabilities and the environment variables
     Devices(devices::Devices),
-    /// Show what is in a checkpoint and what memory it needs
+    /// Print a checkpoint's config, tensor types and memory needs
     Inspect(inspect::Inspect),
-    /// Write a checkpoint anew, its matrices in another format: a .gguf file or a folder
+    /// Convert a checkpoint's matrices to another format, into a .gguf file or a folder
     Quantize(quantize::Quantize),
-    /// Write the logits of given token ids to a file
+    /// Write the logits of given token ids to a safetensors file
     Logits(logits::Logits),
-    /// Score a model on a text, or questions, also against another model or format
+    /// Measure perplexity on a text or accuracy on questions, and compare with another model or format
     Eval(eval::Eval),
-    /// Show on this machine that the numbers are right
+    /// Compare every GPU kernel and a small model with CPU references on this machine
     Selftest(selftest::Selftest),
-    /// Print a script that completes commands in a shell
+    /// Print a shell completion script
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: clap_complete::Shell,
     },
 }
@@ -79,7 +79,7 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     quiet_drivers();
-    let outcome = match Cli::parse_from(habits::spelled(std::env::args_os())).command {
+    let outcome = match Cli::parse_from(llama_flags::expand_spellings(std::env::args_os())).command {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
         Command::Batch(batch) => batch.run(),
@@ -100,19 +100,19 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // The terminal may be gone.
-            let _ = writeln!(std::io::stderr(), "error: {}", said(&error));
+            // The terminal may be closed: ignore a failed write.
+            let _ = writeln!(std::io::stderr(), "error: {}", message(&error));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// Keeps lines that begin with "error" from those who have no desktop, in a container or by ssh: Mesa's drivers ask libwayland
-/// for a display, which complains where `XDG_RUNTIME_DIR` is no folder. Nothing is shown here, so there need be no display.
+/// Silences libwayland on machines without a desktop, in containers and over ssh: Mesa's drivers ask it for a display, and it
+/// prints an error if `XDG_RUNTIME_DIR` is not a folder. peregrine needs no display.
 fn quiet_drivers() {
     #[cfg(all(unix, not(target_vendor = "apple")))]
     if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !std::path::Path::new(&dir).is_absolute()) {
-        // SAFETY: this is the first thing that the program does: no other thread reads the environment meanwhile.
+        // SAFETY: the first statement of the program: no other thread exists that could read the environment.
         unsafe { std::env::set_var("XDG_RUNTIME_DIR", "/nonexistent") };
     }
 }
@@ -122,7 +122,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
 }

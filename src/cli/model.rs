@@ -1,9 +1,9 @@
-//! Opening the device and the model that the command line names.
+//! Command line arguments for the model, the device and the kernels, and loading by them.
 
-use super::bytes::bytes;
-use super::habits::Habits;
-use super::shaders::say_shaders;
-use super::weights::NamedFormat;
+use super::byte_size::parse_bytes;
+use super::llama_flags::LlamaFlags;
+use super::shader_override::report_shader_override;
+use super::weight_format::FormatArg;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
@@ -17,43 +17,42 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-/// Which model, on which device, and how it is fed.
+/// Model, device, and prompt chunking.
 #[derive(Args)]
 pub struct ModelArgs {
     #[command(flatten)]
     pub checkpoint: CheckpointArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Tokens of a prompt taken in one step, at most (llama.cpp's -ub)
+    /// Maximum prompt tokens per step (llama.cpp's -ub)
     #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = 512)]
     pub chunk: usize,
     #[command(flatten)]
     pub kernels: KernelArgs,
-    /// Say more on stderr
+    /// Print more on stderr: device, memory, load time and statistics
     #[arg(short, long)]
     pub verbose: bool,
     #[command(flatten)]
-    habits: Habits,
+    llama_flags: LlamaFlags,
 }
 
-/// Which model, and what is known better than it does.
+/// The model, and overrides for what its files say.
 #[derive(Args)]
 pub struct CheckpointArgs {
-    /// A .gguf file, or a folder with config.json, tokenizer.json and .safetensors files; without it the small model that is
-    /// compiled in
+    /// A .gguf file, or a folder with config.json, tokenizer.json and .safetensors files [default: the built-in tiny-chat]
     #[arg(short, long, value_name = "MODEL", env = "PEREGRINE_MODEL")]
     pub model: Option<PathBuf>,
-    /// A tokenizer.json instead of the model's
+    /// Use this tokenizer.json instead of the model's
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
-    /// Epsilon of Falcon Mamba's norms on dt, B and C, instead of the model's. GGUF files do not say it: without it 1e-6, as
-    /// falcon-mamba-7b has; llama.cpp takes 1e-5
+    /// Epsilon of Falcon Mamba's norms on dt, B and C. GGUF files do not store it; then the default is 1e-6, as in
+    /// falcon-mamba-7b (llama.cpp uses 1e-5)
     #[arg(long, value_name = "EPS")]
     mixer_rms_eps: Option<f32>,
 }
 
 impl CheckpointArgs {
-    /// Opens the checkpoint: its small files are read and its weights mapped.
+    /// Opens the checkpoint: reads its small files and maps its weights.
     pub fn open(&self) -> Result<Checkpoint> {
         let mut checkpoint = match &self.model {
             Some(path) => Checkpoint::open(path)?,
@@ -61,7 +60,7 @@ impl CheckpointArgs {
         };
         let unknown = &checkpoint.unused_keys().unknown;
         if !unknown.is_empty() {
-            eprintln!("{}: keys that are not known here, and not followed: {}", checkpoint.label(), unknown.join(", "));
+            eprintln!("{}: ignoring unknown keys: {}", checkpoint.label(), unknown.join(", "));
         }
         if let Some(eps) = self.mixer_rms_eps {
             checkpoint.set_mixer_rms_eps(eps)?;
@@ -74,28 +73,29 @@ impl CheckpointArgs {
     }
 }
 
-/// How the kernels are chosen.
+/// Kernel selection, weight format and device memory.
 #[derive(Args)]
 pub struct KernelArgs {
-    /// Arithmetic of products: exact as f32, or fast, where what goes into them is rounded: to int8 in steps of answers (with q4_0,
-    /// q4_K, q5_K, q6_K, q8_0 and int8), to f16 in prompts on matrix units
+    /// Arithmetic of matrix products: exact (f32), or fast, which rounds activations: to int8 in decode (with q4_0, q4_K, q5_K,
+    /// q6_K, q8_0 and int8 weights) and to f16 in prefill on cooperative matrices
     #[arg(long, value_name = "CLASS", default_value = "exact")]
     math: MathChoice,
-    /// Forms of the kernels: portable ones, by the adapter's type, or measured once on this adapter and kept
+    /// Kernel variants: off for portable ones, static to choose by adapter type, auto to measure once on this adapter and cache
+    /// the result
     #[arg(long, value_name = "HOW", default_value = "static")]
     tune: TuneChoice,
-    /// Format of the matrices on the device (f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, nf4, fp4, int8, or llama.cpp's name
-    /// for one of as many bits, such as Q4_K_M); without it they stay as they are stored
-    #[arg(short, long, value_name = "FORMAT", value_parser = NamedFormat::parse)]
-    weights: Option<NamedFormat>,
-    /// Memory of the device that the model may take, such as 8G, 6.5GiB or 8GB (G and GiB are 1024^3); without it what the
-    /// driver says is free, where it says so
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// Matrix format on the device: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, nf4, fp4, int8, or a llama.cpp name of the
+    /// same bit width, such as Q4_K_M [default: as stored]
+    #[arg(short, long, value_name = "FORMAT", value_parser = FormatArg::parse)]
+    weights: Option<FormatArg>,
+    /// Device memory budget of the model, such as 8G, 6.5GiB or 8GB (G and GiB are 1024^3) [default: what the driver reports
+    /// as free, if it does]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     memory: Option<u64>,
-    /// Where the table of embeddings lies: `host` saves the device its memory, and costs speed, as no step can run ahead
+    /// Memory that holds the embedding table: `host` saves device memory, but is slower, as no step can run ahead
     #[arg(long, value_name = "WHERE", default_value = "device")]
     embeddings: EmbeddingsChoice,
-    /// Segments that the scan cuts a full chunk into; 0 leaves it to the adapter and the model
+    /// Segments per full chunk in the scan; 0 chooses by adapter and model
     #[arg(long, value_name = "N", default_value_t = 1, hide = true)]
     segments: usize,
 }
@@ -120,17 +120,17 @@ enum TuneChoice {
 }
 
 impl KernelArgs {
-    /// The format that was asked for.
+    /// The requested weight format.
     pub fn weights(&self) -> Option<WeightFormat> {
         self.weights.as_ref().map(|named| named.format)
     }
 
-    /// Says what is not as it was typed.
-    pub fn say(&self) {
-        self.weights.iter().for_each(NamedFormat::say);
+    /// Prints which format a llama.cpp name was mapped to.
+    pub fn report(&self) {
+        self.weights.iter().for_each(FormatArg::report);
     }
 
-    /// For one conversation.
+    /// Engine options for one slot.
     pub fn options(&self, chunk: usize) -> EngineOptions {
         EngineOptions {
             slots: 1,
@@ -155,15 +155,16 @@ impl KernelArgs {
     }
 }
 
-/// Which device.
+/// Device selection.
 #[derive(Args)]
 pub struct DeviceArgs {
-    /// Adapter, by index or by a part of its name, such as 4090; see `peregrine devices`
+    /// Adapter index or part of its name, such as 4090; see `peregrine devices` [default: the best adapter]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
 }
 
-/// Where compiled pipelines and tuning are kept: `PEREGRINE_CACHE`, or the user's cache folder. An empty value keeps nothing.
+/// The cache folder for compiled pipelines and tuning results: `PEREGRINE_CACHE`, or the user's cache folder. An empty value
+/// turns the cache off.
 fn cache_dir() -> Option<PathBuf> {
     match std::env::var_os("PEREGRINE_CACHE") {
         Some(dir) if dir.is_empty() => None,
@@ -172,19 +173,19 @@ fn cache_dir() -> Option<PathBuf> {
     }
 }
 
-/// Keeps what was compiled for the next start. Not to have kept it costs that start a moment, and nothing else.
-pub fn keep_pipelines(gpu: &Gpu, verbose: bool) {
+/// Caches compiled pipelines for the next start. A failure only makes that start slower, so it is printed with `verbose` only.
+pub fn save_pipelines(gpu: &Gpu, verbose: bool) {
     if let (Err(error), true) = (gpu.save_pipelines(), verbose) {
-        eprintln!("compiled pipelines are not kept: {error}");
+        eprintln!("cannot cache compiled pipelines: {error}");
     }
 }
 
 impl DeviceArgs {
-    /// Opens the device. Without a GPU it takes a CPU, and says so.
+    /// Opens the device. Falls back to a CPU adapter with a note.
     pub fn open(&self, verbose: bool) -> Result<Gpu> {
         let choice = self.device.as_deref().map_or(AdapterChoice::Best, AdapterChoice::parse);
         let gpu = Gpu::open(&choice)?;
-        say_shaders(gpu.caps());
+        report_shader_override(gpu.caps());
         if let Some(dir) = cache_dir() {
             gpu.keep_in(&dir)?;
         }
@@ -198,37 +199,37 @@ impl DeviceArgs {
 }
 
 impl ModelArgs {
-    /// Opens the checkpoint: its small files are read and its weights mapped. Says what is not as it was typed.
+    /// Opens the checkpoint: reads its small files and maps its weights. Prints notes about llama.cpp flags and format names.
     pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
-        self.habits.say()?;
-        self.kernels.say();
+        self.llama_flags.report()?;
+        self.kernels.report();
         Ok(self.checkpoint.open()?)
     }
 
-    /// How an engine for one conversation is laid out.
+    /// Engine options for one slot.
     pub fn options(&self) -> EngineOptions {
         self.kernels.options(self.chunk)
     }
 
-    /// Loads the model for one conversation, with a bar on a terminal.
+    /// Loads the model with one slot, with a progress bar on a terminal.
     pub fn load(&self, checkpoint: Checkpoint) -> Result<Engine> {
         self.load_slots(checkpoint, 1)
     }
 
-    /// [`ModelArgs::load`] for so many conversations at once.
+    /// Loads the model with `slots` slots, with a progress bar on a terminal.
     pub fn load_slots(&self, checkpoint: Checkpoint, slots: usize) -> Result<Engine> {
         let options = EngineOptions { slots, ..self.options() };
         let gpu = self.device.open(self.verbose)?;
         let started = std::time::Instant::now();
         if matches!(self.kernels.tune, TuneChoice::Auto) {
-            eprintln!("kernels are measured on this adapter, unless they were before");
+            eprintln!("tuning kernels on this adapter, unless the result is cached");
         }
-        say_plan(&gpu, &checkpoint, options, self.verbose)?;
+        report_plan(&gpu, &checkpoint, options, self.verbose)?;
         let mut bar = LoadBar::new();
         let label = checkpoint.label().to_owned();
         let engine = Engine::load(&gpu, checkpoint, options, &mut |progress| bar.show(progress))?;
         bar.finish();
-        keep_pipelines(&gpu, self.verbose);
+        save_pipelines(&gpu, self.verbose);
         if self.verbose {
             let (seconds, bytes) = (started.elapsed().as_secs_f64(), gpu.allocated_bytes());
             eprintln!("loaded {label} in {seconds:.2} s, {:.1} MB on the device", bytes as f64 / 1e6);
@@ -237,45 +238,44 @@ impl ModelArgs {
     }
 }
 
-/// Says what is not as it was asked for; with `verbose`, what a model is going to take, and what there is.
-pub fn say_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
+/// Prints notes about formats that differ from the requested ones and, with `verbose`, the memory plan and the free memory.
+pub fn report_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
     options.check()?;
     let tensors = checkpoint.tensors()?;
     let plan = MemoryPlan::of(checkpoint.config(), &tensors, options, gpu.caps().span_limit());
-    rare(&tensors).iter().for_each(|line| eprintln!("{line}"));
-    if let Some(line) = instead(&tensors, options.weights) {
+    converted_types(&tensors).iter().for_each(|line| eprintln!("{line}"));
+    if let Some(line) = block_mismatch(&tensors, options.weights) {
         eprintln!("{line}");
     }
     if plan.embeddings != options.embeddings {
-        eprintln!("--embeddings host: the table of embeddings is the head as well, and stays on the device");
+        eprintln!("--embeddings host: the embedding table is tied to the head and stays on the device");
     }
     if !verbose {
         return Ok(());
     }
-    let room =
-        Room::of(gpu, &options).map_or_else(|| "how much is free is not known".to_owned(), |room| room.to_string());
-    eprintln!("the model takes {plan}; {room}");
+    let room = Room::of(gpu, &options).map_or_else(|| "free memory is unknown".to_owned(), |room| room.to_string());
+    eprintln!("the model needs {plan}; {room}");
     Ok(())
 }
 
-/// What the types that the device does not have become on it.
-pub fn rare(tensors: &ModelTensors<'_>) -> Vec<String> {
-    let become_another = |tensor: &Tensor<'_>| match &tensor.encoding {
+/// A line for each stored type that is converted on loading, because the device has no kernels for it.
+pub fn converted_types(tensors: &ModelTensors<'_>) -> Vec<String> {
+    let conversion = |tensor: &Tensor<'_>| match &tensor.encoding {
         Encoding::Rare(block) => {
             let held = tensor.held_as();
-            let loss = if block.becomes(held) { "without loss" } else { "rounded" };
-            Some(format!("{} becomes {held}, {loss}", tensor.stored_as()))
+            let loss = if block.converts_to(held) { "without loss" } else { "rounded" };
+            Some(format!("{} is converted to {held}, {loss}", tensor.stored_as()))
         }
         _ => None,
     };
-    let mut said: Vec<String> = tensors.matrices().filter_map(become_another).collect();
+    let mut said: Vec<String> = tensors.matrices().filter_map(conversion).collect();
     said.sort();
     said.dedup();
     said
 }
 
-/// What matrices get instead of the format that was asked for, where most of the model does.
-fn instead(tensors: &ModelTensors<'_>, recipe: Recipe) -> Option<String> {
+/// A line that names the formats used instead of the requested one, if its blocks fit less than half of the weights.
+fn block_mismatch(tensors: &ModelTensors<'_>, recipe: Recipe) -> Option<String> {
     let Recipe::To(asked) = recipe else { return None };
     let mut formats: BTreeMap<&str, usize> = BTreeMap::new();
     for (role, tensor) in tensors.roles() {
@@ -287,16 +287,16 @@ fn instead(tensors: &ModelTensors<'_>, recipe: Recipe) -> Option<String> {
     let others: Vec<&str> = formats.into_keys().collect();
     (2 * got < all).then(|| {
         format!(
-            "{asked} has blocks of {} values, which few rows of this model are made of: it gets {}",
+            "{asked} has blocks of {} values, which most rows of this model do not divide into: using {}",
             asked.block_values(),
             others.join(" and ")
         )
     })
 }
 
-/// Loads a model without an engine around it, with a bar on a terminal.
+/// Loads a model without an engine, with a progress bar on a terminal.
 pub fn load_forward(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<Forward> {
-    say_plan(gpu, checkpoint, options, verbose)?;
+    report_plan(gpu, checkpoint, options, verbose)?;
     let mut bar = LoadBar::new();
     let tensors = checkpoint.tensors()?;
     let forward = Forward::load(gpu, checkpoint.config(), &tensors, options, &mut |progress| bar.show(progress))?;
@@ -304,7 +304,7 @@ pub fn load_forward(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, 
     Ok(forward)
 }
 
-/// Bytes, rate and time left of a load, on a terminal.
+/// A progress bar with bytes, rate and time left, on a terminal.
 pub struct LoadBar(Option<ProgressBar>);
 
 impl LoadBar {
@@ -312,11 +312,11 @@ impl LoadBar {
         Self::of("loading")
     }
 
-    /// Of other work than loading.
+    /// A bar labelled `work` instead of "loading".
     pub fn of(work: &'static str) -> Self {
         LoadBar(std::io::stderr().is_terminal().then(|| {
             let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
-            let style = ProgressStyle::with_template(style).expect("the template is sound");
+            let style = ProgressStyle::with_template(style).expect("the template is valid");
             ProgressBar::new(0).with_style(style).with_message(work)
         }))
     }

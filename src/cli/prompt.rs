@@ -1,30 +1,30 @@
-//! The prompt of `run`: where it comes from, and how it is read without ever being in memory as a whole.
+//! The prompt of `run`: its sources, and reading it in chunks without holding it in memory as a whole.
 
 use super::interrupt::Interrupt;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::runtime::Session;
-use peregrine::text::{Pieces, Specials, utf8};
+use peregrine::text::{ChunkedText, Specials, utf8};
 use std::fs::File;
 use std::io::{Cursor, IsTerminal, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// A text that is to be read.
+/// A prompt that has not been read yet.
 pub struct Prompt {
     /// Its name for messages.
     what: String,
     from: Box<dyn Read>,
-    /// Bytes, where they are known.
+    /// Length in bytes, if known.
     bytes: Option<u64>,
 }
 
-/// How far a prompt was read.
+/// How much of a prompt was read.
 pub struct ReadPrompt {
     pub tokens: u64,
     pub bytes: u64,
-    /// Whether it was stopped there.
+    /// Whether an interrupt stopped it there.
     pub interrupted: bool,
 }
 
@@ -43,27 +43,27 @@ impl Prompt {
         };
         let (file, bytes) = open().with_context(|| format!("cannot read {}", path.display()))?;
         let from: Box<dyn Read> = match bytes {
-            Some(_) => Box::new(Trimmed::of(file)),
-            // A pipe, which may keep us waiting.
-            None => Box::new(Trimmed::of(Waiting::of(file, interrupt.clone()))),
+            Some(_) => Box::new(TrimNewline::of(file)),
+            // A pipe may block.
+            None => Box::new(TrimNewline::of(Interruptible::of(file, interrupt.clone()))),
         };
         Ok(Prompt { what: path.display().to_string(), from, bytes })
     }
 
     pub fn of_stdin(interrupt: &Interrupt) -> Self {
-        let from = Box::new(Trimmed::of(Waiting::of(std::io::stdin(), interrupt.clone())));
+        let from = Box::new(TrimNewline::of(Interruptible::of(std::io::stdin(), interrupt.clone())));
         Prompt { what: "the prompt".to_owned(), from, bytes: None }
     }
 
-    /// All of it, for a message of a conversation.
+    /// Reads the whole prompt, for a chat message.
     pub fn text(mut self) -> anyhow::Result<String> {
         let mut bytes = Vec::new();
         self.from.read_to_end(&mut bytes).with_context(|| format!("cannot read {}", self.what))?;
         Ok(utf8(&self.what, bytes)?)
     }
 
-    /// Feeds it to a session by pieces of at most `chunk` tokens. Each was read whole when this comes back, also where it
-    /// was interrupted: the text can go on behind it.
+    /// Feeds the prompt to a session in chunks of at most `chunk` tokens. An interrupt stops between two chunks, so that the
+    /// text can continue there.
     pub fn feed(
         self,
         session: &mut Session,
@@ -73,10 +73,10 @@ impl Prompt {
     ) -> anyhow::Result<ReadPrompt> {
         let engine = session.engine().clone();
         let tokenizer = engine.checkpoint().tokenizer()?;
-        // What a text begins with does not belong into its middle.
-        let mut pieces = match session.position() {
-            0 => Pieces::of_text(tokenizer, specials, &self.what, self.from),
-            _ => Pieces::new(tokenizer, specials, &self.what, self.from),
+        // BOS tokens belong at the start of a text only.
+        let mut chunks = match session.position() {
+            0 => ChunkedText::of_text(tokenizer, specials, &self.what, self.from),
+            _ => ChunkedText::new(tokenizer, specials, &self.what, self.from),
         };
         let mut bar = PromptBar { bar: None, total: self.bytes };
         let mut read = ReadPrompt { tokens: 0, bytes: 0, interrupted: false };
@@ -85,15 +85,15 @@ impl Prompt {
                 read.interrupted = true;
                 break;
             }
-            match pieces.next(chunk) {
-                Ok(Some(piece)) => {
-                    session.feed(&piece.ids)?;
-                    read.tokens += piece.ids.len() as u64;
-                    read.bytes = piece.end;
+            match chunks.next(chunk) {
+                Ok(Some(chunk)) => {
+                    session.feed(&chunk.ids)?;
+                    read.tokens += chunk.ids.len() as u64;
+                    read.bytes = chunk.end;
                     bar.show(&read);
                 }
                 Ok(None) => break,
-                // Whoever interrupts ends the waiting as well.
+                // An interrupt ends a blocked read with an error.
                 Err(_) if interrupt.hit() => {}
                 Err(error) => return Err(error.into()),
             }
@@ -103,20 +103,20 @@ impl Prompt {
     }
 }
 
-/// A text without the line end at its end, if it has one: an editor or `echo` put it there.
-struct Trimmed<R> {
+/// A reader that drops one newline at the end of the text, which an editor or `echo` adds.
+struct TrimNewline<R> {
     from: R,
-    /// The last byte that was read: whether it is the end shows when another follows.
+    /// The last byte read, held back until another follows.
     last: Option<u8>,
 }
 
-impl<R> Trimmed<R> {
+impl<R> TrimNewline<R> {
     fn of(from: R) -> Self {
-        Trimmed { from, last: None }
+        TrimNewline { from, last: None }
     }
 }
 
-impl<R: Read> Read for Trimmed<R> {
+impl<R: Read> Read for TrimNewline<R> {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         loop {
             let count = self.from.read(to)?;
@@ -129,7 +129,7 @@ impl<R: Read> Read for Trimmed<R> {
                     _ => Ok(0),
                 };
             };
-            // One byte comes out late: the one before these goes before them, and the last of these stays.
+            // Delay by one byte: emit the held byte first and hold the last one.
             match self.last.replace(to[end]) {
                 Some(before) => {
                     to[..count].rotate_right(1);
@@ -143,47 +143,47 @@ impl<R: Read> Read for Trimmed<R> {
     }
 }
 
-/// Stdin or another pipe, read by a thread: it may keep us waiting, and an interrupt must end that.
-struct Waiting {
-    pieces: Receiver<std::io::Result<Vec<u8>>>,
-    now: Cursor<Vec<u8>>,
+/// A reader for stdin and pipes that an interrupt can end: a thread does the blocking reads.
+struct Interruptible {
+    blocks: Receiver<std::io::Result<Vec<u8>>>,
+    current: Cursor<Vec<u8>>,
     interrupt: Interrupt,
 }
 
-impl Waiting {
+impl Interruptible {
     fn of(mut from: impl Read + Send + 'static, interrupt: Interrupt) -> Self {
-        let (sender, pieces) = sync_channel(4);
+        let (sender, blocks) = sync_channel(4);
         std::thread::spawn(move || {
             loop {
                 let mut bytes = vec![0; 1 << 16];
-                let piece = from.read(&mut bytes).map(|count| {
+                let block = from.read(&mut bytes).map(|count| {
                     bytes.truncate(count);
                     bytes
                 });
-                let last = !piece.as_ref().is_ok_and(|bytes| !bytes.is_empty());
-                if sender.send(piece).is_err() || last {
+                let last = !block.as_ref().is_ok_and(|bytes| !bytes.is_empty());
+                if sender.send(block).is_err() || last {
                     return;
                 }
             }
         });
-        Waiting { pieces, now: Cursor::default(), interrupt }
+        Interruptible { blocks, current: Cursor::default(), interrupt }
     }
 }
 
-impl Read for Waiting {
+impl Read for Interruptible {
     fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
         loop {
-            let count = self.now.read(to)?;
+            let count = self.current.read(to)?;
             if count > 0 || to.is_empty() {
                 return Ok(count);
             }
-            match self.pieces.recv_timeout(Duration::from_millis(50)) {
-                Ok(piece) => {
-                    let piece = piece?;
-                    if piece.is_empty() {
+            match self.blocks.recv_timeout(Duration::from_millis(50)) {
+                Ok(block) => {
+                    let block = block?;
+                    if block.is_empty() {
                         return Ok(0);
                     }
-                    self.now = Cursor::new(piece);
+                    self.current = Cursor::new(block);
                 }
                 Err(RecvTimeoutError::Timeout) if self.interrupt.hit() => {
                     return Err(std::io::Error::other("interrupted"));
@@ -195,7 +195,7 @@ impl Read for Waiting {
     }
 }
 
-/// How far a long prompt was read, on a terminal.
+/// A progress bar for long prompts, on a terminal.
 struct PromptBar {
     bar: Option<ProgressBar>,
     total: Option<u64>,
@@ -203,7 +203,7 @@ struct PromptBar {
 
 impl PromptBar {
     fn show(&mut self, read: &ReadPrompt) {
-        // A line end that was dropped is no part of what was read.
+        // The total may include the dropped newline.
         if self.total.is_some_and(|total| total <= read.bytes + 1) || !std::io::stderr().is_terminal() {
             return;
         }
@@ -212,7 +212,7 @@ impl PromptBar {
                 Some(_) => "reading the prompt {bar:30} {bytes}/{total_bytes}, {msg} tokens, {eta} left",
                 None => "reading the prompt, {bytes}, {msg} tokens",
             };
-            let style = ProgressStyle::with_template(style).expect("the template is sound");
+            let style = ProgressStyle::with_template(style).expect("the template is valid");
             self.total.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style)
         });
         bar.set_position(read.bytes);
@@ -230,7 +230,7 @@ impl PromptBar {
 mod tests {
     use super::*;
 
-    /// Reads as much at a time as it is told to.
+    /// A reader that returns at most `self.1` bytes at a time.
     struct Slow<'a>(&'a [u8], usize);
 
     impl Read for Slow<'_> {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_at_the_end_is_dropped_however_the_text_is_read() {
+    fn one_newline_at_the_end_is_dropped_for_any_read_size() {
         for (text, expected) in [
             ("", ""),
             ("\n", ""),
@@ -253,7 +253,7 @@ mod tests {
             ("\na\r\n", "\na\r"),
         ] {
             for (from, to) in [(1, 1), (1, 8), (2, 3), (8, 1), (8, 2), (64, 64)] {
-                let mut trimmed = Trimmed::of(Slow(text.as_bytes(), from));
+                let mut trimmed = TrimNewline::of(Slow(text.as_bytes(), from));
                 let (mut read, mut buffer) = (vec![], vec![0; to]);
                 loop {
                     match trimmed.read(&mut buffer).unwrap() {

@@ -1,9 +1,9 @@
-//! `peregrine quantize`: a checkpoint written anew, its matrices in another format.
+//! `peregrine quantize`: converts a checkpoint's matrices to another format.
 
-use super::interrupt::leave_nothing;
+use super::force::ForceArgs;
+use super::interrupt::remove_files_on_signal;
 use super::model::{CheckpointArgs, LoadBar};
-use super::overwrite::ForceArgs;
-use super::weights::NamedFormat;
+use super::weight_format::FormatArg;
 use clap::Args;
 use peregrine::model::Bytes;
 use peregrine::runtime::{Existing, ExportOptions};
@@ -13,11 +13,11 @@ use std::path::PathBuf;
 pub struct Quantize {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
-    /// Format of the matrices: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, and in a folder nf4, fp4, int8. Rows that do not
-    /// fit its blocks get another
-    #[arg(short, long, value_name = "FORMAT", value_parser = NamedFormat::parse)]
-    weights: NamedFormat,
-    /// What to write: a file that ends in .gguf, else a folder
+    /// Matrix format: f32, f16, bf16, q8_0, q4_0, q4_K, q5_K, q6_K, and in a folder also nf4, fp4, int8. Matrices whose rows
+    /// its blocks do not divide get another
+    #[arg(short, long, value_name = "FORMAT", value_parser = FormatArg::parse)]
+    weights: FormatArg,
+    /// Output: a file if the name ends in .gguf, else a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
@@ -26,8 +26,8 @@ pub struct Quantize {
 
 impl Quantize {
     pub fn run(self) -> anyhow::Result<()> {
-        leave_nothing();
-        self.weights.say();
+        remove_files_on_signal();
+        self.weights.report();
         let checkpoint = self.checkpoint.open()?;
         let existing = if self.force.is_given() { Existing::Replace } else { Existing::Refuse };
         let options = ExportOptions { weights: self.weights.format, existing };
@@ -35,7 +35,7 @@ impl Quantize {
         let before = checkpoint.tensors()?.bytes();
         let bytes = checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?;
         bar.finish();
-        eprintln!("wrote {}: {} of weights became {}", self.output.display(), Bytes(before), Bytes(bytes));
+        eprintln!("wrote {}: {} of weights converted to {}", self.output.display(), Bytes(before), Bytes(bytes));
         Ok(())
     }
 }

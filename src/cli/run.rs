@@ -1,15 +1,15 @@
-//! `peregrine run`: one prompt, one answer. Only the answer goes to stdout.
+//! `peregrine run`: one prompt, one answer. stdout has the answer only.
 
-use super::chat::repl::screen::{self, Figures, note};
+use super::chat::repl::screen::{self, Stats, note};
+use super::force::ForceArgs;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
-use super::overwrite::ForceArgs;
 use super::prompt::{Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
 use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::Error;
-use peregrine::output::WholeFile;
+use peregrine::output::AtomicFile;
 use peregrine::runtime::{Answer, AnswerOptions, Finish, Session, Snapshot};
 use peregrine::text::Specials;
 use std::io::{IsTerminal, Write};
@@ -20,33 +20,32 @@ use std::time::Instant;
 pub struct Run {
     #[command(flatten)]
     model: ModelArgs,
-    /// The prompt, in which \n and the like are escapes (see --escape); `-` reads it from stdin
+    /// Prompt; escapes such as \n are processed (see --escape); `-` reads stdin
     #[arg(short, long, value_name = "TEXT", conflicts_with = "file", allow_hyphen_values = true)]
     prompt: Option<String>,
-    /// A file with the prompt. One line end at its end is dropped, as from stdin; nothing in it is an escape
+    /// File with the prompt. One newline at its end is dropped, as from stdin; escapes are not processed
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Take the prompt as a message, which is read as a whole, and answer it by the model's chat template
+    /// Treat the prompt as a chat message and answer it with the model's chat template
     #[arg(long, visible_alias = "cnv", overrides_with = "no_conversation")]
     conversation: bool,
-    /// Take the prompt as plain text and continue it (the default)
+    /// Continue the prompt as plain text (the default)
     #[arg(long, visible_alias = "no-cnv", hide = true)]
     no_conversation: bool,
-    /// With -cnv: the system prompt
+    /// System prompt, with -cnv
     #[arg(long, value_name = "TEXT", requires = "conversation")]
     system_prompt: Option<String>,
-    /// Let text that spells a special token, such as <|im_end|>, become that token
+    /// Parse special tokens such as <|im_end|> in the prompt
     #[arg(long)]
     parse_special: bool,
-    /// Write the state at the end to this file, also where Ctrl-C, SIGTERM, SIGHUP or -n cut the answer off, or a signal the
-    /// prompt. The file of --load-state may go on in place; another that is there needs --force
+    /// Save the final state to FILE, also if Ctrl-C, SIGTERM, SIGHUP or -n cuts the run short. Overwrites the file of
+    /// --load-state; any other existing file needs --force
     #[arg(long, value_name = "FILE")]
     save_state: Option<PathBuf>,
-    /// Keep the saved state in half precision, at half the size
+    /// Save the state in half precision, at half the size
     #[arg(long, requires = "save_state")]
     state_f16: bool,
-    /// Go on from a saved state: with the prompt, or without one where it stopped. Its sampling holds but for what is given
-    /// here
+    /// Continue from a saved state, with the prompt if one is given. Its sampling settings apply unless given here
     #[arg(long, value_name = "FILE")]
     load_state: Option<PathBuf>,
     #[command(flatten)]
@@ -63,9 +62,9 @@ impl Run {
         let prompt = self.prompt(&interrupt)?;
         let snapshot = self.load_state.as_ref().map(Snapshot::open).transpose()?;
         if let Some(path) = &self.save_state {
-            // Before any work: a file that cannot be written.
-            self.force.allows_to_go_on(path, self.load_state.as_deref())?;
-            drop(WholeFile::create(path)?);
+            // Fail on an unwritable file before any work.
+            self.force.check_unless_input(path, self.load_state.as_deref())?;
+            drop(AtomicFile::create(path)?);
         }
         let mut checkpoint = self.model.checkpoint()?;
         self.template.apply(&mut checkpoint)?;
@@ -84,14 +83,14 @@ impl Run {
             session.set_sampling(sampling)?;
         }
         interrupt.listen();
-        let outcome = self.go_on(&mut session, prompt, &options, &interrupt);
+        let outcome = self.answer(&mut session, prompt, &options, &interrupt);
         if let (Some(path), true) = (&self.save_state, outcome.is_ok()) {
             self.snapshot(&session)?.save(path)?;
         }
         match outcome? {
-            Ending::Done => Ok(()),
-            Ending::Interrupted => Err(Error::Cancelled.into()),
-            Ending::Unwritten(error) => Err(error.into()),
+            Outcome::Done => Ok(()),
+            Outcome::Interrupted => Err(Error::Cancelled.into()),
+            Outcome::OutputClosed(error) => Err(error.into()),
         }
     }
 
@@ -100,90 +99,92 @@ impl Run {
         Ok(if self.state_f16 { snapshot.halved() } else { snapshot })
     }
 
-    /// Reads the prompt, if there is one, and writes the answer.
-    fn go_on(
+    /// Feeds the prompt, if there is one, and prints the answer.
+    fn answer(
         &self,
         session: &mut Session,
         prompt: Option<Prompt>,
         options: &AnswerOptions,
         interrupt: &Interrupt,
-    ) -> anyhow::Result<Ending> {
+    ) -> anyhow::Result<Outcome> {
         let started = Instant::now();
         let before = session.position();
         let mut answer = match prompt {
             None => {
-                interrupt.ends(0, session.cancel_handle());
+                interrupt.cancels(0, session.cancel_handle());
                 match session.resume(options) {
                     Err(Error::NothingToResume) => {
-                        note("the model had come to its end there: a prompt would go on");
-                        return Ok(Ending::Done);
+                        note("the saved answer is complete: give a prompt to continue");
+                        return Ok(Outcome::Done);
                     }
                     answer => answer?,
                 }
             }
             Some(prompt) if self.conversation => {
                 let text = match prompt.text() {
-                    Err(_) if interrupt.hit() => return Ok(Ending::Interrupted),
+                    Err(_) if interrupt.hit() => return Ok(Outcome::Interrupted),
                     text => text?,
                 };
                 if let Some(system) = &self.system_prompt {
                     session.system(&self.sampling.escape.apply("--system-prompt", system)?);
                 }
-                interrupt.ends(0, session.cancel_handle());
+                interrupt.cancels(0, session.cancel_handle());
                 session.send(&text, options)?
             }
             Some(prompt) => {
                 let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
                 let read = prompt.feed(session, specials, self.model.chunk, interrupt)?;
                 if read.interrupted {
-                    self.say_stopped(&read);
-                    return Ok(Ending::Interrupted);
+                    self.report_stopped(&read);
+                    return Ok(Outcome::Interrupted);
                 }
-                interrupt.ends(0, session.cancel_handle());
+                interrupt.cancels(0, session.cancel_handle());
                 session.complete(&[], options)?
             }
         };
         let first = Instant::now();
-        let told = match self.show(&mut answer) {
+        let printed = match self.print(&mut answer) {
             Err(error) => match error.downcast() {
-                // The state is that of the last token all the same.
-                Ok(unwritten) => return Ok(Ending::Unwritten(unwritten)),
+                // stdout is closed, but the state of the last token can still be saved.
+                Ok(unwritten) => return Ok(Outcome::OutputClosed(unwritten)),
                 Err(error) => return Err(error),
             },
-            Ok(told) => told,
+            Ok(printed) => printed,
         };
         drop(answer);
-        // Who keeps the state of a prompt alone wants no answer.
-        if self.save_state.is_none() || told.tokens > 0 {
-            told.why_empty().into_iter().for_each(note);
+        // With --save-state -n 0 an empty answer is intended.
+        if self.save_state.is_none() || printed.tokens > 0 {
+            printed.why_empty().into_iter().for_each(note);
         }
-        let read = session.position().saturating_sub(before + told.tokens);
+        let read = session.position().saturating_sub(before + printed.tokens);
         if self.model.verbose || std::io::stderr().is_terminal() {
-            Figures::of(read, told.tokens, (started, first)).into_iter().for_each(|figures| note(&figures.to_string()));
+            Stats::of(read, printed.tokens, (started, first))
+                .into_iter()
+                .for_each(|figures| note(&figures.to_string()));
         }
-        Ok(if told.finish == Some(Finish::Cancelled) { Ending::Interrupted } else { Ending::Done })
+        Ok(if printed.finish == Some(Finish::Cancelled) { Outcome::Interrupted } else { Outcome::Done })
     }
 
-    /// Prints the answer. A newline ends it, unless the state is kept and what is said may go on in another run.
-    fn show(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Told> {
-        let told = screen::stream(answer, screen::columns())?;
+    /// Prints the answer and a final newline, unless the state is saved and another run may continue the text.
+    fn print(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Printed> {
+        let printed = screen::stream(answer, screen::columns())?;
         let mut stdout = std::io::stdout();
-        if told.open && (self.save_state.is_none() || stdout.is_terminal()) {
+        if printed.open && (self.save_state.is_none() || stdout.is_terminal()) {
             writeln!(stdout)?;
         }
-        Ok(told)
+        Ok(printed)
     }
 
-    fn say_stopped(&self, read: &ReadPrompt) {
+    fn report_stopped(&self, read: &ReadPrompt) {
         let ReadPrompt { tokens, bytes, .. } = read;
         let rest = match &self.save_state {
-            Some(path) => format!("; --load-state {} goes on with the text behind them", path.display()),
+            Some(path) => format!("; continue with --load-state {} and the rest of the text", path.display()),
             None => String::new(),
         };
-        note(&format!("stopped in the prompt, after {bytes} bytes ({tokens} tokens){rest}"));
+        note(&format!("interrupted while reading the prompt, after {bytes} bytes ({tokens} tokens){rest}"));
     }
 
-    /// The prompt; none where a state goes on by itself.
+    /// The prompt; `None` to continue a saved state without one.
     fn prompt(&self, interrupt: &Interrupt) -> anyhow::Result<Option<Prompt>> {
         match (&self.prompt, &self.file) {
             (Some(text), _) if text != "-" => Ok(Some(Prompt::of_text(&self.sampling.escape.apply("-p", text)?))),
@@ -197,10 +198,10 @@ impl Run {
     }
 }
 
-/// How it came to an end.
-enum Ending {
+/// How the run ended.
+enum Outcome {
     Done,
     Interrupted,
-    /// Nobody can read what is said any more.
-    Unwritten(std::io::Error),
+    /// stdout is closed.
+    OutputClosed(std::io::Error),
 }

@@ -1,49 +1,49 @@
-//! How tokens are chosen and when an answer ends, by the command line; the names are llama.cpp's.
+//! Sampling and stopping flags, named as in llama.cpp.
 
 use super::escape::EscapeArgs;
 use clap::Args;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Sampling, SamplingDefaults};
 
-/// How the next token is chosen.
+/// The sampler's flags.
 #[derive(Args)]
-pub struct ChoiceArgs {
-    /// Temperature; 0 always takes the most probable token
+pub struct SamplerArgs {
+    /// Temperature; 0 always takes the most probable token [default: the model's, or 0.8]
     #[arg(long, alias = "temperature", value_name = "T", allow_negative_numbers = true)]
     temp: Option<f32>,
-    /// Keep the K most probable tokens; 0 keeps all
+    /// Sample from the K most probable tokens; 0 keeps all [default: the model's, or 40]
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top_k: Option<i64>,
-    /// Keep the most probable tokens up to this probability together; 1 keeps all
+    /// Sample from the most probable tokens with a total probability of P; 1 keeps all [default: the model's, or 0.95]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
-    /// Keep tokens at least this probable, compared with the best; 0 keeps all
+    /// Drop tokens less probable than P times the best; 0 keeps all [default: the model's, or 0.05]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
-    /// Divide the logits of recent tokens by this; 1 does nothing
+    /// Penalty on the logits of recent tokens; 1 turns it off [default: the model's, or 1]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     repeat_penalty: Option<f32>,
-    /// Tokens that count as recent, 64 without it; 0: none, -1: as many as can be, 4096
+    /// Tokens that the penalties look back; 0 for none, -1 for the maximum of 4096 [default: 64]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     repeat_last_n: Option<i64>,
 }
 
-impl ChoiceArgs {
-    /// Names of the flags, as clap has them.
+impl SamplerArgs {
+    /// The flags' clap ids.
     pub const NAMES: [&str; 6] = ["temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n"];
 
-    /// Whether any of them is given.
+    /// Whether any flag is given.
     pub fn is_given(&self) -> bool {
-        let ChoiceArgs { temp, top_k, top_p, min_p, repeat_penalty, repeat_last_n } = self;
+        let SamplerArgs { temp, top_k, top_p, min_p, repeat_penalty, repeat_last_n } = self;
         let numbers = [temp, top_p, min_p, repeat_penalty];
         numbers.iter().any(|number| number.is_some()) || top_k.is_some() || repeat_last_n.is_some()
     }
 
-    /// The command line's values over the model's over llama.cpp's.
+    /// The sampling: the command line's values, else the model's, else llama.cpp's.
     pub fn over(&self, model: &SamplingDefaults) -> Sampling {
         self.last_n_over(self.asked().over(model, 0))
     }
 
-    /// The values of the command line that a model may have others of.
+    /// The command line's values of the settings that a model may define.
     pub fn asked(&self) -> SamplingDefaults {
         SamplingDefaults {
             temperature: self.temp,
@@ -55,8 +55,8 @@ impl ChoiceArgs {
         }
     }
 
-    /// The command line's values over those of a conversation that goes on.
-    fn over_those(&self, was: &Sampling) -> Sampling {
+    /// The command line's values, else those of a continued conversation.
+    fn over_saved(&self, was: &Sampling) -> Sampling {
         self.last_n_over(Sampling {
             temperature: self.temp.unwrap_or(was.temperature),
             top_k: self.top_k().unwrap_or(was.top_k),
@@ -79,7 +79,7 @@ impl ChoiceArgs {
 
 #[derive(Args)]
 pub struct SamplingArgs {
-    /// Tokens to generate at most; -1: until the model ends
+    /// Maximum tokens to generate; -1 for no limit [default: the model's, or -1]
     #[arg(
         short = 'n',
         long = "predict",
@@ -90,23 +90,23 @@ pub struct SamplingArgs {
     )]
     predict: Option<i64>,
     #[command(flatten)]
-    choice: ChoiceArgs,
-    /// Seed; -1, and none, take a new one each time and print it
+    choice: SamplerArgs,
+    /// Random seed; -1 draws a new one and prints it [default: -1]
     #[arg(short, long, value_name = "SEED", allow_negative_numbers = true)]
     seed: Option<i64>,
-    /// Take this off the logit of each recent token
+    /// Subtract X from the logit of each recent token [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     presence_penalty: Option<f32>,
-    /// Take this off the logit of a recent token for each time it stands there
+    /// Subtract X from the logit of a recent token for each occurrence [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
-    /// Add to a token's logit: ID+X or ID-X, ID-inf bans it; may be given more than once
+    /// Add X to a token's logit: ID+X or ID-X; ID-inf bans the token. Repeatable
     #[arg(short, long, value_name = "ID+X", allow_hyphen_values = true, value_parser = parse_bias)]
     logit_bias: Vec<(u32, f32)>,
-    /// Go on where the model would end
+    /// Ignore the EOS token and continue generating
     #[arg(long)]
     ignore_eos: bool,
-    /// Text that ends the answer and is not part of it; may be given more than once
+    /// Stop string: ends the answer and is not printed. Repeatable
     #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT", allow_hyphen_values = true)]
     reverse_prompt: Vec<String>,
     #[command(flatten)]
@@ -114,27 +114,27 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// The command line's values over the model's over llama.cpp's; says the seed where one is drawn.
+    /// The sampling and stop options: the command line's values, else the model's, else llama.cpp's. Prints a drawn seed.
     pub fn resolve(&self, checkpoint: &Checkpoint) -> anyhow::Result<(Sampling, AnswerOptions)> {
         let seed = self.seed.unwrap_or(-1);
-        // Here, where it is known what the model's own values are needed for.
+        // The model's values are checked here, and only those that are used.
         checkpoint.sampling(&SamplingDefaults { max_tokens: self.predict.map(|_| 0), ..self.choice.asked() }, 0)?;
         self.over(checkpoint, self.choice.over(checkpoint.defaults()), Some(seed))
     }
 
-    /// The command line's values over those of a conversation that goes on.
+    /// The sampling and stop options: the command line's values, else those of a continued conversation.
     pub fn resolve_over(&self, checkpoint: &Checkpoint, was: &Sampling) -> anyhow::Result<(Sampling, AnswerOptions)> {
-        self.over(checkpoint, self.choice.over_those(was), self.seed)
+        self.over(checkpoint, self.choice.over_saved(was), self.seed)
     }
 
-    /// What else the command line says, over `below`; a negative seed is one to be drawn.
+    /// Applies the other flags to `below`. A negative seed draws a random one.
     fn over(
         &self,
         checkpoint: &Checkpoint,
         below: Sampling,
         seed: Option<i64>,
     ) -> anyhow::Result<(Sampling, AnswerOptions)> {
-        let given = seed.map(|seed| u64::try_from(seed).unwrap_or_else(|_| drawn_seed()));
+        let given = seed.map(|seed| u64::try_from(seed).unwrap_or_else(|_| random_seed()));
         let mut logit_bias = self.logit_bias.clone();
         if logit_bias.is_empty() {
             logit_bias.clone_from(&below.logit_bias);
@@ -163,19 +163,19 @@ impl SamplingArgs {
     }
 }
 
-/// A seed that is short enough to be typed.
-fn drawn_seed() -> u64 {
+/// A random seed below 2^32, short enough to type.
+fn random_seed() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     (now.as_nanos() as u64 ^ u64::from(std::process::id())) & 0xffff_ffff
 }
 
-/// `15043+1.5`, `15043-1`, `15043-inf`.
+/// Parses `15043+1.5`, `15043-1` or `15043-inf`. NaN and +inf are errors.
 fn parse_bias(text: &str) -> Result<(u32, f32), String> {
     let parsed = text.find(['+', '-']).and_then(|at| {
-        let bias = if &text[at..] == "-inf" { Some(f32::NEG_INFINITY) } else { text[at..].parse().ok() };
-        Some((text[..at].parse().ok()?, bias?))
+        let bias: f32 = text[at..].parse().ok().filter(|bias: &f32| *bias < f32::INFINITY)?;
+        Some((text[..at].parse().ok()?, bias))
     });
-    parsed.ok_or_else(|| "it is not of the form ID+X, ID-X or ID-inf".to_owned())
+    parsed.ok_or_else(|| "expected ID+X, ID-X or ID-inf".to_owned())
 }
 
 #[cfg(test)]
@@ -183,11 +183,11 @@ mod tests {
     use super::parse_bias;
 
     #[test]
-    fn a_bias_is_read_or_refused() {
+    fn a_bias_is_parsed_or_rejected() {
         assert_eq!(parse_bias("15043+1.5").unwrap(), (15043, 1.5));
         assert_eq!(parse_bias("7-1").unwrap(), (7, -1.0));
         assert_eq!(parse_bias("7-inf").unwrap(), (7, f32::NEG_INFINITY));
-        for bad in ["", "7", "+1", "x+1", "7+x", "-1+2"] {
+        for bad in ["", "7", "+1", "x+1", "7+x", "-1+2", "7+nan", "7-nan", "7+NaN", "7+inf"] {
             assert!(parse_bias(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,7 +1,7 @@
-//! `peregrine selftest`: shows on this machine's adapters that the numbers are right.
+//! `peregrine selftest`: compares the kernels and a small model with CPU references on this machine's adapters.
 
-use super::ending::usage;
-use super::shaders::say_shaders;
+use super::exit::usage_error;
+use super::shader_override::report_shader_override;
 use clap::Args;
 use peregrine::gpu::{AdapterChoice, AdapterInfo, adapters};
 use peregrine::kernels;
@@ -13,27 +13,27 @@ use std::io::{IsTerminal, Write};
 
 #[derive(Args)]
 pub struct Selftest {
-    /// Adapters to test: `all`, an index, or a part of a name; the one that would be used if not given
+    /// Adapters to test: `all`, an index, or part of a name [default: the best adapter]
     #[arg(long, visible_alias = "device", value_name = "ADAPTER")]
     adapter: Option<String>,
-    /// Only kernels, cases and checks whose name contains this
+    /// Run only kernels, cases and checks whose name contains NAME
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Only the kernels
+    /// Test the kernels only, not the model
     #[arg(long, conflicts_with = "full")]
     quick: bool,
-    /// Once more without subgroups and in shards
+    /// Repeat all tests without subgroups and with sharded matrices
     #[arg(long)]
     full: bool,
-    /// Print JSON
+    /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
-    /// Spoil this kernel's results on the device, to see that the test finds it
+    /// Corrupt this kernel's results on the device, to check that the test fails
     #[arg(long, value_name = "KERNEL")]
     plant: Option<String>,
 }
 
-/// That a test failed; the report was printed already.
+/// At least one test failed; the report has been printed.
 #[derive(Debug)]
 pub struct Failed;
 
@@ -60,7 +60,7 @@ impl Selftest {
         if let Some(kernel) = &options.plant
             && !kernels().contains(kernel.as_str())
         {
-            return Err(usage(format!("no kernel {kernel:?}; there are: {}", named(kernels()))));
+            return Err(usage_error(format!("no kernel {kernel:?}; available: {}", named(kernels()))));
         }
         let model = Checkpoint::embedded()?;
         let terminal = std::io::stderr().is_terminal();
@@ -77,10 +77,10 @@ impl Selftest {
             if terminal {
                 eprint!("\r\x1b[K");
             }
-            report.caps.iter().for_each(say_shaders);
+            report.caps.iter().for_each(report_shader_override);
             if report.rows.is_empty() {
                 let (only, kernels) = (options.only.unwrap_or_default(), named(kernels()));
-                return Err(usage(format!("no kernel, case or check is called {only:?}; kernels are: {kernels}")));
+                return Err(usage_error(format!("no kernel, case or check matches {only:?}; kernels: {kernels}")));
             }
             if !self.json {
                 writeln!(stdout, "{}", report.markdown())?;
@@ -106,13 +106,13 @@ fn named(kernels: BTreeSet<&str>) -> String {
     kernels.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// The adapters that were asked for.
+/// The requested adapters.
 fn chosen(asked: Option<&str>) -> anyhow::Result<Vec<(AdapterChoice, AdapterInfo)>> {
     let listed: Vec<_> = adapters().into_iter().enumerate().map(|(i, info)| (AdapterChoice::Index(i), info)).collect();
     if asked == Some("all") && listed.iter().any(|(_, info)| info.unfit.is_none()) {
         return Ok(listed.into_iter().filter(|(_, info)| info.unfit.is_none()).collect());
     }
-    // Opening it says what is wrong with a choice.
+    // Opening the adapter reports a bad choice.
     let choice = asked.filter(|a| *a != "all").map_or(AdapterChoice::Best, AdapterChoice::parse);
     let info = peregrine::gpu::Gpu::open(&choice)?.info().to_string();
     Ok(listed.into_iter().filter(|(_, listed)| listed.to_string() == info).take(1).collect())

@@ -1,4 +1,4 @@
-//! The chat template that the command line gives.
+//! `--chat-template` and `--chat-template-file`.
 
 use clap::Args;
 use peregrine::runtime::Checkpoint;
@@ -6,15 +6,15 @@ use peregrine::text::{Template, named_template, template_names};
 use peregrine::{Error, Result};
 use std::path::PathBuf;
 
-/// Which chat template.
+/// Chat template override.
 #[derive(Args)]
 pub struct TemplateArgs {
     #[arg(
-        long, value_name = "NAME|TEXT", conflicts_with = "chat_template_file", value_parser = named_or_text,
-        help = format!("Chat template instead of the checkpoint's: Jinja text, or a name: {}", names())
+        long, value_name = "NAME|TEXT", conflicts_with = "chat_template_file", value_parser = parse_template,
+        help = format!("Chat template to use instead of the checkpoint's: Jinja text, or one of {}", names())
     )]
     chat_template: Option<(String, String)>,
-    /// A file with a chat template, in Jinja
+    /// File with a Jinja chat template to use instead of the checkpoint's
     #[arg(long, value_name = "FILE")]
     chat_template_file: Option<PathBuf>,
 }
@@ -23,18 +23,17 @@ fn names() -> String {
     template_names().collect::<Vec<_>>().join(", ")
 }
 
-/// A template with what to call it. Text of a template has braces; what has none is a name.
-fn named_or_text(given: &str) -> Result<(String, String), String> {
+/// Parses a value into the template's label and source. Text with braces is a template, other text a name.
+fn parse_template(given: &str) -> Result<(String, String), String> {
     if given.contains('{') {
         return Ok(("--chat-template".to_owned(), given.to_owned()));
     }
-    let (name, source) =
-        named_template(given).ok_or_else(|| format!("no template is called so; there are {}", names()))?;
+    let (name, source) = named_template(given).ok_or_else(|| format!("unknown template; available: {}", names()))?;
     Ok((name.to_owned(), source.to_owned()))
 }
 
 impl TemplateArgs {
-    /// Puts the template in place of the checkpoint's, and says so.
+    /// Replaces the checkpoint's template, with a note on stderr.
     pub fn apply(&self, checkpoint: &mut Checkpoint) -> Result<()> {
         let (name, source) = match (&self.chat_template, &self.chat_template_file) {
             (None, None) => return Ok(()),
@@ -45,10 +44,10 @@ impl TemplateArgs {
                 (path.display().to_string(), text.map_err(fail)?)
             }
         };
-        eprintln!("chat template: {name} instead of the checkpoint's");
+        eprintln!("using chat template {name} instead of the checkpoint's");
         let template = Template::new(&name, &source)?;
         if !template.prints_messages() {
-            let problem = "it prints nothing of what is said, so that the model would not read it";
+            let problem = "it does not print the messages, so the model would not see them";
             return Err(Error::Template { file: name, problem: problem.to_owned() });
         }
         checkpoint.set_template(template);

@@ -1,5 +1,4 @@
-//! How well a model predicts a text, and how far its predictions lie from another model's; and how many questions it answers as
-//! expected.
+//! Quality of a model: perplexity on a text, divergence from a reference model, and accuracy on questions.
 
 mod questions;
 mod score;
@@ -10,20 +9,20 @@ pub use score::{Comparison, Mean, Prediction, Report, Tally};
 use crate::error::{Error, Result};
 use crate::model::{Forward, Logits};
 
-/// Tokens of a window if nobody says otherwise.
+/// Default window length in tokens.
 pub const WINDOW: usize = 512;
 
 /// How a model reads a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reading {
-    /// Many tokens at a time, as prompts are read.
+    /// By prefill, a chunk of tokens at a time.
     #[default]
     Chunks,
-    /// A token at a time, by the steps that make answers: their products are others than those of prompts.
+    /// By decode steps, one token at a time, which use other matrix kernels than prefill.
     Steps,
 }
 
-/// Reads a text into slot 0 from a fresh state; `each` gets logits `[V]` after each token, some rows at a time.
+/// Reads a text into slot 0 from a fresh state; `each` gets logits `[rows, V]` after the tokens, some rows at a time.
 fn read(
     forward: &mut Forward,
     reading: Reading,
@@ -37,27 +36,26 @@ fn read(
             forward.set_next(0, *id)?;
             forward.set_decoding(&[0])?;
             let step = forward.step()?;
-            pollster::block_on(forward.arrived(step))?; // the token chosen is of no use
+            pollster::block_on(forward.arrived(step))?; // the sampled token is not used
             each(&pollster::block_on(forward.logits(0, 0))?)
         }),
     }
 }
 
-/// Scores a model on a text, in windows of `window` tokens: each starts from a fresh state, and all its tokens but the first,
-/// which nothing predicts, are scored. With a `reference`, the model's predictions are held against its; the logits of a
-/// window of the reference are kept on the host meanwhile. Both run in their slot 0. `see` hears after each window.
+/// Scores a model on a text, in windows of `window` tokens: each starts from a fresh state, and all its tokens but the first
+/// are scored. With a `reference`, the predictions of both models are compared; the reference's logits of one window are
+/// buffered on the host. Both models use their slot 0. `on_window` is called after each window.
 ///
-/// Perplexity is `exp` of the mean loss, in nats. The divergence is KL(reference ‖ model), which is zero where both predict
-/// the same.
+/// Perplexity is `exp` of the mean loss in nats. The divergence is KL(reference ‖ model), zero if both predict the same.
 pub fn run(
     model: &mut Forward,
     mut reference: Option<&mut Forward>,
     ids: &[u32],
     (window, reading): (usize, Reading),
-    see: &mut dyn FnMut(&Tally),
+    on_window: &mut dyn FnMut(&Tally),
 ) -> Result<Report> {
     if window < 2 {
-        let problem = "a window has at least two tokens: its first is not scored";
+        let problem = "a window needs at least two tokens, since its first is not scored";
         return Err(Error::BadSetting { name: "ctx", value: window.to_string(), problem });
     }
     if ids.len() < 2 {
@@ -69,7 +67,7 @@ pub fn run(
     }
     let mut tally = Tally::default();
     for ids in ids.chunks(window).filter(|ids| ids.len() > 1) {
-        // The last token's logits are about a token that is not there.
+        // Nothing follows the last token, so it is not fed.
         let (fed, scored) = (&ids[..ids.len() - 1], &ids[1..]);
         let mut kept = Vec::new();
         if let Some(reference) = &mut reference {
@@ -90,7 +88,7 @@ pub fn run(
             }
             Ok(())
         })?;
-        see(&tally);
+        on_window(&tally);
     }
     Ok(tally.report())
 }

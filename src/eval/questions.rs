@@ -1,4 +1,4 @@
-//! Questions with one right answer each, put to a model.
+//! Accuracy on questions with one right answer each.
 
 use crate::error::{Error, Result};
 use crate::model::Forward;
@@ -6,21 +6,20 @@ use crate::runtime::Checkpoint;
 use crate::text::Specials;
 use serde_json::Value;
 
-/// Tokens of an answer, at most; one that is longer is wrong.
+/// Maximum tokens of an answer; a longer one counts as wrong.
 pub const LONGEST_ANSWER: usize = 120;
 
-/// A prompt and the text that is to follow.
+/// A prompt and the expected answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// The prompt as the model reads it: special tokens are spelled out.
+    /// The complete prompt, with special tokens spelled out.
     pub prompt: String,
-    /// What must follow, up to the token that ends it.
+    /// The expected text up to EOS.
     pub answer: String,
 }
 
 impl Question {
-    /// Reads a file of questions: on each line a JSON object with the texts `prompt` and `answer`. `file` is its name for
-    /// messages.
+    /// Parses a file of questions: a JSON object with the strings `prompt` and `answer` per line. `file` is its name for messages.
     pub fn read_all(file: &str, text: &str) -> Result<Vec<Question>> {
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         let questions: Vec<Question> = lines
@@ -29,46 +28,45 @@ impl Question {
                 let json: Value = serde_json::from_str(line).map_err(|e| bad(e.to_string()))?;
                 let text = |key: &str| {
                     let text = json[key].as_str().map(str::to_owned);
-                    text.ok_or_else(|| bad(format!("a question is an object with a text {key:?}")))
+                    text.ok_or_else(|| bad(format!("a question is an object with a string {key:?}")))
                 };
                 Ok(Question { prompt: text("prompt")?, answer: text("answer")? })
             })
             .collect::<Result<_>>()?;
         if questions.is_empty() {
-            return Err(Error::BadJson { file: file.to_owned(), problem: "there are no questions in it".to_owned() });
+            return Err(Error::BadJson { file: file.to_owned(), problem: "it has no questions".to_owned() });
         }
         Ok(questions)
     }
 }
 
-/// How many were answered rightly.
+/// The number of correct answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Accuracy {
-    /// Questions whose answer was the expected one to the letter.
+    /// Questions answered with exactly the expected text.
     pub right: usize,
     /// Questions asked.
     pub asked: usize,
 }
 
 impl Accuracy {
-    /// The share of right answers, 0 to 1.
+    /// The share of correct answers, 0 to 1.
     pub fn share(self) -> f64 {
         self.right as f64 / self.asked as f64
     }
 }
 
-/// Has the model answer greedily, as many questions at once as it has slots. `see` hears after each such batch.
+/// Answers the questions greedily, one per slot at a time. `on_batch` is called after each batch of them.
 pub fn ask(
     model: &mut Forward,
     checkpoint: &Checkpoint,
     questions: &[Question],
-    see: &mut dyn FnMut(Accuracy),
+    on_batch: &mut dyn FnMut(Accuracy),
 ) -> Result<Accuracy> {
     let tokenizer = checkpoint.tokenizer()?;
     let ends = |id: &u32| checkpoint.eos().contains(id);
     let mut accuracy = Accuracy::default();
     for batch in questions.chunks(model.state().slots()) {
-        let slots: Vec<usize> = (0..batch.len()).collect();
         let mut answers: Vec<Vec<u32>> = Vec::with_capacity(batch.len());
         for (slot, question) in batch.iter().enumerate() {
             model.reset(slot)?;
@@ -77,19 +75,24 @@ pub fn ask(
             let choice = model.choose_after(slot)?;
             answers.push(pollster::block_on(model.chosen(choice))?);
         }
-        model.set_decoding(&slots)?;
         let ended = |answer: &Vec<u32>| answer.iter().any(ends) || answer.len() >= LONGEST_ANSWER;
-        while !answers.iter().all(ended) {
+        loop {
+            // Without the answers that have ended: one that never ends would keep the rows of all others busy.
+            let open: Vec<usize> = (0..batch.len()).filter(|slot| !ended(&answers[*slot])).collect();
+            if open.is_empty() {
+                break;
+            }
+            model.set_decoding(&open)?;
             let step = model.step()?;
             let ids = pollster::block_on(model.chosen(step))?;
-            answers.iter_mut().zip(ids).for_each(|(answer, id)| answer.push(id));
+            open.iter().zip(ids).for_each(|(slot, id)| answers[*slot].push(id));
         }
         for (question, answer) in batch.iter().zip(&answers) {
             let answer: Vec<u32> = answer.iter().copied().take_while(|id| !ends(id)).collect();
             accuracy.right += usize::from(tokenizer.decode(&answer) == question.answer);
         }
         accuracy.asked += batch.len();
-        see(accuracy);
+        on_batch(accuracy);
     }
     Ok(accuracy)
 }
@@ -99,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn questions_are_read_or_refused_by_line() {
+    fn questions_are_parsed_and_errors_name_the_line() {
         let text =
             "{\"prompt\": \"a\", \"answer\": \"b\", \"kind\": \"x\"}\n\n{\"answer\": \"d\", \"prompt\": \"c\"}\n";
         let question = |prompt: &str, answer: &str| Question { prompt: prompt.to_owned(), answer: answer.to_owned() };
@@ -114,7 +117,7 @@ mod tests {
             ("{\"prompt\": 1, \"answer\": \"b\"}", "\"prompt\""),
         ] {
             let error = Question::read_all("f", bad).unwrap_err().to_string();
-            assert!(error.contains(said), "{said:?} is not said in {error:?}");
+            assert!(error.contains(said), "{said:?} is missing in: {error:?}");
         }
     }
 }

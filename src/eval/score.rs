@@ -1,11 +1,11 @@
-//! The arithmetic of predictions, in f64 and in nats.
+//! Losses, divergences and their statistics, in f64 and nats.
 
-/// The log-probabilities of all tokens at one place of a text.
+/// Log-probabilities of all tokens at one position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction(Vec<f64>);
 
 impl Prediction {
-    /// The softmax of logits `[V]`; nothing where they are none, or not finite.
+    /// The log-softmax of logits `[V]`; `None` if they are empty or not finite.
     pub fn of(logits: &[f32]) -> Option<Self> {
         let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         if logits.iter().any(|logit| !logit.is_finite()) || logits.is_empty() {
@@ -16,20 +16,20 @@ impl Prediction {
         Some(Prediction(above.into_iter().map(|logit| logit - total).collect()))
     }
 
-    /// What it costs to be told that the token is this one: -ln p.
+    /// The loss of a token: -ln p.
     pub fn loss(&self, id: u32) -> f64 {
         -self.0[id as usize]
     }
 
-    /// The likeliest token; the first of several that are equally likely.
+    /// The most probable token; the first of equally probable ones.
     pub fn best(&self) -> usize {
         let first = |best: usize, id: usize| if self.0[id] > self.0[best] { id } else { best };
         (0..self.0.len()).fold(0, first)
     }
 
-    /// KL(reference ‖ self): what it costs on average to take this prediction for the reference's.
+    /// The divergence KL(reference ‖ self).
     pub fn divergence_from(&self, reference: &Prediction) -> f64 {
-        // A token that the reference rules out, p = 0 in f64, costs nothing.
+        // A token with p = 0 in the reference contributes nothing.
         let terms = reference.0.iter().zip(&self.0).map(|(p, q)| p.exp() * (p - q));
         terms.sum()
     }
@@ -40,7 +40,7 @@ impl Prediction {
 pub struct Mean {
     /// The mean.
     pub value: f64,
-    /// Its standard error, as if the tokens had nothing to do with each other.
+    /// Its standard error, assuming independent tokens.
     pub error: f64,
 }
 
@@ -52,23 +52,23 @@ impl Mean {
         Mean { value, error: if values.len() > 1 { (squares / (n - 1.0) / n).sqrt() } else { f64::INFINITY } }
     }
 
-    /// `exp` of it; the error as far as it is small.
+    /// `exp` of the mean, with first-order error propagation.
     fn exp(self) -> Self {
         Mean { value: self.value.exp(), error: self.value.exp() * self.error }
     }
 }
 
-/// Scores of the tokens of a text, gathered one by one.
+/// Scores of a text, collected token by token.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     losses: Vec<f64>,
     reference_losses: Vec<f64>,
     divergences: Vec<f64>,
-    /// 1 where both have the same likeliest token, else 0.
+    /// 1 if both models have the same most probable token, else 0.
     agreements: Vec<f64>,
 }
 
-/// What the scores come to.
+/// The results of scoring a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Tokens scored.
@@ -77,27 +77,27 @@ pub struct Report {
     pub loss: Mean,
     /// `exp` of it.
     pub perplexity: Mean,
-    /// Beside the reference, where there is one.
+    /// The comparison with the reference, if there is one.
     pub comparison: Option<Comparison>,
 }
 
-/// How far predictions lie from a reference's.
+/// A comparison with a reference model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     /// The reference's own perplexity.
     pub perplexity: Mean,
     /// KL(reference ‖ model) of a token, in nats.
     pub divergence: Mean,
-    /// What 99 % of the tokens do not exceed: of n values in order, number ⌈0.99 n⌉.
+    /// Its 99th percentile: of n sorted values, number ⌈0.99 n⌉.
     pub divergence_99: f64,
-    /// The largest.
+    /// Its maximum.
     pub divergence_most: f64,
-    /// Share of the tokens where both have the same likeliest one.
+    /// Share of the tokens where both models have the same most probable token.
     pub agreement: Mean,
 }
 
 impl Tally {
-    /// Adds a place of the text, whose token is `next`. With a reference everywhere, or nowhere.
+    /// Adds a position whose token is `next`. `reference` is given at every position or at none.
     pub fn add(&mut self, next: u32, model: &Prediction, reference: Option<&Prediction>) {
         self.losses.push(model.loss(next));
         if let Some(reference) = reference {
@@ -117,7 +117,7 @@ impl Tally {
         (self.losses.iter().sum::<f64>() / self.losses.len() as f64).exp()
     }
 
-    /// What they come to; at least one token has been added.
+    /// The results; at least one token must have been added.
     pub fn report(&self) -> Report {
         let loss = Mean::of(&self.losses);
         let mut ordered = self.divergences.clone();
@@ -137,7 +137,7 @@ impl Tally {
 mod tests {
     use super::*;
 
-    /// Logits whose softmax is these probabilities, moved by a constant that it does not see.
+    /// A prediction from logits whose softmax is these probabilities, shifted by a constant.
     fn predicted(probabilities: &[f64], constant: f64) -> Prediction {
         let logits: Vec<f32> = probabilities.iter().map(|p| (p.ln() + constant) as f32).collect();
         Prediction::of(&logits).unwrap()
@@ -161,28 +161,28 @@ mod tests {
     }
 
     #[test]
-    fn the_divergence_of_known_distributions_is_the_known_one() {
+    fn the_divergence_of_known_distributions_is_correct() {
         let (p, q) = (predicted(&[0.5, 0.5], 0.0), predicted(&[0.9, 0.1], 3.0));
         // 0.5 ln(0.5 / 0.9) + 0.5 ln(0.5 / 0.1), and the other way round 0.9 ln 1.8 + 0.1 ln 0.2.
         near(q.divergence_from(&p), 0.510_825_623_766);
         near(p.divergence_from(&q), 0.368_064_207_168);
         assert_eq!(p.divergence_from(&p), 0.0);
         assert_eq!(q.divergence_from(&q), 0.0);
-        // A token that the reference rules out costs nothing, one that only the model rules out very much.
+        // A token impossible in the reference costs nothing; one impossible only in the model costs very much.
         let (sure, open) = (Prediction::of(&[0.0, -2000.0]).unwrap(), Prediction::of(&[0.0, 0.0]).unwrap());
         near(open.divergence_from(&sure), 2f64.ln());
         near(sure.divergence_from(&open), 1000.0 - 2f64.ln());
     }
 
     #[test]
-    fn the_first_of_equally_likely_tokens_is_the_best() {
+    fn ties_go_to_the_first_token() {
         for (logits, best) in [(&[1.0, 3.0, 3.0][..], 1), (&[2.0, 2.0], 0), (&[-5.0], 0), (&[0.0, -1.0, 0.5], 2)] {
             assert_eq!(Prediction::of(logits).unwrap().best(), best, "{logits:?}");
         }
     }
 
     #[test]
-    fn a_report_is_what_a_hand_computes() {
+    fn a_report_matches_hand_computed_values() {
         let even = predicted(&[0.25; 4], 0.0);
         let skewed = predicted(&[0.5, 0.25, 0.125, 0.125], 1.0);
         let mut tally = Tally::default();
@@ -203,13 +203,13 @@ mod tests {
         // KL(even ‖ skewed) = ln 2 / 4, KL(skewed ‖ even) = ln 2 / 4, and 0 between.
         near(comparison.divergence.value, 2f64.ln() / 6.0);
         near(comparison.divergence_most, 2f64.ln() / 4.0);
-        // All have their first token as the likeliest: ties go to the first.
+        // All have their first token as the most probable: ties go to the first.
         near(comparison.agreement.value, 1.0);
         near(comparison.agreement.error, 0.0);
     }
 
     #[test]
-    fn ninety_nine_of_a_hundred_do_not_exceed_the_percentile() {
+    fn the_99th_percentile_has_rank_ceil_of_099_n() {
         let of = |n: usize| {
             let divergences = (0..n).rev().map(|i| i as f64).collect();
             let losses = vec![0.0; n];
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn another_likeliest_token_counts_as_disagreement() {
+    fn a_different_most_probable_token_counts_as_disagreement() {
         let (a, b) = (predicted(&[0.6, 0.4], 0.0), predicted(&[0.4, 0.6], 0.0));
         let mut tally = Tally::default();
         for (model, reference) in [(&a, &b), (&a, &a), (&b, &b), (&b, &a)] {

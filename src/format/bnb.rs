@@ -1,5 +1,5 @@
-//! Weights that bitsandbytes quantized: 4-bit codes with scales for each 64 of them, plain or quantized once more, and 8-bit
-//! codes with a scale for each row. Format: `QuantState.as_dict` of bitsandbytes' functional.py.
+//! Weights quantized by bitsandbytes: 4-bit codes in blocks of 64 whose scales may be quantized too (double quantization), and
+//! 8-bit codes with one scale a row. Format: `QuantState.as_dict` in bitsandbytes' functional.py.
 
 use super::block::{FP4, NF4};
 use super::{Encoding, Tensor, WeightFormat};
@@ -7,16 +7,16 @@ use crate::error::{Error, Result};
 use safetensors::Dtype;
 use serde_json::Value;
 
-/// Values that share a scale, counted over the whole matrix: a block may begin and end within a row.
+/// Values of a block, counted over the whole matrix: a block may begin and end inside a row.
 const BLOCK: usize = 64;
 
-/// Scales that share a scale where they are quantized themselves.
+/// Scales that share a second-level scale in double quantization.
 const NESTED: usize = 256;
 
-/// Bytes of a quant_state at most; those of bitsandbytes take 200.
+/// Upper limit on the bytes of a quant_state; bitsandbytes writes about 200.
 const LONGEST_STATE: usize = 1 << 16;
 
-/// A tensor as a file has it.
+/// A tensor as its file stores it.
 #[derive(Clone, Copy)]
 pub(super) struct Stored<'a> {
     pub file: &'a str,
@@ -25,10 +25,10 @@ pub(super) struct Stored<'a> {
     pub bytes: &'a [u8],
 }
 
-/// How the tensors of a checkpoint are found by their names.
+/// Finds a tensor of the checkpoint by its name.
 pub(super) type Lookup<'s, 'a> = &'s dyn Fn(&str) -> Option<Stored<'a>>;
 
-/// The tensor called `name` if bitsandbytes quantized it. Its parts are checked: as many bytes each as its shape asks for.
+/// The tensor called `name` if bitsandbytes quantized it. Checks that each of its parts has the bytes that its shape asks for.
 pub(super) fn find<'a>(name: &str, stored: Stored<'a>, lookup: Lookup<'_, 'a>) -> Result<Option<Tensor<'a>>> {
     let parts = Parts { name, stored, lookup };
     for (kind, format) in [("nf4", WeightFormat::Nf4), ("fp4", WeightFormat::Fp4)] {
@@ -42,7 +42,7 @@ pub(super) fn find<'a>(name: &str, stored: Stored<'a>, lookup: Lookup<'_, 'a>) -
     if stored.dtype == Dtype::I8 { parts.int8().map(Some) } else { Ok(None) }
 }
 
-/// Ends of the names of what lies below a weight of 4 bits, and of what lies beside one of 8.
+/// Suffixes that the parts of a 4-bit weight add to its name, and those that replace the end of an 8-bit weight's name.
 const BELOW: [&str; 6] = [
     ".absmax",
     ".quant_map",
@@ -53,13 +53,13 @@ const BELOW: [&str; 6] = [
 ];
 const BESIDE: [&str; 2] = [".SCB", ".weight_format"];
 
-/// The weight that a tensor of this name says something about.
+/// The name of the weight that a tensor of this name is a part of.
 pub(super) fn weight_of(name: &str) -> Option<String> {
     let below = BELOW.iter().find_map(|end| name.strip_suffix(end)).map(str::to_owned);
     below.or_else(|| Some(format!("{}.weight", BESIDE.iter().find_map(|end| name.strip_suffix(end))?)))
 }
 
-/// A quantized tensor and those beside it that say what its codes mean.
+/// A quantized tensor and the lookup of its parts.
 struct Parts<'s, 'a> {
     name: &'s str,
     stored: Stored<'a>,
@@ -72,7 +72,7 @@ impl<'a> Parts<'_, 'a> {
             return Err(self.bad(format!("its quant_state has {} bytes", state.len())));
         }
         let state: Value =
-            serde_json::from_slice(state).map_err(|e| self.bad(format!("its quant_state is no JSON: {e}")))?;
+            serde_json::from_slice(state).map_err(|e| self.bad(format!("its quant_state is not JSON: {e}")))?;
         let says = |key: &str| state.get(key).unwrap_or(&Value::Null);
         if says("quant_type") != kind {
             return Err(self.bad(format!("its quant_state is called {kind} and says {}", says("quant_type"))));
@@ -113,10 +113,10 @@ impl<'a> Parts<'_, 'a> {
     fn int8(&self) -> Result<Tensor<'a>> {
         let Stored { shape, .. } = self.stored;
         let rows = shape.iter().rev().skip(1).product();
-        // The scales lie beside the weight, not below it: `in_proj.SCB`.
+        // The names of 8-bit parts replace `.weight`: `in_proj.SCB`.
         let beside = |part: &str| format!("{}.{part}", self.name.strip_suffix(".weight").unwrap_or(self.name));
         let scales = self.checked("SCB", (self.lookup)(&beside("SCB")), Dtype::F32, rows)?;
-        // Absent in old files. The others are orders of bytes for the tensor cores of some GPUs.
+        // Absent in old files. Nonzero values are byte orders for the tensor cores of some GPUs.
         if let Some(order) = (self.lookup)(&beside("weight_format"))
             && order.bytes.iter().any(|order| *order != 0)
         {
@@ -130,7 +130,7 @@ impl<'a> Parts<'_, 'a> {
         Tensor { name: self.name.to_owned(), file, encoding, shape, bytes }
     }
 
-    /// The bytes of a tensor that belongs to this one.
+    /// The bytes of a part of this tensor.
     fn part(&self, part: &str, dtype: Dtype, count: usize) -> Result<&'a [u8]> {
         self.checked(part, (self.lookup)(&format!("{}.{part}", self.name)), dtype, count)
     }
@@ -162,7 +162,7 @@ impl<'a> Parts<'_, 'a> {
     }
 }
 
-/// Scales and map of a matrix of 4-bit codes.
+/// The scales and the code map of a matrix of 4-bit codes.
 #[derive(Debug, Clone)]
 pub struct Bnb4<'a> {
     /// NF4 or FP4.
@@ -171,12 +171,12 @@ pub struct Bnb4<'a> {
     scales: Scales<'a>,
 }
 
-/// A scale for each block of 64.
+/// One scale for each block of 64.
 #[derive(Debug, Clone)]
 enum Scales<'a> {
     /// F32.
     Plain(&'a [u8]),
-    /// A byte each, into a map of 256 values that is scaled for each 256 of them; all have an offset.
+    /// Double quantization: a scale is `map[code] * absmax[block / 256] + offset`.
     Nested { codes: &'a [u8], map: &'a [u8], absmax: &'a [u8], offset: f32 },
 }
 
@@ -192,15 +192,15 @@ impl Scales<'_> {
 }
 
 impl Bnb4<'_> {
-    /// The format that holds rows of `columns` values without loss: NF4 or FP4 where no block of 64 in a row has two scales
-    /// and the map is the usual one, else f32.
+    /// The format that holds rows of `columns` values without loss: NF4 or FP4 where blocks of 64 never straddle rows and the map
+    /// is the standard one, else f32.
     pub fn held_as(&self, columns: usize) -> WeightFormat {
-        let usual = if self.format == WeightFormat::Nf4 { NF4.map } else { FP4.map };
+        let standard = if self.format == WeightFormat::Nf4 { NF4.map } else { FP4.map };
         let whole = columns > 0 && (columns.is_multiple_of(BLOCK) || BLOCK.is_multiple_of(columns));
-        if self.map == usual && whole { self.format } else { WeightFormat::F32 }
+        if self.map == standard && whole { self.format } else { WeightFormat::F32 }
     }
 
-    /// The values from number `first` of the matrix on; exact.
+    /// Decodes values from index `first` of the matrix; exact.
     pub fn decode(&self, codes: &[u8], first: usize, values: &mut [f32]) {
         let mut block = usize::MAX;
         let mut scale = 0.0;
@@ -213,7 +213,7 @@ impl Bnb4<'_> {
         }
     }
 
-    /// The row of `columns` values that begins with number `first` of the matrix, as blocks of [`Bnb4::held_as`].
+    /// The row of `columns` values from index `first` of the matrix, as blocks of [`Bnb4::held_as`].
     pub fn blocks(&self, codes: &[u8], first: usize, columns: usize, blocks: &mut [u8]) {
         let zero = if self.format == WeightFormat::Nf4 { NF4.zero } else { FP4.zero };
         let mut rest = first..first + columns;
@@ -230,7 +230,7 @@ impl Bnb4<'_> {
     }
 }
 
-/// Code `i`: of two in a byte the first is the high one.
+/// Code `i`; the first of two in a byte is the high nibble.
 fn code_at(codes: &[u8], i: usize) -> u8 {
     if i.is_multiple_of(2) { codes[i / 2] >> 4 } else { codes[i / 2] & 15 }
 }
@@ -243,13 +243,13 @@ fn f32s(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 
-/// The values of a row of 8-bit codes whose largest value is `scale`.
+/// Decodes a row of 8-bit codes: `code * scale / 127`.
 pub(super) fn decode_int8(codes: &[u8], scale: f32, values: &mut [f32]) {
     let step = scale / 127.0;
     values.iter_mut().zip(codes).for_each(|(value, q)| *value = f32::from(q.cast_signed()) * step);
 }
 
-/// A row of 8-bit codes as blocks of [`WeightFormat::Int8`].
+/// Repacks a row of 8-bit codes as blocks of [`WeightFormat::Int8`].
 pub(super) fn int8_blocks(codes: &[u8], scale: f32, blocks: &mut [u8]) {
     for (block, codes) in blocks.as_chunks_mut::<68>().0.iter_mut().zip(codes.chunks(BLOCK)) {
         block.fill(0);

@@ -1,29 +1,29 @@
-//! Block types that GGUF files have and the device has not: each becomes a format that it has.
+//! GGUF block types without kernels of their own: each is converted to a format that the device holds.
 
 use super::WeightFormat;
 use super::block::{decode_blocks, f16_at, write_q6};
 
-/// A block type that becomes another on its way to the device.
+/// A block type that is converted on its way to the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RareBlock {
     /// 32 values: f16 scale, f16 minimum, 4 bits.
     Q4_1,
-    /// 32 values: f16 scale, 5 bits. Becomes q8_0 without loss.
+    /// 32 values: f16 scale, 5 bits. Converts to q8_0 without loss.
     Q5_0,
     /// 32 values: f16 scale, f16 minimum, 5 bits.
     Q5_1,
-    /// 256 values in 16 groups with a scale and a minimum each, 2 bits.
+    /// 256 values in 16 groups, each with a scale and a minimum; 2 bits.
     Q2K,
-    /// 256 values in 16 groups with a scale each, 3 bits. Becomes q6_K without loss.
+    /// 256 values in 16 groups, each with a scale; 3 bits. Converts to q6_K without loss.
     Q3K,
-    /// 32 values: f16 scale, 4 bits into a map of whole numbers. Becomes q8_0 without loss.
+    /// 32 values: f16 scale, 4-bit indices into a table of integers. Converts to q8_0 without loss.
     Iq4Nl,
-    /// 256 values in 8 groups with a scale each, 4 bits into that map.
+    /// 256 values in 8 groups, each with a scale; 4-bit indices into the same table.
     Iq4Xs,
 }
 
 impl RareBlock {
-    /// What it becomes: the same values where a format can hold them, else f16, rounded.
+    /// The format that it converts to: a lossless one where there is one, else f16 (rounded).
     pub fn held_as(self) -> WeightFormat {
         match self {
             RareBlock::Q5_0 | RareBlock::Iq4Nl => WeightFormat::Q8_0,
@@ -32,8 +32,8 @@ impl RareBlock {
         }
     }
 
-    /// Whether it becomes `format` without loss.
-    pub fn becomes(self, format: WeightFormat) -> bool {
+    /// Whether it converts to `format` without loss.
+    pub fn converts_to(self, format: WeightFormat) -> bool {
         self.held_as() == format && format != WeightFormat::F16
     }
 
@@ -63,7 +63,7 @@ impl RareBlock {
         columns.div_ceil(self.block_values()) * self.block_bytes()
     }
 
-    /// The values of a row of blocks; exact.
+    /// Decodes a row of blocks; exact.
     pub fn decode_row(self, row: &[u8], values: &mut [f32]) {
         match self {
             RareBlock::Q4_1 => decode_blocks::<20, 32>(row, values, |block, values| {
@@ -93,7 +93,7 @@ impl RareBlock {
         }
     }
 
-    /// A row of blocks as what it becomes without loss, see [`RareBlock::becomes`].
+    /// Converts a row of blocks without loss; see [`RareBlock::converts_to`].
     pub fn transcode_row(self, row: &[u8], blocks: &mut [u8]) {
         match self {
             RareBlock::Q5_0 => transcode(row, blocks, |block: &[u8; 22], into| {
@@ -108,13 +108,13 @@ impl RareBlock {
                 write_q6(scale, &scales, &codes.map(|code| (code + 32).cast_unsigned()), into);
             }),
             RareBlock::Q4_1 | RareBlock::Q5_1 | RareBlock::Q2K | RareBlock::Iq4Xs => {
-                unreachable!("{self:?} becomes no format without loss")
+                unreachable!("{self:?} has no lossless conversion")
             }
         }
     }
 }
 
-/// What the codes of the IQ4 types mean.
+/// The values of the IQ4 types' codes.
 const IQ4: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 fn transcode<const A: usize, const B: usize>(row: &[u8], blocks: &mut [u8], each: impl Fn(&[u8; A], &mut [u8; B])) {

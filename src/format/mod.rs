@@ -1,4 +1,4 @@
-//! Checkpoints on disk: containers of tensors, what their bytes mean, and how weights lie in GPU memory.
+//! Checkpoints on disk: tensor containers, the encodings of their bytes, and the layout of weights in GPU memory.
 
 mod block;
 mod bnb;
@@ -13,7 +13,7 @@ mod weight;
 
 pub use ggml::RareBlock;
 pub use pack::UNIT_BYTES;
-pub use safetensors::{safetensors_head, said_of_blocks};
+pub use safetensors::{blocks_entry, safetensors_head};
 pub use source::TensorSource;
 pub use tensor::{Encoding, Tensor};
 pub use weight::WeightFormat;

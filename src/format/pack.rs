@@ -1,30 +1,30 @@
-//! How a row of weights lies in GPU memory: planes of codes and planes of scales, one behind the other, each of whole units of
-//! 16 bytes, which are what a kernel loads at a time. `shaders/lib/weights_*.wgsl` read them back.
+//! The layout of a row of weights in GPU memory: planes of codes, then planes of scales, each padded to whole units of 16 bytes,
+//! the size of one load in a kernel. `shaders/lib/weights_*.wgsl` read them.
 //!
-//! | format | planes, for each 32 values |
+//! | format | planes, per 32 values |
 //! |---|---|
 //! | f32, f16, bf16 | the values |
-//! | q8_0, int8 | 16 bytes of codes, those of values 0 to 15; then, in a plane of their own, those of values 16 to 31 |
-//! | q4_0, q4_K, nf4, fp4 | 16 bytes of codes: byte i has value i in its low half and value i + 16 in its high half |
+//! | q8_0, int8 | 16 bytes of codes of values 0 to 15; in a second plane, those of values 16 to 31 |
+//! | q4_0, q4_K, nf4, fp4 | 16 bytes of codes: byte i has value i in its low nibble and value i + 16 in its high nibble |
 //! | q5_K | the same, then 4 bytes of fifth bits: bit 8 k + q is that of value 4 q + k |
 //! | q6_K | the same, then 8 bytes of fifth and sixth bits: bits 8 k + 2 q of word w are those of value 16 w + 4 q + k |
 //!
-//! Then the scales: f16 for each 32 values (q8_0, q4_0), f32 for each 64 (nf4, fp4, int8), 16 bytes for each 256 (q4_K and q5_K:
-//! both f16 scales, the low four bits of the 8 scales, those of the 8 minima, then two bits more of each scale and each
-//! minimum; q6_K: 16 × i8, and behind all of them an f16 for each 256).
-//! That is as many bytes as files have, up to the filling of planes.
+//! Then the scales: f16 per 32 values (q8_0, q4_0), f32 per 64 (nf4, fp4, int8), 16 bytes per 256 (q4_K and q5_K: both f16
+//! scales, the low four bits of the 8 scales, those of the 8 minima, then the upper two bits of each scale and each minimum;
+//! q6_K: 16 × i8, followed by a plane with an f16 per 256).
+//! These are the bytes of the file, plus the padding of planes.
 
 use super::WeightFormat;
 use super::block::scale_and_minimum;
 
-/// Bytes that a kernel loads at a time.
+/// Bytes of one load in a kernel.
 pub const UNIT_BYTES: usize = 16;
 
-/// Values that a kernel unpacks at a time, of formats with scales.
+/// Values that a kernel unpacks at a time in formats with scales.
 const GROUP: usize = 32;
 
 impl WeightFormat {
-    /// Values that a kernel unpacks at a time: a unit of them.
+    /// Values that a kernel unpacks at a time, from one or more loads: a unit of values.
     pub const fn unit_values(self) -> usize {
         match self {
             WeightFormat::F32 => 4,
@@ -38,8 +38,7 @@ impl WeightFormat {
         columns.div_ceil(self.unit_values())
     }
 
-    /// Bytes of each plane of a row of `columns` values, without its filling: codes, their further bits, scales, the scales'
-    /// scales.
+    /// Bytes of each plane of a row of `columns` values, without padding: codes, their upper bits, scales, second-level scales.
     fn planes(self, columns: usize) -> [usize; 4] {
         let blocks = self.row_blocks(columns);
         let groups = blocks * self.block_values() / GROUP;
@@ -58,7 +57,7 @@ impl WeightFormat {
         self.planes(columns).iter().map(|bytes| bytes.next_multiple_of(UNIT_BYTES)).sum()
     }
 
-    /// Where the planes of a row end in GPU memory: codes, their further bits, scales, the scales' scales.
+    /// Where the planes of a row end in GPU memory: codes, their upper bits, scales, second-level scales.
     pub(crate) fn plane_ends(self, columns: usize) -> [usize; 4] {
         let mut end = 0;
         self.planes(columns).map(|bytes| {
@@ -67,7 +66,7 @@ impl WeightFormat {
         })
     }
 
-    /// A row of blocks as it lies in GPU memory; `packed` is [`WeightFormat::device_row_bytes`] long.
+    /// Packs a row of blocks for GPU memory; `packed` is [`WeightFormat::device_row_bytes`] long.
     pub fn pack_row(self, blocks: &[u8], columns: usize, packed: &mut [u8]) {
         let [codes, bits, scales, _] = self.plane_ends(columns);
         let (head, tops) = packed.split_at_mut(scales);
@@ -130,14 +129,14 @@ impl WeightFormat {
     }
 }
 
-/// The codes of eight bits of a group: half of them into each plane.
+/// Puts half of a group's 8-bit codes into each plane.
 fn pack_bytes(codes: &mut [u8], group: usize, values: &[u8]) {
     let (low, high) = codes.split_at_mut(codes.len() / 2);
     low[16 * group..][..16].copy_from_slice(&values[..16]);
     high[16 * group..][..16].copy_from_slice(&values[16..]);
 }
 
-/// Codes of four bits, two to a byte: values i and i + 16 of each 32.
+/// Packs 4-bit codes two to a byte: values i and i + 16 of each 32.
 fn pack_nibbles(packed: &mut [u8], code: impl Fn(usize) -> u8) {
     for (group, bytes) in packed.chunks_exact_mut(GROUP / 2).enumerate() {
         let first = group * GROUP;
@@ -147,13 +146,13 @@ fn pack_nibbles(packed: &mut [u8], code: impl Fn(usize) -> u8) {
     }
 }
 
-/// The low four bits of a value of q4_K or q5_K: groups 2 i and 2 i + 1 share 32 bytes.
+/// The low four bits of a value of q4_K or q5_K; groups 2 i and 2 i + 1 share 32 bytes.
 fn k_nibble(codes: &[u8], at: usize) -> u8 {
     let (group, l) = (at / GROUP, at % GROUP);
     (codes[32 * (group / 2) + l] >> (4 * (group % 2))) & 15
 }
 
-/// Scales and minima of a block of q4_K or q5_K, so that a kernel finds those of any group in the same way.
+/// Scales and minima of a block of q4_K or q5_K, laid out so that a kernel reads those of every group alike.
 fn group_scales(block: &[u8]) -> [u8; 16] {
     let (mut scales, mut minima, mut high) = (0u32, 0u32, 0u32);
     for j in 0..8 {

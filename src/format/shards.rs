@@ -1,4 +1,4 @@
-//! Which files of a checkpoint folder hold its tensors.
+//! Finds the files of a checkpoint folder that hold its tensors.
 
 use crate::error::{Error, Result};
 use crate::input;
@@ -7,8 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 const ENDING: &str = ".safetensors";
 
-/// `model.safetensors`, else what an index names, else all parts of `NAME-00001-of-00003.safetensors` and its like, else the
-/// only .safetensors file there is.
+/// `model.safetensors`, else the files that an index names, else all parts of `NAME-00001-of-00003.safetensors` and the like,
+/// else the only .safetensors file.
 pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
     let single = dir.join("model.safetensors");
     if single.exists() {
@@ -19,13 +19,13 @@ pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
         return indexed(dir, &index);
     }
     let mut files: Vec<&str> = names.iter().map(String::as_str).filter(|name| name.ends_with(ENDING)).collect();
-    // Beside the model's own, others are not asked for.
+    // Files beside the model's own are ignored.
     let of_model: Vec<&str> = files.iter().copied().filter(|name| name.starts_with("model-")).collect();
     if files.len() > 1 && !of_model.is_empty() {
         files = of_model;
     }
     if ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| dir.join(name).exists()) {
-        // Beside a pickle, not every file holds the same weights.
+        // Beside a pickle, only files with such names hold the same weights.
         files.retain(|name| ["model", "weight", "consolidated"].iter().any(|word| name.contains(word)));
         if files.is_empty() {
             return Err(Error::PickleOnly { dir: dir.to_owned() });
@@ -41,7 +41,7 @@ pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
         }
         if let Some(missing) = parts.iter().find(|part| !files.contains(&part.as_str())) {
             let (dir, missing, parts) = (dir.to_owned(), missing.clone(), first.count.into());
-            return Err(Error::MissingPart { dir, missing, parts });
+            return Err(Error::MissingShard { dir, missing, shards: parts });
         }
     } else if files.len() > 1 && !files[0].starts_with("model-") {
         return Err(several(dir, &files));
@@ -49,7 +49,7 @@ pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|name| dir.join(name)).collect())
 }
 
-/// Names of the files of a folder, in order; without hidden ones.
+/// Names of the files of a folder without hidden ones, sorted.
 fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(dir).map_err(|e| Error::unreadable(dir, e))?;
     let visible = |entry: std::io::Result<std::fs::DirEntry>| {
@@ -70,13 +70,13 @@ fn several(dir: &Path, files: &[&str]) -> Error {
     Error::Unsupported {
         file: dir.display().to_string(),
         what: format!("a folder of several models ({})", files.join(", ")),
-        hint: "keep one of them in it, or call the one that is meant model.safetensors".to_owned(),
+        hint: "keep one of them in it, or name the one to use model.safetensors".to_owned(),
     }
 }
 
 /// A name such as `model-00002-of-00003.safetensors`.
 struct Numbered<'a> {
-    /// What comes before the numbers.
+    /// The part before the numbers.
     name: &'a str,
     /// Digits of each number.
     digits: usize,
@@ -103,7 +103,7 @@ impl<'a> Numbered<'a> {
     }
 }
 
-/// The index of a folder: `model.safetensors.index.json`, else the only one there is.
+/// The index of a folder: `model.safetensors.index.json`, else the only index.
 fn index(dir: &Path, names: &[String]) -> Result<Option<PathBuf>> {
     const USUAL: &str = "model.safetensors.index.json";
     let is_index = |name: &&String| name.contains(".safetensors.index") && name.ends_with(".json");
@@ -116,7 +116,8 @@ fn index(dir: &Path, names: &[String]) -> Result<Option<PathBuf>> {
     }
 }
 
-/// The files that an index names. Links are followed (the Hugging Face cache is made of them), but a name may not lead out.
+/// The files that an index names. Links are followed (the Hugging Face cache consists of links), but a name may not leave the
+/// folder.
 fn indexed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let label = index.display().to_string();
     let bad = |problem: String| Error::BadJson { file: label.clone(), problem };
@@ -126,7 +127,7 @@ fn indexed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let mut names = BTreeSet::new();
     for value in map.values() {
         let shown = input::shown(value);
-        let name = value.as_str().ok_or_else(|| bad(format!("weight_map names {shown}, which is no file")))?;
+        let name = value.as_str().ok_or_else(|| bad(format!("weight_map names {shown}, which is not a file name")))?;
         let inside = !name.is_empty()
             && !name.contains(['\\', ':'])
             && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
@@ -142,7 +143,7 @@ fn indexed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     match names.iter().find(|name| !dir.join(name).exists()) {
         None => Ok(names.into_iter().map(|name| dir.join(name)).collect()),
         Some(name) if parts == 1 => Err(missing(dir, name)),
-        Some(name) => Err(Error::MissingPart { dir: dir.to_owned(), missing: (*name).to_owned(), parts }),
+        Some(name) => Err(Error::MissingShard { dir: dir.to_owned(), missing: (*name).to_owned(), shards: parts }),
     }
 }
 
@@ -150,7 +151,7 @@ fn indexed(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
-    /// Opens a folder of such files, which are empty.
+    /// Finds the files of a folder that holds empty files with these names.
     fn found(files: &[&str]) -> Result<Vec<String>, String> {
         let dir = tempfile::tempdir().unwrap();
         for name in files {
@@ -187,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_counted_and_several_models_told_apart() {
+    fn shards_are_counted_and_several_models_rejected() {
         let numbered = |i: u32| format!("model-{i:05}-of-00003.safetensors");
         for (left, missing) in [([1, 2], 3), ([1, 3], 2), ([2, 3], 1)] {
             let said = found(&left.map(numbered).each_ref().map(String::as_str)).unwrap_err();
-            assert!(said.contains(&numbered(missing)) && said.contains("in 3 parts"), "{said}");
+            assert!(said.contains(&numbered(missing)) && said.contains("has 3 shards"), "{said}");
         }
         for files in [
             &["a.safetensors", "b.safetensors"][..],

@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint, whatever files hold them.
+//! The tensors of a checkpoint, in one file or several.
 
 use super::gguf::Metadata;
 use super::{Encoding, RareBlock, Tensor, WeightFormat, bnb};
@@ -14,7 +14,7 @@ use std::path::Path;
 pub struct TensorSource {
     label: String,
     files: Vec<Mapped>,
-    tensors: BTreeMap<String, Place>,
+    tensors: BTreeMap<String, TensorLocation>,
     metadata: Option<Metadata>,
 }
 
@@ -42,36 +42,36 @@ impl std::ops::Deref for Bytes {
 impl Bytes {
     /// Maps a file.
     pub(super) fn map(path: &Path, file: &File) -> Result<Self> {
-        // SAFETY: the map is only read. Somebody who truncates the file meanwhile kills the process, as with every map.
+        // SAFETY: the map is only read. Truncating the file meanwhile kills the process, as with every map.
         let map = unsafe { memmap2::Mmap::map(file) }.map_err(|e| Error::unreadable(path, e))?;
         Ok(Bytes::Map(map))
     }
 }
 
-/// What the bytes of a tensor are, by the word of its container.
-pub(super) enum Kind {
-    /// A type of safetensors: a weight, or a part of one that bitsandbytes quantized.
+/// The type of a tensor as its container states it.
+pub(super) enum StoredType {
+    /// A dtype of safetensors: a weight, or a part of one that bitsandbytes quantized.
     Dtype(Dtype),
     /// Rows of blocks.
     Blocks(WeightFormat),
-    /// Rows of blocks of a type that becomes another.
+    /// Rows of blocks of a type that is converted.
     Rare(RareBlock),
-    /// A type that is not read, by its name.
+    /// A type that peregrine does not read, by its name.
     Unread(String),
 }
 
-/// Where a tensor lies. Whoever makes one has checked that the file has those bytes, and that they are as many as the shape
-/// asks for; but for [`Kind::Unread`], of which nothing is known.
-pub(super) struct Place {
+/// Where a tensor is stored. The code that makes one checks that the file has these bytes and that their number fits the shape,
+/// except for [`StoredType::Unread`], whose size is unknown.
+pub(super) struct TensorLocation {
     /// Its file, in the order of [`TensorSource::add_file`].
     pub(super) file: usize,
-    pub(super) kind: Kind,
+    pub(super) stored: StoredType,
     pub(super) shape: Vec<usize>,
     pub(super) range: Range<usize>,
 }
 
 impl TensorSource {
-    /// No tensors at all: for a shape without its weights.
+    /// A source without tensors: for a shape without its weights.
     pub fn empty(label: &str) -> Self {
         TensorSource { label: label.to_owned(), files: vec![], tensors: BTreeMap::new(), metadata: None }
     }
@@ -85,28 +85,28 @@ impl TensorSource {
         super::safetensors::from_bytes(label, bytes)
     }
 
-    /// The next file.
+    /// Adds a file; returns its index.
     pub(super) fn add_file(&mut self, label: String, bytes: Bytes) -> usize {
         self.files.push(Mapped { label, bytes });
         self.files.len() - 1
     }
 
-    /// A tensor of this name. Gives the one that had the name before.
-    pub(super) fn add_tensor(&mut self, name: String, place: Place) -> Option<Place> {
-        self.tensors.insert(name, place)
+    /// Adds a tensor; returns the one that had this name before.
+    pub(super) fn add_tensor(&mut self, name: String, location: TensorLocation) -> Option<TensorLocation> {
+        self.tensors.insert(name, location)
     }
 
-    /// Whether there is a tensor of this name whose bytes or whose shape are others.
-    pub(super) fn has_another(&self, name: &str, place: &Place) -> bool {
-        let bytes = |place: &Place| &self.files[place.file].bytes[place.range.clone()];
-        self.tensors.get(name).is_some_and(|own| own.shape != place.shape || bytes(own) != bytes(place))
+    /// Whether a tensor of this name exists with another shape or other bytes.
+    pub(super) fn has_another(&self, name: &str, location: &TensorLocation) -> bool {
+        let bytes = |location: &TensorLocation| &self.files[location.file].bytes[location.range.clone()];
+        self.tensors.get(name).is_some_and(|own| own.shape != location.shape || bytes(own) != bytes(location))
     }
 
     pub(super) fn set_metadata(&mut self, metadata: Metadata) {
         self.metadata = Some(metadata);
     }
 
-    /// What a GGUF file says besides its tensors; none for other containers.
+    /// The metadata of a GGUF file; `None` for other containers.
     pub fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_ref()
     }
@@ -121,11 +121,11 @@ impl TensorSource {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Dimensions of a tensor; of a quantized one, those that its values have.
+    /// Dimensions of a tensor; for a quantized one, those of its values.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        let place = self.tensors.get(name)?;
+        let location = self.tensors.get(name)?;
         let quantized = self.quantized(name).ok().flatten();
-        Some(quantized.map_or_else(|| place.shape.clone(), |tensor| tensor.shape))
+        Some(quantized.map_or_else(|| location.shape.clone(), |tensor| tensor.shape))
     }
 
     /// The tensor of this name, if bitsandbytes quantized it.
@@ -134,17 +134,17 @@ impl TensorSource {
         bnb::find(name, stored, &|name| self.stored(name))
     }
 
-    /// A tensor as a safetensors file has it.
+    /// A tensor as its safetensors file stores it.
     fn stored(&self, name: &str) -> Option<bnb::Stored<'_>> {
-        let place = self.tensors.get(name)?;
-        let Kind::Dtype(dtype) = place.kind else { return None };
-        let file = &self.files[place.file];
-        let bytes = &file.bytes[place.range.clone()];
-        Some(bnb::Stored { file: &file.label, dtype, shape: &place.shape, bytes })
+        let location = self.tensors.get(name)?;
+        let StoredType::Dtype(dtype) = location.stored else { return None };
+        let file = &self.files[location.file];
+        let bytes = &file.bytes[location.range.clone()];
+        Some(bnb::Stored { file: &file.label, dtype, shape: &location.shape, bytes })
     }
 
-    /// Lets go of the memory that `bytes` take, a part of a tensor, where they lie in a file: the next who reads them reads
-    /// the file. Where they lie in memory, or the system knows no such thing, nothing happens.
+    /// Releases the mapped memory of `bytes`, a piece of a tensor; reading it again reads the file. Without a mapped file, or on a
+    /// system without such an advice, this does nothing.
     pub fn release(&self, bytes: &[u8]) {
         #[cfg(unix)]
         for file in &self.files {
@@ -152,9 +152,8 @@ impl TensorSource {
             let (whole, part) = (map.as_ptr_range(), bytes.as_ptr_range());
             if whole.start <= part.start && part.end <= whole.end {
                 let first = part.start as usize - whole.start as usize;
-                // SAFETY: the map is of a file and is only read, so its pages hold nothing that is not in the file: whoever
-                // still reads them, or the rest of the first and the last of them, finds the same bytes.
-                // A refusal leaves them where they are.
+                // SAFETY: the map is of a file and is only read, so its pages equal the file: later reads of them, and of the
+                // rest of the first and the last page, see the same bytes. A refusal leaves the pages in memory.
                 let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, first, bytes.len()) };
             }
         }
@@ -162,7 +161,7 @@ impl TensorSource {
         let _ = bytes;
     }
 
-    /// The tensor of this name and these dimensions.
+    /// The tensor of this name, which must have these dimensions.
     pub fn get(&self, name: &str, dims: &[usize]) -> Result<Tensor<'_>> {
         let tensor = self.find(name)?;
         if tensor.shape == dims {
@@ -177,17 +176,17 @@ impl TensorSource {
         })
     }
 
-    /// The weight that a tensor of this name belongs to, where bitsandbytes keeps a weight in several.
+    /// The name of the weight that a tensor of this name is a part of, where bitsandbytes splits a weight into several tensors.
     pub fn belongs_to(name: &str) -> Option<String> {
         bnb::weight_of(name)
     }
 
-    /// The file that a tensor lies in.
+    /// The file that holds a tensor.
     pub fn file_of(&self, name: &str) -> Option<&str> {
-        self.tensors.get(name).map(|place| self.files[place.file].label.as_str())
+        self.tensors.get(name).map(|location| self.files[location.file].label.as_str())
     }
 
-    /// Where the tensors lie, for messages: the only file, or the folder.
+    /// The only file, or the folder, for messages.
     pub fn label(&self) -> &str {
         match &self.files[..] {
             [only] => &only.label,
@@ -195,9 +194,9 @@ impl TensorSource {
         }
     }
 
-    /// Whether a tensor has no values at all.
+    /// Whether a tensor has no values.
     pub fn is_empty(&self, name: &str) -> bool {
-        self.tensors.get(name).is_some_and(|place| place.shape.contains(&0))
+        self.tensors.get(name).is_some_and(|location| location.shape.contains(&0))
     }
 
     fn find(&self, name: &str) -> Result<Tensor<'_>> {
@@ -210,27 +209,27 @@ impl TensorSource {
                 "is config.json of another model?".to_owned()
             },
         };
-        let place = self.tensors.get(name).ok_or_else(missing)?;
+        let location = self.tensors.get(name).ok_or_else(missing)?;
         if let Some(quantized) = self.quantized(name)? {
             return Ok(quantized);
         }
-        let file = &self.files[place.file];
+        let file = &self.files[location.file];
         let unread = |found: String| Error::WrongDtype { tensor: name.to_owned(), file: file.label.clone(), found };
-        let encoding = match &place.kind {
-            Kind::Dtype(Dtype::F32) => Encoding::Blocks(WeightFormat::F32),
-            Kind::Dtype(Dtype::F16) => Encoding::Blocks(WeightFormat::F16),
-            Kind::Dtype(Dtype::BF16) => Encoding::Blocks(WeightFormat::Bf16),
-            Kind::Dtype(other) => return Err(unread(format!("{other:?}"))),
-            Kind::Blocks(format) => Encoding::Blocks(*format),
-            Kind::Rare(block) => Encoding::Rare(*block),
-            Kind::Unread(name) => return Err(unread(name.clone())),
+        let encoding = match &location.stored {
+            StoredType::Dtype(Dtype::F32) => Encoding::Blocks(WeightFormat::F32),
+            StoredType::Dtype(Dtype::F16) => Encoding::Blocks(WeightFormat::F16),
+            StoredType::Dtype(Dtype::BF16) => Encoding::Blocks(WeightFormat::Bf16),
+            StoredType::Dtype(other) => return Err(unread(format!("{other:?}"))),
+            StoredType::Blocks(format) => Encoding::Blocks(*format),
+            StoredType::Rare(block) => Encoding::Rare(*block),
+            StoredType::Unread(name) => return Err(unread(name.clone())),
         };
         Ok(Tensor {
             name: name.to_owned(),
             file: &file.label,
             encoding,
-            shape: place.shape.clone(),
-            bytes: &file.bytes[place.range.clone()],
+            shape: location.shape.clone(),
+            bytes: &file.bytes[location.range.clone()],
         })
     }
 }

@@ -1,18 +1,18 @@
-//! A tensor of a checkpoint: what its bytes mean, whatever container they came from.
+//! A tensor of a checkpoint: its shape and the encoding of its bytes, whatever the container.
 
 use super::WeightFormat;
 use super::bnb::Bnb4;
 use super::ggml::RareBlock;
 use std::ops::Range;
 
-/// A tensor of a checkpoint: its bytes as they lie in the file, little endian, row major.
+/// A tensor of a checkpoint: its bytes as stored in the file, little endian, row-major.
 #[derive(Debug, Clone)]
 pub struct Tensor<'a> {
     /// Its name in the file.
     pub name: String,
     /// The file that holds it.
     pub file: &'a str,
-    /// What its bytes mean.
+    /// The encoding of its bytes.
     pub encoding: Encoding<'a>,
     /// Its dimensions, slowest first.
     pub shape: Vec<usize>,
@@ -20,12 +20,12 @@ pub struct Tensor<'a> {
     pub bytes: &'a [u8],
 }
 
-/// What the bytes of a tensor mean. Whoever makes a [`Tensor`] has checked that there are as many as its shape asks for.
+/// The encoding of a tensor's bytes. Their number fits the shape: the code that makes a [`Tensor`] checks it.
 #[derive(Debug, Clone)]
 pub enum Encoding<'a> {
     /// Rows of blocks of a format that the device holds.
     Blocks(WeightFormat),
-    /// Rows of blocks of a type that becomes another on its way.
+    /// Rows of blocks of a type that is converted on its way to the device.
     Rare(RareBlock),
     /// 4-bit codes of bitsandbytes, with their scales in tensors of their own.
     Bnb4(Bnb4<'a>),
@@ -49,7 +49,7 @@ impl<'a> Tensor<'a> {
         self.shape.iter().rev().skip(1).product()
     }
 
-    /// The format that holds it on the device if no other is asked for: without loss, but for rare types.
+    /// Its format on the device unless another is asked for: lossless, except for some [`RareBlock`]s.
     pub fn held_as(&self) -> WeightFormat {
         match &self.encoding {
             Encoding::Blocks(format) => *format,
@@ -59,7 +59,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// The name of what it is in the file, where that is a type of blocks; of bitsandbytes' codes, of what holds them.
+    /// The name of its block type in the file; for bitsandbytes' codes, that of [`Tensor::held_as`].
     pub fn stored_as(&self) -> String {
         match &self.encoding {
             Encoding::Rare(block) => super::gguf::TensorType::of_rare(*block).name(),
@@ -67,7 +67,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// The values of some rows; exact.
+    /// Decodes some rows; exact.
     pub fn decode_rows(&self, rows: Range<usize>, values: &mut [f32]) {
         let columns = self.columns();
         assert_eq!(values.len(), rows.len() * columns, "{}: room for the rows asked for", self.name);
@@ -83,7 +83,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// Some rows as blocks of a format: as they are where they have it, else decoded and rounded.
+    /// Encodes some rows as blocks of a format: copied or repacked where that is lossless, else decoded and rounded.
     pub fn encode_rows(&self, rows: Range<usize>, format: WeightFormat, blocks: &mut [u8]) {
         let columns = self.columns();
         let row_bytes = format.row_bytes(columns);
@@ -94,7 +94,7 @@ impl<'a> Tensor<'a> {
         let mut values = vec![0.0; columns];
         for (blocks, row) in blocks.chunks_exact_mut(row_bytes).zip(rows) {
             match &self.encoding {
-                Encoding::Rare(block) if block.becomes(format) => {
+                Encoding::Rare(block) if block.converts_to(format) => {
                     block.transcode_row(self.row(row, block.row_bytes(columns)), blocks);
                 }
                 Encoding::Bnb4(codes) if codes.held_as(columns) == format && format != WeightFormat::F32 => {
@@ -111,7 +111,7 @@ impl<'a> Tensor<'a> {
         }
     }
 
-    /// Some rows in a format, as they lie in GPU memory: [`WeightFormat::device_row_bytes`] each.
+    /// Packs some rows in a format for GPU memory: [`WeightFormat::device_row_bytes`] each.
     pub fn pack_rows(&self, rows: Range<usize>, format: WeightFormat, packed: &mut [u8]) {
         let columns = self.columns();
         let (bytes, packed_bytes) = (format.row_bytes(columns), format.device_row_bytes(columns));
@@ -135,7 +135,7 @@ impl<'a> Tensor<'a> {
         &self.bytes[row * bytes..][..bytes]
     }
 
-    /// All values; exact.
+    /// Decodes all values; exact.
     pub fn to_f32(&self) -> Vec<f32> {
         let rows = if self.shape.is_empty() { 1 } else { self.rows() };
         let mut values = vec![0.0; rows * self.columns()];
@@ -143,10 +143,10 @@ impl<'a> Tensor<'a> {
         values
     }
 
-    /// The bytes of the file that some rows are made from; the first part is the codes.
+    /// The bytes of the file that some rows are decoded from; scales in other tensors aside.
     pub fn parts(&self, rows: Range<usize>) -> Vec<&'a [u8]> {
         let all = self.rows().max(1);
-        // A row of bitsandbytes need not begin with a byte: a byte too many does no harm to who reads.
+        // A row of 4-bit codes may begin inside a byte; both rows then include that byte.
         let [from, to] =
             [rows.start, rows.end].map(|row| (self.bytes.len() as u128 * row as u128 / all as u128) as usize);
         vec![&self.bytes[from..to]]

@@ -1,9 +1,9 @@
-//! The formats that weights may have on the device, and what a row of each is made of: blocks, one after the other, as files
-//! store them. How the kernels want a row is [`super::pack`]'s affair.
+//! The weight formats of the device and the blocks that make up a row, as files store them. [`super::pack`] has the layout that
+//! kernels read.
 
 use std::fmt;
 
-/// How the weights of a matrix are stored. A row is made of whole blocks; the values that fill up its last block are zero.
+/// How the weights of a matrix are stored. A row consists of whole blocks; its last block is padded with zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WeightFormat {
     /// IEEE single precision.
@@ -16,19 +16,19 @@ pub enum WeightFormat {
     Q8_0,
     /// 32 values: f16 scale, 32 × 4 bits. GGUF's Q4_0.
     Q4_0,
-    /// 256 values in 8 groups with a scale and a minimum each, 4 bits. GGUF's Q4_K.
+    /// 256 values in 8 groups, each with a scale and a minimum; 4 bits. GGUF's Q4_K.
     Q4K,
-    /// 256 values in 8 groups with a scale and a minimum each, 5 bits. GGUF's Q5_K.
+    /// 256 values in 8 groups, each with a scale and a minimum; 5 bits. GGUF's Q5_K.
     Q5K,
-    /// 256 values in 16 groups with a scale each, 6 bits. GGUF's Q6_K.
+    /// 256 values in 16 groups, each with a scale; 6 bits. GGUF's Q6_K.
     Q6K,
-    /// 64 values: f32 scale, 64 × 4 bits into the normal-float map. bitsandbytes' NF4: 32 bytes of codes, the first of two in the
-    /// high nibble.
+    /// 64 values: f32 scale, 64 × 4-bit indices into the normal-float map. bitsandbytes' NF4: 32 bytes of codes, the first of two
+    /// in the high nibble.
     Nf4,
     /// As [`WeightFormat::Nf4`], with the map of 4-bit floats. bitsandbytes' FP4.
     Fp4,
-    /// 64 values: f32 scale, 64 × i8; a value is `q * scale`. bitsandbytes' int8, which has one scale for the whole row: a
-    /// 127th of it is the scale here.
+    /// 64 values: f32 scale, 64 × i8; a value is `q * scale`. bitsandbytes' int8 has one scale for a whole row; here it is divided
+    /// by 127 and repeated in each block.
     Int8,
 }
 
@@ -74,7 +74,7 @@ impl WeightFormat {
         }
     }
 
-    /// Whether it is made of values as they are, without scales.
+    /// Whether its values are plain floats without scales.
     pub const fn is_plain(self) -> bool {
         self.block_values() == 1
     }
@@ -104,7 +104,7 @@ impl WeightFormat {
         }
     }
 
-    /// Bits that a value takes, its share of the scales included.
+    /// Bits per value, including its share of the scales.
     pub const fn bits(self) -> f64 {
         (8 * self.block_bytes()) as f64 / self.block_values() as f64
     }
@@ -114,7 +114,7 @@ impl WeightFormat {
         columns.div_ceil(self.block_values())
     }
 
-    /// Bytes of a row of `columns` values, in blocks.
+    /// Bytes of the blocks of a row of `columns` values.
     pub const fn row_bytes(self, columns: usize) -> usize {
         self.row_blocks(columns) * self.block_bytes()
     }

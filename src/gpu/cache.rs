@@ -58,7 +58,7 @@ impl Cache {
         let Some(data) = pipelines.cache.get_data() else { return Ok(()) };
         let mut saved = pipelines.saved.lock().unwrap_or_else(|e| e.into_inner());
         if *saved != data {
-            write_whole(&pipelines.path, &[&data[..], &checksum(&data)].concat())?;
+            write_atomic(&pipelines.path, &[&data[..], &checksum(&data)].concat())?;
             *saved = data;
         }
         Ok(())
@@ -100,10 +100,10 @@ fn intact(file: &[u8]) -> Option<&[u8]> {
     (checksum(data) == sum).then_some(data)
 }
 
-/// Writes a file of the cache atomically: another process sees the old one or the new one.
-pub(crate) fn write_whole(path: &Path, data: &[u8]) -> Result<()> {
+/// Writes a file of the cache: another process sees the old one or the new one.
+pub(crate) fn write_atomic(path: &Path, data: &[u8]) -> Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     }
-    output::write_whole(path, data)
+    output::write_atomic(path, data)
 }

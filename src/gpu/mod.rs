@@ -28,7 +28,7 @@ pub use adapters::{AdapterChoice, AdapterInfo, VARIABLES, adapters_async};
 pub use blocking::adapters;
 pub use budget::LONGEST_SUBMISSION;
 pub use buffer::{Bound, Buf, BufferCopy, Pending, Readback, UPLOAD_PIECE, Usage};
-pub(crate) use cache::write_whole;
+pub(crate) use cache::write_atomic;
 pub use caps::{Caps, Coop, SWITCHES, Switches};
 pub use clock::Clock;
 pub use device::Gpu;

@@ -1,13 +1,12 @@
-//! JSON as Python's json module writes and reads it: numbers without a JSON form are the words `NaN`, `Infinity` and
-//! `-Infinity`.
+//! JSON as Python's json module writes and reads it: with the literals `NaN`, `Infinity` and `-Infinity`.
 
 use crate::error::{Error, Result};
 use serde_json::Value;
 
-/// The key of an object that stands for a number without a JSON form, as transformers writes it: `{"__float__": "Infinity"}`.
+/// The key of an object that represents NaN or an infinity, as transformers writes it: `{"__float__": "Infinity"}`.
 pub const FLOAT: &str = "__float__";
 
-/// The value in a file. The words for numbers that JSON does not have become objects with the key [`FLOAT`].
+/// Parses a file. `NaN`, `Infinity` and `-Infinity` become objects with the key [`FLOAT`].
 pub fn json(file: &str, bytes: &[u8]) -> Result<Value> {
     let plain = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let error = match serde_json::from_slice(plain) {
@@ -20,16 +19,16 @@ pub fn json(file: &str, bytes: &[u8]) -> Result<Value> {
         Some(Err(error)) => error,
         None => error,
     };
-    let problem = match super::kind::beginning(bytes) {
+    let problem = match super::file_kind::beginning(bytes) {
         None if text.trim().is_empty() => "it is empty; download it again".to_owned(),
-        Some(first) if !first.starts_with(['{', '[']) => format!("it is no JSON: it begins with {first:?}"),
+        Some(first) if !first.starts_with(['{', '[']) => format!("it is not JSON: it begins with {first:?}"),
         _ if error.is_eof() => format!("{error}; was it cut off? Download it again"),
         _ => error.to_string(),
     };
     Err(Error::BadJson { file: file.to_owned(), problem })
 }
 
-/// A value in a few words, for messages.
+/// A value shortened to one line, for messages.
 pub fn shown(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = match value.get(FLOAT) {
@@ -42,7 +41,7 @@ pub fn shown(value: &Value) -> String {
     text.chars().take(LONGEST).chain(['…']).collect()
 }
 
-/// The text with an object for each word that stands for a number; none where it has no such word.
+/// The text with each non-finite literal replaced by an object with the key [`FLOAT`]; `None` if it has none.
 fn tagged(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len() + 64);
     let (mut copied, mut at) = (0, 0);
@@ -67,7 +66,7 @@ fn tagged(text: &str) -> Option<String> {
     (copied > 0).then_some(out)
 }
 
-/// Behind the string that begins at `first`, or the end of the text.
+/// The index after the string that begins at `first`; the length of the text if the string does not end.
 fn end_of_string(bytes: &[u8], first: usize) -> usize {
     let mut at = first + 1;
     while at < bytes.len() && bytes[at] != b'"' {
@@ -76,7 +75,7 @@ fn end_of_string(bytes: &[u8], first: usize) -> usize {
     (at + 1).min(bytes.len())
 }
 
-/// Whether a word stands there by itself.
+/// Whether `word` is at index `at` and is not part of a longer word.
 fn is_word(bytes: &[u8], at: usize, word: &str) -> bool {
     let of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'+' | b'.');
     bytes[at..].starts_with(word.as_bytes())
@@ -94,17 +93,17 @@ mod tests {
     }
 
     #[test]
-    fn the_words_of_python_are_read_where_they_are_values() {
+    fn pythons_non_finite_literals_are_read_as_values() {
         let float = |word: &str| value!({ FLOAT: word });
         assert_eq!(read("[0.0, Infinity]").unwrap(), value!([0.0, float("Infinity")]));
         let both = read("{\"a\": -Infinity,\"b\":NaN}").unwrap();
         assert_eq!(both, value!({"a": float("-Infinity"), "b": float("NaN")}));
         assert_eq!(read("Infinity").unwrap(), float("Infinity"));
-        // In texts and keys they are letters.
+        // In strings and keys they are plain text.
         let text = r#"{"Infinity": "NaN", "q": "a \" Infinity \\", "n": [NaN]}"#;
         let read_so = value!({"Infinity": "NaN", "q": "a \" Infinity \\", "n": [float("NaN")]});
         assert_eq!(read(text).unwrap(), read_so);
-        // What Python does not read is no word here either.
+        // Literals that Python does not read are errors here too.
         for bad in [
             "[-NaN]",
             "[+Infinity]",
@@ -121,21 +120,21 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_of_utf8_is_skipped() {
+    fn a_byte_order_mark_is_skipped() {
         assert_eq!(json("x.json", b"\xef\xbb\xbf{\"a\": 1}").unwrap(), value!({"a": 1}));
         assert_eq!(json("x.json", b"\xef\xbb\xbf[NaN]").unwrap(), value!([{ FLOAT: "NaN" }]));
         assert_eq!(super::super::text("x.jinja", b"\xef\xbb\xbf{{ a }}").unwrap(), "{{ a }}");
     }
 
     #[test]
-    fn what_is_no_json_is_called_what_it_is() {
+    fn a_file_that_is_not_json_is_identified() {
         let lfs = b"version https://git-lfs.github.com/spec/v1\n";
         for (bytes, said) in [
             (&lfs[..], "git lfs pull"),
             (b"<html>", "web page"),
             (b"\xff\xfe{\0}\0", "UTF-16"),
             (b"\x1f\x8b\x08\0", "gzip"),
-            (b"{\"a\": \"\xfc\"}", "no UTF-8 text: byte 7"),
+            (b"{\"a\": \"\xfc\"}", "not UTF-8 text: invalid byte at offset 7"),
             (b"", "it is empty"),
             (b" \n", "it is empty"),
             (b"Entry not found", "begins with \"Entry not found\""),
@@ -144,7 +143,7 @@ mod tests {
             (b"{\n\"a\": [NaN 1]}", "line 2"),
         ] {
             let error = json("dir/x.json", bytes).unwrap_err().to_string();
-            assert!(error.contains(said) && error.contains("dir/x.json"), "{said:?} is not said in {error}");
+            assert!(error.contains(said) && error.contains("dir/x.json"), "{said:?} is missing in: {error}");
         }
     }
 
@@ -152,7 +151,7 @@ mod tests {
         #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn no_text_makes_it_panic_and_plain_json_is_read_as_it_is(text in r#"([\[\]{},:\\"aé0. -]|NaN|-?Infinity){0,24}"#) {
+        fn no_text_panics_and_plain_json_is_unchanged(text in r#"([\[\]{},:\\"aé0. -]|NaN|-?Infinity){0,24}"#) {
             match (json("x.json", text.as_bytes()), serde_json::from_str::<Value>(&text)) {
                 (read, Ok(plain)) => assert_eq!(read.unwrap(), plain),
                 (Ok(_), Err(_)) => assert!(text.contains("NaN") || text.contains("Infinity"), "{text}"),
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_shown_short() {
+    fn long_values_are_shortened() {
         assert_eq!(shown(&value!({ FLOAT: "Infinity" })), "Infinity");
         assert_eq!(shown(&value!([1, 2])), "[1,2]");
         assert_eq!(shown(&value!("x".repeat(1000))).chars().count(), 61);

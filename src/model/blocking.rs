@@ -1,4 +1,4 @@
-//! Getting a model ready for callers that wait.
+//! Blocking forms of loading.
 
 use super::{Config, Forward, ForwardOptions, ModelTensors, Progress, Weights};
 use crate::error::Result;
@@ -7,12 +7,12 @@ use pollster::block_on;
 use std::sync::Arc;
 
 impl Forward {
-    /// [`Forward::new_async`], waited for.
+    /// Blocking [`Forward::new_async`].
     pub fn new(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
         block_on(Self::new_async(gpu, config, weights, options))
     }
 
-    /// [`Forward::load_async`], waited for.
+    /// Blocking [`Forward::load_async`].
     pub fn load(
         gpu: &Gpu,
         config: &Config,

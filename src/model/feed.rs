@@ -1,4 +1,4 @@
-//! Reading a text: chunks of tokens into a slot, and the logits after them.
+//! Prefill: feeds chunks of tokens to a slot and makes the logits after them.
 
 use super::forward::{Forward, Logits};
 use super::slots::Slot;
@@ -6,32 +6,32 @@ use super::state::VERSIONS;
 use crate::error::{Error, Result};
 use crate::kernels::{Batch, RowEntry, size};
 
-/// Chunks that are handed to the device before the first of them is done: enough to keep it busy, and few enough that a
-/// prompt of any length takes the same memory and can be stopped.
-const CHUNKS_UNDER_WAY: usize = 2;
+/// Chunks that are submitted before the first of them is done: enough to keep the device busy, and few enough that a prompt of
+/// any length takes the same memory and can be cancelled.
+const CHUNKS_IN_FLIGHT: usize = 2;
 
 impl Forward {
-    /// Tokens that the next prefill step should take, at most: fewer than [`Forward::chunk`] on a device that would be busy with
-    /// a single kernel for too long. The bits are the same; where they depend on the chunk, in several segments, it is that.
+    /// Most tokens that the next prefill step should take: fewer than [`Forward::chunk`] on a device where a single kernel would
+    /// run for too long. The bits are the same. With several segments they would depend on it, so it is [`Forward::chunk`] then.
     pub fn chunk_in_time(&self) -> usize {
         if self.segments > 1 { self.chunk } else { self.prefill.body.rows_in_time(self.chunk) }
     }
 
-    /// Takes the next chunk off what is left of a text; `None` at its end.
+    /// Splits the next chunk off the remaining tokens; `None` at the end.
     pub fn next_chunk<'a>(&self, left: &mut &'a [u32]) -> Option<&'a [u32]> {
         let (chunk, rest) = left.split_at(self.chunk_in_time().min(left.len()));
         *left = rest;
         (!chunk.is_empty()).then_some(chunk)
     }
 
-    /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits and returns once at most
-    /// two chunks are under way. After an error the slot is as before: its state is in a version that the chunk does not write.
+    /// Feeds one chunk of at most [`Forward::chunk`] tokens to a slot. Submits it and waits until at most two chunks are in flight.
+    /// After an error the slot is unchanged: its state is in a version that the chunk does not write.
     pub async fn feed(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         let before = self.slots[slot];
         self.submit_chunk(slot, ids).await.inspect_err(|_| self.take_back_chunk(slot, before))
     }
 
-    /// [`Forward::feed`], then the logits after the chunk: [`Forward::end_feed`]. After an error the slot is as before.
+    /// [`Forward::feed`], then the logits after the chunk: [`Forward::end_feed`]. After an error the slot is unchanged.
     pub async fn feed_to_end(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         let before = self.slots[slot];
         let fed = self.submit_chunk(slot, ids).await.and_then(|()| self.end_feed(slot));
@@ -46,9 +46,9 @@ impl Forward {
 
     async fn submit_chunk(&mut self, slot: usize, ids: &[u32]) -> Result<()> {
         self.stage(slot, ids)?;
-        self.under_way.push_back(self.prefill.body.run(ids.len())?);
-        while self.under_way.len() > CHUNKS_UNDER_WAY {
-            let oldest = self.under_way.pop_front().expect("there are several");
+        self.in_flight.push_back(self.prefill.body.run(ids.len())?);
+        while self.in_flight.len() > CHUNKS_IN_FLIGHT {
+            let oldest = self.in_flight.pop_front().expect("there are several");
             oldest.done(&self.gpu).await?;
         }
         Ok(())
@@ -76,7 +76,7 @@ impl Forward {
         self.gpu.write(&self.prefill.batch, 0, &[batch])
     }
 
-    /// Feeds any number of tokens in chunks; `fed` is told after each chunk and may stop by an error.
+    /// Feeds any number of tokens in chunks. `fed` gets the size of each chunk after it; its error stops the prefill.
     pub async fn prefill(&mut self, slot: usize, ids: &[u32], mut fed: impl FnMut(usize) -> Result<()>) -> Result<()> {
         self.check_ids(ids)?;
         let mut left = ids;
@@ -96,7 +96,7 @@ impl Forward {
         Ok(())
     }
 
-    /// Feeds tokens and hands their logits to `see`, some `[rows, V]` at a time, in order.
+    /// Feeds tokens and passes their logits to `see`, in pieces of `[rows, V]`, in order.
     pub async fn prefill_logits(
         &mut self,
         slot: usize,
@@ -122,7 +122,8 @@ impl Forward {
         Ok(())
     }
 
-    /// Makes the logits after the last chunk, which must have been this slot's: what is chosen from, and saved.
+    /// Makes the slot's logits after the last chunk, which must have been this slot's. Sampling reads them, and saved states hold
+    /// them.
     pub fn end_feed(&mut self, slot: usize) -> Result<()> {
         let Some((_, rows)) = self.fed.take_if(|(fed, _)| *fed == slot) else { return Err(Error::NoTokens) };
         self.run_head(slot, rows - 1, 1)?;

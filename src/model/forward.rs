@@ -1,9 +1,9 @@
 //! The model on the device: runs the plans of prefill and decode.
 
+use super::capacity::Capacity;
 use super::config::Config;
-use super::layers::{Builder, Decode, Prefill};
 use super::options::{AUTOMATIC, ForwardOptions};
-use super::scratch::{Layout, Scratch};
+use super::plans::{Decode, Prefill, Recorder};
 use super::slots::{Slot, UNKNOWN};
 use super::state::{RUN_AHEAD, StateBank, VERSIONS};
 use super::tune;
@@ -11,14 +11,13 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Gpu, Pending, ReadbackCopy, Stages, Submitted, Usage};
 use crate::kernels::embed::GivenRows;
-use crate::kernels::scan;
 use crate::kernels::select::{ALL_BANNED, NOT_FINITE, SamplingParams, SelectVariant, Tallies, WINDOW};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, RowEntry, size};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Which logits a prefill is to give.
+/// Which logits a prefill returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logits {
     /// After the last token.
@@ -40,7 +39,7 @@ pub struct Forward {
     /// The row table: a row for each slot, and one more for the choice after a prefill.
     pub(super) table: Buf<RowEntry>,
     pub(super) rules: Buf<SamplingParams>,
-    /// What each slot's rules need of a choice.
+    /// The stages of sampling that each slot's rules need.
     pub(super) stages: Vec<Stages>,
     pub(super) bias: Buf<f32>,
     pub(super) recent: Buf<u32>,
@@ -48,13 +47,13 @@ pub struct Forward {
     pub(super) segments: usize,
     /// The last chunk: its slot and rows.
     pub(super) fed: Option<(usize, usize)>,
-    /// Chunks under way, oldest first.
-    pub(super) under_way: VecDeque<Submitted>,
+    /// Chunks in flight, oldest first.
+    pub(super) in_flight: VecDeque<Submitted>,
     pub(super) prefill: Prefill,
     pub(super) decode: Decode,
 }
 
-/// The tokens that a decode step chooses, on their way to the host.
+/// The tokens that a decode step has chosen, on their way to the host.
 pub struct Choosing {
     pending: Pending<u32>,
     slots: Vec<usize>,
@@ -70,18 +69,18 @@ impl Choosing {
 }
 
 impl Forward {
-    /// Chooses the forms of the kernels, records the plans and makes the states, all zero.
+    /// Chooses the forms of the kernels, records the plans and allocates the states, all zero.
     pub async fn new_async(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
         let mut options = options;
         if options.segments == AUTOMATIC {
-            options.segments = scan::segments_for(gpu.caps(), config.inner, config.state, options.chunk);
+            options.segments = config.architecture.segments(gpu.caps(), options.chunk);
         }
         options.check()?;
         let variants = tune::variants(gpu, config, &weights, options).await?;
         Self::with_variants(gpu, config, weights, options, variants)
     }
 
-    /// [`Forward::new_async`] with forms that were chosen already.
+    /// [`Forward::new_async`] with given forms.
     pub(super) fn with_variants(
         gpu: &Gpu,
         config: &Config,
@@ -90,31 +89,31 @@ impl Forward {
         variants: Variants,
     ) -> Result<Self> {
         let limit = gpu.caps().span_limit();
-        let row = Scratch::widest_row(config);
+        let row = config.widest_row();
         if row > limit {
             return Err(Error::RowTooLarge { what: "an activation".to_owned(), bytes: row, limit });
         }
-        // What is bound for all slots at once.
+        // Buffers that are bound for all slots at once.
         let limit_of_slots = gpu.caps().device_binding_limit;
         let tallies = Tallies::widest(SelectVariant::of(config.vocab), config.vocab);
         for (what, words) in [
-            ("what penalties look at", WINDOW + config.vocab),
+            ("the tokens that penalties look at", WINDOW + config.vocab),
             ("logits", VERSIONS * config.vocab),
-            ("the tallies of a choice", tallies),
+            ("the tallies of sampling", tallies),
         ] {
             let bytes = (words * size_of::<u32>() * options.slots) as u64;
             if bytes > limit_of_slots {
                 return Err(Error::RowTooLarge { what: format!("{what}, of all slots"), bytes, limit: limit_of_slots });
             }
         }
-        let layout = Layout::of(config, options, limit);
-        let state = StateBank::new(gpu, config, options.slots)?;
+        let capacity = Capacity::of(config, options, limit);
+        let state = StateBank::new(gpu, config.state_layout(), options.slots)?;
         let table = gpu.buffer("row table", options.slots + 1, Usage::Storage)?;
         let rules = gpu.upload("rules", &vec![SamplingParams::GREEDY; options.slots], Usage::Storage)?;
         let bias = gpu.buffer("bias", options.slots * config.vocab, Usage::Storage)?;
         let recent = gpu.buffer("recent", options.slots * (WINDOW + config.vocab), Usage::Storage)?;
         let tallies = Tallies::new(gpu, SelectVariant::of(config.vocab), options.slots, config.vocab)?;
-        let build = Builder {
+        let recorder = Recorder {
             gpu,
             variants: &variants,
             config,
@@ -126,8 +125,8 @@ impl Forward {
             recent: &recent,
             tallies: &tallies,
         };
-        let prefill = build.prefill(layout)?;
-        let decode = build.decode(options.slots)?;
+        let prefill = recorder.prefill(capacity)?;
+        let decode = recorder.decode(options.slots)?;
         Ok(Forward {
             gpu: gpu.clone(),
             config: config.clone(),
@@ -140,22 +139,22 @@ impl Forward {
             stages: vec![Stages::NONE; options.slots],
             bias,
             recent,
-            chunk: layout.chunk,
-            segments: layout.segments,
+            chunk: capacity.chunk,
+            segments: capacity.segments,
             fed: None,
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             prefill,
             decode,
             weights,
         })
     }
 
-    /// The model's shape.
+    /// The model's config.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Which forms of the kernels it runs.
+    /// The forms of its kernels.
     pub fn variants(&self) -> &Variants {
         &self.variants
     }
@@ -175,12 +174,12 @@ impl Forward {
         &self.state
     }
 
-    /// Tokens that a prefill step takes, at most.
+    /// Most tokens of a prefill step.
     pub fn chunk(&self) -> usize {
         self.chunk
     }
 
-    /// That there are ids, and that the model has them.
+    /// Checks that there are ids and that the vocabulary has them.
     pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
         let vocab = self.config.vocab;
         match ids.iter().enumerate().find(|(_, id)| **id as usize >= vocab) {
@@ -190,7 +189,7 @@ impl Forward {
         }
     }
 
-    /// Sends the rows of these tokens where the table of embeddings is on the host.
+    /// Uploads the embeddings of these tokens where the table is on the host.
     pub(super) fn give(&self, given: &Option<GivenRows>, ids: &[u32]) -> Result<()> {
         match (given, self.weights.embedding.on_host()) {
             (Some(given), Some(table)) => given.set(&self.gpu, &table.rows(ids)?),
@@ -198,16 +197,16 @@ impl Forward {
         }
     }
 
-    /// Steps that may be submitted before the tokens of the one before them have arrived: [`RUN_AHEAD`], or none where the
-    /// table of embeddings is on the host.
+    /// Steps that may be submitted before the tokens of an earlier step have arrived: [`RUN_AHEAD`], or 0 where the table of
+    /// embeddings is on the host.
     pub fn run_ahead(&self) -> usize {
         if self.decode.given.is_some() { 0 } else { RUN_AHEAD }
     }
 
-    /// Chooses a token from the slot's logits: those of the last token it has consumed, whenever that was. Submits and returns.
+    /// Samples a token from the slot's logits, which are those after the last token that it has consumed. Submits and returns.
     pub fn choose(&mut self, slot: usize) -> Result<Choosing> {
         let now = self.slots[slot];
-        // The row of a step under way does not hold this choice.
+        // The row table will not hold this token for the next step.
         self.decoding.clear();
         let row = RowEntry { slot: size(slot), id: 0, position: now.position as u32, version: now.version };
         let entry = size(self.slots.len());
@@ -219,14 +218,14 @@ impl Forward {
         Ok(Choosing { pending: to.after(submitted), slots: vec![slot], positions: vec![now.position], decode: false })
     }
 
-    /// Chooses the token after the last chunk, which must have been this slot's.
+    /// Samples the token after the last chunk, which must have been this slot's.
     pub fn choose_after(&mut self, slot: usize) -> Result<Choosing> {
         self.end_feed(slot)?;
         self.choose(slot)
     }
 
-    /// Feeds each decoding slot its chosen token and chooses the next. Submits and returns; at most [`Forward::run_ahead`] steps may
-    /// be under way beside it. After an error the slots are as before, and no slot is decoding.
+    /// Feeds each decoding slot its chosen token and samples the next. Submits and returns; at most [`Forward::run_ahead`] other
+    /// steps may be in flight. After an error the slots are unchanged, and no slot is decoding.
     pub fn step(&mut self) -> Result<Choosing> {
         let count = self.decoding.len();
         if count == 0 {
@@ -234,7 +233,7 @@ impl Forward {
         }
         if self.decode.given.is_some() {
             let ids: Vec<u32> = self.decoding.iter().map(|slot| self.slots[*slot].next).collect();
-            assert!(!ids.contains(&UNKNOWN), "a step needs the tokens that the one before it chose");
+            assert!(!ids.contains(&UNKNOWN), "a step needs the tokens that the step before it chose");
             self.give(&self.decode.given, &ids)?;
         }
         let to = match self.decode.readbacks.pop() {
@@ -244,7 +243,7 @@ impl Forward {
         let copy = ReadbackCopy { from: &self.decode.chosen, range: 0..count, to: &to };
         let run = (count, self.stages_of(&self.decoding));
         let submitted = self.decode.plan.run_timed(run, Some(copy), self.decode.clock.as_mut());
-        // Of a step that failed nobody knows how far the device's table of rows came.
+        // After a failed step the contents of the device's row table are unknown.
         let submitted = submitted.inspect_err(|_| self.decoding.clear())?;
         for slot in &self.decoding {
             let now = &mut self.slots[*slot];
@@ -262,12 +261,12 @@ impl Forward {
         })
     }
 
-    /// Waits for the tokens of a step, in the order of its rows; the first that could not be chosen is an error.
+    /// Waits for the tokens of a step, in the order of its rows. Fails with the first row that has no token.
     pub async fn chosen(&mut self, choosing: Choosing) -> Result<Vec<u32>> {
         self.arrived(choosing).await?.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Waits for the tokens of a step: each slot's, or why none could be chosen.
+    /// Waits for the tokens of a step: each slot's token, or the reason why it has none.
     pub async fn arrived(&mut self, choosing: Choosing) -> Result<Vec<(usize, Result<u32>)>> {
         let (ids, readback) = choosing.pending.get().await?;
         if choosing.decode && self.decode.readbacks.len() <= RUN_AHEAD {
@@ -288,10 +287,10 @@ impl Forward {
         Ok(outcomes.collect())
     }
 
-    /// Logits `[V]` after the last token that a slot has consumed, steps under way included, or `steps` (at most
-    /// [`RUN_AHEAD`]) before it.
+    /// Logits `[V]` after the last token that a slot has consumed, including steps in flight, or `steps` (at most [`RUN_AHEAD`])
+    /// earlier.
     pub async fn logits(&self, slot: usize, steps: usize) -> Result<Vec<f32>> {
-        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
+        assert!(steps <= RUN_AHEAD, "at most {RUN_AHEAD} steps back are kept");
         self.state.read_logits(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize).await
     }
 }

@@ -1,4 +1,4 @@
-//! From a checkpoint's tensors to a model that is ready to run.
+//! Loading: from a checkpoint's tensors to a model that is ready to run.
 
 use super::config::Config;
 use super::forward::Forward;
@@ -13,8 +13,8 @@ use crate::gpu::Gpu;
 use std::sync::Arc;
 
 impl Forward {
-    /// Uploads a checkpoint's weights and gets ready; `progress` is called after each piece. What does not fit, as far as
-    /// anybody tells, is refused before anything is uploaded: [`Error::DoesNotFit`].
+    /// Uploads a checkpoint's weights and records the plans; `progress` is called after each piece. A model that is known not to fit
+    /// is refused before anything is uploaded: [`Error::DoesNotFit`].
     pub async fn load_async(
         gpu: &Gpu,
         config: &Config,
@@ -24,7 +24,7 @@ impl Forward {
     ) -> Result<Self> {
         let plan = MemoryPlan::checked(gpu, config, tensors, options)?;
         let load = async {
-            let weights = Weights::load_with(gpu, tensors, (options.weights, options.embeddings), progress)?;
+            let weights = Weights::load(gpu, tensors, options.weight_options(), progress)?;
             Forward::new_async(gpu, config, Arc::new(weights), options).await
         };
         load.await.map_err(|error| {
@@ -35,7 +35,7 @@ impl Forward {
 }
 
 impl MemoryPlan {
-    /// A lack of memory as what it means for the whole model; other errors as they are.
+    /// Turns an out-of-memory error into [`Error::DoesNotFit`] of the whole model; keeps other errors.
     fn explained(&self, error: Error, others: &[(WeightFormat, MemoryPlan)]) -> Error {
         match error {
             Error::OutOfMemory { what, bytes } => {
@@ -45,12 +45,12 @@ impl MemoryPlan {
         }
     }
 
-    /// The plan of a model on this device; [`Error::DoesNotFit`] where it is known not to fit.
+    /// The plan of a model on this device; [`Error::DoesNotFit`] if it is known not to fit.
     pub fn checked(gpu: &Gpu, config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions) -> Result<Self> {
         Self::checked_matrices(gpu, config, &Matrices::of(tensors, options.embeddings), options)
     }
 
-    /// The same of a shape's made-up weights.
+    /// The same for a shape's made-up weights.
     pub fn checked_shape(gpu: &Gpu, shape: &Shape, options: ForwardOptions) -> Result<Self> {
         Self::checked_matrices(gpu, &shape.config, &Matrices::of_shape(shape), options)
     }
@@ -104,13 +104,13 @@ mod tests {
             let text = plan(400).refused(Some(room), room.to_string(), &others()).to_string();
             assert!(text.contains(said) && text.contains("and fits"), "{room:?}: {text}");
             for part in ["425.0 MB", "weights 400.0 MB", "state 20.0 MB", "activations 5.0 MB"] {
-                assert!(text.contains(part), "{part} is not said in {text}");
+                assert!(text.contains(part), "{part} is missing in {text}");
             }
         }
         let none = Room::Allowed(74 * MB);
         let text = plan(400).refused(Some(none), none.to_string(), &others()).to_string();
         assert!(text.contains("no format") && text.contains("--chunk"), "{text}");
-        // Nor is a wider one than what was asked for.
+        // A wider format than the one asked for is not advised.
         let text = plan(50).refused(Some(none), none.to_string(), &others()).to_string();
         assert!(text.contains("no format"), "{text}");
     }
@@ -132,9 +132,9 @@ mod tests {
         assert!(matches!(explained, Error::DoesNotFit { needed, .. } if needed == 425 * MB), "{explained:?}");
         let text = explained.to_string();
         for part in ["425.0 MB", "no room for layer.7.in_proj (50.0 MB)", "--weights f16 it takes 225.0 MB"] {
-            assert!(text.contains(part), "{part} is not said in {text}");
+            assert!(text.contains(part), "{part} is missing in {text}");
         }
-        assert!(!text.contains("and fits"), "nobody knows: {text}");
+        assert!(!text.contains("and fits"), "whether it fits is unknown: {text}");
         assert!(matches!(plan(400).explained(Error::NoTokens, &others()), Error::NoTokens));
     }
 }

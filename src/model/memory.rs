@@ -1,12 +1,12 @@
-//! What a model takes of the device's memory, said before anything is uploaded, and whether that is there.
+//! The memory plan: the device memory that a model takes, computed before anything is uploaded, and whether it fits.
 
+use super::capacity::Capacity;
 use super::config::Config;
+use super::embeddings::Embeddings;
 use super::options::ForwardOptions;
 use super::recipe::{Recipe, Role};
-use super::scratch::Layout;
 use super::shape::Shape;
 use super::state::VERSIONS;
-use super::table::Embeddings;
 use super::tensors::ModelTensors;
 use crate::error::Error;
 use crate::format::{Tensor, WeightFormat};
@@ -15,7 +15,7 @@ use crate::kernels::embed::GivenRows;
 use crate::kernels::{ROW_ALIGN, floats};
 use std::fmt;
 
-/// A number of bytes, for people.
+/// A number of bytes, displayed in MB or GB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 
@@ -28,26 +28,26 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Bytes on the device, by what they are for.
+/// Bytes on the device by their use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// Weights, in the formats that the recipe gives them.
+    /// Weights, in the formats of the recipe.
     pub weights: u64,
     /// Recurrent state of one slot, all versions.
     pub state_per_slot: u64,
     /// Activations, logits and tables of sampling.
     pub activations: u64,
-    /// Host memory through which weights go up, at most.
+    /// Most host memory of upload staging.
     pub staging: u64,
     /// Slots.
     pub slots: u64,
-    /// Bytes of the largest matrix: more than the adapter binds is cut into shards.
+    /// Bytes of the largest matrix. If the adapter cannot bind it, it is cut into shards.
     pub largest_matrix: u64,
-    /// Where the table of embeddings lies, which may not be where it was wanted.
+    /// Where the table of embeddings is kept, whatever was asked for.
     pub embeddings: Embeddings,
 }
 
-/// A matrix, as far as memory goes.
+/// The facts about a matrix that decide its memory.
 #[derive(Debug, Clone, Copy)]
 struct Matrix {
     role: Role,
@@ -56,7 +56,7 @@ struct Matrix {
     columns: usize,
 }
 
-/// What a plan is of: the matrices, and where the table of embeddings lies.
+/// The matrices of a model, and where its table of embeddings is kept.
 #[derive(Debug, Clone)]
 pub(super) struct Matrices {
     all: Vec<Matrix>,
@@ -64,7 +64,7 @@ pub(super) struct Matrices {
 }
 
 impl Matrices {
-    /// Of a checkpoint.
+    /// Those of a checkpoint.
     pub(super) fn of(tensors: &ModelTensors<'_>, wanted: Embeddings) -> Self {
         let matrix = |(role, tensor): (Role, &Tensor<'_>)| Matrix {
             role,
@@ -72,37 +72,31 @@ impl Matrices {
             rows: tensor.rows(),
             columns: tensor.columns(),
         };
-        Matrices { all: tensors.roles().map(matrix).collect(), embeddings: tensors.place(wanted) }
+        Matrices { all: tensors.roles().map(matrix).collect(), embeddings: tensors.embeddings(wanted) }
     }
 
-    /// Of a shape's made-up weights.
+    /// Those of a shape's made-up weights.
     pub(super) fn of_shape(shape: &Shape) -> Self {
-        let Config { vocab, hidden, inner, state, dt_rank, layers, .. } = shape.config;
-        let matrix = |(role, rows, columns)| Matrix { role, stored: WeightFormat::F32, rows, columns };
-        let layer = [
-            (Role::InProj, 2 * inner, hidden),
-            (Role::XProj, dt_rank + 2 * state, inner),
-            (Role::DtProj, inner, dt_rank),
-            (Role::OutProj, hidden, inner),
-        ];
-        let ends = match shape.tied {
-            true => vec![(Role::TiedEmbedding, vocab, hidden)],
-            false => vec![(Role::Embedding, vocab, hidden), (Role::Head, vocab, hidden)],
-        };
-        let all = ends.into_iter().chain((0..layers).flat_map(|_| layer)).map(matrix).collect();
-        Matrices { all, embeddings: Embeddings::Device }
+        let Config { architecture, vocab, hidden, layers, .. } = &shape.config;
+        let matrix = |role, [rows, columns]: [usize; 2]| Matrix { role, stored: WeightFormat::F32, rows, columns };
+        let layer = architecture.layer_matrices(*hidden);
+        let of_layers = (0..*layers).flat_map(|_| layer.clone().map(|shape| matrix(Role::Projection, shape)));
+        let ends: &[Role] = if shape.tied { &[Role::TiedEmbedding] } else { &[Role::Embedding, Role::Head] };
+        let ends = ends.iter().map(|role| matrix(*role, [*vocab, *hidden]));
+        Matrices { all: ends.chain(of_layers).collect(), embeddings: Embeddings::Device }
     }
 }
 
 impl MemoryPlan {
-    /// Of a model with these tensors, laid out by `options`, which have been checked, on an adapter that binds `span_limit` bytes.
+    /// The plan of a model with these tensors and checked `options`, on an adapter that binds `span_limit` bytes.
     pub fn of(config: &Config, tensors: &ModelTensors<'_>, options: ForwardOptions, span_limit: u64) -> Self {
         Self::of_matrices(config, &Matrices::of(tensors, options.embeddings), options, span_limit)
     }
 
-    /// The same of matrices.
+    /// The same for matrices.
     pub(super) fn of_matrices(config: &Config, matrices: &Matrices, options: ForwardOptions, span_limit: u64) -> Self {
-        let Config { hidden, inner, state, conv_kernel, layers, .. } = *config;
+        let Config { architecture, hidden, layers, .. } = config;
+        let hidden = *hidden;
         let (mut weights, mut largest_matrix, mut largest_row) = (0, 0, 0);
         let embeddings = matrices.embeddings;
         let on_device = |role| role != Role::Embedding || embeddings == Embeddings::Device;
@@ -114,25 +108,23 @@ impl MemoryPlan {
             largest_matrix = bytes.max(largest_matrix);
             largest_row = row.max(largest_row);
         }
-        // Norms and dt bias, then taps with bias, and A with the skip.
-        let vector = |len: usize| floats(len.next_multiple_of(ROW_ALIGN));
-        let packed = |rows: usize| floats(rows * inner).next_multiple_of(16);
-        let vectors = (vector(hidden) + vector(inner) + packed(conv_kernel + 1) + packed(state + 1)) * layers;
-        // Matrices go up by some rows at a time, the rest as a whole.
-        let largest_piece = largest_row.max(packed(state.max(conv_kernel) + 1));
-        let layout = Layout::of(config, options, span_limit);
+        let final_norm = floats(hidden.next_multiple_of(ROW_ALIGN));
+        let vectors = architecture.vector_bytes(hidden) * layers + final_norm;
+        // Matrices are uploaded by rows, vectors as a whole.
+        let largest_piece = largest_row.max(architecture.largest_vector());
+        let capacity = Capacity::of(config, options, span_limit);
         let table = matrices.all.iter().find(|matrix| matrix.role == Role::Embedding);
         let given = match (embeddings, table) {
             (Embeddings::Host, Some(table)) => {
                 let format = options.weights.format(Role::Embedding, table.stored, hidden);
-                GivenRows::bytes(format, layout.chunk + layout.slots, hidden) as u64
+                GivenRows::bytes(format, capacity.chunk + capacity.slots, hidden) as u64
             }
             _ => 0,
         };
         MemoryPlan {
-            weights: weights + (vectors + vector(hidden)) as u64,
-            state_per_slot: (floats((conv_kernel - 1 + state) * inner) * VERSIONS * layers) as u64,
-            activations: layout.bytes(config) + given,
+            weights: weights + vectors as u64,
+            state_per_slot: config.state_layout().recurrent_bytes() * VERSIONS as u64,
+            activations: capacity.bytes(config) + given,
             staging: staging_bytes(largest_piece) as u64,
             slots: options.slots as u64,
             largest_matrix,
@@ -140,7 +132,7 @@ impl MemoryPlan {
         }
     }
 
-    /// The plan for each format that matrices can be given, in the order of [`WeightFormat::ALL`].
+    /// The plan with each weight format, in the order of [`WeightFormat::ALL`].
     pub fn of_each_format(
         config: &Config,
         tensors: &ModelTensors<'_>,
@@ -150,7 +142,7 @@ impl MemoryPlan {
         Self::of_matrices_in_each_format(config, &Matrices::of(tensors, options.embeddings), options, span_limit)
     }
 
-    /// The same of matrices.
+    /// The same for matrices.
     pub(super) fn of_matrices_in_each_format(
         config: &Config,
         matrices: &Matrices,
@@ -162,16 +154,16 @@ impl MemoryPlan {
         WeightFormat::ALL.into_iter().map(plan).collect()
     }
 
-    /// All that lies on the device.
+    /// Total bytes on the device.
     pub fn total(&self) -> u64 {
         self.weights + self.slots * self.state_per_slot + self.activations
     }
 
-    /// That it does not fit, with the widest of the narrower formats that does, or would at least be less.
+    /// The error that it does not fit. Advises the widest narrower format that fits, or, if the room is unknown, that takes less.
     pub(super) fn refused(&self, room: Option<Room>, why: String, others: &[(WeightFormat, Self)]) -> Error {
         let fitting = others.iter().filter(|(_, other)| other.total() < self.total());
         let fitting = fitting.filter(|(_, other)| room.is_none_or(|room| room.holds(other)));
-        // The first of those that take the same.
+        // Of several with the same total, the first.
         let widest = fitting.rev().max_by_key(|(_, other)| other.total());
         let advice = match (widest, room) {
             (Some((format, other)), Some(_)) => format!("with --weights {format} it takes {other}, and fits"),
@@ -193,22 +185,22 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// The memory that a model may take, and who says so.
+/// The memory that a model may take, by its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// Whoever loads the model.
+    /// The caller's limit.
     Allowed(u64),
-    /// The device, or the system.
+    /// Free memory, as the device or the system reports it.
     Free(FreeMemory),
 }
 
 impl Room {
-    /// On this device, by these options; nothing where nobody says.
+    /// The room on this device with these options; `None` if unknown.
     pub fn of(gpu: &Gpu, options: &ForwardOptions) -> Option<Self> {
         options.memory.map(Room::Allowed).or_else(|| gpu.free_memory().map(Room::Free))
     }
 
-    /// The bytes.
+    /// Its bytes.
     pub fn bytes(self) -> u64 {
         match self {
             Room::Allowed(bytes) => bytes,
@@ -216,7 +208,7 @@ impl Room {
         }
     }
 
-    /// Whether a plan fits into it. Where the device's memory is the host's, weights on their way up take of it as well.
+    /// Whether a plan fits. Where the device's memory is the host's, upload staging counts too.
     pub fn holds(self, plan: &MemoryPlan) -> bool {
         let staging = if matches!(self, Room::Free(FreeMemory::Host(_))) { plan.staging } else { 0 };
         plan.total() + staging <= self.bytes()

@@ -1,45 +1,48 @@
-//! Models from kernels: the one place that knows the order of the layers.
+//! Models from kernels. What every model has is here; what one architecture has is in its folder, such as `mamba/`, and is
+//! reached through the registry in `architecture.rs`.
 
+mod architecture;
 #[cfg(feature = "blocking")]
 mod blocking;
+mod capacity;
 mod config;
+mod embeddings;
 mod feed;
 mod forward;
-mod gguf;
-mod layers;
-mod layout;
 mod load;
+mod mamba;
 mod memory;
-mod names;
+mod naming;
 mod options;
+mod plans;
 mod profile;
 mod recipe;
 pub mod reference;
-mod scratch;
 mod shape;
 mod slots;
 mod state;
-mod table;
 mod tensors;
 mod trace;
 mod tune;
 mod unused;
 mod weights;
 
-pub(crate) use config::LARGEST;
-pub use config::{Config, Family, UnusedKeys, eos_ids};
+pub use architecture::{Architecture, LayerTensorId, LayerTensors, TensorId};
+pub(crate) use config::ConfigEntry;
+pub use config::{Config, UnusedKeys, eos_ids};
+pub use embeddings::Embeddings;
 pub use forward::{Choosing, Forward, Logits};
-pub use gguf::MIXER_RMS_EPS;
+pub use mamba::{Family, Mamba, SHAPES};
 pub use memory::{Bytes, MemoryPlan, Room};
-pub use names::{LayerPart, Naming, Part};
+pub use naming::Naming;
 pub use options::{AUTOMATIC, ForwardOptions};
 pub use profile::{Profile, purpose};
 pub use recipe::{Recipe, Role};
-pub use shape::{SHAPES, Shape};
-pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, VERSIONS};
-pub use table::Embeddings;
-pub use tensors::{AForm, LayerTensors, ModelTensors};
+pub use shape::Shape;
+pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, StateDtype, StateLayout, StateTensor, VERSIONS};
+pub use tensors::ModelTensors;
+pub(crate) use tensors::ValueMap;
 pub use trace::Tap;
 pub use tune::Tune;
 pub use unused::Unused;
-pub use weights::{Progress, Weights};
+pub use weights::{Progress, WeightOptions, Weights};

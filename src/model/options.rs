@@ -1,37 +1,38 @@
-//! How a model is laid out on the device.
+//! Options of loading a model on a device.
 
+use super::embeddings::Embeddings;
 use super::recipe::Recipe;
-use super::table::Embeddings;
 use super::tune::Tune;
+use super::weights::WeightOptions;
 use crate::error::{Error, Result};
 use crate::kernels::linear::Math;
 
-/// Tokens of a chunk, slots and segments, at most.
+/// Upper limit on tokens of a chunk, slots and segments.
 const MOST: usize = 8192;
 
-/// Leaves the number of segments to the adapter and the model's shape.
+/// A number of segments that suits the adapter and the model's shape.
 pub const AUTOMATIC: usize = 0;
 
-/// How a [`Forward`](super::Forward) is laid out.
+/// How a [`Forward`](super::Forward) is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForwardOptions {
     /// Conversations held at once.
     pub slots: usize,
-    /// Tokens that a prefill step takes, at most; less where the adapter's bindings are small.
+    /// Most tokens of a prefill step; fewer where the adapter's bindings are small.
     pub chunk: usize,
-    /// Segments that the scan cuts a full chunk into. [`AUTOMATIC`]: as many as suit the adapter and the model's shape, one on
-    /// a CPU.
+    /// Segments that the scan cuts a full chunk into. [`AUTOMATIC`]: as many as suit the adapter and the model's shape; one on a
+    /// CPU.
     pub segments: usize,
     /// Class of arithmetic.
     pub math: Math,
     /// How the forms of kernels are chosen.
     pub tune: Tune,
-    /// Which format each matrix of a checkpoint gets.
+    /// The format of each matrix.
     pub weights: Recipe,
-    /// Bytes that the model may take of the device's memory. Without it: what [`Gpu::free_memory`](crate::gpu::Gpu::free_memory)
-    /// tells, and where that tells nothing, as much as the device gives.
+    /// Most bytes of device memory that the model may take. Without it: what [`Gpu::free_memory`](crate::gpu::Gpu::free_memory)
+    /// reports; if that is unknown, no limit.
     pub memory: Option<u64>,
-    /// Where the table of embeddings lies.
+    /// Where the table of embeddings is kept.
     pub embeddings: Embeddings,
 }
 
@@ -51,7 +52,12 @@ impl Default for ForwardOptions {
 }
 
 impl ForwardOptions {
-    /// That its numbers are in their range.
+    /// The options of loading weights.
+    pub fn weight_options(&self) -> WeightOptions {
+        WeightOptions { recipe: self.weights, embeddings: self.embeddings }
+    }
+
+    /// Checks that its numbers are in range.
     pub fn check(&self) -> Result<()> {
         let segments = if self.segments == AUTOMATIC { 1 } else { self.segments };
         for (name, value) in [("slots", self.slots), ("chunk", self.chunk), ("segments", segments)] {

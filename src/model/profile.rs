@@ -1,5 +1,6 @@
-//! What steps take: counted from the plans, and timed on the device.
+//! The cost of steps: counted from the plans and timed on the device.
 
+use super::architecture::Tuned;
 use super::forward::Forward;
 use crate::error::Result;
 use crate::gpu::{Clock, DispatchTime, Plan, Stages, Totals};
@@ -9,9 +10,9 @@ use crate::kernels::linear::Matrix;
 /// Times of the dispatches of a step or a chunk, in their order.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// Each as a pass of its own, with nothing beside it.
+    /// Each alone, in its own pass.
     pub alone: Vec<DispatchTime>,
-    /// Each among its like, as [`Plan::run_in_a_row`] has it: the same kernel of all layers, one after the other.
+    /// The same kernel of all layers in a row; see [`Plan::run_in_a_row`].
     pub in_a_row: Vec<DispatchTime>,
 }
 
@@ -20,36 +21,36 @@ async fn profile(plan: &Plan, rows: usize, stages: Stages) -> Result<Profile> {
     Ok(Profile { alone, in_a_row: plan.run_in_a_row(rows, stages, purpose).await? })
 }
 
-/// What a dispatch is for, by its label: `layer.3.in_proj` is for in_proj.
+/// The purpose of a dispatch, by its label: that of `layer.3.in_proj` is `in_proj`.
 pub fn purpose(label: &str) -> &str {
     label.strip_prefix("layer.").and_then(|rest| rest.split_once('.')).map_or(label, |(_, purpose)| purpose)
 }
 
 impl Forward {
-    /// What a decode step of `rows` slots takes, by the rules that the slots have now.
+    /// The cost of a decode step of `rows` slots, with the slots' current rules.
     pub fn decode_totals(&self, rows: usize) -> Totals {
         self.decode.plan.totals(rows, self.all_stages())
     }
 
-    /// What feeding a chunk of `tokens` takes, without the head.
+    /// The cost of feeding a chunk of `tokens`, without the head.
     pub fn feed_totals(&self, tokens: usize) -> Totals {
         self.prefill.body.totals(tokens, Stages::NONE)
     }
 
-    /// What the choice after a prompt takes: the head on one row, and the selection, by the rules that the slots have now.
+    /// The cost of sampling after a prompt: the head on one row and the selection, with the slots' current rules.
     pub fn choice_totals(&self) -> Totals {
         self.prefill.head.totals(1, Stages::NONE).and(self.prefill.select.totals(1, self.all_stages()))
     }
 
-    /// From here on the device's clock is read before and after each decode step, for so many steps at most. Nothing waits for
-    /// it. Where the adapter has no such clock, nothing is done.
+    /// Starts timing decode steps by the device's clock, at most `steps` of them, without waiting for results. Does nothing where
+    /// the adapter has no clock.
     pub fn time_steps(&mut self, steps: usize) -> Result<()> {
         self.decode.clock = Clock::new(&self.gpu, steps)?;
         Ok(())
     }
 
-    /// Ends what [`Forward::time_steps`] began: seconds on the device of each step, from the beginning of its first kernel to
-    /// the end of its last; none where the adapter has no clock.
+    /// Stops what [`Forward::time_steps`] started. Returns each step's seconds on the device, from the start of its first kernel to
+    /// the end of its last; `None` where the adapter has no clock.
     pub async fn step_seconds(&mut self) -> Result<Option<Vec<f64>>> {
         match self.decode.clock.take() {
             Some(clock) => Ok(Some(clock.seconds().await?)),
@@ -57,50 +58,49 @@ impl Forward {
         }
     }
 
-    /// Runs a decode step of the decoding slots and gives the time of each dispatch, alone and in a row of its like. Their
-    /// states move on to what the host does not hear of: put them back to where they were, or to their start, afterwards.
+    /// Runs a decode step of the decoding slots and returns the time of each dispatch, alone and in a row. This advances their
+    /// states without the host's knowledge: restore or reset the slots afterwards.
     pub async fn profile_step(&mut self) -> Result<Profile> {
         let decoding = std::mem::take(&mut self.decoding);
         profile(&self.decode.plan, decoding.len(), self.stages_of(&decoding)).await
     }
 
-    /// [`Forward::feed`], with the time of each dispatch, alone and in a row of its like. The slot's state is of no use then:
-    /// put it back as after [`Forward::profile_step`].
+    /// [`Forward::feed`] with the time of each dispatch, alone and in a row. The slot's state is invalid afterwards: restore or reset
+    /// the slot.
     pub async fn profile_feed(&mut self, slot: usize, ids: &[u32]) -> Result<Profile> {
         self.stage(slot, ids)?;
         profile(&self.prefill.body, ids.len(), Stages::NONE).await
     }
 
-    /// Makes the first slot the only row of what is timed next, and keeps a GPU at work with steps of it until its clocks have
-    /// risen.
+    /// Makes slot 0 the only decoding slot and runs steps of it until the GPU's clock frequency has risen.
     pub(super) fn heat(&mut self) -> Result<()> {
         self.set_next(0, 0)?;
         self.set_decoding(&[0])?;
         self.decode.plan.heat(1)
     }
 
-    /// Seconds that a decode step's product with this matrix takes, on average over those layers that have it and in a row.
+    /// Seconds of a decode step's product with this matrix: the average over the layers that have it, in a row.
     pub(super) async fn seconds_of_product(&self, matrix: &Matrix) -> Result<f64> {
         let is = |linear: &Linear| linear.matrix() == *matrix;
         let mut labels = Vec::new();
         for (i, layer) in self.weights().layers.iter().enumerate() {
-            let of_layer = [("in_proj", &layer.in_proj), ("x_proj", &layer.x_proj), ("out_proj", &layer.out_proj)];
+            let of_layer = layer.step_matrices();
             labels.extend(of_layer.into_iter().filter(|(_, m)| is(m)).map(|(name, _)| format!("layer.{i}.{name}")));
         }
         labels.extend(is(&self.weights().head).then(|| "logits".to_owned()));
         self.decode.plan.seconds_in_a_row_of(1, |label| labels.iter().any(|l| l == label)).await
     }
 
-    /// Seconds that a kernel of a decode step takes, on average over its dispatches and in a row.
-    pub(super) async fn seconds_of_step(&self, wanted: &str) -> Result<f64> {
-        self.decode.plan.seconds_in_a_row_of(1, |label| purpose(label) == wanted).await
+    /// Seconds of a kernel of a decode step: the average over its dispatches, in a row.
+    pub(super) async fn seconds_of_step(&self, wanted: Tuned) -> Result<f64> {
+        self.decode.plan.seconds_in_a_row_of(1, |label| wanted.has(purpose(label))).await
     }
 
-    /// Seconds that some kernels take in the first layers of a full chunk, on average over their dispatches and in a row.
-    pub(super) async fn seconds_of_chunk(&mut self, layers: usize, wanted: impl Fn(&str) -> bool) -> Result<f64> {
+    /// Seconds of some kernels in the first layers of a full chunk: the average over their dispatches, in a row.
+    pub(super) async fn seconds_of_chunk(&mut self, layers: usize, wanted: Tuned) -> Result<f64> {
         let ids = vec![0; self.chunk()];
         self.stage(0, &ids)?;
         let among = |label: &str| (0..layers).any(|i| label.starts_with(&format!("layer.{i}.")));
-        self.prefill.body.seconds_in_a_row_of(ids.len(), |label| among(label) && wanted(purpose(label))).await
+        self.prefill.body.seconds_in_a_row_of(ids.len(), |label| among(label) && wanted.has(purpose(label))).await
     }
 }

@@ -1,45 +1,40 @@
-//! Which format each matrix of a model gets on the device.
+//! The weight format of each matrix on the device.
 
 use crate::format::WeightFormat;
 
-/// What a matrix is for.
+/// The role of a matrix in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The table of embeddings.
     Embedding,
-    /// The table of embeddings, where it is the head as well.
+    /// The table of embeddings that is also the head.
     TiedEmbedding,
     /// The head.
     Head,
-    /// in_proj of a layer.
-    InProj,
-    /// x_proj of a layer.
-    XProj,
-    /// dt_proj of a layer.
-    DtProj,
-    /// out_proj of a layer.
-    OutProj,
+    /// A projection of a layer.
+    Projection,
 }
 
-/// Which format each matrix gets.
+/// How the format of each matrix is chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Recipe {
-    /// The one that it has in the checkpoint.
+    /// As in the checkpoint.
     #[default]
     AsStored,
-    /// This one, but for the head beside formats of four or five bits, and for matrices whose rows are no whole blocks.
+    /// This format, with two exceptions: beside formats of four or five bits the head gets eight, and matrices whose rows are not
+    /// whole blocks get a format that fits.
     To(WeightFormat),
 }
 
 impl Recipe {
-    /// The format of a matrix that is stored in `stored`, its rows of so many values.
+    /// The format of a matrix that is stored in `stored` and has rows of `columns` values.
     pub fn format(self, role: Role, stored: WeightFormat, columns: usize) -> WeightFormat {
         match self {
             Recipe::AsStored => stored,
             Recipe::To(format) if !role.makes_logits() || format.bits() >= HEAD.bits() => {
                 fitting(format, stored, columns)
             }
-            // More bits than it is stored in would add nothing.
+            // More bits than it is stored with would add nothing.
             Recipe::To(format) if stored.bits() <= format.bits() => fitting(format, stored, columns),
             Recipe::To(_) if stored.bits() < HEAD.bits() => stored,
             Recipe::To(_) => fitting(HEAD, stored, columns),
@@ -47,10 +42,10 @@ impl Recipe {
     }
 }
 
-/// The least that a head gets, if it is stored in no less. On tiny-chat in q4_0, a head of 8 bits halves the divergence from
-/// the model as it was trained (0.0035 to 0.0017; nf4 0.0046 to 0.0023); the same for the embeddings takes off a tenth at
-/// most, for x_proj nothing that could be told from noise, and in_proj and out_proj are most of what there is to save.
-/// dt_proj has rows as short as its rank, which mostly decides.
+/// The narrowest format of a head that is not stored in fewer bits. On tiny-chat in q4_0, a head of 8 bits halves the divergence
+/// from the trained model (0.0035 to 0.0017; nf4 0.0046 to 0.0023). Eight bits for the embeddings gain a tenth at most, for x_proj
+/// nothing above noise; in_proj and out_proj are most of the bytes to save. Rows of dt_proj are short, so fitting blocks mostly
+/// decide its format.
 const HEAD: WeightFormat = WeightFormat::Q8_0;
 
 impl Role {
@@ -60,7 +55,7 @@ impl Role {
     }
 }
 
-/// A format whose blocks fill the rows: the one wanted, else q8_0, else one of plain values, without loss if possible.
+/// A format whose blocks fill the rows: the wanted one, else q8_0 for K-quants, else plain values, lossless if possible.
 fn fitting(wanted: WeightFormat, stored: WeightFormat, columns: usize) -> WeightFormat {
     let fits = |format: &WeightFormat| columns.is_multiple_of(format.block_values());
     let k_quants = wanted.block_values() == 256;
@@ -74,8 +69,8 @@ mod tests {
     use WeightFormat::{Bf16, F16, F32, Int8, Nf4, Q4_0, Q4K, Q6K, Q8_0};
 
     #[test]
-    fn rows_that_are_no_whole_blocks_get_what_fits() {
-        let format = |format, stored, columns| Recipe::To(format).format(Role::InProj, stored, columns);
+    fn rows_of_partial_blocks_get_a_format_that_fits() {
+        let format = |format, stored, columns| Recipe::To(format).format(Role::Projection, stored, columns);
         assert_eq!(format(Q4K, Bf16, 4096), Q4K);
         assert_eq!(format(Q4K, Bf16, 160), Q8_0);
         assert_eq!(format(Q6K, Bf16, 48), Bf16);

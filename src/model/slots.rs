@@ -1,4 +1,4 @@
-//! What the host knows of the slots and sets for them: where each stands, how its tokens are chosen, which are decoding.
+//! The host's side of the slots: their positions, their sampling rules, and which of them decode.
 
 use super::forward::Forward;
 use super::state::{RUN_AHEAD, Saved, SlotState, VERSIONS};
@@ -7,17 +7,17 @@ use crate::gpu::Stages;
 use crate::kernels::select::{self, SamplingParams, WINDOW};
 use crate::kernels::{Batch, RowEntry, size};
 
-/// No token: no vocabulary is that large.
+/// No token; vocabularies are smaller.
 pub(super) const UNKNOWN: u32 = u32::MAX;
 
-/// What the host knows of a slot.
+/// The host's view of a slot.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Slot {
     /// Tokens consumed.
     pub(super) position: u64,
     /// Steps taken.
     pub(super) version: u32,
-    /// The token to feed next, once chosen; [`UNKNOWN`] while it is on its way from the device.
+    /// The token to feed next; [`UNKNOWN`] while it is on its way from the device.
     pub(super) next: u32,
 }
 
@@ -27,60 +27,60 @@ impl Forward {
         self.slots[slot].position
     }
 
-    /// Version of a slot's state that holds what it has consumed, for [`super::StateBank::read`].
+    /// The current version of a slot's state, for [`super::StateBank::read`].
     pub fn version(&self, slot: usize) -> usize {
         self.slots[slot].version as usize % VERSIONS
     }
 
-    /// Puts a slot back to before its first token. Nothing may be under way. After an error the slot is as before.
+    /// Resets a slot to before its first token. Nothing may be in flight. After an error the slot is unchanged.
     pub fn reset(&mut self, slot: usize) -> Result<()> {
         self.state.reset(slot, self.next_version(slot))?;
         self.arrive_at(slot, 0);
         Ok(())
     }
 
-    /// The version that the next step of a slot writes: until it is done, the slot's state is in the one before.
+    /// The version that the next step of a slot writes. Until the step is done, the previous version holds the state.
     fn next_version(&self, slot: usize) -> usize {
         (self.slots[slot].version as usize + 1) % VERSIONS
     }
 
-    /// A slot's state is what was put into its next version, of when it had consumed `position` tokens.
+    /// Makes the next version of a slot its state, after `position` tokens.
     fn arrive_at(&mut self, slot: usize, position: u64) {
         self.moved(slot);
         let now = &mut self.slots[slot];
         (now.position, now.version) = (position, now.version.wrapping_add(1));
     }
 
-    /// Sets how a slot's tokens are chosen.
+    /// Sets a slot's sampling rules.
     pub fn set_rules(&mut self, slot: usize, rules: SamplingParams) -> Result<()> {
         self.stages[slot] = rules.stages(self.config.vocab);
         self.gpu.write(&self.rules, slot, &[rules])
     }
 
-    /// The stages of a choice that these slots need.
+    /// The stages of sampling that these slots need.
     pub(super) fn stages_of(&self, slots: &[usize]) -> Stages {
         slots.iter().map(|slot| self.stages[*slot]).fold(Stages::NONE, Stages::and)
     }
 
-    /// The stages of a choice that all slots together need.
+    /// The stages of sampling that all slots together need.
     pub(super) fn all_stages(&self) -> Stages {
         self.stages.iter().copied().fold(Stages::NONE, Stages::and)
     }
 
-    /// Sets what is added to a slot's logits `[V]` before each choice; -inf bans a token.
+    /// Sets the bias `[V]` that is added to a slot's logits before sampling; -inf bans a token.
     pub fn set_bias(&mut self, slot: usize, bias: &[f32]) -> Result<()> {
         self.gpu.write(&self.bias, slot * self.config.vocab, bias)
     }
 
-    /// Sets what a slot's penalties look at: the last `window` of `tokens`, which are all tokens up to position `end` of the
-    /// slot's text or the last of them.
+    /// Sets the tokens that a slot's penalties look at: the last `window` of `tokens`, which end at position `end` of the slot's
+    /// text.
     pub fn set_recent(&mut self, slot: usize, (tokens, end): (&[u32], u64), window: usize) -> Result<()> {
         let vocab = self.config.vocab;
         let recent = select::recent(tokens, end, window, vocab);
         self.gpu.write(&self.recent, slot * (WINDOW + vocab), &recent)
     }
 
-    /// Which slots the next decode steps advance, in the order of their rows. Nothing may be under way.
+    /// Sets the slots that the next decode steps advance, in the order of their rows. Nothing may be in flight.
     pub fn set_decoding(&mut self, slots: &[usize]) -> Result<()> {
         if self.decoding == slots {
             return Ok(());
@@ -92,7 +92,7 @@ impl Forward {
                 RowEntry { slot: size(*slot), id: now.next, position: now.position as u32, version: now.version }
             })
             .collect();
-        self.decoding.clear(); // until the device has the whole table
+        self.decoding.clear(); // until the device has the new table
         self.gpu.write(&self.table, 0, &rows)?;
         let batch = Batch { rows: size(slots.len()), advance: 1, ..Default::default() };
         self.gpu.write(&self.decode.batch, 0, &[batch])?;
@@ -100,38 +100,37 @@ impl Forward {
         Ok(())
     }
 
-    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]): the slot has not consumed those tokens.
+    /// Takes back the last `steps` decode steps of a slot (at most [`RUN_AHEAD`]), as if it had not consumed their tokens.
     pub fn take_back(&mut self, slot: usize, steps: usize) {
-        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps can be taken back");
+        assert!(steps <= RUN_AHEAD, "at most {RUN_AHEAD} steps can be taken back");
         let now = &mut self.slots[slot];
         now.position -= steps as u64;
         now.version = now.version.wrapping_sub(size(steps));
         self.moved(slot);
     }
 
-    /// Keeps a slot's state as it was `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be under way.
+    /// Copies a slot's state of `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be in flight.
     pub fn save(&self, slot: usize, steps: usize, to: &Saved) -> Result<()> {
-        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
+        assert!(steps <= RUN_AHEAD, "at most {RUN_AHEAD} steps back are kept");
         self.state.save(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize, to)
     }
 
-    /// Puts a slot back to a state kept when it had consumed `position` tokens. Nothing may be under way. After an error the
-    /// slot is as before.
+    /// Restores a slot to a state that was saved after `position` tokens. Nothing may be in flight. After an error the slot is
+    /// unchanged.
     pub fn restore(&mut self, slot: usize, position: u64, from: &Saved) -> Result<()> {
         self.state.restore(slot, self.next_version(slot), from)?;
         self.arrive_at(slot, position);
         Ok(())
     }
 
-    /// Reads a slot's state and its logits as they were `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be
-    /// under way.
+    /// Reads a slot's state and logits of `steps` decode steps ago (at most [`RUN_AHEAD`]); those steps may still be in flight.
     pub async fn read_state(&self, slot: usize, steps: usize) -> Result<SlotState> {
-        assert!(steps <= RUN_AHEAD, "{RUN_AHEAD} steps back are still there");
+        assert!(steps <= RUN_AHEAD, "at most {RUN_AHEAD} steps back are kept");
         self.state.read(slot, self.slots[slot].version.wrapping_sub(size(steps)) as usize).await
     }
 
-    /// Puts a slot to a state of this model, as it was when it had consumed `position` tokens. Nothing may be under way. After
-    /// an error the slot is as before.
+    /// Overwrites a slot's state with one of this model, after `position` tokens. Nothing may be in flight. After an error the slot
+    /// is unchanged.
     pub fn write_state(&mut self, slot: usize, position: u64, state: &SlotState) -> Result<()> {
         self.state.write(slot, self.next_version(slot), state)?;
         self.arrive_at(slot, position);
@@ -140,7 +139,7 @@ impl Forward {
 
     /// Bytes of a [`Saved`], or of a [`SlotState`].
     pub fn state_bytes(&self) -> u64 {
-        self.state.saved_bytes()
+        self.state.layout().bytes()
     }
 
     /// Memory for [`Forward::save`].
@@ -148,7 +147,7 @@ impl Forward {
         self.state.saved()
     }
 
-    /// Sets the token that a slot is fed next, in place of the one chosen.
+    /// Sets the token that a slot is fed next, instead of the sampled one.
     pub fn set_next(&mut self, slot: usize, id: u32) -> Result<()> {
         self.check_ids(&[id])?;
         self.slots[slot].next = id;
@@ -156,7 +155,7 @@ impl Forward {
         Ok(())
     }
 
-    /// A slot is not where the device's table of rows has it.
+    /// Notes that the device's row table no longer matches a slot.
     pub(super) fn moved(&mut self, slot: usize) {
         if self.decoding.contains(&slot) {
             self.decoding.clear();

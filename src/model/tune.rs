@@ -1,33 +1,34 @@
-//! The choice of kernel forms by measuring them: on this adapter, for this model, once.
+//! Autotuning: chooses kernel forms by measuring them once on this adapter with this model.
 
+use super::architecture::Tuned;
 use super::config::Config;
 use super::forward::Forward;
 use super::options::ForwardOptions;
 use super::weights::Weights;
 use crate::error::Result;
-use crate::gpu::{Gpu, link, write_whole};
+use crate::gpu::{Gpu, link, write_atomic};
 use crate::kernels::linear::{MatmulVariant, MatvecVariant};
-use crate::kernels::variants::{Sizes, Variants};
+use crate::kernels::variants::Variants;
 use crate::kernels::{self, scan, ssm_step};
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// How the forms of kernels are chosen. None changes the class of arithmetic; sums may run in another order.
+/// How the forms of kernels are chosen. The class of arithmetic stays the same; the order of sums may change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tune {
-    /// The forms that run anywhere.
+    /// The forms that run on every adapter.
     Off,
-    /// By what the adapter is and can do.
+    /// By the adapter's type and features.
     #[default]
     Static,
-    /// By measuring each on this adapter with this model; kept where [`Gpu::keep_in`] says.
+    /// By measuring each on this adapter with this model. The result is cached in the folder of [`Gpu::keep_in`].
     Auto,
 }
 
-/// Layers of a chunk that are timed: what one costs, the others cost.
+/// Layers of a chunk that are timed; all layers cost the same.
 const LAYERS: usize = 2;
-/// How much faster than the static choice a form must be to replace it: less is noise.
+/// A form replaces the static choice if it takes less than this share of its time; smaller gains are noise.
 const MARGIN: f64 = 0.97;
 
 /// The forms for a model, by its options.
@@ -37,12 +38,7 @@ pub(super) async fn variants(
     weights: &Arc<Weights>,
     options: ForwardOptions,
 ) -> Result<Variants> {
-    let sizes = Sizes {
-        matrices: weights.step_matrices(),
-        by_groups: weights.cut_by_groups(),
-        channels: config.inner,
-        states: config.state,
-    };
+    let sizes = config.architecture.kernel_sizes(weights);
     let table = || Variants::tried(gpu, options.math, &sizes);
     match options.tune {
         Tune::Off => Ok(Variants::portable(&sizes, options.math)),
@@ -57,18 +53,18 @@ pub(super) async fn variants(
             }
             let (tuned, times) = measure(gpu, config, weights, options, start).await?;
             if let Some(path) = path {
-                // Not to have kept it costs the next start the same again, and nothing else.
+                // If this fails, the next start only measures again.
                 let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
                 let text = format!("{:#}", json!({ "key": key, "forms": forms, "us": times }));
-                let _ = write_whole(&path, text.as_bytes());
+                let _ = write_atomic(&path, text.as_bytes());
             }
             Ok(tuned)
         }
     }
 }
 
-/// Takes the fastest form of each product and of each other kernel, as they run among their like, where it is clearly faster
-/// than the one that the adapter's table names.
+/// Picks the fastest form of each product and of each other kernel, timed in a row, where it is clearly faster than the static
+/// choice.
 async fn measure(
     gpu: &Gpu,
     config: &Config,
@@ -84,7 +80,7 @@ async fn measure(
     Ok((best, tuner.times))
 }
 
-/// Microseconds of a dispatch with each form, by what the forms are for.
+/// Microseconds of a dispatch with each form, by kernel.
 type Times = serde_json::Map<String, Value>;
 
 struct Tuner<'a> {
@@ -96,7 +92,7 @@ struct Tuner<'a> {
 }
 
 impl Tuner<'_> {
-    /// The fastest of some forms, of which the first is the static choice, by their times in seconds.
+    /// The fastest of some forms by their times in seconds. The first is the static choice.
     fn fastest<F: Copy + std::fmt::Display>(&mut self, what: &str, forms: &[F], times: &[f64]) -> F {
         let mut of_forms = Times::new();
         for (form, seconds) in forms.iter().zip(times) {
@@ -112,7 +108,7 @@ impl Tuner<'_> {
         Forward::with_variants(self.gpu, self.config, self.weights.clone(), options, variants)
     }
 
-    /// The products of a decode step: the n-th candidates of all matrices at once.
+    /// Tunes the products of a decode step: the n-th candidates of all matrices are timed together.
     async fn products(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let candidates: Vec<Vec<MatvecVariant>> =
             start.products.iter().map(|p| p.variant.candidates(self.gpu.caps(), &p.matrix)).collect();
@@ -135,29 +131,29 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    /// The scan of a decode step.
+    /// Tunes the scan of a decode step.
     async fn step(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
         let forms = with_first(start.step, ssm_step::StepVariant::all(self.gpu.caps()));
         let mut times = vec![];
         for step in &forms {
             let mut forward = self.forward(Variants { step: *step, ..start.clone() })?;
             forward.heat()?;
-            times.push(forward.seconds_of_step("ssm_step").await?);
+            times.push(forward.seconds_of_step(Tuned::StepScan).await?);
         }
         best.step = self.fastest("step", &forms, &times);
         Ok(())
     }
 
-    /// Products and scan of a chunk, at its real size.
+    /// Tunes products and scan of a full chunk.
     async fn chunk(&mut self, start: &Variants, best: &mut Variants) -> Result<()> {
-        // Cooperative matrices have had their trial.
+        // The trial of cooperative matrices has already decided on them.
         let forms = MatmulVariant::all(self.gpu.caps()).into_iter();
         let forms = forms.filter(|form| !matches!(form, MatmulVariant::Coop(..))).collect();
         let forms = with_first(start.matmul, forms);
         let mut times = vec![];
         for matmul in &forms {
             let mut forward = self.forward(Variants { matmul: *matmul, ..start.clone() })?;
-            times.push(forward.seconds_of_chunk(LAYERS, |purpose| purpose.ends_with("_proj")).await?);
+            times.push(forward.seconds_of_chunk(LAYERS, Tuned::ChunkProducts).await?);
         }
         best.matmul = self.fastest("matmul", &forms, &times);
         let scans = with_first(start.scan, scan::ScanVariant::all(self.gpu.caps()));
@@ -165,21 +161,21 @@ impl Tuner<'_> {
         for scan in &scans {
             let mut forward = self.forward(Variants { scan: *scan, ..start.clone() })?;
             forward.heat()?;
-            times.push(forward.seconds_of_chunk(LAYERS, |purpose| purpose.contains("scan")).await?);
+            times.push(forward.seconds_of_chunk(LAYERS, Tuned::ChunkScan).await?);
         }
         best.scan = self.fastest("scan", &scans, &times);
         Ok(())
     }
 }
 
-/// These forms once each, the static choice first.
+/// These forms, each once, the static choice first.
 fn with_first<F: Copy + PartialEq>(first: F, forms: Vec<F>) -> Vec<F> {
     let mut all = vec![first];
     all.extend(forms.into_iter().filter(|form| *form != first));
     all
 }
 
-/// What a result holds for: adapter, driver, model, class of arithmetic, and the kernels themselves.
+/// The cache key: adapter, driver, model, class of arithmetic, and the kernels' source.
 fn key(gpu: &Gpu, config: &Config, weights: &Weights, start: &Variants) -> String {
     let mut kernels = DefaultHasher::new();
     for def in kernels::all(gpu.caps()).into_iter().flat_map(|(defs, _)| defs) {
@@ -188,7 +184,7 @@ fn key(gpu: &Gpu, config: &Config, weights: &Weights, start: &Variants) -> Strin
     format!("{} · {config:?} · {} · {} · {:016x}", gpu.info(), weights.formats(), start.math, kernels.finish())
 }
 
-/// The variants that a file names, if it is about this key and every form is still known.
+/// Reads cached variants, if their key matches and every form still exists.
 fn read(kept: &[u8], key: &str, start: &Variants, gpu: &Gpu) -> Option<Variants> {
     let kept: Value = serde_json::from_slice(kept).ok()?;
     let forms = kept["forms"].as_object().filter(|_| kept["key"] == key)?;

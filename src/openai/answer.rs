@@ -1,52 +1,52 @@
-//! Answering a request with a session.
+//! Running a request in a session.
 
 use super::request::Request;
 use crate::error::{Error, Result};
 use crate::runtime::{AnswerOptions, Chosen, Finish, Mark, Prompt, Session};
 
-/// What holds where neither the request nor the model says.
+/// Values for what neither the request nor the model sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unsaid {
-    /// Tokens of an answer at most; `None`: until the model ends.
+pub struct RequestDefaults {
+    /// Maximum tokens of an answer; `None` for no limit.
     pub max_tokens: Option<usize>,
-    /// The seed.
+    /// Random seed.
     pub seed: u64,
 }
 
 /// The answers to a request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answered {
-    /// In the order of the prompts, and of the answers to each.
+pub struct Completion {
+    /// One per answer, in the order of the prompts and of the answers to each.
     pub choices: Vec<Choice>,
     /// Tokens of the prompts, each counted once.
     pub prompt_tokens: u64,
-    /// Tokens of all answers.
+    /// Generated tokens of all answers.
     pub completion_tokens: u64,
 }
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// What was said.
+    /// The answer's text.
     pub text: String,
-    /// Why that was all.
+    /// Why the answer ended.
     pub finish: Finish,
-    /// Its tokens with their log-probabilities, where the request wants them.
+    /// Its tokens with log-probabilities, if the request asks for them.
     pub logprobs: Option<Vec<Chosen>>,
 }
 
 impl Request {
-    /// Has a session answer it; what the session had read before is forgotten. Each prompt is read once, however many answers it
-    /// gets. Cancelled, it ends with [`Error::Cancelled`].
-    pub async fn answer_async(&self, session: &mut Session, unsaid: Unsaid) -> Result<Answered> {
+    /// Runs the request in a session, which is cleared first. Each prompt is read once for all its answers. Cancellation gives
+    /// [`Error::Cancelled`].
+    pub async fn answer_async(&self, session: &mut Session, defaults: RequestDefaults) -> Result<Completion> {
         let engine = session.engine().clone();
         let checkpoint = engine.checkpoint();
-        let options = self.options(checkpoint, unsaid.max_tokens);
-        let mut answered = Answered { choices: vec![], prompt_tokens: 0, completion_tokens: 0 };
+        let options = self.options(checkpoint, defaults.max_tokens);
+        let mut answered = Completion { choices: vec![], prompt_tokens: 0, completion_tokens: 0 };
         for ids in self.prompts(checkpoint)? {
             let mut read = None;
             for index in 0..self.answers() {
-                session.set_sampling_async(self.sampling(checkpoint, unsaid.seed, index)).await?;
+                session.set_sampling_async(self.sampling(checkpoint, defaults.seed, index)).await?;
                 match &read {
                     None => read_prompt(session, &ids).await?,
                     Some(read) => go_back(session, read, &ids).await?,
@@ -67,7 +67,7 @@ async fn read_prompt(session: &mut Session, ids: &[u32]) -> Result<()> {
     session.feed_async(ids).await
 }
 
-/// Back to where the prompt had been read. Where that state is not kept any more, it is read again.
+/// Goes back to the state after the prompt, or reads the prompt again if that state was dropped.
 async fn go_back(session: &mut Session, read: &Mark, ids: &[u32]) -> Result<()> {
     match session.back_to_async(read).await {
         Err(Error::StateNotKept { .. }) => read_prompt(session, ids).await,
@@ -75,7 +75,7 @@ async fn go_back(session: &mut Session, read: &Mark, ids: &[u32]) -> Result<()> 
     }
 }
 
-impl Answered {
+impl Completion {
     async fn take(&mut self, session: &mut Session, options: &AnswerOptions) -> Result<()> {
         let mut answer = session.answer_async(Prompt::Ids(vec![]), options).await?;
         let mut text = String::new();

@@ -1,12 +1,12 @@
-//! Answering for callers that wait.
+//! The blocking call of [`Request::answer_async`].
 
-use super::{Answered, Request, Unsaid};
+use super::{Completion, Request, RequestDefaults};
 use crate::error::Result;
 use crate::runtime::Session;
 
 impl Request {
-    /// [`Request::answer_async`], waited for.
-    pub fn answer(&self, session: &mut Session, unsaid: Unsaid) -> Result<Answered> {
-        pollster::block_on(self.answer_async(session, unsaid))
+    /// Blocking [`Request::answer_async`].
+    pub fn answer(&self, session: &mut Session, defaults: RequestDefaults) -> Result<Completion> {
+        pollster::block_on(self.answer_async(session, defaults))
     }
 }

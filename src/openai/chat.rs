@@ -1,106 +1,105 @@
 //! The messages of a chat request.
 
 use super::fields::Fields;
-use super::idle::is_empty;
-use super::refusal::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
+use super::unsupported::is_empty;
 use crate::runtime::Checkpoint;
 use crate::text::Message;
 use serde_json::Value;
 
-/// A conversation, and what its messages say beside role and content.
+/// A conversation, and the additional fields of its messages.
 #[derive(Debug, PartialEq)]
 pub(super) struct Chat {
     pub(super) messages: Vec<Message>,
-    beside: Vec<Beside>,
+    extra: Vec<ExtraField>,
 }
 
-/// A field of a message that some templates show. Templates here get role and content alone, which is right for those that
-/// never look at the field.
+/// A message field that some templates use. Templates get role and content only, which is correct if they do not use the field.
 #[derive(Debug, PartialEq)]
-struct Beside {
+struct ExtraField {
     name: &'static str,
-    place: Place,
+    path: FieldPath,
 }
 
-/// What a message may say beside role and content: calls of tools and what they belong to, who speaks, what was thought.
-const SHOWN_BY_SOME: &[&str] =
+/// Message fields that templates may use: tool calls, names, reasoning.
+const TEMPLATE_FIELDS: &[&str] =
     &["function_call", "name", "reasoning", "reasoning_content", "thinking", "tool_call_id", "tool_calls"];
 
-/// What changes nothing: hints for caches, sources of what was said.
-const HARMLESS: &[&str] = &["annotations", "cache_control"];
+/// Message fields without effect: cache hints, citations.
+const IGNORED: &[&str] = &["annotations", "cache_control"];
 
-/// Kinds of parts of a content that are text, with the field that has it.
+/// Types of content parts that are text, with the field that holds it.
 const TEXTS: &[(&str, &str)] =
     &[("text", "text"), ("input_text", "text"), ("output_text", "text"), ("refusal", "refusal")];
 
 impl Chat {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
-        let place = fields.place("messages");
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, RequestError> {
+        let path = fields.path("messages");
         let list = fields.read("messages", "a list of messages", Value::as_array)?;
-        let list = list.ok_or_else(|| place.refuse("is missing: it is a list of messages"))?;
+        let list = list.ok_or_else(|| path.error("is missing: it is a list of messages"))?;
         if list.is_empty() {
-            return Err(place.refuse("is empty: it must have one message at least"));
+            return Err(path.error("is empty: it must have at least one message"));
         }
-        let mut chat = Chat { messages: Vec::with_capacity(list.len()), beside: vec![] };
+        let mut chat = Chat { messages: Vec::with_capacity(list.len()), extra: vec![] };
         for (i, value) in list.iter().enumerate() {
-            let place = place.item(i);
-            let object = value.as_object().ok_or_else(|| place.must_be(value, "an object with role and content"))?;
-            chat.read_message(Fields::new(object, place.clone()), &place)?;
+            let path = path.item(i);
+            let object = value.as_object().ok_or_else(|| path.must_be(value, "an object with role and content"))?;
+            chat.read_message(Fields::new(object, path.clone()), &path)?;
         }
         Ok(chat)
     }
 
-    fn read_message(&mut self, mut message: Fields<'_>, place: &Place) -> Result<(), Refusal> {
-        let role = message.read("role", "a text", Value::as_str)?;
-        let role = role.filter(|role| !role.is_empty()).ok_or_else(|| place.refuse("has no role"))?;
-        // OpenAI's newer word, which templates do not know.
+    fn read_message(&mut self, mut message: Fields<'_>, path: &FieldPath) -> Result<(), RequestError> {
+        let role = message.read("role", "a string", Value::as_str)?;
+        let role = role.filter(|role| !role.is_empty()).ok_or_else(|| path.error("has no role"))?;
+        // OpenAI's newer name of the system role.
         let role = if role == "developer" { "system" } else { role };
-        let content = message.get("content").map(|content| read_content(content, &message.place("content")));
-        // What an assistant said where it refused to say more.
-        let refused = message.read("refusal", "a text", Value::as_str)?;
+        let content = message.get("content").map(|content| read_content(content, &message.path("content")));
+        // An assistant's refusal is its text if it has no content.
+        let refused = message.read("refusal", "a string", Value::as_str)?;
         let content = content.transpose()?.or_else(|| refused.map(str::to_owned)).unwrap_or_default();
         for (name, value) in message.rest() {
-            if is_empty(value) || HARMLESS.contains(&name) {
+            if is_empty(value) || IGNORED.contains(&name) {
                 continue;
             }
-            let Some(name) = SHOWN_BY_SOME.iter().find(|known| **known == name) else {
+            let Some(name) = TEMPLATE_FIELDS.iter().find(|known| **known == name) else {
                 return Err(message.unknown(name));
             };
-            self.beside.push(Beside { name, place: message.place(name) });
+            self.extra.push(ExtraField { name, path: message.path(name) });
         }
         self.messages.push(Message::new(role, content));
         Ok(())
     }
 
-    /// Refuses what the model's template would show and does not get.
-    pub(super) fn fits(&self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
-        let shown = self.beside.iter().find(|beside| checkpoint.template_mentions(beside.name));
-        let problem = "is not supported: this model's chat template looks at it, and gets role and content alone here";
-        shown.map_or(Ok(()), |beside| Err(beside.place.refuse(problem)))
+    /// An error if the model's template uses a field that it does not get.
+    pub(super) fn fits(&self, checkpoint: &Checkpoint) -> Result<(), RequestError> {
+        let shown = self.extra.iter().find(|field| checkpoint.template_mentions(field.name));
+        let problem = "is not supported: this model's chat template uses it, but templates get role and content only";
+        shown.map_or(Ok(()), |field| Err(field.path.error(problem)))
     }
 }
 
-/// A text, or the texts of a list's parts, joined.
-fn read_content(content: &Value, place: &Place) -> Result<String, Refusal> {
+/// A string, or the joined texts of a list of parts.
+fn read_content(content: &Value, path: &FieldPath) -> Result<String, RequestError> {
     match content {
         Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => parts.iter().enumerate().map(|(i, part)| read_part(part, &place.item(i))).collect(),
-        other => Err(place.must_be(other, "a text, null, or a list of parts")),
+        Value::Array(parts) => parts.iter().enumerate().map(|(i, part)| read_part(part, &path.item(i))).collect(),
+        other => Err(path.must_be(other, "a string, null, or a list of parts")),
     }
 }
 
-fn read_part<'a>(part: &'a Value, place: &Place) -> Result<&'a str, Refusal> {
+fn read_part<'a>(part: &'a Value, path: &FieldPath) -> Result<&'a str, RequestError> {
     let Some(object) = part.as_object() else {
-        return part.as_str().ok_or_else(|| place.must_be(part, "a text, or an object with type and text"));
+        return part.as_str().ok_or_else(|| path.must_be(part, "a string, or an object with type and text"));
     };
-    let mut fields = Fields::new(object, place.clone());
-    let kind = fields.read("type", "a text", Value::as_str)?.unwrap_or("text");
+    let mut fields = Fields::new(object, path.clone());
+    let kind = fields.read("type", "a string", Value::as_str)?.unwrap_or("text");
     let Some((_, field)) = TEXTS.iter().find(|(known, _)| *known == kind) else {
-        return Err(place.field("type").must_be(&Value::from(kind), "\"text\", as this model reads nothing else"));
+        return Err(path.field("type").must_be(&Value::from(kind), "\"text\", the only supported type"));
     };
-    let text = fields.read(field, "a text", Value::as_str)?;
-    let text = text.ok_or_else(|| place.field(field).refuse("is missing"))?;
-    match fields.rest().find(|(name, value)| !is_empty(value) && !HARMLESS.contains(name)) {
+    let text = fields.read(field, "a string", Value::as_str)?;
+    let text = text.ok_or_else(|| path.field(field).error("is missing"))?;
+    match fields.rest().find(|(name, value)| !is_empty(value) && !IGNORED.contains(name)) {
         Some((name, _)) => Err(fields.unknown(name)),
         None => Ok(text),
     }
@@ -111,9 +110,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(messages: Value) -> Result<Chat, Refusal> {
+    fn read(messages: Value) -> Result<Chat, RequestError> {
         let body = json!({ "messages": messages });
-        Chat::read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+        Chat::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()))
     }
 
     #[test]
@@ -130,12 +129,12 @@ mod tests {
         let expected =
             [("system", "Be kind."), ("user", "Hi"), ("assistant", ""), ("assistant", ""), ("assistant", "No.")];
         assert_eq!(chat.messages, expected.map(|(role, content)| Message::new(role, content)));
-        let beside: Vec<_> = chat.beside.iter().map(|beside| beside.place.refuse("").message).collect();
-        assert_eq!(beside, ["messages[2].tool_calls ", "messages[3].tool_calls "]);
+        let extra: Vec<_> = chat.extra.iter().map(|field| field.path.error("").message).collect();
+        assert_eq!(extra, ["messages[2].tool_calls ", "messages[3].tool_calls "]);
     }
 
     #[test]
-    fn what_is_wrong_in_a_message_is_named_by_its_place_in_a_short_line() {
+    fn errors_in_a_message_name_their_path_in_a_short_line() {
         let long = "x".repeat(5000);
         let part = |part: Value| json!([{"role": "user", "content": "x"}, {"role": "user", "content": ["x", part]}]);
         for (messages, said) in [
@@ -153,12 +152,15 @@ mod tests {
             ),
             (part(json!({"type": "text", "text": 7})), "messages[1].content[1].text is 7"),
             (part(json!({"type": "text"})), "messages[1].content[1].text is missing"),
-            (part(json!({"type": "text", "text": long, "weight": 2})), "messages[1].content[1].weight is not a field"),
-            (json!([{"role": "user", "content": long, "colour": long}]), "messages[0].colour is not a field"),
+            (
+                part(json!({"type": "text", "text": long, "weight": 2})),
+                "messages[1].content[1].weight is not a known field",
+            ),
+            (json!([{"role": "user", "content": long, "colour": long}]), "messages[0].colour is not a known field"),
         ] {
-            let refusal = read(messages).unwrap_err();
-            assert!(refusal.message.starts_with(said) && refusal.message.len() < 150, "{refusal}");
-            assert!(refusal.param.is_some_and(|param| said.starts_with(&param)), "{said}");
+            let error = read(messages).unwrap_err();
+            assert!(error.message.starts_with(said) && error.message.len() < 150, "{error}");
+            assert!(error.param.is_some_and(|param| said.starts_with(&param)), "{said}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The prompts of a completion request.
 
 use super::fields::{Fields, id, items};
-use super::refusal::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
 use crate::error::Result as Outcome;
 use crate::runtime::Checkpoint;
 use crate::text::Specials;
@@ -11,43 +11,43 @@ use serde_json::Value;
 #[derive(Debug, PartialEq)]
 pub(super) enum Prompt {
     Text(String),
-    Ids { ids: Vec<u32>, place: Place },
+    Ids { ids: Vec<u32>, path: FieldPath },
 }
 
-const KINDS: &str = "a text, a list of token ids, or a list of those";
+const FORMATS: &str = "a string, a list of token ids, or a list of those";
 
-/// One prompt or several: a text, token ids, or a list of either.
-pub(super) fn read(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, Refusal> {
-    let place = fields.place("prompt");
+/// Parses `prompt`: one or several texts or lists of token ids.
+pub(super) fn read(fields: &mut Fields<'_>) -> Result<Vec<Prompt>, RequestError> {
+    let path = fields.path("prompt");
     match fields.get("prompt") {
-        None => Err(place.refuse(format_args!("is missing: it is {KINDS}"))),
+        None => Err(path.error(format_args!("is missing: it is {FORMATS}"))),
         Some(Value::String(text)) => Ok(vec![Prompt::Text(text.clone())]),
-        Some(Value::Array(list)) if list.is_empty() => Err(place.refuse(format_args!("is empty: it must be {KINDS}"))),
-        Some(Value::Array(list)) if list[0].is_number() => Ok(vec![Prompt::of_ids(list, place)?]),
-        Some(Value::Array(list)) => list.iter().enumerate().map(|(i, one)| Prompt::of(one, place.item(i))).collect(),
-        Some(other) => Err(place.must_be(other, KINDS)),
+        Some(Value::Array(list)) if list.is_empty() => Err(path.error(format_args!("is empty: it must be {FORMATS}"))),
+        Some(Value::Array(list)) if list[0].is_number() => Ok(vec![Prompt::of_ids(list, path)?]),
+        Some(Value::Array(list)) => list.iter().enumerate().map(|(i, one)| Prompt::of(one, path.item(i))).collect(),
+        Some(other) => Err(path.must_be(other, FORMATS)),
     }
 }
 
 impl Prompt {
-    /// One of several.
-    fn of(value: &Value, place: Place) -> Result<Self, Refusal> {
+    /// Parses one of several prompts.
+    fn of(value: &Value, path: FieldPath) -> Result<Self, RequestError> {
         match value {
             Value::String(text) => Ok(Prompt::Text(text.clone())),
-            Value::Array(ids) => Prompt::of_ids(ids, place),
-            other => Err(place.must_be(other, "a text or a list of token ids")),
+            Value::Array(ids) => Prompt::of_ids(ids, path),
+            other => Err(path.must_be(other, "a string or a list of token ids")),
         }
     }
 
-    fn of_ids(list: &[Value], place: Place) -> Result<Self, Refusal> {
-        Ok(Prompt::Ids { ids: items(list, &place, "a token id", id)?, place })
+    fn of_ids(list: &[Value], path: FieldPath) -> Result<Self, RequestError> {
+        Ok(Prompt::Ids { ids: items(list, &path, "a token id", id)?, path })
     }
 
-    /// Refuses ids that the model does not have.
-    pub(super) fn fits(&self, vocab: usize) -> Result<(), Refusal> {
-        let Prompt::Ids { ids, place } = self else { return Ok(()) };
+    /// An error for ids outside the vocabulary.
+    pub(super) fn fits(&self, vocab: usize) -> Result<(), RequestError> {
+        let Prompt::Ids { ids, path } = self else { return Ok(()) };
         match ids.iter().position(|id| *id as usize >= vocab) {
-            Some(at) => Err(place.item(at).must_be(&ids[at].into(), &of_this_model(vocab))),
+            Some(at) => Err(path.item(at).must_be(&ids[at].into(), &of_this_model(vocab))),
             None => Ok(()),
         }
     }
@@ -60,7 +60,7 @@ impl Prompt {
     }
 }
 
-/// What a token id must be.
+/// The allowed range of token ids, for messages.
 pub(super) fn of_this_model(vocab: usize) -> String {
     format!("a token id of this model, from 0 to {}", vocab.saturating_sub(1))
 }
@@ -70,9 +70,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn prompts(prompt: Value) -> Result<Vec<Prompt>, Refusal> {
+    fn prompts(prompt: Value) -> Result<Vec<Prompt>, RequestError> {
         let body = json!({ "prompt": prompt });
-        read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+        read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()))
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_prompt_is_named_by_its_place() {
+    fn errors_in_a_prompt_name_their_path() {
         for (prompt, said) in [
             (json!(null), "prompt is missing"),
             (json!([]), "prompt is empty"),
@@ -101,8 +101,8 @@ mod tests {
             (json!(["a", 7]), "prompt[1] is 7"),
             (json!([[1], [2, {}]]), "prompt[1][1] is an object"),
         ] {
-            let refusal = prompts(prompt).unwrap_err();
-            assert!(refusal.message.starts_with(said), "{refusal}");
+            let error = prompts(prompt).unwrap_err();
+            assert!(error.message.starts_with(said), "{error}");
         }
         let ids = prompts(json!([[1], [2, 300]])).unwrap();
         assert_eq!(ids[0].fits(288), Ok(()));

@@ -1,20 +1,20 @@
-//! Log-probabilities of an answer's tokens: what a request asks for, and the forms that the two endpoints have for them.
+//! Log-probabilities of an answer's tokens: parsing the request's fields, and the JSON of the two endpoints.
 
 use super::fields::{Fields, count};
-use super::refusal::Refusal;
 use super::request::Endpoint;
+use super::request_error::RequestError;
 use crate::runtime::Chosen;
 use crate::text::Tokenizer;
 use serde_json::{Map, Value, json};
 
-/// The most other tokens that are named beside the chosen one.
+/// Maximum number of top tokens per position.
 const MOST: usize = 20;
 
-/// What stands for the probability of what cannot be.
+/// JSON has no -infinity: the log-probability of an impossible token.
 const NEVER: f64 = -9999.0;
 
-/// With how many of the most probable tokens log-probabilities are wanted; `None` for none at all.
-pub(super) fn read(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {
+/// The number of top tokens to report with log-probabilities; `None` if none are requested.
+pub(super) fn read(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<Option<usize>, RequestError> {
     let few = |value: &Value| count(value).filter(|n| *n <= MOST);
     let kind = format!("a whole number from 0 to {MOST}");
     match endpoint {
@@ -28,14 +28,14 @@ pub(super) fn read(fields: &mut Fields<'_>, endpoint: Endpoint) -> Result<Option
         Endpoint::Chat => {
             let wanted = fields.read("logprobs", "true or false", Value::as_bool)?.unwrap_or(false);
             match fields.read("top_logprobs", &kind, few)? {
-                Some(top) if top > 0 && !wanted => Err(fields.place("top_logprobs").refuse("needs logprobs: true")),
+                Some(top) if top > 0 && !wanted => Err(fields.path("top_logprobs").error("needs logprobs: true")),
                 top => Ok(wanted.then_some(top.unwrap_or(0))),
             }
         }
     }
 }
 
-/// As chat completions have them: each token with its bytes, and the most probable ones.
+/// The format of chat completions: each token with its bytes, and the most probable ones.
 pub(super) fn of_chat(chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
     let named = |id: u32, logprob: f64| {
         let bytes = tokenizer.bytes(id).unwrap_or_default();
@@ -49,15 +49,15 @@ pub(super) fn of_chat(chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
     json!({ "content": content.collect::<Vec<_>>(), "refusal": null })
 }
 
-/// As completions have them: lists beside each other. Offsets are characters of `text`; the most probable tokens have the chosen
-/// one among them, wherever it ranks.
+/// The format of completions: parallel lists. Offsets count characters of `text`; the top tokens include the chosen one at any
+/// rank.
 pub(super) fn of_completion(text: &str, chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
     let spelled = |id: u32| spelled(tokenizer.bytes(id).unwrap_or_default(), "bytes:");
     let top = |token: &Chosen| {
         let mut top = Map::new();
         let chosen = (token.id, token.logprobs.chosen);
         for (id, logprob) in token.logprobs.top.iter().copied().chain([chosen]) {
-            // Where two are spelled alike, the more probable.
+            // If two tokens have the same text, keep the more probable one.
             top.entry(spelled(id)).or_insert(json!(logprob.max(NEVER)));
         }
         Value::Object(top)
@@ -77,7 +77,7 @@ pub(super) fn of_completion(text: &str, chosen: &[Chosen], tokenizer: &Tokenizer
     })
 }
 
-/// A token's text; one that is a piece of a character is spelled by its bytes, after `before`.
+/// A token's text, or its escaped bytes after the prefix `before` if they are not UTF-8.
 fn spelled(bytes: &[u8], before: &str) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -87,15 +87,15 @@ fn spelled(bytes: &[u8], before: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::refusal::Place;
+    use super::super::request_error::FieldPath;
     use super::*;
 
-    fn wanted(body: Value, endpoint: Endpoint) -> Result<Option<usize>, Refusal> {
-        read(&mut Fields::new(body.as_object().unwrap(), Place::root()), endpoint)
+    fn wanted(body: Value, endpoint: Endpoint) -> Result<Option<usize>, RequestError> {
+        read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()), endpoint)
     }
 
     #[test]
-    fn each_endpoint_asks_in_its_own_way() {
+    fn each_endpoint_has_its_own_fields() {
         use Endpoint::{Chat, Completions};
         for (body, endpoint, expected) in [
             (json!({}), Completions, None),
@@ -115,13 +115,13 @@ mod tests {
             (json!({"logprobs": 3}), Chat, "logprobs is 3"),
             (json!({"top_logprobs": 3}), Chat, "top_logprobs needs logprobs"),
         ] {
-            let refusal = wanted(body, endpoint).unwrap_err();
-            assert!(refusal.message.starts_with(said), "{refusal}");
+            let error = wanted(body, endpoint).unwrap_err();
+            assert!(error.message.starts_with(said), "{error}");
         }
     }
 
     #[test]
-    fn a_piece_of_a_character_is_spelled_by_its_bytes() {
+    fn a_token_that_is_not_utf8_is_written_as_bytes() {
         assert_eq!(spelled("é".as_bytes(), "bytes:"), "é");
         assert_eq!(spelled(&[0xf0, 0x9f], "bytes:"), "bytes:\\xf0\\x9f");
     }

@@ -1,14 +1,15 @@
-//! Requests and responses in the form of OpenAI's API: what `peregrine batch` reads and writes, and what a server would.
+//! Requests and responses of OpenAI's API, as `peregrine batch` reads and writes them.
 //!
-//! [`Request::parse`] reads the body of a request. Each of its fields is followed, or changes nothing about an answer, or is
-//! refused by its place, such as `messages[3].content[1].type`. [`Request::fits`] holds it against a model, and
-//! [`Request::answer`] has a session answer it; [`Answered::body`] and [`failure_body`] are what goes back.
+//! [`Request::parse`] parses the body of a request. Each field is used, ignored because it does not affect the answer, or
+//! rejected with its path, such as `messages[3].content[1].type`. [`Request::fits`] checks a request against a model, and
+//! [`Request::answer_async`] runs it in a session; [`Completion::body`] and [`failure_body`] make the response.
 //!
-//! The endpoints are `/v1/chat/completions` and `/v1/completions`. Beside OpenAI's fields those of llama.cpp's server and
-//! of vLLM are followed where sampling here has the same: `top_k`, `min_p`, `repeat_penalty`, `repeat_last_n`, `n_predict`. Null is as if a field were not there, whole numbers may be
-//! written `8.0`, and -1 means what it means on the command line: no limit of tokens, all of `top_k`, no seed of one's own.
+//! The endpoints are `/v1/chat/completions` and `/v1/completions`. In addition to OpenAI's fields, those of llama.cpp's server
+//! and vLLM are supported where peregrine has the same setting: `top_k`, `min_p`, `repeat_penalty`, `repeat_last_n`,
+//! `n_predict`. A null field counts as missing, integers may be written `8.0`, and -1 means the same as on the command line: no
+//! token limit, all of `top_k`, a new seed.
 //!
-//! Of `n` answers to one prompt the prompt is read once; answer `i` of them, from 0 on, has the seed of the request plus `i`.
+//! With `n` > 1 the prompt is read once; answer `i`, counted from 0, uses the request's seed plus `i`.
 
 mod answer;
 #[cfg(feature = "blocking")]
@@ -16,14 +17,14 @@ mod blocking;
 mod chat;
 mod completions;
 mod fields;
-mod idle;
 mod logprobs;
-mod refusal;
 mod request;
+mod request_error;
 mod response;
 mod sampling;
+mod unsupported;
 
-pub use answer::{Answered, Choice, Unsaid};
-pub use refusal::Refusal;
+pub use answer::{Choice, Completion, RequestDefaults};
 pub use request::{Endpoint, Request};
+pub use request_error::RequestError;
 pub use response::{error_body, failure_body};

@@ -1,39 +1,39 @@
-//! The body of a request, read as a whole.
+//! Parsing of request bodies.
 
 use super::chat::Chat;
 use super::completions::{self, Prompt};
 use super::fields::Fields;
 use super::logprobs;
-use super::refusal::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
 use super::sampling::{Limits, Settings, read_answers};
 use crate::error::Result as Outcome;
 use crate::runtime::{AnswerOptions, Checkpoint, Sampling};
 use serde_json::Value;
 
-/// What a request is for.
+/// An endpoint of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// The next turn of a conversation.
+    /// Chat completions: the next message of a conversation.
     Chat,
-    /// The continuation of a text.
+    /// Completions: the continuation of a text.
     Completions,
 }
 
 impl Endpoint {
-    /// The paths that there are.
+    /// The endpoints by URL path.
     pub const PATHS: [(&str, Endpoint); 2] =
         [("/v1/chat/completions", Endpoint::Chat), ("/v1/completions", Endpoint::Completions)];
 
-    /// By its path.
+    /// The endpoint at a URL path.
     pub fn of_path(path: &str) -> Option<Self> {
         Self::PATHS.iter().find(|(known, _)| *known == path).map(|(_, endpoint)| *endpoint)
     }
 }
 
-/// What is asked for.
+/// A parsed request.
 #[derive(Debug)]
 pub struct Request {
-    what: What,
+    input: Input,
     settings: Settings,
     limits: Limits,
     answers: usize,
@@ -42,20 +42,22 @@ pub struct Request {
 }
 
 #[derive(Debug)]
-enum What {
+enum Input {
     Chat(Chat),
     Completions(Vec<Prompt>),
 }
 
 impl Request {
-    /// Reads the body of a request. What does not depend on the model is checked here.
-    pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Self, Refusal> {
-        let Some(map) = body.as_object() else { return Err(Place::root().field("body").must_be(body, "an object")) };
-        let mut fields = Fields::new(map, Place::root());
+    /// Parses a body and checks everything that does not depend on the model.
+    pub fn parse(endpoint: Endpoint, body: &Value) -> Result<Self, RequestError> {
+        let Some(map) = body.as_object() else {
+            return Err(FieldPath::root().field("body").must_be(body, "an object"));
+        };
+        let mut fields = Fields::new(map, FieldPath::root());
         let request = Request {
-            what: match endpoint {
-                Endpoint::Chat => What::Chat(Chat::read(&mut fields)?),
-                Endpoint::Completions => What::Completions(completions::read(&mut fields)?),
+            input: match endpoint {
+                Endpoint::Chat => Input::Chat(Chat::read(&mut fields)?),
+                Endpoint::Completions => Input::Completions(completions::read(&mut fields)?),
             },
             settings: Settings::read(&mut fields)?,
             limits: Limits::read(&mut fields)?,
@@ -67,50 +69,50 @@ impl Request {
         Ok(request)
     }
 
-    /// What it is for.
+    /// The endpoint of this request.
     pub fn endpoint(&self) -> Endpoint {
-        match self.what {
-            What::Chat(_) => Endpoint::Chat,
-            What::Completions(_) => Endpoint::Completions,
+        match self.input {
+            Input::Chat(_) => Endpoint::Chat,
+            Input::Completions(_) => Endpoint::Completions,
         }
     }
 
-    /// Whether the answer is to come piece by piece.
+    /// Whether the request asks for a streamed answer.
     pub fn streams(&self) -> bool {
         self.stream
     }
 
-    /// Answers that each prompt gets.
+    /// Number of answers per prompt.
     pub fn answers(&self) -> usize {
         self.answers
     }
 
-    /// Refuses what the model does not have: token ids, fields of messages that its template would show.
-    pub fn fits(&self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
+    /// Checks the request against a model: token ids, and message fields that its template uses.
+    pub fn fits(&self, checkpoint: &Checkpoint) -> Result<(), RequestError> {
         let vocab = checkpoint.config().vocab;
-        match &self.what {
-            What::Chat(chat) => chat.fits(checkpoint)?,
-            What::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
+        match &self.input {
+            Input::Chat(chat) => chat.fits(checkpoint)?,
+            Input::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
         }
         self.settings.fits(vocab)
     }
 
-    /// The ids that are to be read, of each prompt.
+    /// The token ids of each prompt.
     pub fn prompts(&self, checkpoint: &Checkpoint) -> Outcome<Vec<Vec<u32>>> {
-        match &self.what {
-            What::Chat(chat) => Ok(vec![checkpoint.encode(&checkpoint.render(&chat.messages, true)?)?]),
-            What::Completions(prompts) => prompts.iter().map(|prompt| prompt.ids(checkpoint)).collect(),
+        match &self.input {
+            Input::Chat(chat) => Ok(vec![checkpoint.encode(&checkpoint.render(&chat.messages, true)?)?]),
+            Input::Completions(prompts) => prompts.iter().map(|prompt| prompt.ids(checkpoint)).collect(),
         }
     }
 
-    /// How the tokens of answer `index` to a prompt are chosen: by the request's settings, then the model's, then llama.cpp's.
-    /// Where the request has no seed of its own it is `seed`.
+    /// The sampling of answer `index` to a prompt: the request's settings, else the model's, else llama.cpp's. `seed` is used if
+    /// the request has none.
     pub fn sampling(&self, checkpoint: &Checkpoint, seed: u64, index: usize) -> Sampling {
         let seed = self.settings.seed.unwrap_or(seed);
         self.settings.over(checkpoint.defaults(), seed.wrapping_add(index as u64))
     }
 
-    /// When an answer ends: where neither request nor model say, after `max_tokens`.
+    /// The answer's limits. `max_tokens` is used if neither the request nor the model sets a limit.
     pub fn options(&self, checkpoint: &Checkpoint, max_tokens: Option<usize>) -> AnswerOptions {
         AnswerOptions {
             max_tokens: self.limits.max_tokens.unwrap_or(checkpoint.defaults().max_tokens.or(max_tokens)),
@@ -125,7 +127,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn parse(endpoint: Endpoint, more: Value) -> Result<Request, Refusal> {
+    fn parse(endpoint: Endpoint, more: Value) -> Result<Request, RequestError> {
         let mut body = match endpoint {
             Endpoint::Chat => json!({"messages": [{"role": "user", "content": "Hi"}]}),
             Endpoint::Completions => json!({"prompt": "Once"}),
@@ -135,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_followed_or_harmless_or_refused_by_its_name() {
+    fn every_field_is_used_or_ignored_or_rejected_by_name() {
         for endpoint in [Endpoint::Chat, Endpoint::Completions] {
-            let harmless = json!({
+            let ignored = json!({
                 "model": "any", "user": "me", "metadata": {"a": 1}, "store": true, "service_tier": "flex",
                 "stream_options": {"include_usage": true}, "stream": false, "n": 1, "tools": null, "echo": false,
                 "response_format": {"type": "text"}, "mirostat": 0, "mirostat_tau": 5.0, "typical_p": 1, "frobnicate": null,
             });
-            assert!(parse(endpoint, harmless).is_ok());
+            assert!(parse(endpoint, ignored).is_ok());
             for (name, value) in [
                 ("tools", json!([{"type": "function"}])),
                 ("response_format", json!({"type": "json_object"})),
@@ -161,9 +163,9 @@ mod tests {
                 ("temprature", json!(0.5)),
                 ("max_length", json!(7)),
             ] {
-                let refusal = parse(endpoint, json!({ name: value })).unwrap_err();
-                assert_eq!(refusal.param.as_deref(), Some(name));
-                assert!(refusal.message.starts_with(&format!("{name} is not ")), "{refusal}");
+                let error = parse(endpoint, json!({ name: value })).unwrap_err();
+                assert_eq!(error.param.as_deref(), Some(name));
+                assert!(error.message.starts_with(&format!("{name} is not ")), "{error}");
             }
         }
     }
@@ -176,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn a_body_that_is_not_an_object_is_rejected() {
         for body in [json!(null), json!([1]), json!("x")] {
             assert!(Request::parse(Endpoint::Chat, &body).unwrap_err().message.contains("it must be an object"));
         }

@@ -1,15 +1,15 @@
-//! What goes back to whoever asked.
+//! JSON bodies of responses.
 
-use super::answer::{Answered, Choice};
+use super::answer::{Choice, Completion};
 use super::logprobs;
-use super::refusal::Refusal;
 use super::request::Endpoint;
+use super::request_error::RequestError;
 use crate::error::{Error, Result};
 use crate::runtime::{Checkpoint, Finish};
 use serde_json::{Value, json};
 
-impl Answered {
-    /// The body of a response. `number` names it among others, `created` is in seconds since 1970.
+impl Completion {
+    /// The body of a response. `number` makes its id unique; `created` is in seconds since 1970.
     pub fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, (number, created): (usize, u64)) -> Result<Value> {
         let choices = self.choices.iter().enumerate().map(|(index, choice)| choice.body(endpoint, checkpoint, index));
         let (object, id) = match endpoint {
@@ -43,12 +43,12 @@ impl Choice {
     }
 }
 
-/// The body that says what is wrong with a request.
-pub fn error_body(refusal: &Refusal) -> Value {
-    body(&refusal.message, "invalid_request_error", refusal.param.as_deref())
+/// The error body for an invalid request.
+pub fn error_body(error: &RequestError) -> Value {
+    body(&error.message, "invalid_request_error", error.param.as_deref())
 }
 
-/// The status and the body that say what went wrong with a request while it was answered.
+/// The HTTP status and error body for a request that failed while it was answered.
 pub fn failure_body(error: &Error) -> (u16, Value) {
     let message = error.to_string();
     match error {

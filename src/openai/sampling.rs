@@ -1,13 +1,13 @@
-//! How a request wants tokens chosen.
+//! Sampling settings and limits of a request.
 
 use super::completions::of_this_model;
 use super::fields::{Fields, count, count_or_all, id, items, number, whole};
-use super::refusal::{Place, Refusal};
+use super::request_error::{FieldPath, RequestError};
 use crate::error::Error;
 use crate::runtime::{Sampling, SamplingDefaults};
 use serde_json::Value;
 
-/// The settings of a request, each of which may be missing.
+/// A request's sampling settings; any of them may be missing.
 #[derive(Debug, PartialEq)]
 pub(super) struct Settings {
     defaults: SamplingDefaults,
@@ -22,13 +22,13 @@ pub(super) struct Settings {
 struct Bias {
     id: u32,
     bias: f32,
-    place: Place,
+    path: FieldPath,
 }
 
 impl Settings {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, RequestError> {
         let top_k = fields.read("top_k", "a whole number, or -1 for all", count_or_all)?;
-        let last_n = fields.read("repeat_last_n", "a whole number, or -1 for as many as can be", count_or_all)?;
+        let last_n = fields.read("repeat_last_n", "a whole number, or -1 for the maximum", count_or_all)?;
         let settings = Settings {
             defaults: SamplingDefaults {
                 temperature: fields.read("temperature", "a number", number)?,
@@ -38,31 +38,33 @@ impl Settings {
                 repeat_penalty: fields.read("repeat_penalty", "a number", number)?,
                 max_tokens: None,
             },
-            seed: fields.read("seed", "a whole number, or -1 for none of its own", seed)?.flatten(),
+            seed: fields.read("seed", "a whole number, or -1 for no fixed seed", seed)?.flatten(),
             presence_penalty: fields.read("presence_penalty", "a number", number)?,
             frequency_penalty: fields.read("frequency_penalty", "a number", number)?,
             repeat_last_n: last_n.map(|n| n.unwrap_or(Sampling::MOST_RECENT)),
             logit_bias: read_biases(fields)?,
         };
-        // What the model has no say in.
+        // Check the values that do not depend on the model.
         let plain = Sampling { logit_bias: vec![], ..settings.over(&SamplingDefaults::default(), 0) };
         match plain.rules(usize::MAX) {
             Err(Error::BadSetting { name, value, problem }) => {
-                Err(Place::root().field(name).refuse(format_args!("is {value}: {problem}")))
+                Err(FieldPath::root().field(name).error(format_args!("is {value}: {problem}")))
             }
             _ => Ok(settings),
         }
     }
 
-    /// Refuses biases of tokens that the model does not have.
-    pub(super) fn fits(&self, vocab: usize) -> Result<(), Refusal> {
+    /// An error for a bias on a token id outside the vocabulary.
+    pub(super) fn fits(&self, vocab: usize) -> Result<(), RequestError> {
         match self.logit_bias.iter().find(|bias| bias.id as usize >= vocab) {
-            Some(bias) => Err(bias.place.refuse(format_args!("is of no token: it must be {}", of_this_model(vocab)))),
+            Some(bias) => {
+                Err(bias.path.error(format_args!("is not a token of the model: it must be {}", of_this_model(vocab))))
+            }
             None => Ok(()),
         }
     }
 
-    /// The request's settings over the model's over llama.cpp's.
+    /// The sampling: the request's settings, else the model's, else llama.cpp's.
     pub(super) fn over(&self, model: &SamplingDefaults, seed: u64) -> Sampling {
         let below = self.defaults.over(model, seed);
         Sampling {
@@ -75,7 +77,7 @@ impl Settings {
     }
 }
 
-/// Any whole number; -1 is as if there were none. Negative ones stand for what their bits are.
+/// Any integer; -1 means no seed. Other negative numbers are taken as their 64-bit pattern.
 fn seed(value: &Value) -> Option<Option<u64>> {
     if let Some(seed) = value.as_u64() {
         return Some(Some(seed));
@@ -83,71 +85,72 @@ fn seed(value: &Value) -> Option<Option<u64>> {
     whole(value).map(|seed| (seed != -1).then_some(seed as u64))
 }
 
-/// `{"15043": -100}`, or as llama.cpp has it `[[15043, -100], [15044, false]]`, where false bans a token.
-fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, Refusal> {
-    let place = fields.place("logit_bias");
+/// Parses `{"15043": -100}`, or llama.cpp's `[[15043, -100], [15044, false]]`, where false bans a token. NaN and infinities are
+/// errors.
+fn read_biases(fields: &mut Fields<'_>) -> Result<Vec<Bias>, RequestError> {
+    let path = fields.path("logit_bias");
     match fields.get("logit_bias") {
         None => Ok(vec![]),
         Some(Value::Object(map)) => {
             let entry = |(key, value): (&String, &Value)| {
-                let place = place.key(key);
+                let path = path.key(key);
                 let Ok(id) = key.parse() else {
-                    return Err(place.refuse("is of no token: its key must be a token id"));
+                    return Err(path.error("is not a token id"));
                 };
-                Ok(Bias { id, bias: read_bias(value, &place)?, place })
+                Ok(Bias { id, bias: read_bias(value, &path)?, path })
             };
             map.iter().map(entry).collect()
         }
-        Some(Value::Array(list)) => list.iter().enumerate().map(|(i, pair)| read_pair(pair, &place.item(i))).collect(),
-        Some(other) => Err(place.must_be(other, "an object of token ids and numbers")),
+        Some(Value::Array(list)) => list.iter().enumerate().map(|(i, pair)| read_pair(pair, &path.item(i))).collect(),
+        Some(other) => Err(path.must_be(other, "an object of token ids and numbers")),
     }
 }
 
-fn read_pair(pair: &Value, place: &Place) -> Result<Bias, Refusal> {
+fn read_pair(pair: &Value, path: &FieldPath) -> Result<Bias, RequestError> {
     let pair = pair.as_array().filter(|pair| pair.len() == 2);
-    let pair = pair.ok_or_else(|| place.refuse("is no pair: it must be a token id and a number"))?;
-    let id = id(&pair[0]).ok_or_else(|| place.item(0).must_be(&pair[0], "a token id"))?;
-    Ok(Bias { id, bias: read_bias(&pair[1], &place.item(1))?, place: place.clone() })
+    let pair = pair.ok_or_else(|| path.error("is not a pair: it must be a token id and a number"))?;
+    let id = id(&pair[0]).ok_or_else(|| path.item(0).must_be(&pair[0], "a token id"))?;
+    Ok(Bias { id, bias: read_bias(&pair[1], &path.item(1))?, path: path.clone() })
 }
 
-fn read_bias(value: &Value, place: &Place) -> Result<f32, Refusal> {
+fn read_bias(value: &Value, path: &FieldPath) -> Result<f32, RequestError> {
     if value == &Value::Bool(false) {
         return Ok(f32::NEG_INFINITY);
     }
-    number(value).filter(|bias| bias.is_finite()).ok_or_else(|| place.must_be(value, "a number, or false to ban it"))
+    number(value).filter(|bias| bias.is_finite()).ok_or_else(|| path.must_be(value, "a number, or false to ban it"))
 }
 
 /// When an answer ends.
 #[derive(Debug, PartialEq)]
 pub(super) struct Limits {
-    /// `None` where the request does not say, `Some(None)` for no limit.
+    /// `None` if the request sets none, `Some(None)` for no limit.
     pub(super) max_tokens: Option<Option<usize>>,
     pub(super) stop: Vec<String>,
 }
 
 impl Limits {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, RequestError> {
         let names = ["max_completion_tokens", "max_tokens", "n_predict"];
-        let place = fields.place("stop");
+        let path = fields.path("stop");
         let stop = match fields.get("stop") {
             None => vec![],
             Some(Value::String(stop)) => vec![stop.clone()],
-            Some(Value::Array(list)) => items(list, &place, "a text", |stop| stop.as_str().map(str::to_owned))?,
-            Some(other) => return Err(place.must_be(other, "a text or a list of texts")),
+            Some(Value::Array(list)) => items(list, &path, "a string", |stop| stop.as_str().map(str::to_owned))?,
+            Some(other) => return Err(path.must_be(other, "a string or a list of strings")),
         };
         let what = "a whole number, or -1 for no limit";
         Ok(Limits { max_tokens: fields.read_any(&names, what, count_or_all)?, stop })
     }
 }
 
-/// How many answers each prompt gets: from 1 to 128, as at OpenAI.
-pub(super) fn read_answers(fields: &mut Fields<'_>) -> Result<usize, Refusal> {
+/// The number of answers per prompt: 1 to 128, as in OpenAI's API.
+pub(super) fn read_answers(fields: &mut Fields<'_>) -> Result<usize, RequestError> {
     let one_to_128 = |value: &Value| count(value).filter(|n| (1..=128).contains(n));
     let n = fields.read("n", "a whole number from 1 to 128", one_to_128)?.unwrap_or(1);
     let best_of = fields.read("best_of", "a whole number", count)?.unwrap_or(n);
     if best_of != n {
-        let place = fields.place("best_of");
-        return Err(place.must_be(&best_of.into(), &format!("{n}, as n is: answers are not ranked here")));
+        let path = fields.path("best_of");
+        return Err(path.must_be(&best_of.into(), &format!("{n}, equal to n: ranking answers is not supported")));
     }
     Ok(n)
 }
@@ -157,8 +160,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn settings(body: Value) -> Result<Settings, Refusal> {
-        Settings::read(&mut Fields::new(body.as_object().unwrap(), Place::root()))
+    fn settings(body: Value) -> Result<Settings, RequestError> {
+        Settings::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()))
     }
 
     #[test]
@@ -180,13 +183,13 @@ mod tests {
         assert_eq!([seed(json!(-1)), seed(json!(null)), seed(json!(8.0))], [None, None, Some(8)]);
         assert_eq!([seed(json!(u64::MAX)), seed(json!(-2))], [Some(u64::MAX), Some(u64::MAX - 1)]);
         let bias = [(12, -100.0), (7, f32::NEG_INFINITY)];
-        for form in [json!({"12": -100, "7": false}), json!([[12, -100], [7.0, false]])] {
-            assert_eq!(sampling(json!({ "logit_bias": form })).logit_bias, bias);
+        for value in [json!({"12": -100, "7": false}), json!([[12, -100], [7.0, false]])] {
+            assert_eq!(sampling(json!({ "logit_bias": value })).logit_bias, bias);
         }
     }
 
     #[test]
-    fn what_is_wrong_in_a_setting_is_named_by_its_place() {
+    fn errors_in_a_setting_name_their_path() {
         for (body, said) in [
             (json!({"temperature": "hot"}), "temperature is \"hot\": it must be a number"),
             (json!({"temperature": -1}), "temperature is -1: it must be 0"),
@@ -195,22 +198,24 @@ mod tests {
             (json!({"top_k": -2}), "top_k is -2"),
             (json!({"top_k": 1.5}), "top_k is 1.5"),
             (json!({"seed": 0.5}), "seed is 0.5"),
-            (json!({"logit_bias": {"12a": 1}}), "logit_bias[\"12a\"] is of no token"),
+            (json!({"logit_bias": {"12a": 1}}), "logit_bias[\"12a\"] is not a token id"),
             (json!({"logit_bias": {"12": "x"}}), "logit_bias[\"12\"] is \"x\""),
-            (json!({"logit_bias": [[12, 1], [13]]}), "logit_bias[1] is no pair"),
+            (json!({"logit_bias": {"12": "NaN"}}), "logit_bias[\"12\"] is \"NaN\""),
+            (json!({"logit_bias": {"12": 1e300}}), "logit_bias[\"12\"] is 1e+300"),
+            (json!({"logit_bias": [[12, 1], [13]]}), "logit_bias[1] is not a pair"),
             (json!({"logit_bias": [[12, 1], ["a", 1]]}), "logit_bias[1][0] is \"a\""),
         ] {
-            let refusal = settings(body).unwrap_err();
-            assert!(refusal.message.starts_with(said), "{refusal}");
+            let error = settings(body).unwrap_err();
+            assert!(error.message.starts_with(said), "{error}");
         }
         let far = settings(json!({"logit_bias": {"999": 1}})).unwrap();
         assert_eq!(far.fits(1000), Ok(()));
-        assert!(far.fits(288).unwrap_err().message.starts_with("logit_bias[\"999\"] is of no token"));
+        assert!(far.fits(288).unwrap_err().message.starts_with("logit_bias[\"999\"] is not a token of the model"));
     }
 
     #[test]
-    fn limits_are_read_by_any_of_their_names() {
-        let limits = |body: Value| Limits::read(&mut Fields::new(body.as_object().unwrap(), Place::root()));
+    fn limits_have_several_names() {
+        let limits = |body: Value| Limits::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()));
         for (body, expected) in [
             (json!({}), None),
             (json!({"max_tokens": null}), None),
@@ -222,18 +227,18 @@ mod tests {
         }
         for (body, said) in [
             (json!({"max_tokens": -2}), "max_tokens is -2"),
-            (json!({"max_tokens": 1, "n_predict": 2}), "n_predict and max_tokens say"),
+            (json!({"max_tokens": 1, "n_predict": 2}), "n_predict and max_tokens are"),
             (json!({"stop": ["a", "b", 7]}), "stop[2] is 7"),
             (json!({"stop": {"a": 1}}), "stop is an object"),
         ] {
-            let refusal = limits(body).unwrap_err();
-            assert!(refusal.message.starts_with(said), "{refusal}");
+            let error = limits(body).unwrap_err();
+            assert!(error.message.starts_with(said), "{error}");
         }
     }
 
     #[test]
-    fn one_answer_or_several_but_no_contest() {
-        let answers = |body: Value| read_answers(&mut Fields::new(body.as_object().unwrap(), Place::root()));
+    fn several_answers_are_allowed_but_not_ranking() {
+        let answers = |body: Value| read_answers(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()));
         for (body, expected) in [
             (json!({}), 1),
             (json!({"n": 1, "best_of": 1}), 1),

@@ -1,62 +1,62 @@
-//! A checkpoint: weights, shape, tokenizer, template and defaults, from a folder, from a GGUF file or compiled in.
+//! A checkpoint: weights, config, tokenizer, chat template and sampling defaults, from a folder, a GGUF file or compiled in.
 
 mod chat;
+mod component;
 pub(super) mod defaults;
 mod files;
 pub(super) mod gguf;
 mod near;
-mod part;
 
 use super::sampler::{Sampling, SamplingDefaults};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::input;
-use crate::model::{Config, Family, ModelTensors, UnusedKeys, eos_ids};
+use crate::model::{Config, ModelTensors, UnusedKeys, eos_ids};
 use crate::text::{Template, Tokenizer, TokenizerSettings};
 use chat::Chat;
 pub(super) use chat::template_of;
+use component::Component;
 use defaults::Defaults;
-use part::Part;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A model as it was published. Opening maps its files and reads the small ones; weights stay where they are.
+/// A model as published. Opening maps its files and reads the small ones; weights stay on disk.
 pub struct Checkpoint {
     label: String,
     source: Arc<TensorSource>,
     config: Config,
     unused_keys: UnusedKeys,
-    tokenizer: Part<Tokenizer>,
+    tokenizer: Component<Tokenizer>,
     chat: Chat,
     eos: Vec<u32>,
     defaults: Defaults,
-    origin: Origin,
+    location: Location,
 }
 
-/// Where a checkpoint came from.
+/// Where a checkpoint is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Location {
     /// A folder.
     Folder(PathBuf),
     /// A GGUF file.
     Gguf(PathBuf),
-    /// This program.
+    /// In this program.
     #[cfg_attr(not(feature = "embedded-model"), allow(dead_code, reason = "no model is compiled in"))]
     CompiledIn,
 }
 
-/// Tokens that end a turn in the forms of chats that are in use.
-const ENDS_OF_TURNS: &[&str] =
+/// End-of-turn tokens of common chat formats.
+const END_OF_TURN: &[&str] =
     &["<|im_end|>", "<|eot_id|>", "<|end|>", "<|end_of_turn|>", "<end_of_turn>", "<|end_of_text|>"];
 
-/// The small files of a checkpoint, by name.
+/// Reads a small file of a checkpoint by its name.
 type Read<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
 
 impl Checkpoint {
-    /// Opens a GGUF file, or a folder: one that holds a single GGUF model and no .safetensors file, or one in Hugging Face's
-    /// layout, with config.json, one or many .safetensors files, tokenizer.json, tokenizer_config.json and
-    /// generation_config.json. Without the last three it still gives logits.
+    /// Opens a GGUF file or a folder. A folder holds a single GGUF model and no .safetensors file, or has Hugging Face's layout:
+    /// config.json, one or more .safetensors files, tokenizer.json, tokenizer_config.json and generation_config.json. Without the
+    /// last three the model still makes logits.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let dir = path.as_ref();
         if gguf::is_gguf(dir) {
@@ -87,43 +87,48 @@ impl Checkpoint {
             return Err(Error::IncompleteCheckpoint { dir: dir.to_owned(), missing: "config.json".to_owned() });
         }
         let name = |file: &str| dir.join(file).display().to_string();
-        Self::assemble(&name, TensorSource::open(dir)?, &read, Origin::Folder(dir.to_owned()))
+        Self::assemble(&name, TensorSource::open(dir)?, &read, Location::Folder(dir.to_owned()))
     }
 
-    /// The model that is compiled in, tiny-chat.
+    /// The compiled-in model, tiny-chat.
     #[cfg(feature = "embedded-model")]
     pub fn embedded() -> Result<Self> {
         let read = |name: &str| Ok(shipped(name).map(<[u8]>::to_vec));
         let weights = shipped("model.safetensors").expect("it is compiled in");
         let source = TensorSource::from_bytes("tiny-chat/model.safetensors", weights)?;
-        Self::assemble(&|file| format!("tiny-chat/{file}"), source, &read, Origin::CompiledIn)
+        Self::assemble(&|file| format!("tiny-chat/{file}"), source, &read, Location::CompiledIn)
     }
 
-    fn assemble(name: &dyn Fn(&str) -> String, source: TensorSource, read: Read<'_>, origin: Origin) -> Result<Self> {
+    fn assemble(
+        name: &dyn Fn(&str) -> String,
+        source: TensorSource,
+        read: Read<'_>,
+        location: Location,
+    ) -> Result<Self> {
         let json = |file: &str| -> Result<Value> {
             let Some(bytes) = read(file)? else { return Ok(Value::Null) };
             input::json(&name(file), &bytes)
         };
-        let label = match &origin {
-            Origin::Folder(path) | Origin::Gguf(path) => path.display().to_string(),
-            Origin::CompiledIn => "tiny-chat (compiled in)".to_owned(),
+        let label = match &location {
+            Location::Folder(path) | Location::Gguf(path) => path.display().to_string(),
+            Location::CompiledIn => "tiny-chat (compiled in)".to_owned(),
         };
         let said = json("config.json")?;
         let config = Config::from_json(&name("config.json"), &said, &source)?;
-        let unused_keys = UnusedKeys::of_json(&said);
-        // Both are needed for text and for chats, and for nothing else.
+        let unused_keys = UnusedKeys::of_json(&config.architecture, &said);
+        // Only text and chats need these two files.
         let settings = json("tokenizer_config.json").and_then(|config| {
             let map = json("special_tokens_map.json")?;
             Ok((TokenizerSettings::new(config.clone(), map), config))
         });
         let tokenizer = match (read("tokenizer.json")?, &settings) {
-            (None, _) => Part::Missing(Error::IncompleteCheckpoint {
+            (None, _) => Component::Missing(Error::IncompleteCheckpoint {
                 dir: label.clone().into(),
                 missing: "tokenizer.json".to_owned(),
             }),
-            (Some(_), Err(error)) => Part::unusable(error),
+            (Some(_), Err(error)) => Component::unusable(error),
             (Some(bytes), Ok((settings, _))) => {
-                Part::of(Tokenizer::from_json_with(&name("tokenizer.json"), &bytes, settings))
+                Component::of(Tokenizer::from_json_with(&name("tokenizer.json"), &bytes, settings))
             }
         };
         let file = name("generation_config.json");
@@ -136,122 +141,122 @@ impl Checkpoint {
         }
         let chat = match &settings {
             Ok((settings, config)) => Chat::of_folder(settings, config, read("chat_template.jinja")?.as_deref(), name),
-            Err(error) => Chat { template: Part::unusable(error), tokens: serde_json::Map::new() },
+            Err(error) => Chat { template: Component::unusable(error), tokens: serde_json::Map::new() },
         };
         let source = Arc::new(source);
-        let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
-        checkpoint.end_turns();
+        let mut checkpoint =
+            Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location };
+        checkpoint.add_end_of_turn();
         Ok(checkpoint)
     }
 
-    /// Where it came from.
+    /// Its path, for messages.
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// The model's shape.
+    /// The model's config.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The weights, each with its shape checked against the config.
+    /// The weights, their shapes checked against the config.
     pub fn tensors(&self) -> Result<ModelTensors<'_>> {
         ModelTensors::find(&self.config, &self.source)
     }
 
-    /// Takes another epsilon for the norms on dt, B and C than the checkpoint's; refused for models without them.
+    /// Overrides the epsilon of the norms on dt, B and C. Fails for models without these norms.
     pub fn set_mixer_rms_eps(&mut self, eps: f32) -> Result<()> {
         let bad = |problem| Error::BadSetting { name: "mixer_rms_eps", value: eps.to_string(), problem };
         if !(0.0..1.0).contains(&eps) {
             return Err(bad("it must be a small number from 0 on"));
         }
-        match &mut self.config.family {
-            Family::FalconMamba { mixer_rms_eps } => *mixer_rms_eps = eps,
-            Family::Mamba => return Err(bad("this model is plain Mamba, which has no norms in its mixer")),
+        match self.config.architecture.set_inner_norm_eps(eps) {
+            true => Ok(()),
+            false => Err(bad("this model has no norms in its mixer")),
         }
-        Ok(())
     }
 
-    /// The tokenizer; an error that says why there is none, or names the missing file.
+    /// The tokenizer; an error says why it is missing or unusable.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.get()
     }
 
-    /// Takes another tokenizer than the checkpoint's.
+    /// Overrides the tokenizer.
     pub fn set_tokenizer(&mut self, tokenizer: Tokenizer) {
-        self.tokenizer = Part::Ready(tokenizer);
-        self.end_turns();
+        self.tokenizer = Component::Ready(tokenizer);
+        self.add_end_of_turn();
     }
 
-    /// Whether the checkpoint has a chat template that can be used.
+    /// Whether the checkpoint has a usable chat template.
     pub fn has_template(&self) -> bool {
         self.template().is_ok()
     }
 
-    /// Whether a name, such as that of a message's field, stands in the chat template.
+    /// Whether the chat template mentions a name, such as a message's field.
     pub fn template_mentions(&self, name: &str) -> bool {
         self.template().is_ok_and(|template| template.mentions(name))
     }
 
-    /// The chat template; an error that says why there is none.
+    /// The chat template; an error says why it is missing or unusable.
     pub fn template(&self) -> Result<&Template> {
         self.chat.template.get()
     }
 
-    /// Why the checkpoint's chat template cannot be used; none where it can, or where there is none.
+    /// Why the chat template cannot be used; `None` where it can, or where there is no template.
     pub fn template_problem(&self) -> Option<Error> {
         match &self.chat.template {
-            Part::Unusable(_) => self.template().err(),
-            Part::Ready(_) | Part::Missing(_) => None,
+            Component::Unusable(_) => self.template().err(),
+            Component::Ready(_) | Component::Missing(_) => None,
         }
     }
 
-    /// Takes another chat template than the checkpoint's. What special tokens it may ask for by name the checkpoint says.
+    /// Overrides the chat template. The special tokens that it may name are still the checkpoint's.
     pub fn set_template(&mut self, template: Template) {
-        self.chat.template = Part::Ready(template);
-        self.end_turns();
+        self.chat.template = Component::Ready(template);
+        self.add_end_of_turn();
     }
 
-    /// The end of a turn ends an answer, whether or not the configs say so.
-    fn end_turns(&mut self) {
-        if let (Part::Ready(tokenizer), Part::Ready(_)) = (&self.tokenizer, &self.chat.template) {
-            let ids = ENDS_OF_TURNS.iter().filter_map(|token| tokenizer.id(token));
+    /// Adds end-of-turn tokens to the EOS tokens, even where the configs omit them.
+    fn add_end_of_turn(&mut self) {
+        if let (Component::Ready(tokenizer), Component::Ready(_)) = (&self.tokenizer, &self.chat.template) {
+            let ids = END_OF_TURN.iter().filter_map(|token| tokenizer.id(token));
             self.eos.extend(ids.filter(|id| tokenizer.is_special(*id)));
         }
         self.eos.sort_unstable();
         self.eos.dedup();
     }
 
-    /// Tokens that end a text or an answer.
+    /// EOS tokens: each ends a text or an answer.
     pub fn eos(&self) -> &[u32] {
         &self.eos
     }
 
-    /// What generation_config.json, or a GGUF file, says about sampling; see [`Checkpoint::sampling`].
+    /// Sampling defaults of generation_config.json or a GGUF file; see [`Checkpoint::sampling`].
     pub fn defaults(&self) -> &SamplingDefaults {
         &self.defaults.values
     }
 
-    /// Values that somebody asks for, over the checkpoint's, over llama.cpp's. A value of the checkpoint that cannot be and that
-    /// nothing stands over is an error that names its file.
+    /// Sampling parameters: the values asked for, else the checkpoint's, else llama.cpp's defaults. An invalid value of the
+    /// checkpoint that is not overridden is an error that names its file.
     pub fn sampling(&self, asked: &SamplingDefaults, seed: u64) -> Result<Sampling> {
         self.defaults.check(asked)?;
         Ok(asked.over(&self.defaults.values, seed))
     }
 
-    /// Keys of config.json, or of a GGUF file, that nothing is computed with.
+    /// Keys of config.json or of a GGUF file that have no effect.
     pub fn unused_keys(&self) -> &UnusedKeys {
         &self.unused_keys
     }
 
-    /// Ids that the model has rows for but the tokenizer no token: they must never be chosen.
+    /// Ids with a row in the model but no token in the tokenizer: they must never be sampled.
     pub fn ids_without_token(&self) -> Vec<u32> {
         let Ok(tokenizer) = self.tokenizer() else { return vec![] };
         (0..u32::try_from(self.config.vocab).unwrap_or(u32::MAX)).filter(|id| tokenizer.bytes(*id).is_none()).collect()
     }
 }
 
-/// A file of the model that is compiled in.
+/// A file of the compiled-in model.
 #[cfg(feature = "embedded-model")]
 pub(super) fn shipped(name: &str) -> Option<&'static [u8]> {
     macro_rules! files {

@@ -154,6 +154,7 @@ mod tests {
             Sampling { repeat_last_n: 4097, ..Sampling::GREEDY },
             Sampling { logit_bias: vec![(10, 1.0)], ..Sampling::GREEDY },
             Sampling { logit_bias: vec![(3, f32::INFINITY)], ..Sampling::GREEDY },
+            Sampling { logit_bias: vec![(3, f32::NAN)], ..Sampling::GREEDY },
         ] {
             assert!(matches!(bad.rules(10), Err(Error::BadSetting { .. })), "{bad:?}");
         }

@@ -1,7 +1,7 @@
-//! Text on its way to ids and back.
+//! Tokenizers, chat templates, streaming of text, and stop strings.
 
-mod growth;
-mod pieces;
+mod chunked;
+mod expansion;
 mod settings;
 mod stop;
 mod stream;
@@ -9,18 +9,18 @@ mod template;
 mod tokenizer;
 mod vocabulary;
 
-pub use pieces::{Piece, Pieces};
+pub use chunked::{ChunkedText, TextChunk};
 pub use settings::TokenizerSettings;
 pub(crate) use settings::spelled;
 pub use stop::StopStrings;
 pub use stream::TextStream;
 pub use template::{CHATML, Message, Span, Template, named_template, template_names};
 pub use tokenizer::{Specials, Tokenizer};
-pub use vocabulary::{Kind as TokenKind, Vocabulary};
+pub use vocabulary::{TokenKind, Vocabulary};
 
 use crate::error::{Error, Result};
 
-/// Bytes as text; `what` is its name for messages.
+/// Checks that bytes are UTF-8 text; `what` is its name for messages.
 pub fn utf8(what: &str, bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to() as u64;

@@ -1,28 +1,28 @@
-//! What tokenizer_config.json and special_tokens_map.json say beside tokenizer.json: tokens to add, the names of special tokens,
-//! and what a text begins and ends with.
+//! The parts of tokenizer_config.json and special_tokens_map.json that complete tokenizer.json: added tokens, names of special
+//! tokens, and whether BOS and EOS are added to a text.
 
 use serde_json::{Map, Value, json};
 
-/// The two files. Either may be null, where it is not there.
+/// The two files; either is null if it does not exist.
 #[derive(Debug, Clone, Default)]
 pub struct TokenizerSettings {
     config: Value,
     map: Value,
 }
 
-/// Classes of transformers that go by `add_bos_token` and `add_eos_token`, whatever the post-processor of tokenizer.json does.
-/// Others go by the post-processor alone.
+/// transformers classes that follow `add_bos_token` and `add_eos_token` and ignore tokenizer.json's post-processor. All others
+/// follow the post-processor alone.
 const BY_FLAGS: [&str; 2] = ["GPTNeoXTokenizer", "GPTNeoXTokenizerFast"];
-/// The special tokens of these classes, where the files name none.
+/// The default special token of these classes.
 const GPT_NEOX_TOKEN: &str = "<|endoftext|>";
 
 impl TokenizerSettings {
-    /// Of tokenizer_config.json and special_tokens_map.json.
+    /// Settings from tokenizer_config.json and special_tokens_map.json.
     pub fn new(config: Value, map: Value) -> Self {
         TokenizerSettings { config, map }
     }
 
-    /// The special tokens by name, such as `eos_token`, for templates. One that the files do not name is not there.
+    /// The special tokens by name, such as `eos_token`, for templates. Contains only those that the files name.
     pub fn names(&self) -> Map<String, Value> {
         let mut names = Map::new();
         for file in [&self.config, &self.map] {
@@ -41,7 +41,7 @@ impl TokenizerSettings {
         names
     }
 
-    /// Puts what the settings say into a tokenizer.json. Gives whether that changed it.
+    /// Applies the settings to a tokenizer.json; gives whether that changed it.
     pub fn complete(&self, tokenizer: &mut Value) -> bool {
         let added = self.add_tokens(tokenizer);
         let flag = |name: &str| self.config[name] == true;
@@ -49,7 +49,7 @@ impl TokenizerSettings {
             self.id_of("bos_token", tokenizer).filter(|_| flag("add_bos_token")),
             self.id_of("eos_token", tokenizer).filter(|_| flag("add_eos_token")),
         ]);
-        // One of the byte-level kind is for offsets, and adds nothing.
+        // A ByteLevel post-processor adjusts offsets only and adds no tokens.
         let now = &tokenizer["post_processor"];
         let is_same = *now == template || (template.is_null() && now["type"] == "ByteLevel");
         let replaced = self.goes_by_flags() && tokenizer.is_object() && !is_same;
@@ -74,15 +74,15 @@ impl TokenizerSettings {
         Some((text, id))
     }
 
-    /// Adds the tokens of `added_tokens_decoder`, in the order of their numbers, then those with a name. A token that is there
-    /// takes what the settings say of it.
+    /// Adds the tokens of `added_tokens_decoder` in the order of their ids, then the named ones. Existing tokens get the
+    /// attributes in the settings.
     fn add_tokens(&self, tokenizer: &mut Value) -> bool {
         let mut wanted: Vec<(u64, Value)> = Vec::new();
         for (id, token) in self.config["added_tokens_decoder"].as_object().into_iter().flatten() {
             let (Ok(id), Some(text)) = (id.parse(), token["content"].as_str()) else { continue };
             let is = |name: &str| token[name] == true;
             let special = is("special");
-            // What transformers takes where a file does not say it.
+            // transformers' default.
             let normalized = token["normalized"].as_bool().unwrap_or(!special);
             wanted.push((
                 id,
@@ -115,7 +115,7 @@ impl TokenizerSettings {
     }
 }
 
-/// A token that is given by its text, or by an object with it.
+/// The text of a token given as a string or as an object with `content`.
 pub(crate) fn spelled(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token.get("content")?.as_str())
 }
@@ -124,7 +124,7 @@ fn is_there(tokenizer: &Value, text: &str) -> bool {
     tokenizer["added_tokens"].as_array().is_some_and(|added| added.iter().any(|token| token["content"] == text))
 }
 
-/// Adds a token, or changes the one of the same spelling. A new one takes the id that the vocabulary has for it, or the next.
+/// Adds a token, or changes the one with the same spelling. A new token gets its id from the vocabulary, or the next free id.
 fn put(tokenizer: &mut Value, mut token: Value) -> bool {
     let vocab = tokenizer["model"]["vocab"].as_object();
     let (size, known) =
@@ -146,7 +146,7 @@ fn put(tokenizer: &mut Value, mut token: Value) -> bool {
     true
 }
 
-/// A post-processor that puts these tokens, each with its id, before and behind a text; null for none.
+/// A post-processor that adds these tokens, given with their ids, before and after a text; null if there are none.
 pub(crate) fn post_processor([first, last]: [Option<(String, u64)>; 2]) -> Value {
     if first.is_none() && last.is_none() {
         return Value::Null;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_say_nothing_new_change_nothing() {
+    fn settings_that_match_the_tokenizer_change_nothing() {
         for config in
             [Value::Null, json!({}), json!({"eos_token": "<|endoftext|>", "tokenizer_class": "GPTNeoXTokenizer"})]
         {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_added_in_the_order_of_their_numbers() {
+    fn tokens_are_added_in_the_order_of_their_ids() {
         let config = json!({
             "added_tokens_decoder": {"9": {"content": "<y>"}, "8": {"content": "<x>", "special": true}, "1": {"content": "a"}},
             "pad_token": {"content": "<pad>"}, "eos_token": "<y>", "add_bos_token": true,
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_replace_the_post_processor_of_classes_that_go_by_them() {
+    fn flags_replace_the_post_processor_of_classes_that_follow_them() {
         let of = |class: &str| json!({"tokenizer_class": class, "add_bos_token": true, "bos_token": "b"});
         assert_eq!(completed(of("PreTrainedTokenizerFast")).1["post_processor"], Value::Null);
         let single = &completed(of("GPTNeoXTokenizerFast")).1["post_processor"]["single"];
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_both_files() {
+    fn names_come_from_both_files() {
         let config = json!({"eos_token": "</s>", "pad_token": null, "add_bos_token": true, "image_token": "<image>"});
         let map = json!({"eos_token": "<other>", "unk_token": {"content": "<unk>"}});
         let names = TokenizerSettings::new(config, map).names();

@@ -1,6 +1,6 @@
-//! Stop strings: text comes in, and goes out once it can no longer be the beginning of one.
+//! Stop strings in streamed text: text is held back while it may be the beginning of one.
 
-/// Holds text back while it may become a stop string.
+/// Finds stop strings in streamed text and holds text back while it may become one.
 #[derive(Debug, Clone, Default)]
 pub struct StopStrings {
     stops: Vec<String>,
@@ -8,37 +8,37 @@ pub struct StopStrings {
 }
 
 impl StopStrings {
-    /// Empty ones are ignored.
+    /// A stream with these stop strings; empty ones are ignored.
     pub fn new(stops: &[String]) -> Self {
         StopStrings { stops: stops.iter().filter(|stop| !stop.is_empty()).cloned().collect(), held: String::new() }
     }
 
-    /// Whether there is none.
+    /// Whether there are no stop strings.
     pub fn is_empty(&self) -> bool {
         self.stops.is_empty()
     }
 
-    /// Bytes held back now.
+    /// Bytes currently held back.
     pub fn held(&self) -> usize {
         self.held.len()
     }
 
-    /// Adds text; gives what is safe to show, and whether a stop string was found: nothing comes after that. The stop that
-    /// begins first counts.
+    /// Adds text; gives the text that is safe to show, and whether a stop string was found, which ends the stream. The stop
+    /// string that begins first counts.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.held += text;
         if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
-        // The longest end of the text that begins a stop string.
+        // The longest suffix that is a prefix of a stop string.
         let begins = |at: &usize| self.stops.iter().any(|stop| stop.starts_with(&self.held[*at..]));
         let at = self.held.char_indices().map(|(at, _)| at).find(begins).unwrap_or(self.held.len());
         let rest = self.held.split_off(at);
         (std::mem::replace(&mut self.held, rest), false)
     }
 
-    /// The end of the text: what was held back is text after all.
+    /// Ends the stream; gives the text still held back.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
@@ -48,7 +48,7 @@ impl StopStrings {
 mod tests {
     use super::*;
 
-    /// What is shown of `text` in pieces of `n` characters.
+    /// The shown text of `text`, pushed `n` characters at a time.
     fn shown(stops: &[&str], text: &str, n: usize) -> (String, bool) {
         let mut stream = StopStrings::new(&stops.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
         let chars: Vec<char> = text.chars().collect();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn however_the_text_is_cut_the_same_is_shown() {
+    fn the_shown_text_does_not_depend_on_the_size_of_pushes() {
         let cases: [(&[&str], &str, &str, bool); 7] = [
             (&["STOP"], "go STOP on", "go ", true),
             (&["STOP"], "go STO", "go STO", false),

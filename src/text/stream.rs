@@ -1,13 +1,13 @@
-//! Bytes in, whole characters out.
+//! Streaming UTF-8 decoding: token bytes in, whole characters out.
 
-/// Collects the bytes of tokens and gives them back as text as soon as they make whole characters.
+/// Collects token bytes and returns text as soon as characters are complete.
 #[derive(Debug, Clone, Default)]
 pub struct TextStream {
     pending: Vec<u8>,
 }
 
 impl TextStream {
-    /// Adds bytes; gives the characters that are complete now. A sequence that cannot become a character turns into U+FFFD.
+    /// Adds bytes; gives the characters that are now complete. An invalid sequence becomes U+FFFD.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.pending.extend_from_slice(bytes);
         let mut text = String::new();
@@ -33,17 +33,17 @@ impl TextStream {
         text
     }
 
-    /// One that goes on where another was left: with these bytes of a character.
+    /// A stream that continues with these bytes of an incomplete character.
     pub fn after(pending: Vec<u8>) -> Self {
         TextStream { pending }
     }
 
-    /// Bytes of a character that is not whole yet.
+    /// Bytes of the incomplete character.
     pub fn pending(&self) -> &[u8] {
         &self.pending
     }
 
-    /// The end: what is left of a character that never became whole, as U+FFFD.
+    /// Ends the stream; an incomplete character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
         self.pending.clear();
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_come_out_whole_however_their_bytes_are_cut() {
+    fn characters_come_out_whole_for_any_split_of_their_bytes() {
         let text = "a🚀é\u{200d}我z";
         for cut in 1..text.len() {
             let mut stream = TextStream::default();
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_bytes_become_replacement_characters_and_stop_nothing() {
+    fn invalid_bytes_become_replacement_characters() {
         let mut stream = TextStream::default();
         assert_eq!(stream.push(b"a\xffb"), "a\u{fffd}b");
         assert_eq!(stream.push(&[0xf0, 0x9f]), "");

@@ -1,36 +1,36 @@
-//! Chat templates: messages in, the model's own form of a conversation out.
+//! Chat templates: render messages to the model's prompt format.
 
 mod arguments;
 mod budget;
 mod case;
+mod compile;
 mod filters;
 mod globals;
 mod json;
-mod letters;
 mod markup;
 mod methods;
 mod named;
 mod number;
 mod operators;
-mod origin;
-mod printed;
 mod printf;
-mod program;
+mod python_str;
 mod search;
-mod size;
+mod source_limits;
+mod spans;
+mod stand_ins;
 
 use crate::error::{Error, Result};
 use budget::{Budget, Reach};
-use letters::Letters;
-use methods::Tools;
+use methods::RenderContext;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Value, context};
 pub use named::{CHATML, named_template, template_names};
+use stand_ins::StandIns;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One turn of a conversation.
+/// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// "system", "user" or "assistant".
@@ -40,44 +40,44 @@ pub struct Message {
 }
 
 impl Message {
-    /// A turn of `role`.
+    /// A message with this role and text.
     pub fn new(role: &str, content: impl Into<String>) -> Self {
         Message { role: role.to_owned(), content: content.into() }
     }
 }
 
-/// A stretch of a rendered conversation.
+/// A span of a rendered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// Its text.
     pub text: String,
-    /// Spelled like a special token, but not by the template alone: it must stay text.
+    /// Whether it spells a special token with characters from a message, so that it must be encoded as plain text.
     pub literal: bool,
 }
 
-/// A checkpoint's chat template, in Jinja.
+/// A chat template in Jinja.
 pub struct Template {
     file: String,
     source: String,
 }
 
-/// Roles that templates know.
+/// Roles that templates compare with.
 const ROLES: &[&str] = &["system", "user", "assistant", "tool"];
 
-/// Bytes of stack for a template. What it may nest takes a small part of that; what is not used is not allocated.
+/// Stack size of the rendering thread. The nesting limits need a small part of it; unused pages are not allocated.
 const STACK: usize = 128 << 20;
 
 impl Template {
-    /// A template from `file`, a name for messages.
+    /// Compiles a template; `file` is its name for messages.
     pub fn new(file: &str, source: &str) -> Result<Self> {
         let source = without_generation_marks(source);
         let template = Template { file: file.to_owned(), source };
         let syntax = template.syntax()?;
-        template.on_a_stack(|| program::compile(&template.source, syntax).map(drop).map_err(|e| template.error(&e)))?;
+        template.on_a_stack(|| compile::compile(&template.source, syntax).map(drop).map_err(|e| template.error(&e)))?;
         Ok(template)
     }
 
-    /// Whether a name stands in it, as a whole word: one that does not is nothing that it looks at.
+    /// Whether the source contains `name` as a whole word. If not, the template does not use a field of that name.
     pub fn mentions(&self, name: &str) -> bool {
         self.source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
     }
@@ -88,7 +88,7 @@ impl Template {
         syntax.build().map_err(|e| self.error(&e))
     }
 
-    /// Does something with the template on a thread whose stack is large enough for whatever the limits allow.
+    /// Runs `work` on a thread whose stack is large enough for the deepest allowed nesting.
     fn on_a_stack<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         // There are no threads in a browser, whose engine bounds the stack itself.
         if cfg!(target_arch = "wasm32") {
@@ -97,8 +97,9 @@ impl Template {
         let failed = |problem: String| Error::Template { file: self.file.clone(), problem };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("chat template".to_owned()).stack_size(STACK);
-            let running = thread.spawn_scoped(scope, work).map_err(|e| failed(format!("no thread for it: {e}")))?;
-            running.join().unwrap_or_else(|_| Err(failed("the template engine broke off".to_owned())))
+            let running =
+                thread.spawn_scoped(scope, work).map_err(|e| failed(format!("cannot start its thread: {e}")))?;
+            running.join().unwrap_or_else(|_| Err(failed("the template engine panicked".to_owned())))
         })
     }
 
@@ -108,21 +109,21 @@ impl Template {
         Error::Template { file: self.file.clone(), problem: format!("{line}{detail}") }
     }
 
-    /// The conversation in the model's form; with `answer_next` it ends where the assistant's next turn begins.
+    /// Renders a conversation; with `answer_next` the prompt ends where the assistant's next message begins.
     ///
-    /// Text inside a message that spells one of `specials` comes back as a literal span of its own, so that nobody can forge
-    /// the structure of a conversation by typing it.
+    /// Message text that spells one of `specials` comes back as a literal span, so that typed text cannot forge the structure of
+    /// a conversation.
     pub fn render(&self, messages: &[Message], answer_next: bool, specials: &[String]) -> Result<Vec<Span>> {
         self.render_with(messages, answer_next, specials, &serde_json::Value::Null)
     }
 
-    /// Whether anything of what a user says comes out. Where the template refuses a single message it is taken to.
+    /// Whether the output depends on a user's message. True if the template rejects a single message.
     pub fn prints_messages(&self) -> bool {
         let [one, other] = ["one", "other"].map(|said| self.render(&[Message::new("user", said)], true, &[]));
         one.is_err() || other.is_err() || one.ok() != other.ok()
     }
 
-    /// [`Template::render`] with more variables for the template, such as `eos_token` or `tools`: an object, or null for none.
+    /// [`Template::render`] with additional variables, such as `eos_token` or `tools`: an object, or null for none.
     pub fn render_with(
         &self,
         messages: &[Message],
@@ -133,7 +134,7 @@ impl Template {
         self.render_unless(&Arc::default(), (messages, answer_next), specials, variables)
     }
 
-    /// [`Template::render_with`] that ends with [`Error::Cancelled`] when `cancelled` is set, and takes that back.
+    /// [`Template::render_with`] that ends with [`Error::Cancelled`] when `cancelled` is set, and clears it.
     pub(crate) fn render_unless(
         &self,
         cancelled: &Arc<AtomicBool>,
@@ -143,51 +144,51 @@ impl Template {
     ) -> Result<Vec<Span>> {
         let now = jiff::Zoned::now();
         let conversation = Conversation { messages, answer_next, variables, now: &now, cancelled };
-        let rendered = self.render_with_letters(&conversation, &Arc::default())?;
-        if !origin::has_marks(&rendered, specials) {
-            return Ok(origin::unmarked(rendered));
+        let rendered = self.render_with_stand_ins(&conversation, &Arc::default())?;
+        if !spans::has_marks(&rendered, specials) {
+            return Ok(spans::unmarked(rendered));
         }
         let texts = messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]);
         let said = variables.to_string();
         let texts = texts.chain([self.source.as_str(), said.as_str()]);
-        let Some(letters) = Letters::of(specials, texts) else {
-            return Ok(origin::spans(&rendered, None, &Letters::default(), specials));
+        let Some(stand_ins) = StandIns::of(specials, texts) else {
+            return Ok(spans::spans(&rendered, None, &StandIns::default(), specials));
         };
-        let letters = Arc::new(letters);
-        let other = match self.render_with_letters(&conversation, &letters) {
+        let stand_ins = Arc::new(stand_ins);
+        let other = match self.render_with_stand_ins(&conversation, &stand_ins) {
             Err(Error::Cancelled) => return Err(Error::Cancelled),
             other => other.ok(),
         };
-        Ok(origin::spans(&rendered, other.as_deref(), &letters, specials))
+        Ok(spans::spans(&rendered, other.as_deref(), &stand_ins, specials))
     }
 
-    /// A rendering with stand-ins for these letters.
-    fn render_with_letters(&self, conversation: &Conversation<'_>, letters: &Arc<Letters>) -> Result<String> {
+    /// Renders with message characters replaced by these stand-ins.
+    fn render_with_stand_ins(&self, conversation: &Conversation<'_>, stand_ins: &Arc<StandIns>) -> Result<String> {
         let Conversation { messages, answer_next, variables, now, cancelled } = *conversation;
         let said: Vec<Value> = messages
             .iter()
             .map(|message| {
-                // A template compares the role with these words, whatever the tokenizer makes of them.
+                // Templates compare the role with these words, so they are never masked.
                 let is_known = ROLES.contains(&&*message.role);
-                let role = if is_known { message.role.clone() } else { letters.hide_text(&message.role) };
-                context! { role => role, content => letters.hide_text(&message.content) }
+                let role = if is_known { message.role.clone() } else { stand_ins.mask_text(&message.role) };
+                context! { role => role, content => stand_ins.mask_text(&message.content) }
             })
             .collect();
         let bytes =
             messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>() + variables.to_string().len();
         let budget = Arc::new(Budget::new(bytes, cancelled));
-        let tools = Arc::new(Tools { budget, letters: letters.clone() });
+        let context = Arc::new(RenderContext { budget, stand_ins: stand_ins.clone() });
         let syntax = self.syntax()?;
         self.on_a_stack(|| {
             let given = variables.as_object().into_iter().flatten().map(|(name, value)| {
-                // Special tokens are the template's to write; all else somebody may have typed.
+                // Special tokens belong to the template; any other variable may hold user input.
                 let is_token = name.ends_with("_token");
-                (name.as_str(), from_json(value, if is_token { None } else { Some(letters) }))
+                (name.as_str(), from_json(value, if is_token { None } else { Some(stand_ins) }))
             });
             let none = ["tools", "documents"].map(|name| (name, Value::from(())));
             let own = [("messages", Value::from(said)), ("add_generation_prompt", Value::from(answer_next))];
             let variables = Value::from_pairs(none.into_iter().chain(given).chain(own));
-            let rendered = program::render(environment(&tools, now), &self.source, syntax, (variables, &tools));
+            let rendered = compile::render(environment(&context, now), &self.source, syntax, (variables, &context));
             rendered.map_err(|e| match cancelled.swap(false, Ordering::Relaxed) {
                 true => Error::Cancelled,
                 false => self.error(&e),
@@ -196,7 +197,7 @@ impl Template {
     }
 }
 
-/// What a template makes a text of.
+/// The input of a rendering.
 #[derive(Clone, Copy)]
 struct Conversation<'a> {
     messages: &'a [Message],
@@ -206,37 +207,38 @@ struct Conversation<'a> {
     cancelled: &'a Arc<AtomicBool>,
 }
 
-/// What templates may call beside what the engine has.
-fn environment(tools: &Arc<Tools>, now: &jiff::Zoned) -> Environment<'static> {
+/// An environment with Jinja's and Python's functions that the engine lacks.
+fn environment(context: &Arc<RenderContext>, now: &jiff::Zoned) -> Environment<'static> {
     let mut environment = Environment::new();
-    let of = tools.clone();
+    let cx = context.clone();
     environment.set_unknown_method_callback(move |state, value, method, arguments| {
-        // What a map is asked for is not copied.
+        // Map lookups do not copy the map.
         if value.kind() != ValueKind::Map {
-            of.budget.look(value, if method.contains("split") { Reach::Characters } else { Reach::Text })?;
+            cx.budget.look(value, if method.contains("split") { Reach::Characters } else { Reach::Text })?;
         }
-        arguments.iter().try_for_each(|argument| of.budget.look(argument, Reach::Text))?;
+        arguments.iter().try_for_each(|argument| cx.budget.look(argument, Reach::Text))?;
         if method == "join" {
-            // What stands between stands before the list here.
+            // In "separator".join(list) the separator is the receiver.
             let items = arguments.first().and_then(Value::len).unwrap_or(0);
-            of.budget.spend(items.saturating_mul(value.as_str().map_or(0, str::len)))?;
+            cx.budget.spend(items.saturating_mul(value.as_str().map_or(0, str::len)))?;
         }
         if method == "format" {
-            // Widths may be as large as the numbers in it.
+            // The numbers in a format may be widths.
             let format = value.as_str().unwrap_or_default();
             let numbers = format.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
             let widths = numbers.map(|digits| digits.parse().unwrap_or(usize::MAX));
-            of.budget.spend(widths.fold(0, usize::saturating_add))?;
+            cx.budget.spend(widths.fold(0, usize::saturating_add))?;
         }
-        methods::call(state, &of, (value, method), arguments)
+        methods::call(state, &cx, (value, method), arguments)
     });
-    globals::add(&mut environment, tools, now);
+    globals::add(&mut environment, context, now);
     globals::add_tests(&mut environment);
-    filters::add(&mut environment, tools);
+    filters::add(&mut environment, context);
     environment
 }
 
-/// {% generation %} and {% endgeneration %} mark what training looks at; they print nothing, but trim as they are told.
+/// Removes {% generation %} and {% endgeneration %}, which mark text for training. They print nothing, but their white space
+/// control still applies.
 fn without_generation_marks(source: &str) -> String {
     let mut plain = String::with_capacity(source.len());
     let mut rest = source;
@@ -247,7 +249,7 @@ fn without_generation_marks(source: &str) -> String {
         let (tag, after) = tag.split_at(end + 2);
         let word = tag[2..end].trim_matches(['-', '+', ' ', '\n', '\t']);
         if word == "generation" || word == "endgeneration" {
-            // An empty statement that trims the same way.
+            // A no-op statement with the same white space control.
             plain += &tag.replacen(word, "set _ = 0", 1);
         } else {
             plain += tag;
@@ -257,11 +259,11 @@ fn without_generation_marks(source: &str) -> String {
     plain + rest
 }
 
-/// A value of JSON, its texts with stand-ins where somebody may have typed them.
-fn from_json(json: &serde_json::Value, letters: Option<&Letters>) -> Value {
-    let text = |text: &str| letters.map_or_else(|| text.to_owned(), |letters| letters.hide_text(text));
+/// Converts a JSON value, with its strings masked if `stand_ins` is given.
+fn from_json(json: &serde_json::Value, stand_ins: Option<&StandIns>) -> Value {
+    let text = |text: &str| stand_ins.map_or_else(|| text.to_owned(), |stand_ins| stand_ins.mask_text(text));
     use serde_json::Value as Json;
-    // A template asks for names as it spells them.
+    // Keys that are identifiers are looked up by name and stay unmasked.
     let is_name = |key: &str| key.chars().all(|c| c.is_alphanumeric() || c == '_');
     let key_of = |key: &str| if is_name(key) { key.to_owned() } else { text(key) };
     match json {
@@ -273,8 +275,10 @@ fn from_json(json: &serde_json::Value, letters: Option<&Letters>) -> Value {
             (None, None) => Value::from(n.as_f64().unwrap_or(f64::NAN)),
         },
         Json::String(s) => Value::from(text(s)),
-        Json::Array(items) => Value::from(items.iter().map(|item| from_json(item, letters)).collect::<Vec<_>>()),
-        Json::Object(map) => Value::from_pairs(map.iter().map(|(key, value)| (key_of(key), from_json(value, letters)))),
+        Json::Array(items) => Value::from(items.iter().map(|item| from_json(item, stand_ins)).collect::<Vec<_>>()),
+        Json::Object(map) => {
+            Value::from_pairs(map.iter().map(|(key, value)| (key_of(key), from_json(value, stand_ins))))
+        }
     }
 }
 

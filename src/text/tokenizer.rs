@@ -1,6 +1,6 @@
-//! Text to ids and back, by a checkpoint's tokenizer.json. Byte-level BPE, as all models of the Mamba family have it.
+//! Text to token ids and back, with a checkpoint's tokenizer.json: byte-level BPE, which all Mamba models use.
 
-use super::growth::Growth;
+use super::expansion::ExpansionBound;
 use super::settings::TokenizerSettings;
 use crate::error::{Error, Result};
 use crate::input;
@@ -10,27 +10,27 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use tokenizers::{Encoding, Token};
 
-/// What becomes of text that spells a special token, such as `<|im_end|>`.
+/// How text that spells a special token, such as `<|im_end|>`, is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Specials {
-    /// It becomes that token. For templates.
+    /// As that token. For templates.
     Parse,
-    /// It stays the letters that it is. For whatever a user types.
+    /// As ordinary text. For user input.
     Literal,
 }
 
 /// A checkpoint's tokenizer.
 pub struct Tokenizer {
     file: String,
-    growth: Growth,
-    /// Behind a lock because how specials are taken is a setting of the tokenizer and not of the call.
+    expansion: ExpansionBound,
+    /// Behind a lock because the handling of special tokens is a setting of the tokenizer, not an argument.
     inner: Mutex<tokenizers::Tokenizer>,
     bytes: HashMap<u32, Vec<u8>>,
     special: HashSet<u32>,
     special_texts: Vec<String>,
-    /// What a text begins and ends with.
+    /// Ids that the post-processor adds before and after a text.
     around: [Vec<u32>; 2],
-    /// Whether special tokens are looked for in texts that were normalized, where other spellings become them too.
+    /// Whether special tokens are matched in normalized text, where other spellings can become them too.
     normalizes_specials: bool,
 }
 
@@ -40,12 +40,12 @@ impl Tokenizer {
         Self::from_json_with(file, json, &TokenizerSettings::default())
     }
 
-    /// Reads a tokenizer.json that other files say more of.
+    /// Reads a tokenizer.json, completed by `settings`.
     pub fn from_json_with(file: &str, json: &[u8], settings: &TokenizerSettings) -> Result<Self> {
         let bad = |problem: String| Error::Tokenizer { file: file.to_owned(), problem };
         let json = input::text(file, json)?.as_bytes();
-        // The tokenizers crate panics at some malformed files: their syntax and the parts that matter are looked at first,
-        // and a panic that is left becomes an error.
+        // The tokenizers crate panics on some malformed files: check the syntax and the relevant fields first, and turn any
+        // other panic into an error.
         let mut value: Value = serde_json::from_slice(json).map_err(|e| bad(format!("not a tokenizer: {e}")))?;
         if value["model"]["type"].as_str().is_some_and(|kind| kind != "BPE") || value["decoder"]["type"] != "ByteLevel"
         {
@@ -57,26 +57,27 @@ impl Tokenizer {
         }
         let completed = settings.complete(&mut value).then(|| value.to_string());
         let json = completed.as_ref().map_or(json, String::as_bytes);
-        // The added tokens are normalized when they are read.
-        let growth = Growth::of(&value);
+        // Loading normalizes the added tokens.
+        let expansion = ExpansionBound::of(&value);
         let added = value["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
         let bytes = added.iter().filter_map(|token| token["content"].as_str()).map(str::len).sum();
-        check_growth(file, growth, (added.len(), bytes))?;
+        check_expansion(file, expansion, (added.len(), bytes))?;
         let mut inner = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(json))
-            .map_err(|_| bad("not a tokenizer: its parts do not fit together".to_owned()))?
+            .map_err(|_| bad("not a tokenizer: its fields are inconsistent".to_owned()))?
             .map_err(|e| bad(format!("not a tokenizer: {e}")))?;
-        // A file may ask for texts to be cut off or filled up, to any length.
+        // The file may ask for truncation or padding to any length.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
-        let around = std::panic::catch_unwind(AssertUnwindSafe(|| around(&inner))).ok().flatten().ok_or_else(|| {
-            bad("its post_processor does more than to put tokens before and behind a text".to_owned())
-        })?;
+        let around = std::panic::catch_unwind(AssertUnwindSafe(|| around(&inner)))
+            .ok()
+            .flatten()
+            .ok_or_else(|| bad("its post_processor does more than add tokens before and after a text".to_owned()))?;
         let byte_of = byte_alphabet();
         let added = inner.get_added_tokens_decoder();
         let mut bytes = HashMap::new();
         for (token, id) in inner.get_vocab(false) {
             let spelled: Option<Vec<u8>> = token.chars().map(|c| byte_of.get(&c).copied()).collect();
-            // A token outside of the byte alphabet stands for its own text.
+            // A token outside the byte alphabet means its own text.
             bytes.insert(id, spelled.unwrap_or_else(|| token.into_bytes()));
         }
         for (id, token) in &added {
@@ -87,26 +88,26 @@ impl Tokenizer {
         let specials = added.iter().filter(|(_, token)| token.special);
         let (special, special_texts) = specials.map(|(id, token)| (*id, token.content.clone())).unzip();
         let (file, inner) = (file.to_owned(), Mutex::new(inner));
-        Ok(Tokenizer { file, growth, inner, bytes, special, special_texts, around, normalizes_specials })
+        Ok(Tokenizer { file, expansion, inner, bytes, special, special_texts, around, normalizes_specials })
     }
 
-    /// The ids of a text with those that its tokenizer puts before and behind each text. For texts of their own; not for a part
-    /// of one, and not for a conversation, whose template writes such tokens itself.
+    /// The ids of a whole text, with the BOS and EOS tokens that the tokenizer adds. Not for a part of a text, nor for a
+    /// conversation, whose template writes these tokens itself.
     pub fn encode_text(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
         let [before, after] = &self.around;
         Ok([before.as_slice(), &self.encode(text, specials)?, after].concat())
     }
 
-    /// What the tokenizer puts before and behind each text, such as a token that begins it.
+    /// The ids that the tokenizer adds before and after a text, such as BOS and EOS.
     pub fn around(&self) -> &[Vec<u32>; 2] {
         &self.around
     }
 
-    /// The ids of a text. Nothing is prepended or appended.
+    /// The ids of a text, without BOS and EOS.
     ///
-    /// Fails where the rules of the tokenizer can make a text of this length many times as long.
+    /// Fails if the tokenizer's normalizer could expand a text of this length many times.
     pub fn encode(&self, text: &str, specials: Specials) -> Result<Vec<u32>> {
-        check_growth(&self.file, self.growth, (1, text.len()))?;
+        check_expansion(&self.file, self.expansion, (1, text.len()))?;
         let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
         inner.set_encode_special_tokens(specials == Specials::Literal);
         let encoding = inner.encode_fast(text, false);
@@ -114,8 +115,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The ids of a part of a conversation that a template wrote, or that spells no special token: as those of
-    /// [`Specials::Parse`], but that other spellings of special tokens stay text.
+    /// The ids of text that a template wrote, or that spells no special token: as with [`Specials::Parse`], except that
+    /// spellings that become special tokens by normalization stay text.
     pub fn encode_written(&self, text: &str) -> Result<Vec<u32>> {
         if !self.normalizes_specials {
             return self.encode(text, Specials::Parse);
@@ -135,36 +136,36 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The bytes that a token stands for; none for an id without a token. They need not be whole characters.
+    /// The bytes of a token, possibly part of a character; `None` if no token has this id.
     pub fn bytes(&self, id: u32) -> Option<&[u8]> {
         self.bytes.get(&id).map(Vec::as_slice)
     }
 
-    /// Whether the token is special: a mark of structure rather than text.
+    /// Whether a token is special: structure rather than text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
     }
 
-    /// How the special tokens are spelled.
+    /// The spellings of the special tokens.
     pub fn special_texts(&self) -> &[String] {
         &self.special_texts
     }
 
-    /// The id of a token by its spelling.
+    /// The id of the token with this spelling.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.lock().unwrap_or_else(|e| e.into_inner()).token_to_id(token)
     }
 
-    /// The text of ids, special tokens included; broken characters become U+FFFD.
+    /// The text of ids, with special tokens; incomplete characters become U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let bytes: Vec<u8> = ids.iter().flat_map(|id| self.bytes(*id).unwrap_or_default()).copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
 
-/// What the post-processor puts before and behind a text; none where it does anything else.
+/// The ids that the post-processor adds before and after a text; `None` if it does anything else.
 fn around(inner: &tokenizers::Tokenizer) -> Option<[Vec<u32>; 2]> {
-    // No token: it stands for a text.
+    // A placeholder for the text.
     const TEXT: u32 = u32::MAX;
     let text = Encoding::from_tokens(vec![Token::new(TEXT, "a".to_owned(), (0, 1))], 0);
     let ids = inner.post_process(text, None, true).ok()?.get_ids().to_vec();
@@ -173,15 +174,14 @@ fn around(inner: &tokenizers::Tokenizer) -> Option<[Vec<u32>; 2]> {
     (!after.contains(&TEXT)).then(|| [before.to_vec(), after.to_vec()])
 }
 
-/// Refuses what could become much longer before it is cut: so many texts, of so many bytes together.
-fn check_growth(file: &str, growth: Growth, (texts, bytes): (usize, usize)) -> Result<()> {
-    let Some(most) = growth.too_much(texts, bytes) else { return Ok(()) };
-    let problem = format!("its normalizer can make {most} bytes of a text of {bytes}; this file is not to be trusted");
+/// An error if the normalizer could expand `texts` texts of `bytes` bytes in total beyond the limit.
+fn check_expansion(file: &str, expansion: ExpansionBound, (texts, bytes): (usize, usize)) -> Result<()> {
+    let Some(most) = expansion.beyond_limit(texts, bytes) else { return Ok(()) };
+    let problem = format!("its normalizer can expand {bytes} bytes of text to {most}; do not trust this file");
     Err(Error::Tokenizer { file: file.to_owned(), problem })
 }
 
-/// The alphabet of GPT-2's byte-level BPE: which character stands for which byte. Printable bytes stand for themselves, the
-/// others follow from U+0100 on.
+/// GPT-2's byte alphabet: the byte of each character. Printable bytes map to themselves, the others to U+0100 and up.
 fn byte_alphabet() -> HashMap<char, u8> {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     let others = (0..=255u8).filter(|b| !printable(*b));

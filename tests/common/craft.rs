@@ -1,4 +1,4 @@
-//! GGUF files made byte by byte, sound ones to be spoilt.
+//! GGUF files written byte by byte, to corrupt valid ones.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use crate::common::Shape;
@@ -9,12 +9,12 @@ pub const BOOL: u32 = 7;
 pub const STRING: u32 = 8;
 pub const ARRAY: u32 = 9;
 
-/// A file in its parts.
+/// The contents of a file.
 #[derive(Clone)]
 pub struct Craft {
     pub magic: Vec<u8>,
     pub version: u32,
-    /// Instead of the true numbers of tensors and keys.
+    /// Overrides of the tensor and key counts.
     pub counts: [Option<u64>; 2],
     /// Name, type, value.
     pub keys: Vec<(String, u32, Vec<u8>)>,
@@ -26,7 +26,7 @@ pub struct Craft {
 #[derive(Clone)]
 pub struct Info {
     pub name: String,
-    /// Fastest first.
+    /// Dimensions, fastest first.
     pub sizes: Vec<u64>,
     pub kind: u32,
     pub offset: u64,
@@ -80,7 +80,7 @@ impl Craft {
         craft
     }
 
-    /// Gives a key its value.
+    /// Sets a key.
     pub fn set(&mut self, key: &str, kind: u32, value: Vec<u8>) {
         self.keys.retain(|(name, ..)| name != key);
         self.keys.push((key.to_owned(), kind, value));
@@ -105,7 +105,7 @@ impl Craft {
         bytes
     }
 
-    /// All before the data.
+    /// Everything before the data.
     pub fn header(&self) -> Vec<u8> {
         let mut bytes = self.magic.clone();
         bytes.extend(self.version.to_le_bytes());
@@ -127,7 +127,7 @@ impl Craft {
     }
 }
 
-/// llama.cpp's name of a tensor of transformers.
+/// llama.cpp's name of a transformers tensor.
 fn renamed(name: &str) -> String {
     let name = name.replace("backbone.layers.", "blk.").replace(".mixer.", ".ssm_").replace(".norm.", ".attn_norm.");
     let name = name.replace("ssm_A_log", "ssm_a").replace("ssm_D", "ssm_d").replace("_proj.", ".");

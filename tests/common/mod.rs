@@ -1,13 +1,13 @@
-//! What the tests share: the device, the checkpoints at hand, reading expected values.
+//! Shared test code: the device, test checkpoints, expected values.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu, Switches};
-use peregrine::model::{Forward, Logits};
+use peregrine::model::{Architecture, Family, Forward, Logits, Mamba};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Whether the environment says that there is no device; else a missing one fails the test.
+/// Whether `PEREGRINE_NO_GPU` skips this test; without it a missing device fails the test.
 pub fn no_gpu(test: &str) -> bool {
     let skip = std::env::var_os("PEREGRINE_NO_GPU").is_some_and(|v| v == "1");
     if skip {
@@ -16,9 +16,9 @@ pub fn no_gpu(test: &str) -> bool {
     skip
 }
 
-/// The device that the environment chooses.
+/// The device selected by the environment.
 pub fn gpu() -> Gpu {
-    gpu_with(Switches::from_env().expect("the switches are sound"))
+    gpu_with(Switches::from_env().expect("the environment variables are valid"))
 }
 
 pub fn gpu_with(switches: Switches) -> Gpu {
@@ -39,7 +39,7 @@ pub struct Expected(HashMap<String, (Vec<usize>, Vec<f64>)>);
 impl Expected {
     pub fn read(path: &Path) -> Self {
         let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let file = safetensors::SafeTensors::deserialize(&bytes).expect("a fixture is sound");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("fixtures are valid");
         let values = |view: &safetensors::tensor::TensorView| -> Vec<f64> {
             let data = view.data();
             match view.dtype() {
@@ -83,7 +83,7 @@ impl Expected {
     }
 }
 
-/// Fails where a value is further than `limit` from what is expected; else gives the largest difference.
+/// Fails if a value differs from the expected one by more than `limit`; gives the largest difference.
 pub fn close(what: &str, got: &[f32], expected: &[f64], limit: impl Fn(f64) -> f64) -> f64 {
     assert_eq!(got.len(), expected.len(), "{what}: number of values");
     let mut worst = 0.0f64;
@@ -106,7 +106,7 @@ pub fn logits(forward: &mut Forward, ids: &[u32]) -> Vec<f32> {
     all
 }
 
-/// The `n` likeliest tokens after a prompt, from an empty state.
+/// The `n` greedy tokens after a prompt, from an empty state.
 pub fn greedy(forward: &mut Forward, ids: &[u32], n: usize) -> Vec<u32> {
     forward.reset(0).unwrap();
     pollster::block_on(forward.prefill(0, ids, |_| Ok(()))).unwrap();
@@ -120,7 +120,7 @@ pub fn greedy(forward: &mut Forward, ids: &[u32], n: usize) -> Vec<u32> {
     got
 }
 
-/// One case of the scan fixture through the device's scan, in segments of `segment` tokens.
+/// Runs a case of the scan fixture on the device, in segments of `segment` tokens.
 pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     use peregrine::gpu::{Plan, Usage};
     use peregrine::kernels::scan::{Operands, Scan, ScanVariant, Segments};
@@ -190,7 +190,7 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     }
 }
 
-/// The shape of a checkpoint that a test makes up.
+/// The shape of a random test checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub falcon: bool,
@@ -205,7 +205,7 @@ pub struct Shape {
     pub layers: usize,
 }
 
-/// The smallest that has every part.
+/// The smallest shape with every tensor.
 pub const TINY: Shape = Shape {
     falcon: true,
     tied: false,
@@ -282,33 +282,41 @@ impl Shape {
         safetensors::serialize(views, None).unwrap()
     }
 
-    /// Into a folder.
+    /// Writes the checkpoint into a folder.
     pub fn write(&self, dir: &Path) {
         std::fs::write(dir.join("config.json"), self.config().to_string()).unwrap();
         std::fs::write(dir.join("model.safetensors"), self.safetensors()).unwrap();
     }
 }
 
-/// A shape of no published model.
+/// The sizes of a Mamba's config.
+pub fn mamba(config: &peregrine::model::Config) -> Mamba {
+    let Architecture::Mamba(mamba) = config.architecture;
+    mamba
+}
+
+/// An unusual shape that no published model has.
 pub fn made_up_shape(hidden: usize, layers: usize, vocab: usize) -> peregrine::model::Shape {
     let config = peregrine::model::Config {
-        family: peregrine::model::Family::FalconMamba { mixer_rms_eps: 1e-6 },
+        architecture: Architecture::Mamba(Mamba {
+            family: Family::FalconMamba { mixer_rms_eps: 1e-6 },
+            inner: 2 * hidden,
+            state: 16,
+            dt_rank: hidden.div_ceil(16),
+            conv_kernel: 4,
+            conv_bias: true,
+        }),
         vocab,
         hidden,
-        inner: 2 * hidden,
-        state: 16,
-        dt_rank: hidden.div_ceil(16),
-        conv_kernel: 4,
         layers,
         norm_eps: 1e-5,
-        conv_bias: true,
         tied: false,
         eos: vec![],
     };
     peregrine::model::Shape { name: "made up".to_owned(), config, tied: false }
 }
 
-/// A model of made-up weights, with one slot.
+/// A model with random weights and one slot.
 pub fn made_up(gpu: &Gpu, shape: &peregrine::model::Shape, format: WeightFormat) -> peregrine::model::Forward {
     use peregrine::model::{Forward, ForwardOptions, Weights};
     let weights = Weights::made_up(gpu, shape, format, &mut |_| {}).unwrap();
@@ -316,7 +324,7 @@ pub fn made_up(gpu: &Gpu, shape: &peregrine::model::Shape, format: WeightFormat)
     Forward::new(gpu, &shape.config, std::sync::Arc::new(weights), options).unwrap()
 }
 
-/// A decode step; gives the token chosen.
+/// Runs a decode step; gives the sampled token.
 pub fn step(forward: &mut peregrine::model::Forward) -> u32 {
     let step = forward.step().unwrap();
     pollster::block_on(forward.chosen(step)).unwrap()[0]

@@ -1,4 +1,4 @@
-//! Running the program and looking at how it ends.
+//! Running the program and checking its exit.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::io::Write;
@@ -28,7 +28,7 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// The answer on stdout, without the newline that ends it.
+/// The answer on stdout without its final newline.
 pub fn answer(output: &Output) -> String {
     let text = stdout(output);
     text.strip_suffix('\n').unwrap_or_else(|| panic!("{text:?} does not end with a newline")).to_owned()
@@ -38,18 +38,18 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Ends with `code` after one sentence that says all of `said`, and nothing on stdout.
+/// Checks that the program ended with `code` and one error line that contains all of `said`, and printed nothing to stdout.
 pub fn refused(output: &Output, code: i32, said: &[&str]) {
     let text = stderr(output);
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(!text.contains("panicked"), "{text}");
     for word in said {
-        assert!(text.contains(word), "{word:?} is not said in: {text}");
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
     }
     assert!(output.stdout.is_empty());
 }
 
-/// Another process of this file's test `name`, one that is ignored otherwise; what it needs is in `dir`.
+/// Starts the ignored test `name` of this file in another process, with `dir` as its input.
 pub fn other_test(name: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture", "--include-ignored"]).env("PEREGRINE_TEST_STATES", dir);
@@ -57,7 +57,7 @@ pub fn other_test(name: &str, dir: &Path) -> Command {
     command
 }
 
-/// The `dir` of [`other_test`]; none where somebody runs the test by itself.
+/// The `dir` of [`other_test`]; `None` if the test is run directly.
 pub fn of_other_test() -> Option<PathBuf> {
     std::env::var_os("PEREGRINE_TEST_STATES").map(PathBuf::from)
 }

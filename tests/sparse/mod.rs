@@ -1,4 +1,4 @@
-//! Checkpoints of any size that take no room on the disk.
+//! Sparse checkpoints of any size.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ const STATE: u64 = 16;
 const TAPS: u64 = 4;
 const VOCAB: u64 = 8000;
 
-/// Writes a checkpoint of f32 zeros that takes no room on the disk; gives its bytes.
+/// Writes a sparse checkpoint of f32 zeros; gives its size in bytes.
 pub fn made_up(dir: &Path, layers: u64) -> u64 {
     let mut tensors: Vec<(String, Vec<u64>)> = vec![
         ("backbone.embeddings.weight".to_owned(), vec![VOCAB, HIDDEN]),

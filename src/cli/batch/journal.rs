@@ -1,4 +1,4 @@
-//! The answers of a batch: a file that lines are added to, and that tells which requests have theirs.
+//! The output file of a batch: answers are appended, and existing ones tell which requests to skip.
 
 use super::line::Line;
 use peregrine::{Error, Result};
@@ -11,44 +11,43 @@ use std::path::{Path, PathBuf};
 
 pub struct Journal {
     path: PathBuf,
-    /// Where answers go; `None` until the file is made.
+    /// The destination; `None` until the file is created.
     to: Option<Output>,
-    /// Bytes of whole lines. What follows is a line of ours that was cut off.
+    /// Bytes of complete lines. Anything after them is a truncated line of an earlier run.
     whole: u64,
-    /// Whether the last answer lacks its line end.
+    /// Whether the last answer lacks its newline.
     open_end: bool,
-    /// By custom_id.
+    /// custom_ids of the answered requests.
     answered: HashSet<String>,
-    /// Lines of the input that were refused as lines, by number.
-    refused: HashSet<u64>,
+    /// Numbers of input lines without a usable custom_id that have an error reply.
+    rejected: HashSet<u64>,
     lines: usize,
 }
 
-/// What answers are added to.
+/// The destination of answers.
 enum Output {
     File(File),
     Stdout,
 }
 
-/// What becomes of answers that are there.
+/// What to do with an existing output file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum There {
-    /// They stay, and the others are added.
-    GoOn,
-    /// They go, with whatever else the file holds.
+pub enum OldAnswers {
+    /// Keep its answers and append the missing ones.
+    Keep,
+    /// Discard its contents, whatever they are.
     Replace,
 }
 
 impl Journal {
-    /// Reads the answers that are there, and changes nothing: that is for [`Journal::start`]. A file that holds anything but
-    /// answers is refused unless it is to be replaced, and so is the one that the requests come from, whatever its name. `-` is
-    /// stdout, which knows of no earlier answers.
-    pub fn open(path: &Path, input: &Path, there: There) -> Result<Self> {
+    /// Reads existing answers without changing the file; [`Journal::start`] does that. A file with other contents is an error
+    /// unless it is to be replaced, and so is the input file under any name. `-` is stdout, which has no earlier answers.
+    pub fn open(path: &Path, input: &Path, old: OldAnswers) -> Result<Self> {
         let refuse = |problem: String| Error::BadOutput { path: path.to_owned(), problem };
         let fail = |problem| Error::Io { doing: "write", path: path.to_owned(), problem };
-        let (answered, refused) = Default::default();
+        let (answered, rejected) = Default::default();
         let mut journal =
-            Journal { path: path.to_owned(), to: None, whole: 0, open_end: false, answered, refused, lines: 0 };
+            Journal { path: path.to_owned(), to: None, whole: 0, open_end: false, answered, rejected, lines: 0 };
         if path.as_os_str() == "-" {
             journal.to = Some(Output::Stdout);
             return Ok(journal);
@@ -62,22 +61,22 @@ impl Journal {
             Err(e) => return Err(fail(e)),
         };
         if !file.metadata().map_err(fail)?.is_file() {
-            return Err(refuse("it is no plain file".to_owned()));
+            return Err(refuse("it is not a regular file".to_owned()));
         }
         let output = Handle::from_file(file.try_clone().map_err(fail)?);
         let input = if input.as_os_str() == "-" { Handle::stdin() } else { Handle::from_path(input) };
         if matches!((output, input), (Ok(output), Ok(input)) if output == input) {
-            return Err(refuse("the requests are read from it; name another file".to_owned()));
+            return Err(refuse("it is the input file; name another file".to_owned()));
         }
         journal.lock(&file)?;
-        if there == There::GoOn {
+        if old == OldAnswers::Keep {
             journal.read(&file)?;
         }
         journal.to = Some(Output::File(file));
         Ok(journal)
     }
 
-    /// Two programs that add to one file would answer everything twice.
+    /// Locks the file: two programs on one file would answer every request twice.
     fn lock(&self, file: &File) -> Result<()> {
         let problem = "another program is adding answers to it".to_owned();
         file.try_lock().map_err(|_| Error::BadOutput { path: self.path.clone(), problem })
@@ -91,12 +90,12 @@ impl Journal {
             let answer: Value = serde_json::from_slice(&text).unwrap_or_default();
             let is_answer = answer.get("response").is_some();
             match (answer["custom_id"].as_str(), answer["error"]["line"].as_u64()) {
-                (_, Some(line)) if is_answer => drop(self.refused.insert(line)),
+                (_, Some(line)) if is_answer => drop(self.rejected.insert(line)),
                 (Some(id), None) if is_answer => drop(self.answered.insert(id.to_owned())),
                 _ if begins_an_answer(&text) => return Ok(()),
                 _ => {
                     let problem = format!(
-                        "it is there, and its line {} is no answer of a batch; name another file, or --force replaces it",
+                        "it exists, and its line {} is not an answer of a batch; name another file, or overwrite it with --force",
                         self.lines + 1
                     );
                     return Err(Error::BadOutput { path: self.path.clone(), problem });
@@ -110,7 +109,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes the file where there is none, and takes away a last line that was cut off, as a killed program leaves it.
+    /// Creates the file if it does not exist, and removes a truncated last line, as a killed program leaves it.
     pub fn start(&mut self) -> Result<()> {
         let fail = |problem| Error::Io { doing: "write", path: self.path.clone(), problem };
         let mut file = match self.to.take() {
@@ -120,7 +119,7 @@ impl Journal {
             }
             Some(Output::File(file)) => file,
             None => {
-                // Whoever has made it in the meantime has answers of their own in it.
+                // Fails if another program has created the file since `open`.
                 let file = File::options().write(true).create_new(true).open(&self.path).map_err(fail)?;
                 self.lock(&file)?;
                 file
@@ -135,24 +134,24 @@ impl Journal {
         Ok(())
     }
 
-    /// Lines in it.
+    /// Number of answers in the file.
     pub fn len(&self) -> usize {
         self.lines
     }
 
-    /// Whether a line of the input was answered before this run.
+    /// Whether an earlier run has answered this input line.
     pub fn has(&self, line: &Line) -> bool {
         match &line.custom_id {
-            Some(id) if !line.is_refused_as_line() => self.answered.contains(id),
-            _ => self.refused.contains(&(line.number as u64)),
+            Some(id) if !line.is_rejected_by_number() => self.answered.contains(id),
+            _ => self.rejected.contains(&(line.number as u64)),
         }
     }
 
-    /// Adds an answer.
+    /// Appends an answer.
     pub fn write(&mut self, answer: &Value) -> anyhow::Result<()> {
         self.lines += 1;
         let line = format!("{answer}\n");
-        match self.to.as_mut().expect("answers are written after the start") {
+        match self.to.as_mut().expect("start() was called") {
             Output::File(file) => {
                 let fail = |problem| Error::Io { doing: "write", path: self.path.clone(), problem };
                 file.write_all(line.as_bytes()).map_err(fail)?;
@@ -167,7 +166,7 @@ impl Journal {
     }
 }
 
-/// Whether a line without an end is a piece of what [`Journal::write`] writes: `{"id":"batch_req_7","custom_id":` and so on.
+/// Whether a line without a newline is a truncated line of [`Journal::write`]: `{"id":"batch_req_7","custom_id":` and so on.
 fn begins_an_answer(text: &[u8]) -> bool {
     let follows = |text: &[u8], wanted: &[u8]| text.iter().zip(wanted).all(|(a, b)| a == b);
     let head = br#"{"id":"batch_req_"#;

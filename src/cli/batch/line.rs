@@ -1,29 +1,29 @@
-//! A line of a batch: the request that it is, and the line that answers it.
+//! Lines of a batch: requests and their replies.
 
 use peregrine::Error;
-use peregrine::openai::{Answered, Endpoint, Refusal, Request, error_body, failure_body};
+use peregrine::openai::{Completion, Endpoint, Request, RequestError, error_body, failure_body};
 use peregrine::runtime::Checkpoint;
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A line of the input.
+/// An input line.
 pub struct Line {
-    /// From 1 on.
+    /// Counted from 1.
     pub number: usize,
     pub custom_id: Option<String>,
-    pub request: Result<Request, Refused>,
+    pub request: Result<Request, Rejected>,
 }
 
-/// Why a line is not worked on, and what that is the answer to.
+/// Why a line is not answered by the model, and how its error reply is identified.
 #[derive(Debug, PartialEq)]
-pub enum Refused {
-    /// The request of a custom_id.
-    Request(Refusal),
-    /// A line without a custom_id of its own.
-    Line(Refusal),
+pub enum Rejected {
+    /// By custom_id: the request is invalid.
+    Request(RequestError),
+    /// By line number: the line has no custom_id, or a repeated one.
+    Line(RequestError),
 }
 
-/// A line of the output.
+/// An output line.
 pub struct Reply {
     pub line: Value,
     /// Tokens generated.
@@ -31,43 +31,43 @@ pub struct Reply {
     pub failed: bool,
 }
 
-/// What a line may have.
+/// The fields of a line.
 const FIELDS: [&str; 4] = ["custom_id", "method", "url", "body"];
 
 impl Line {
-    /// Reads a line; what is wrong with it is kept beside its id, as far as it has one.
+    /// Parses a line. An error is stored in `request`.
     pub fn parse(number: usize, text: &[u8]) -> Self {
         let value: Value = match serde_json::from_slice(text) {
             Ok(value) => value,
             Err(error) => {
-                let refused = Refused::Line(refusal(format!("not JSON: {error}"), None));
-                return Line { number, custom_id: None, request: Err(refused) };
+                let rejected = Rejected::Line(invalid(format!("not JSON: {error}"), None));
+                return Line { number, custom_id: None, request: Err(rejected) };
             }
         };
         let custom_id = value["custom_id"].as_str().map(str::to_owned);
         let request = match (&custom_id, value.as_object()) {
-            (Some(_), Some(line)) => parse(line).map_err(Refused::Request),
-            _ => Err(Refused::Line(refusal("it has no custom_id, a text", Some("custom_id")))),
+            (Some(_), Some(line)) => parse(line).map_err(Rejected::Request),
+            _ => Err(Rejected::Line(invalid("custom_id is missing: it must be a string", Some("custom_id")))),
         };
         Line { number, custom_id, request }
     }
 
-    /// As a line whose id stands before it in the input.
+    /// Rejects the line because an earlier line has the same custom_id.
     pub fn repeated(self) -> Self {
-        let message = "this custom_id stands on an earlier line already";
-        Line { request: Err(Refused::Line(refusal(message, Some("custom_id")))), ..self }
+        let message = "an earlier line has the same custom_id";
+        Line { request: Err(Rejected::Line(invalid(message, Some("custom_id")))), ..self }
     }
 
-    /// Whether its answer goes by its number: it has no custom_id, or that of another line.
-    pub fn is_refused_as_line(&self) -> bool {
-        matches!(&self.request, Err(Refused::Line(_)))
+    /// Whether the error reply is identified by the line's number.
+    pub fn is_rejected_by_number(&self) -> bool {
+        matches!(&self.request, Err(Rejected::Line(_)))
     }
 
-    /// The answer to a line that is not worked on.
-    pub fn refused(&self, refused: &Refused) -> Reply {
-        let line = match refused {
-            Refused::Request(refusal) => self.answered(400, error_body(refusal)),
-            Refused::Line(Refusal { message, param }) => {
+    /// The error reply of a rejected line.
+    pub fn rejected(&self, rejected: &Rejected) -> Reply {
+        let line = match rejected {
+            Rejected::Request(error) => self.answered(400, error_body(error)),
+            Rejected::Line(RequestError { message, param }) => {
                 let message = format!("line {}: {message}", self.number);
                 let error = json!({"code": "invalid_request", "message": message, "param": param, "line": self.number});
                 json!({"id": self.id(), "custom_id": self.custom_id, "response": null, "error": error})
@@ -76,14 +76,14 @@ impl Line {
         Reply { line, tokens: 0, failed: true }
     }
 
-    /// The answer to a request that was worked on.
-    pub fn done(&self, endpoint: Endpoint, answered: &Answered, checkpoint: &Checkpoint) -> peregrine::Result<Reply> {
+    /// The reply with the model's answers.
+    pub fn done(&self, endpoint: Endpoint, answered: &Completion, checkpoint: &Checkpoint) -> peregrine::Result<Reply> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let body = answered.body(endpoint, checkpoint, (self.number, created))?;
         Ok(Reply { line: self.answered(200, body), tokens: answered.completion_tokens, failed: false })
     }
 
-    /// The answer to a request that something went wrong with.
+    /// The reply to a request that failed while it was answered.
     pub fn failed(&self, error: &Error) -> Reply {
         let (status, body) = failure_body(error);
         Reply { line: self.answered(status, body), tokens: 0, failed: true }
@@ -99,29 +99,35 @@ impl Line {
     }
 }
 
-fn refusal(message: impl Into<String>, param: Option<&str>) -> Refusal {
-    Refusal { message: message.into(), param: param.map(str::to_owned) }
+fn invalid(message: impl Into<String>, param: Option<&str>) -> RequestError {
+    RequestError { message: message.into(), param: param.map(str::to_owned) }
 }
 
-fn parse(line: &Map<String, Value>) -> Result<Request, Refusal> {
+fn parse(line: &Map<String, Value>) -> Result<Request, RequestError> {
     if let Some((name, _)) = line.iter().find(|(name, value)| !value.is_null() && !FIELDS.contains(&name.as_str())) {
         let name: String = name.chars().take(40).collect();
-        return Err(refusal(format!("{name} is not a field of a line: there are {}", FIELDS.join(", ")), Some(&name)));
+        return Err(invalid(
+            format!("unknown field {name}: the fields of a line are {}", FIELDS.join(", ")),
+            Some(&name),
+        ));
     }
     if line.get("method").is_some_and(|method| !method.is_null() && method != "POST") {
-        return Err(refusal("method can only be \"POST\"", Some("method")));
+        return Err(invalid("method must be \"POST\"", Some("method")));
     }
-    let path = line.get("url").and_then(Value::as_str).ok_or_else(|| refusal("it has no url, a text", Some("url")))?;
+    let path = line
+        .get("url")
+        .and_then(Value::as_str)
+        .ok_or_else(|| invalid("url is missing: it must be a string", Some("url")))?;
     let endpoint = Endpoint::of_path(path).ok_or_else(|| {
-        let known = Endpoint::PATHS.map(|(path, _)| path).join(" and ");
+        let known = Endpoint::PATHS.map(|(path, _)| path).join(" or ");
         let path: String = path.chars().take(40).collect();
-        refusal(format!("url is {path:?}: there are {known}"), Some("url"))
+        invalid(format!("url is {path:?}: it must be {known}"), Some("url"))
     })?;
     let body = line.get("body").filter(|body| body.is_object());
-    let body = body.ok_or_else(|| refusal("it has no body, an object", Some("body")))?;
+    let body = body.ok_or_else(|| invalid("body is missing: it must be an object", Some("body")))?;
     let request = Request::parse(endpoint, body)?;
     match request.streams() {
-        true => Err(refusal("stream is not supported in a batch: each answer is one line", Some("stream"))),
+        true => Err(invalid("stream is not supported in a batch: each answer is one line", Some("stream"))),
         false => Ok(request),
     }
 }
@@ -130,37 +136,37 @@ fn parse(line: &Map<String, Value>) -> Result<Request, Refusal> {
 mod tests {
     use super::*;
 
-    fn refused(line: &Value) -> Refused {
-        Line::parse(1, line.to_string().as_bytes()).request.expect_err("it is refused")
+    fn rejected(line: &Value) -> Rejected {
+        Line::parse(1, line.to_string().as_bytes()).request.expect_err("the line is rejected")
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_told_from_what_is_wrong_with_its_request() {
+    fn errors_of_a_line_differ_from_errors_of_its_request() {
         for (line, said) in [
-            (json!([1]), "no custom_id"),
-            (json!({"url": "/v1/completions", "body": {"prompt": "a"}}), "no custom_id"),
-            (json!({"custom_id": 7, "url": "/v1/completions", "body": {"prompt": "a"}}), "no custom_id"),
+            (json!([1]), "custom_id is missing"),
+            (json!({"url": "/v1/completions", "body": {"prompt": "a"}}), "custom_id is missing"),
+            (json!({"custom_id": 7, "url": "/v1/completions", "body": {"prompt": "a"}}), "custom_id is missing"),
         ] {
-            let Refused::Line(refusal) = refused(&line) else { panic!("{line}") };
-            assert!(refusal.message.contains(said), "{refusal}");
+            let Rejected::Line(error) = rejected(&line) else { panic!("{line}") };
+            assert!(error.message.contains(said), "{error}");
         }
         for (line, said) in [
-            (json!({"custom_id": "a"}), "no url"),
+            (json!({"custom_id": "a"}), "url is missing"),
             (json!({"custom_id": "a", "url": "/v1/images", "body": {}}), "url is \"/v1/images\""),
-            (json!({"custom_id": "a", "url": "/v1/completions"}), "no body"),
-            (json!({"custom_id": "a", "url": "/v1/completions", "body": []}), "no body"),
+            (json!({"custom_id": "a", "url": "/v1/completions"}), "body is missing"),
+            (json!({"custom_id": "a", "url": "/v1/completions", "body": []}), "body is missing"),
             (json!({"custom_id": "a", "method": "GET", "url": "/v1/completions", "body": {"prompt": "a"}}), "method"),
             (
                 json!({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "a"}, "colour": 1}),
-                "colour is not",
+                "unknown field colour",
             ),
             (
                 json!({"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "a", "stream": true}}),
                 "stream is not",
             ),
         ] {
-            let Refused::Request(refusal) = refused(&line) else { panic!("{line}") };
-            assert!(refusal.message.contains(said), "{refusal}");
+            let Rejected::Request(error) = rejected(&line) else { panic!("{line}") };
+            assert!(error.message.contains(said), "{error}");
         }
     }
 }

@@ -1,18 +1,18 @@
-//! `peregrine batch`: many requests from a file, as many at once as there are slots. The lines are those of OpenAI's Batch API.
+//! `peregrine batch`: answers a file of requests in the format of OpenAI's Batch API, one request per slot at a time.
 
 mod journal;
 mod line;
 
-use super::chat::repl::opened_again;
+use super::chat::repl::reopened_message;
+use super::force::ForceArgs;
 use super::interrupt::Interrupt;
 use super::model::ModelArgs;
-use super::overwrite::ForceArgs;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use journal::{Journal, There};
-use line::{Line, Refused, Reply};
+use journal::{Journal, OldAnswers};
+use line::{Line, Rejected, Reply};
 use peregrine::Error;
-use peregrine::openai::{Request, Unsaid};
+use peregrine::openai::{Request, RequestDefaults};
 use peregrine::runtime::{Engine, PrefixBudget, Reuse, Sampling, SamplingDefaults, StateBudget};
 use std::collections::HashSet;
 use std::io::{BufRead, Seek};
@@ -25,24 +25,24 @@ use std::time::Instant;
 pub struct Batch {
     #[command(flatten)]
     model: ModelArgs,
-    /// Requests, one JSON object a line: custom_id, url (/v1/chat/completions or /v1/completions) and body; `-` is stdin
+    /// Requests, one JSON object per line: custom_id, url (/v1/chat/completions or /v1/completions) and body; `-` reads stdin
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
-    /// Where the answers go, a line each in order of completion; `-` is stdout. Requests that the file answers already are left
-    /// out: run the same command again to go on with what was interrupted. With --force it begins anew
+    /// Answers, one per line in order of completion; `-` writes stdout. Requests that the file already answers are skipped, so
+    /// the same command resumes an interrupted batch. --force starts over
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
     force: ForceArgs,
-    /// Requests worked on at once
+    /// Requests answered at a time
     #[arg(long, value_name = "N", default_value_t = 8, visible_alias = "parallel")]
     slots: usize,
-    /// Tokens of an answer at most, where its request does not say
+    /// Maximum tokens of an answer whose request sets no limit
     #[arg(short = 'n', long = "predict", value_name = "N", default_value_t = 1024)]
     predict: usize,
 }
 
-/// What the workers share.
+/// State shared by the workers.
 struct Work<'a> {
     engine: &'a Engine,
     predict: usize,
@@ -52,37 +52,39 @@ struct Work<'a> {
     interrupt: Interrupt,
     tokens: AtomicU64,
     failed: AtomicU64,
-    /// Losses of the device since the last answer.
+    /// Device losses since the last answer.
     losses: AtomicU64,
     started: Instant,
 }
 
-/// Losses of the device in a row with which a batch goes on.
-const MOST_LOSSES: u64 = 3;
+/// Consecutive device losses after which a batch gives up.
+const MAX_LOSSES: u64 = 3;
 
-/// The input as it is read.
+/// The input, read line by line.
 struct Lines {
     input: Box<dyn BufRead + Send>,
+    /// Number of the last line read, from 1.
     number: usize,
+    /// The custom_ids read so far.
     seen: HashSet<String>,
 }
 
 impl Batch {
     pub fn run(self) -> anyhow::Result<()> {
         let (input, total) = self.open_input()?;
-        let there = if self.force.is_given() { There::Replace } else { There::GoOn };
-        let mut journal = Journal::open(&self.output, &self.input, there)?;
+        let old = if self.force.is_given() { OldAnswers::Replace } else { OldAnswers::Keep };
+        let mut journal = Journal::open(&self.output, &self.input, old)?;
         let answered = journal.len();
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
         checkpoint.sampling(&SamplingDefaults::default(), 0)?;
         let engine = self.model.load_slots(checkpoint, self.slots)?;
-        // Requests often begin with the same instructions. What has no room on the device is read anew, which takes less than
-        // moving it.
+        // Requests often share a prefix. States that do not fit on the device are dropped: reading a prefix again is faster than
+        // moving its state.
         let budget = StateBudget { host: 0, disk: 0, ..StateBudget::default() };
         engine.set_prefix_cache(PrefixBudget { bytes: budget.device / 2, reuse: Reuse::Read });
         engine.set_state_budget(budget)?;
-        // Only now, when nothing of the above can fail any more, is the output touched.
+        // Everything that can fail early is done: only now is the output changed.
         journal.start()?;
 
         let interrupt = Interrupt::default();
@@ -115,25 +117,24 @@ impl Batch {
         let (tokens, failed) = (work.tokens.into_inner(), work.failed.into_inner());
         let done = lock(&work.journal).len() - answered;
         eprintln!(
-            "{done} answered ({failed} with an error), {answered} were before; {tokens} tokens in {seconds:.1} s, {:.1} t/s",
+            "{done} answered ({failed} with an error), {answered} skipped; {tokens} tokens in {seconds:.1} s, {:.1} t/s",
             tokens as f64 / seconds.max(1e-9)
         );
-        let beginnings = engine.prefix_stats();
-        if self.model.verbose && beginnings.hits > 0 {
-            let prefix = "prompts began as an earlier one:";
-            eprintln!("{} {prefix} {} tokens were not read again", beginnings.hits, beginnings.tokens_saved);
+        let prefix = engine.prefix_stats();
+        if self.model.verbose && prefix.hits > 0 {
+            eprintln!("prefix cache: {} hits, {} tokens saved", prefix.hits, prefix.tokens_saved);
         }
         outcomes.into_iter().collect::<anyhow::Result<()>>()?;
         if interrupt.hit() {
             if self.output.as_os_str() != "-" {
-                eprintln!("stopped; the same command goes on");
+                eprintln!("interrupted; run the same command again to resume");
             }
             return Err(Error::Cancelled.into());
         }
         Ok(())
     }
 
-    /// The input, and how many lines it has where that can be known.
+    /// The input and its number of requests, if known.
     fn open_input(&self) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
         if self.input.as_os_str() == "-" {
             return Ok((Box::new(std::io::BufReader::new(std::io::stdin())), None));
@@ -146,7 +147,7 @@ impl Batch {
             lines += u64::from(!line.trim_ascii().is_empty());
             line.clear();
         }
-        // A pipe cannot be read twice; it has no length either.
+        // A pipe cannot be rewound: this is an error.
         file.rewind().map_err(fail)?;
         Ok((Box::new(std::io::BufReader::new(file)), Some(lines)))
     }
@@ -160,22 +161,22 @@ fn bar(total: Option<u64>) -> ProgressBar {
     match total {
         Some(total) => {
             let style =
-                ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}").expect("the template is sound");
+                ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg} {eta}").expect("the template is valid");
             ProgressBar::new(total).with_style(style)
         }
         None => {
-            let style = ProgressStyle::with_template("{spinner} {pos} {msg}").expect("the template is sound");
+            let style = ProgressStyle::with_template("{spinner} {pos} {msg}").expect("the template is valid");
             ProgressBar::new_spinner().with_style(style)
         }
     }
 }
 
 impl Work<'_> {
-    /// Answers requests until there are no more.
+    /// Answers requests until the input ends. An error stops the other workers too.
     fn run(&self, worker: usize) -> anyhow::Result<()> {
         let outcome = self.answer_all(worker);
         if outcome.is_err() {
-            // What one worker cannot go on after, such as a lost device or a full disk, no other can.
+            // Fatal errors, such as a lost device or a full disk, affect all workers.
             self.interrupt.stop();
         }
         outcome
@@ -184,10 +185,10 @@ impl Work<'_> {
     fn answer_all(&self, worker: usize) -> anyhow::Result<()> {
         while let Some(line) = self.next_line()? {
             let reply = match line.request {
-                Err(ref refusal) => Some(line.refused(refusal)),
+                Err(ref rejected) => Some(line.rejected(rejected)),
                 Ok(ref request) => self.answer(worker, &line, request)?,
             };
-            // Nothing was said where it was cut off.
+            // An interrupted request has no reply.
             let Some(Reply { line, tokens, failed }) = reply else { return Ok(()) };
             lock(&self.journal).write(&line)?;
             self.losses.store(0, Ordering::Relaxed);
@@ -203,44 +204,44 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Has a request answered; nothing where it was stopped. What goes wrong with it alone is its answer, and what ends the work
-    /// for all is an error.
+    /// Answers one request; `None` if interrupted. An error of this request alone becomes its reply; an error that affects all
+    /// requests is returned.
     fn answer(&self, worker: usize, line: &Line, request: &Request) -> anyhow::Result<Option<Reply>> {
         let checkpoint = self.engine.checkpoint();
-        if let Err(refusal) = request.fits(checkpoint) {
-            return Ok(Some(line.refused(&Refused::Request(refusal))));
+        if let Err(error) = request.fits(checkpoint) {
+            return Ok(Some(line.rejected(&Rejected::Request(error))));
         }
-        let unsaid = Unsaid { max_tokens: Some(self.predict), seed: line.number as u64 };
+        let defaults = RequestDefaults { max_tokens: Some(self.predict), seed: line.number as u64 };
         loop {
             let answered = self.engine.session(Sampling::GREEDY).and_then(|mut session| {
-                self.interrupt.ends(worker, session.cancel_handle());
-                request.answer(&mut session, unsaid)
+                self.interrupt.cancels(worker, session.cancel_handle());
+                request.answer(&mut session, defaults)
             });
             match answered {
                 _ if self.interrupt.hit() => return Ok(None),
                 Ok(answered) => return Ok(Some(line.done(request.endpoint(), &answered, checkpoint)?)),
-                // The same seed gives the same answer.
+                // The retry has the same seed and gives the same answer.
                 Err(error @ Error::DeviceLost { .. }) => self.recover(error)?,
-                Err(error) if ends_the_work(&error) => return Err(error.into()),
+                Err(error) if is_fatal(&error) => return Err(error.into()),
                 Err(error) => return Ok(Some(line.failed(&error))),
             }
         }
     }
 
-    /// Opens the device again after its loss, unless that does not help.
+    /// Reopens the device after its loss; gives up after [`MAX_LOSSES`] in a row.
     fn recover(&self, lost: Error) -> anyhow::Result<()> {
-        if self.losses.load(Ordering::Relaxed) >= MOST_LOSSES {
+        if self.losses.load(Ordering::Relaxed) >= MAX_LOSSES {
             return Err(lost.into());
         }
         if self.engine.recover(&mut |_| {})? {
             self.losses.fetch_add(1, Ordering::Relaxed);
             let adapter = self.engine.gpu().info().name.clone();
-            self.bar.suspend(|| eprintln!("{}", opened_again(&lost, &adapter)));
+            self.bar.suspend(|| eprintln!("{}", reopened_message(&lost, &adapter)));
         }
         Ok(())
     }
 
-    /// The next request that has no answer yet.
+    /// The next unanswered request; `None` at the end of the input or after an interrupt.
     fn next_line(&self) -> anyhow::Result<Option<Line>> {
         let mut lines = lock(&self.lines);
         loop {
@@ -270,7 +271,7 @@ impl Work<'_> {
     }
 }
 
-/// Whether what one request met with is met by all.
-fn ends_the_work(error: &Error) -> bool {
+/// Whether an error affects all requests.
+fn is_fatal(error: &Error) -> bool {
     matches!(error, Error::DeviceLost { .. } | Error::Gpu { .. } | Error::OutOfMemory { .. } | Error::Timeout { .. })
 }

@@ -1,18 +1,18 @@
-//! `peregrine bench`: how fast a model, or just its shape, runs on this machine.
+//! `peregrine bench`: the speed of a model, or of a model shape with random weights, on this machine.
 
-mod picture;
+mod chart;
 
-use super::ending::usage;
-use super::habits::Habits;
-use super::model::{DeviceArgs, KernelArgs, LoadBar, keep_pipelines, say_plan};
-use super::overwrite::ForceArgs;
-use super::sampling::ChoiceArgs;
+use super::exit::usage_error;
+use super::force::ForceArgs;
+use super::llama_flags::LlamaFlags;
+use super::model::{DeviceArgs, KernelArgs, LoadBar, report_plan, save_pipelines};
+use super::sampling::SamplerArgs;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, longest, run};
 use peregrine::format::WeightFormat;
 use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, Recipe, SHAPES, Shape, Weights};
-use peregrine::output::{WholeFile, write_whole};
+use peregrine::output::{AtomicFile, write_atomic};
 use peregrine::runtime::{Checkpoint, SamplingDefaults};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,56 +21,56 @@ use std::time::Duration;
 
 #[derive(Args)]
 pub struct Bench {
-    /// A .gguf file or the folder of a checkpoint; without it, and without --shape, the small model that is compiled in
-    #[arg(short, long, value_name = "DIR", conflicts_with = "shape")]
+    /// A .gguf file or a checkpoint folder [default: the built-in tiny-chat]
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "shape")]
     model: Option<PathBuf>,
-    /// Made-up weights of this shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b) or a config.json
+    /// Random weights of this model shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b) or a config.json
     #[arg(long, value_name = "SHAPE")]
     shape: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
-    /// Tokens of prompts to read; 0 for none
+    /// Prompt lengths in tokens; 0 for no prompt test
     #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512", value_parser = tokens)]
     n_prompt: Vec<usize>,
-    /// Tokens to generate; 0 for none
+    /// Generated tokens; 0 for no generation test
     #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128", value_parser = tokens)]
     n_gen: Vec<usize>,
-    /// Tokens consumed before, such as 0,1k,16k,130k
+    /// Context depths: tokens consumed before each test, such as 0,1k,16k,130k
     #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0", value_parser = tokens)]
     n_depth: Vec<usize>,
-    /// Conversations that generate at once, a row of each step, such as 1,8
+    /// Batch sizes: conversations that generate in parallel, such as 1,8
     #[arg(long, visible_alias = "npl", value_name = "N", value_delimiter = ',', default_value = "1")]
     n_parallel: Vec<usize>,
-    #[command(flatten, next_help_heading = "Generate once more, by these settings")]
-    choice: ChoiceArgs,
-    /// Measurements of each test
+    #[command(flatten, next_help_heading = "Also measure generation with these sampling settings")]
+    choice: SamplerArgs,
+    /// Repetitions of each test
     #[arg(short, long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
-    /// Measure at once, compiling included
+    /// Skip the warm-up run, so that pipeline compilation is measured too
     #[arg(long)]
     no_warmup: bool,
-    /// Tokens of a prompt taken in one step, at most (llama.cpp's -ub)
+    /// Maximum prompt tokens per step (llama.cpp's -ub)
     #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = 512)]
     chunk: usize,
     #[command(flatten)]
     kernels: KernelArgs,
-    /// Time each kernel of a decode step and of a chunk
+    /// Also time each kernel of a decode step and of a prefill chunk
     #[arg(long)]
     profile: bool,
-    /// Instead of tests: read one prompt of N tokens and generate N / 8, with speed and memory at every doubling
+    /// Instead of the tests, read one prompt of N tokens and generate N / 8; print speed and memory at every doubling
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1M", value_parser = tokens)]
-    #[arg(conflicts_with_all = ChoiceArgs::NAMES)]
+    #[arg(conflicts_with_all = SamplerArgs::NAMES)]
     longest: Option<usize>,
-    /// Draw speed and memory into this SVG file: against the depths of -d, or the lengths of --longest
+    /// Plot speed and memory into an SVG file, against the depths of -d or the lengths of --longest
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
     #[command(flatten)]
     force: ForceArgs,
-    /// How to print the results
+    /// Output format
     #[arg(short, long, value_name = "FORMAT", default_value = "md")]
     output: Output,
     #[command(flatten)]
-    habits: Habits,
+    llama_flags: LlamaFlags,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -84,32 +84,32 @@ enum Output {
 struct Loaded {
     forward: Forward,
     subject: Subject,
-    /// How it says that its tokens should be chosen.
+    /// The model's sampling defaults.
     defaults: SamplingDefaults,
 }
 
-/// A number of tokens; k and M stand for 1024 and 1024 * 1024.
+/// Parses a number of tokens; k means 1024 and M 1024 * 1024.
 fn tokens(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.strip_suffix(['k', 'K']) {
         Some(digits) => (digits, 1 << 10),
         None => text.strip_suffix(['m', 'M']).map_or((text, 1), |digits| (digits, 1 << 20)),
     };
-    let n: usize = digits.parse().map_err(|_| "it is a whole number, or one with k or M".to_owned())?;
-    n.checked_mul(unit).filter(|n| *n <= 1 << 30).ok_or_else(|| "it is at most 1024M".to_owned())
+    let n: usize = digits.parse().map_err(|_| "expected a whole number, optionally with k or M".to_owned())?;
+    n.checked_mul(unit).filter(|n| *n <= 1 << 30).ok_or_else(|| "the maximum is 1024M".to_owned())
 }
 
 impl Bench {
     pub fn run(self) -> anyhow::Result<()> {
         if let Some(path) = &self.picture {
-            // Before any work: a file that is there, or that cannot be written.
-            self.force.allows(path)?;
-            drop(WholeFile::create(path)?);
+            // Fail on an existing or unwritable file before any work.
+            self.force.check(path)?;
+            drop(AtomicFile::create(path)?);
         }
         if self.longest.is_some() && self.output == Output::Csv {
-            return Err(usage("--longest prints md or json"));
+            return Err(usage_error("--longest prints md or json"));
         }
-        self.habits.say()?;
-        self.kernels.say();
+        self.llama_flags.report()?;
+        self.kernels.report();
         let Loaded { mut forward, subject, defaults } = self.load()?;
         let sampling = self.choice.is_given().then(|| self.choice.over(&defaults).rules(forward.config().vocab));
         let options = Options {
@@ -130,7 +130,7 @@ impl Bench {
         let report = run(&mut forward, subject, &options, &mut |what| spinner.set_message(what.to_owned()))?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            write_whole(path, picture::draw(&report)?.as_bytes())?;
+            write_atomic(path, chart::draw(&report)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {
@@ -154,7 +154,7 @@ impl Bench {
         })?;
         spinner.finish_and_clear();
         if let Some(path) = &self.picture {
-            write_whole(path, picture::draw_longest(&longest)?.as_bytes())?;
+            write_atomic(path, chart::draw_longest(&longest)?.as_bytes())?;
         }
         let mut stdout = std::io::stdout().lock();
         match self.output {
@@ -171,7 +171,7 @@ impl Bench {
         let (gpu, name, tied, config, weights);
         let mut defaults = SamplingDefaults::default();
         if let Some(shape) = &self.shape {
-            let shape = named_or_read(shape)?;
+            let shape = parse_shape(shape)?;
             gpu = self.device.open(false)?;
             let format = self.kernels.weights().unwrap_or(WeightFormat::Bf16);
             MemoryPlan::checked_shape(&gpu, &shape, ForwardOptions { weights: Recipe::To(format), ..layout })?;
@@ -181,11 +181,9 @@ impl Bench {
             let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
-            say_plan(&gpu, &checkpoint, layout, false)?;
+            report_plan(&gpu, &checkpoint, layout, false)?;
             MemoryPlan::checked(&gpu, checkpoint.config(), &tensors, layout)?;
-            weights = Weights::load_with(&gpu, &tensors, (layout.weights, layout.embeddings), &mut |progress| {
-                bar.show(progress)
-            })?;
+            weights = Weights::load(&gpu, &tensors, layout.weight_options(), &mut |progress| bar.show(progress))?;
             name = checkpoint.label().to_owned();
             (tied, config) = (tensors.head.is_none(), checkpoint.config().clone());
             checkpoint.sampling(&self.choice.asked(), 0)?;
@@ -195,7 +193,7 @@ impl Bench {
         let weight_bytes = gpu.allocated_bytes();
         let format = weights.formats();
         let forward = Forward::new(&gpu, &config, Arc::new(weights), layout)?;
-        keep_pipelines(&gpu, false);
+        save_pipelines(&gpu, false);
         let subject = Subject {
             model: name,
             weights: format,
@@ -209,15 +207,15 @@ impl Bench {
     }
 }
 
-/// A published shape, or that of a config.json.
-fn named_or_read(shape: &str) -> anyhow::Result<Shape> {
+/// A published shape by name, or the shape of a config.json.
+fn parse_shape(shape: &str) -> anyhow::Result<Shape> {
     if let Some(shape) = Shape::named(shape) {
         return Ok(shape);
     }
     let path = Path::new(shape);
     if !path.exists() {
         let known = SHAPES.join(", ");
-        return Err(usage(format!("no shape {shape:?}; there are {known}, or name a config.json")));
+        return Err(usage_error(format!("no shape {shape:?}; available: {known}, or give a config.json")));
     }
     let path = if path.is_dir() { path.join("config.json") } else { path.to_owned() };
     let file = path.display().to_string();

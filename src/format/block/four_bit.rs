@@ -1,27 +1,27 @@
-//! NF4 and FP4: 64 values with one f32 scale, and 4-bit codes into a map of 16 values from -1 to 1.
+//! NF4 and FP4: 64 values with one f32 scale and 4-bit indices into a map of 16 values from -1 to 1.
 
 use super::fit;
 
 /// Values in a block.
 const N: usize = 64;
 
-/// Scales that are tried, in parts of the largest value.
+/// Scales to try, as fractions of the largest value.
 const TRIED: [f32; 6] = [1.0, 0.95, 0.9, 0.85, 1.05, 1.1];
 
-/// The largest of them: the code of the largest value stays that of 1.
+/// Upper limit on a scale: the largest value keeps the code of 1.
 const MOST: f32 = 1.15;
 
-/// What the codes of a format mean.
+/// The code map of a format.
 pub struct FourBit {
     /// The value of each code.
     pub map: [f32; 16],
     /// The code of zero.
     pub zero: u8,
-    /// The codes in the order of their values. Of two codes for zero one is left out, and the last fills its place.
+    /// The codes in the order of their values. One of FP4's two codes for zero is left out, and the last code is repeated.
     order: [u8; 16],
-    /// What is larger than one of these gets the next code in that order.
+    /// Values above one of these get the next code in that order.
     limits: [f32; 15],
-    /// From a value to the next.
+    /// Differences between neighboring values.
     steps: [f32; 15],
 }
 
@@ -31,7 +31,7 @@ impl FourBit {
         let mut i = 0;
         while i < 15 {
             let (this, next) = (map[order[i] as usize], map[order[i + 1] as usize]);
-            // The same value once more is never reached.
+            // The repeated code is never reached.
             if next > this {
                 limits[i] = (this + next) / 2.0;
                 steps[i] = next - this;
@@ -66,7 +66,7 @@ pub static NF4: FourBit = FourBit::new(
     [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
 );
 
-/// The 4-bit float of bitsandbytes, over 12: a sign, two bits of exponent, one of mantissa.
+/// The 4-bit float of bitsandbytes, divided by 12: a sign, two exponent bits, one mantissa bit.
 pub static FP4: FourBit = FourBit::new(
     [
         0.0,
@@ -90,7 +90,7 @@ pub static FP4: FourBit = FourBit::new(
 );
 
 impl FourBit {
-    /// w = map[code] scale; of two codes in a byte the first is the high one.
+    /// w = map[code] scale; the first of two codes in a byte is the high nibble.
     pub fn decode(&self, block: &[u8; 36], values: &mut [f32; N]) {
         let (scale, codes) = block.split_first_chunk().expect("36 bytes are more than four");
         let scale = f32::from_le_bytes(*scale);
@@ -99,7 +99,7 @@ impl FourBit {
         }
     }
 
-    /// The scale is near the largest value, which gets the code of 1 or -1: values of such a block become it again.
+    /// The scale is near the largest value, which gets the code of 1 or -1. Encoding the values of a block gives the same block.
     pub fn encode(&self, values: &[f32; N], block: &mut [u8; 36]) {
         let largest = fit::extreme(values).abs();
         let mut unit = *values;
@@ -111,7 +111,7 @@ impl FourBit {
             let (mut best, mut most) = (1.0, 0.0);
             for scale in TRIED {
                 let (xv, vv) = self.products(&unit, 1.0 / scale);
-                // The least error of these codes is the sum of x^2 less this.
+                // The least error of these codes is sum(x^2) minus this.
                 let explained = xv * xv / vv;
                 if explained > most && xv <= MOST * vv {
                     (best, most) = (xv / vv, explained);
@@ -123,7 +123,7 @@ impl FourBit {
         }
     }
 
-    /// A block with the codes of `unit`, the values over the scale; whether it has the values exactly.
+    /// Writes a block with the codes of `unit`, the values divided by the scale; returns whether it decodes to them exactly.
     fn write(&self, values: &[f32; N], unit: &[f32; N], scale: f32, block: &mut [u8; 36]) -> bool {
         let mut ranks = [0u32; N];
         for (rank, v) in ranks.iter_mut().zip(unit) {
@@ -137,7 +137,7 @@ impl FourBit {
         codes.iter().zip(values).all(|(code, value)| self.map[usize::from(*code)] * scale == *value)
     }
 
-    /// The sums of x v and of v^2, v being what the nearest code of x times `inverse` means.
+    /// The sums of x v and of v^2, where v is the value of the code nearest to x times `inverse`.
     fn products(&self, unit: &[f32; N], inverse: f32) -> (f32, f32) {
         let mut means = [self.map[usize::from(self.order[0])]; N];
         for (v, x) in means.iter_mut().zip(unit) {

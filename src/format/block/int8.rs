@@ -19,7 +19,7 @@ pub fn encode(values: &[f32; N], block: &mut [u8; 68]) {
         block[4..].iter_mut().zip(codes).for_each(|(byte, code)| *byte = (code as i8).cast_unsigned());
         codes.iter().zip(values).all(|(code, value)| code * scale == *value)
     };
-    // Values that come from such a block become it again. 127 scales are rounded, so the scale is one of three.
+    // Encoding the values of a block gives the same block. 127 scale was rounded, so the scale is one of three.
     let plain = fit::extreme(values).abs() / 127.0;
     if ![plain, plain.next_up(), plain.next_down()].into_iter().any(&mut write) {
         write(fit::scale_of_bytes(values));

@@ -1,4 +1,4 @@
-//! Q4_K, Q5_K and Q6_K: 256 values in groups with whole numbers for scales, which have an f16 scale themselves.
+//! Q4_K, Q5_K and Q6_K: 256 values in groups with integer scales, which share an f16 scale.
 
 use super::{f16_at, k_search};
 
@@ -14,7 +14,7 @@ pub fn scale_and_minimum(packed: &[u8], j: usize) -> (u8, u8) {
     }
 }
 
-/// 8 scales and minima of 6 bits in 12 bytes.
+/// Packs 8 scales and minima of 6 bits into 12 bytes.
 fn pack_scales(scales: &[u8; 8], minima: &[u8; 8], packed: &mut [u8]) {
     for j in 0..4 {
         packed[j] = scales[j] | scales[j + 4] >> 4 << 6;
@@ -23,12 +23,12 @@ fn pack_scales(scales: &[u8; 8], minima: &[u8; 8], packed: &mut [u8]) {
     }
 }
 
-/// w = (d sc) q - (dmin mn), 8 groups of 32; a byte has the codes of two groups.
+/// w = (d sc) q - (dmin mn), 8 groups of 32; a byte holds codes of two groups.
 pub fn decode_q4(block: &[u8; 144], values: &mut [f32; N]) {
     decode_affine(block, &block[16..], |_, _| 0, values);
 }
 
-/// As Q4_K; a byte has the fifth bits of eight groups.
+/// As Q4_K; a byte holds the fifth bits of eight groups.
 pub fn decode_q5(block: &[u8; 176], values: &mut [f32; N]) {
     decode_affine(block, &block[48..], |group, i| block[16 + i] >> group & 1, values);
 }
@@ -47,8 +47,8 @@ fn decode_affine(block: &[u8], codes: &[u8], fifth: impl Fn(usize, usize) -> u8,
     }
 }
 
-/// w = (d sc) (q - 32), 16 groups of 16. In each half of the block a byte has the low nibbles of the values that are 64
-/// apart, another the two high bits of four values that are 32 apart.
+/// w = (d sc) (q - 32), 16 groups of 16. In each half of the block, a byte holds the low nibbles of two values that are 64 apart,
+/// and another the two high bits of four values that are 32 apart.
 pub fn decode_q6(block: &[u8; 210], values: &mut [f32; N]) {
     let d = f16_at(block, 208);
     for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
@@ -63,14 +63,14 @@ pub fn decode_q6(block: &[u8; 210], values: &mut [f32; N]) {
     }
 }
 
-/// The first `used` values are the row's.
+/// `used` values come before the row's end; the rest are zeros.
 pub fn encode_q4(values: &[f32; N], used: usize, block: &mut [u8; 144]) {
     let parts = k_search::affine(values, used, 15.0);
     write_head(&parts, block);
     pack_nibbles(&parts.codes, &mut block[16..]);
 }
 
-/// The first `used` values are the row's.
+/// `used` values come before the row's end; the rest are zeros.
 pub fn encode_q5(values: &[f32; N], used: usize, block: &mut [u8; 176]) {
     let parts = k_search::affine(values, used, 31.0);
     write_head(&parts, block);
@@ -98,7 +98,7 @@ pub fn encode_q6(values: &[f32; N], block: &mut [u8; 210]) {
     write_q6(parts.d.to_le_bytes(), &parts.scales, &parts.codes, block);
 }
 
-/// A block of Q6_K of its parts: d as f16, sc, and q from 0 to 63.
+/// Writes a block of Q6_K: d as f16, sc, and q from 0 to 63.
 pub fn write_q6(d: [u8; 2], scales: &[i8; 16], codes: &[u8; N], block: &mut [u8; 210]) {
     block.fill(0);
     block[208..].copy_from_slice(&d);

@@ -1,5 +1,5 @@
-//! Scales and codes of K-quants: first each group gets the scale (and minimum) that serve it best, then those become whole
-//! numbers of a common unit, with a look at their neighbours, and at last the units are fitted to all the codes.
+//! The search for scales and codes of K-quants: each group gets its best scale (and minimum); these are rounded to integers of a
+//! common unit, trying neighbors; then the units are fitted to all codes.
 
 use super::fit::{Codes, bounds, dot, extreme, inverse, sum};
 use super::to_f16;
@@ -11,7 +11,7 @@ const N: usize = 256;
 /// The largest scale or minimum of Q4_K and Q5_K, in units.
 const MOST: f32 = 63.0;
 
-/// What a block of Q4_K or Q5_K is made of: w = (d sc) q - (dmin mn).
+/// The contents of a block of Q4_K or Q5_K: w = (d sc) q - (dmin mn).
 pub struct Affine {
     pub d: f16,
     pub dmin: f16,
@@ -20,7 +20,7 @@ pub struct Affine {
     pub codes: [u8; N],
 }
 
-/// What a block of Q6_K is made of: w = (d sc) (q - 32).
+/// The contents of a block of Q6_K: w = (d sc) (q - 32).
 pub struct Symmetric {
     pub d: f16,
     pub scales: [i8; 16],
@@ -34,7 +34,7 @@ struct Group<'a> {
     codes: Codes,
 }
 
-/// Codes of a group, with the sums that their error and their best scale are made of.
+/// Codes of a group, with the sums that determine their error and their best scale.
 struct Trial {
     codes: [f32; 32],
     q: f32,
@@ -43,29 +43,29 @@ struct Trial {
 }
 
 impl Group<'_> {
-    /// The codes to a scale and a minimum.
+    /// The codes for a scale and a minimum.
     fn trial(&self, (scale, minimum): (f32, f32)) -> Trial {
         let inverse = inverse(scale);
         let codes = self.codes.nearest(self.values, inverse, minimum * inverse);
         Trial { codes, q: sum(&codes), qq: dot(&codes, &codes), xq: dot(self.values, &codes) }
     }
 
-    /// Their squared error, less the sum of the squared values.
+    /// Their squared error, minus the sum of the squared values.
     fn error(&self, t: &Trial, (scale, minimum): (f32, f32)) -> f32 {
         scale * (scale * t.qq - 2.0 * t.xq) + minimum * (2.0 * (self.sum - scale * t.q) + 32.0 * minimum)
     }
 
-    /// The scale and the minimum that serve the codes best. A minimum is not negative.
+    /// The best scale and minimum for the codes. A minimum is not negative.
     fn best(&self, t: &Trial) -> (f32, f32) {
         let scale = (32.0 * t.xq - self.sum * t.q) / (32.0 * t.qq - t.q * t.q);
         let minimum = (scale * t.q - self.sum) / 32.0;
         if scale > 0.0 && minimum > 0.0 { (scale, minimum) } else { ((t.xq * inverse(t.qq)).max(0.0), 0.0) }
     }
 
-    /// Scale and minimum of any size. The scales tried spread the values over so many codes.
+    /// The best real-valued scale and minimum. Each of `tried` is a number of codes to spread the values over.
     fn fit(&self, tried: &[f32]) -> (f32, f32) {
         let (low, high) = bounds(self.values);
-        // All values the same and not positive: the minimum alone says them.
+        // Equal values that are not positive need only the minimum.
         let (mut best, mut least) = ((0.0, -low), f32::INFINITY);
         for codes in tried {
             let mut now = ((high - low) / codes, -low);
@@ -81,13 +81,13 @@ impl Group<'_> {
         best
     }
 
-    /// Scale and minimum in whole units: the nearest, or neighbours that leave less error.
+    /// Scale and minimum in whole units: the nearest, or neighbors with less error.
     fn whole(&self, (scale, minimum): (f32, f32), (d, dmin): (f32, f32)) -> (u8, u8) {
         let nearest = |v: f32, unit: f32| (v * inverse(unit) + 0.5).clamp(0.0, MOST) as u8;
         let (sc, mut mn) = (nearest(scale, d), nearest(minimum, dmin));
         let (mut best, mut least) = ((sc, mn), f32::INFINITY);
         for sc in sc.saturating_sub(1)..=(sc + 1).min(MOST as u8) {
-            // The codes to the minimum, then the minimum to the codes.
+            // Codes for the minimum, then a minimum for the codes.
             for _ in 0..2 {
                 let now = (d * f32::from(sc), dmin * f32::from(mn));
                 let trial = self.trial(now);
@@ -106,8 +106,8 @@ impl Group<'_> {
     }
 }
 
-/// Values as a block whose codes end at `top`, 15 or 31. The first `used` are the row's; what lies behind them must be zero
-/// and stays so.
+/// Encodes values as a block whose largest code is `top`, 15 or 31. Values from `used` on lie past the row's end: they must be
+/// zero, and decode to zero.
 pub fn affine(values: &[f32; N], used: usize, top: f32) -> Affine {
     let codes = Codes { low: 0.0, high: top };
     let groups = values.as_chunks::<32>().0;
@@ -121,11 +121,11 @@ pub fn affine(values: &[f32; N], used: usize, top: f32) -> Affine {
         let units = (unit(scale / MOST, f16::MAX), unit(minimum / MOST, f16::MAX));
         let wide = (units.0.to_f32(), units.1.to_f32());
         let whole = std::array::from_fn(|i| groups[i].whole(fits[i], wide));
-        let (block, error, better) = with_units(&groups, &whole, units);
-        let (refined, less, _) = with_units(&groups, &whole, better);
-        return if less < error { refined } else { block };
+        let first = with_units(&groups, &whole, units);
+        let refined = with_units(&groups, &whole, first.better);
+        return if refined.error < first.error { refined.block } else { first.block };
     }
-    // The row ends within a group, where a code must mean 0: with dmin = 8 d and mn = sc the code 8 does (of 5 bits 16).
+    // The row ends inside a group, so one of its codes must decode to 0: with dmin = 8 d and mn = sc it is 8 (16 with 5 bits).
     let zero = (top + 1.0) / 2.0;
     let last = used / 32;
     let scale = extreme(groups[last].values).abs() / zero;
@@ -143,18 +143,26 @@ pub fn affine(values: &[f32; N], used: usize, top: f32) -> Affine {
     let near = nearest.saturating_sub(2)..=(nearest + 2).min(MOST as u8);
     let sc = near.min_by(|a, b| error(*a).total_cmp(&error(*b))).unwrap_or(nearest);
     whole[last] = (sc, sc);
-    with_units(&groups, &whole, units).0
+    with_units(&groups, &whole, units).block
 }
 
-/// The smallest f16 that is not clearly below `v`: among the smallest f16 the nearest may be half of what it should be.
+/// The smallest f16 that is not clearly below `v`: among subnormals the nearest may be as little as half of `v`.
 fn unit(v: f32, most: f16) -> f16 {
     let d = to_f16(v.min(most.to_f32()));
     if d < most && d.to_f32() < 0.999 * v { f16::from_bits(d.to_bits() + 1) } else { d }
 }
 
-/// The block of these scales and units, its error less the sum of the squared values, and the units that would be best for
-/// its codes.
-fn with_units(groups: &[Group; 8], whole: &[(u8, u8); 8], (d, dmin): (f16, f16)) -> (Affine, f32, (f16, f16)) {
+/// A block of given scales and units.
+struct Encoded {
+    block: Affine,
+    /// Its squared error, minus the sum of the squared values.
+    error: f32,
+    /// The best units, d and dmin, for its codes.
+    better: (f16, f16),
+}
+
+/// Encodes a block with these scales and units.
+fn with_units(groups: &[Group; 8], whole: &[(u8, u8); 8], (d, dmin): (f16, f16)) -> Encoded {
     let mut codes = [0; N];
     let mut error = 0.0;
     // Products of a = sc q, b = mn and x, over all values.
@@ -179,10 +187,10 @@ fn with_units(groups: &[Group; 8], whole: &[(u8, u8); 8], (d, dmin): (f16, f16))
     };
     let scales = whole.map(|(sc, _)| sc);
     let minima = whole.map(|(_, mn)| mn);
-    (Affine { d, dmin, scales, minima, codes }, error, (to_f16(better.0), to_f16(better.1)))
+    Encoded { block: Affine { d, dmin, scales, minima, codes }, error, better: (to_f16(better.0), to_f16(better.1)) }
 }
 
-/// Values as a block of Q6_K.
+/// Encodes values as a block of Q6_K.
 pub fn symmetric(values: &[f32; N]) -> Symmetric {
     const CODES: Codes = Codes { low: -32.0, high: 31.0 };
     const TRIED: [f32; 5] = [-32.0, 31.0, -31.0, -32.5, 31.5];

@@ -1,6 +1,6 @@
-//! Blocks of values, as files store them: what each means, and how values become blocks.
+//! Blocks of values as files store them: decoding and encoding.
 //! Formats: <https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h> and bitsandbytes' functional.py.
-//! Values are computed in f32 and in the order of operations that those two have, so that they are theirs bit for bit.
+//! Decoding computes in f32 and in the order of operations of those two, so that values equal theirs bit for bit.
 
 mod fit;
 mod four_bit;
@@ -16,7 +16,7 @@ use super::WeightFormat;
 use half::{bf16, f16};
 
 impl WeightFormat {
-    /// The values of a row of blocks; exact. `row` is [`WeightFormat::row_bytes`] of as many values as are wanted.
+    /// Decodes a row of blocks; exact. `row` has [`WeightFormat::row_bytes`] of `values`.
     pub fn decode_row(self, row: &[u8], values: &mut [f32]) {
         match self {
             WeightFormat::F32 => decode_each(row, values, f32::from_le_bytes),
@@ -33,7 +33,7 @@ impl WeightFormat {
         }
     }
 
-    /// Rows of `columns` values as blocks, see [`WeightFormat::encode_row`].
+    /// Encodes rows of `columns` values as blocks; see [`WeightFormat::encode_row`].
     pub fn encode(self, values: &[f32], columns: usize) -> Vec<u8> {
         let mut blocks = vec![0; values.len() / columns * self.row_bytes(columns)];
         let rows = values.chunks_exact(columns).zip(blocks.chunks_exact_mut(self.row_bytes(columns)));
@@ -41,8 +41,8 @@ impl WeightFormat {
         blocks
     }
 
-    /// Values as a row of blocks, with the scales that leave the least squared error. `row` is
-    /// [`WeightFormat::row_bytes`] of that many values.
+    /// Encodes a row of values as blocks, with scales chosen for the least squared error. `row` has [`WeightFormat::row_bytes`] of
+    /// `values`.
     pub fn encode_row(self, values: &[f32], row: &mut [u8]) {
         match self {
             WeightFormat::F32 => encode_each(values, row, f32::to_le_bytes),
@@ -68,7 +68,7 @@ fn encode_each<const B: usize>(values: &[f32], row: &mut [u8], encode: impl Fn(f
     values.iter().zip(row.as_chunks_mut().0).for_each(|(value, bytes)| *bytes = encode(*value));
 }
 
-/// Blocks of `B` bytes to `N` values each; the last may be wanted in part.
+/// Decodes blocks of `B` bytes to `N` values each; the last block may be cut.
 pub(super) fn decode_blocks<const B: usize, const N: usize>(
     row: &[u8],
     values: &mut [f32],
@@ -85,8 +85,8 @@ pub(super) fn decode_blocks<const B: usize, const N: usize>(
     }
 }
 
-/// `N` values each to blocks of `B` bytes. `encode` gets as many values as a block has, zeros behind the row's end, and how
-/// many of them are the row's.
+/// Encodes `N` values each to blocks of `B` bytes. `encode` gets the values of a block, zeros past the row's end, and the number
+/// of values before that end.
 fn encode_blocks<const B: usize, const N: usize>(
     values: &[f32],
     row: &mut [u8],
@@ -108,7 +108,7 @@ pub(super) fn f16_at(block: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
-/// The f16 that a scale is stored as: the nearest, but finite, and 0 for what is no number.
+/// The f16 that a scale is stored as: the nearest finite one, and 0 for NaN.
 fn to_f16(scale: f32) -> f16 {
     if scale.is_nan() { f16::ZERO } else { f16::from_f32(scale.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())) }
 }

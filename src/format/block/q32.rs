@@ -12,7 +12,7 @@ pub fn decode_q8_0(block: &[u8; 34], values: &mut [f32; N]) {
     values.iter_mut().zip(&block[2..]).for_each(|(value, q)| *value = f32::from(q.cast_signed()) * d);
 }
 
-/// w = d (q - 8); the first 16 values lie in the low nibbles.
+/// w = d (q - 8); the low nibbles hold the first 16 values.
 pub fn decode_q4_0(block: &[u8; 18], values: &mut [f32; N]) {
     let d = f16_at(block, 0);
     for (i, byte) in block[2..].iter().enumerate() {
@@ -28,7 +28,7 @@ pub fn encode_q8_0(values: &[f32; N], block: &mut [u8; 34]) {
     block[2..].iter_mut().zip(codes).for_each(|(byte, code)| *byte = (code as i8).cast_unsigned());
 }
 
-/// d may be negative: the largest value may get the code -8, which has no positive partner.
+/// d may be negative, so that the value of the largest magnitude can get the code -8, which has no positive counterpart.
 pub fn encode_q4_0(values: &[f32; N], block: &mut [u8; 18]) {
     const CODES: Codes = Codes { low: -8.0, high: 7.0 };
     let tried = [-8.0, -7.0, 7.0, -7.5, -8.5, -9.0, 7.5, 8.0];

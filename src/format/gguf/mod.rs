@@ -1,4 +1,4 @@
-//! GGUF files, as llama.cpp has them: what a model says of itself, and its tensors, in one file or several.
+//! GGUF files of llama.cpp: a model's metadata and its tensors, in one file or several.
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod read;

@@ -1,28 +1,28 @@
-//! Reading: every length is held against what is left of the file before anything is made of it.
+//! Reading. Every length is checked against the rest of the file before memory is allocated for it.
 
-use super::types::TensorType;
+use super::types::{BlockSize, TensorType};
 use super::value::{ARRAY, Array, Metadata, STRING, Value, number_bytes};
 use super::{ALIGNMENT, ALIGNMENT_KEY, MAGIC};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
-use crate::format::source::{Bytes, Kind, Place};
+use crate::format::source::{Bytes, StoredType, TensorLocation};
 use crate::input::{FileKind, not_of_kind};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Arrays in arrays, at most.
+/// Upper limit on nested arrays.
 const DEPTH: usize = 8;
-/// Dimensions of a tensor, at most.
+/// Upper limit on the dimensions of a tensor.
 const DIMENSIONS: u32 = 4;
-/// What to do about a file whose end is missing.
+/// Advice for a file whose end is missing.
 const CUT: &str =
     "Download it again, or, if it is one of several pieces that were cut without regard to GGUF, join them with cat";
-/// Largest alignment: nobody asks for more than a page or two.
+/// Largest alignment that is accepted.
 const LARGEST_ALIGNMENT: u64 = 1 << 20;
 
-/// Whether a file begins as GGUF files do.
+/// Whether these bytes begin like a GGUF file.
 pub(in crate::format) fn is_gguf(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
@@ -35,7 +35,7 @@ pub(in crate::format) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorS
     if parts > 1 {
         return Err(Split::bad(
             &metadata,
-            format!("it is one of {parts} parts; open it by its path, beside the others"),
+            format!("it is one of {parts} parts; open it by its path, in one folder with the others"),
         ));
     }
     source.set_metadata(metadata);
@@ -43,7 +43,7 @@ pub(in crate::format) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorS
 }
 
 impl TensorSource {
-    /// The tensors of a GGUF file, or of all parts of a model whose first part, or any other, this is.
+    /// The tensors of a GGUF file. Of a model in several parts, `path` may be any part; all are opened.
     pub fn open_gguf(path: &Path) -> Result<Self> {
         let label = path.display().to_string();
         let mut source = TensorSource::empty(&label);
@@ -61,7 +61,7 @@ impl TensorSource {
                     let found = format!("it says that it is part {} of {}", of.number + 1, of.count);
                     return Err(Split::bad(&said, format!("{found}, its name says part {} of {count}", i + 1)));
                 }
-                // The first part says what the model is.
+                // The first part has the model's metadata.
                 if i == 0 {
                     metadata = said;
                 }
@@ -81,23 +81,23 @@ fn map(path: &Path) -> Result<Bytes> {
     Bytes::map(path, &file)
 }
 
-/// Maps one of the parts of a model.
+/// Maps one part of a model.
 fn map_part(path: &Path, parts: u64) -> Result<Bytes> {
     map(path).map_err(|error| match error {
-        Error::Unreadable { path, problem } if problem.kind() == ErrorKind::NotFound => Error::MissingPart {
+        Error::Unreadable { path, problem } if problem.kind() == ErrorKind::NotFound => Error::MissingShard {
             dir: path.parent().unwrap_or(Path::new("")).to_owned(),
             missing: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            parts,
+            shards: parts,
         },
         other => other,
     })
 }
 
-/// What a file says of the parts that its model was cut into.
+/// The keys of a file about the parts that its model is split into.
 struct Split {
-    /// From 0 on.
+    /// Index of this part, from 0.
     number: u64,
-    /// 1 where it is whole.
+    /// Number of parts; 1 where the model is whole.
     count: u64,
     /// Tensors of all parts.
     tensors: Option<u64>,
@@ -117,7 +117,7 @@ impl Split {
         Error::BadGguf { file: metadata.file().to_owned(), problem }
     }
 
-    /// All parts, where `path` is called as the one of this number.
+    /// The paths of all parts; `None` where `path` is not named like part `number`.
     fn paths(path: &Path, number: u64, count: u64) -> Option<Vec<PathBuf>> {
         let end = |number: u64| format!("-{:05}-of-{count:05}.gguf", number + 1);
         let name = path.file_name()?.to_str()?;
@@ -126,7 +126,7 @@ impl Split {
     }
 }
 
-/// A file's bytes, from the front.
+/// Reads a file's bytes from front to back.
 struct Reader<'a> {
     file: &'a str,
     bytes: &'a [u8],
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.at
     }
 
-    /// The next `count` items of `size` bytes each.
+    /// Takes the next `count` items of `size` bytes each.
     fn take(&mut self, count: u64, size: usize, what: &str) -> Result<&'a [u8]> {
         let bytes = usize::try_from(count).ok().and_then(|count| count.checked_mul(size));
         let Some(bytes) = bytes.filter(|bytes| *bytes <= self.left()) else {
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
         Ok(&self.bytes[self.at - bytes..self.at])
     }
 
-    /// Fails where `count` items of `least` bytes each, or more, cannot all be there.
+    /// Fails where the rest of the file is too short for `count` items of at least `least` bytes each.
     fn room(&mut self, count: u64, least: usize, what: &str) -> Result<()> {
         let at = self.at;
         self.take(count, least, what)?;
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Adds a file's tensors; gives what it says besides.
+/// Adds a file's tensors to a source; returns its metadata.
 fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata> {
     let mut reader = Reader { file: label, bytes: &bytes, at: 0 };
     if !is_gguf(&bytes) {
@@ -228,7 +228,7 @@ fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata>
     let tensor_count = reader.u64("the number of tensors")?;
     let key_count = reader.u64("the number of keys")?;
     let metadata = keys(&mut reader, key_count)?;
-    let mut places = infos(&mut reader, tensor_count)?;
+    let infos = infos(&mut reader, tensor_count)?;
 
     let alignment = match metadata.whole(ALIGNMENT_KEY)? {
         None => ALIGNMENT,
@@ -239,32 +239,36 @@ fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata>
             );
         }
     };
-    // Below the file's length, or up to one alignment behind it: no overflow.
+    // At most one alignment past the file's length: no overflow.
     let data = reader.at.next_multiple_of(alignment);
-    for (name, place, offset) in &mut places {
-        if *offset % alignment as u64 != 0 {
+    let mut tensors = Vec::with_capacity(infos.len());
+    for TensorInfo { name, stored, shape, bytes: len, offset } in infos {
+        if offset % alignment as u64 != 0 {
             return Err(reader.bad(format!("{name} begins at {offset}, which is no multiple of {alignment}")));
         }
-        if matches!(place.kind, Kind::Unread(_)) {
-            continue;
-        }
-        let (first, len) = (usize::try_from(*offset).ok().and_then(|first| first.checked_add(data)), place.range.end);
-        let range = first.and_then(|first| Some(first..first.checked_add(len)?));
-        place.range = range.filter(|range| range.end <= bytes.len()).ok_or_else(|| {
-            let whole = bytes.len();
-            reader.bad(format!(
-                "{name} takes {len} bytes from {offset} on, past the end of the file at {whole}; was it cut off? {CUT}"
-            ))
-        })?;
+        let range = match stored {
+            StoredType::Unread(_) => 0..0,
+            _ => {
+                let first = usize::try_from(offset).ok().and_then(|first| first.checked_add(data));
+                let range = first.and_then(|first| Some(first..first.checked_add(len)?));
+                range.filter(|range| range.end <= bytes.len()).ok_or_else(|| {
+                    let whole = bytes.len();
+                    reader.bad(format!(
+                        "{name} takes {len} bytes from {offset} on, past the end of the file at {whole}; was it cut off? {CUT}"
+                    ))
+                })?
+            }
+        };
+        tensors.push((name, TensorLocation { file: 0, stored, shape, range }));
     }
-    let mut in_order: Vec<_> = places.iter().filter(|(_, place, _)| !place.range.is_empty()).collect();
-    in_order.sort_by_key(|(_, place, _)| place.range.start);
+    let mut in_order: Vec<_> = tensors.iter().filter(|(_, location)| !location.range.is_empty()).collect();
+    in_order.sort_by_key(|(_, location)| location.range.start);
     if let Some(pair) = in_order.windows(2).find(|pair| pair[0].1.range.end > pair[1].1.range.start) {
         return Err(reader.bad(format!("{} and {} share bytes", pair[0].0, pair[1].0)));
     }
     let file = source.add_file(label.to_owned(), bytes);
-    for (name, place, _) in places {
-        if source.add_tensor(name.clone(), Place { file, ..place }).is_some() {
+    for (name, location) in tensors {
+        if source.add_tensor(name.clone(), TensorLocation { file, ..location }).is_some() {
             return Err(Error::BadGguf { file: label.to_owned(), problem: format!("it has {name} twice") });
         }
     }
@@ -272,7 +276,7 @@ fn add(source: &mut TensorSource, label: &str, bytes: Bytes) -> Result<Metadata>
 }
 
 fn keys(reader: &mut Reader<'_>, count: u64) -> Result<Metadata> {
-    // A key of no letters, a type, a byte.
+    // The shortest entry: an empty key, a type, one byte.
     reader.room(count, 8 + 4 + 1, "the list of keys")?;
     let mut metadata = Metadata::new(reader.file);
     let mut seen = HashSet::new();
@@ -287,9 +291,20 @@ fn keys(reader: &mut Reader<'_>, count: u64) -> Result<Metadata> {
     Ok(metadata)
 }
 
-/// Names, types and shapes of the tensors, and where each begins within the data. The range of each is yet from 0 to its length.
-fn infos(reader: &mut Reader<'_>, count: u64) -> Result<Vec<(String, Place, u64)>> {
-    // A name of no letters, one dimension, a type, an offset.
+/// An entry of the list of tensors.
+struct TensorInfo {
+    name: String,
+    stored: StoredType,
+    shape: Vec<usize>,
+    /// Its bytes; 0 where the type is unknown.
+    bytes: usize,
+    /// Where it begins within the data.
+    offset: u64,
+}
+
+/// Reads the list of tensors.
+fn infos(reader: &mut Reader<'_>, count: u64) -> Result<Vec<TensorInfo>> {
+    // The shortest entry: an empty name, one dimension, a type, an offset.
     reader.room(count, 8 + 4 + 8 + 4 + 8, "the list of tensors")?;
     let mut infos = Vec::new();
     for _ in 0..count {
@@ -301,20 +316,20 @@ fn infos(reader: &mut Reader<'_>, count: u64) -> Result<Vec<(String, Place, u64)
         if !(1..=DIMENSIONS).contains(&dimensions) {
             return Err(reader.bad(format!("{name} has {dimensions} dimensions, it must be 1 to {DIMENSIONS}")));
         }
-        // The file has the fastest first.
+        // The file has the fastest dimension first.
         let mut shape = Vec::new();
         for _ in 0..dimensions {
             shape.insert(0, reader.u64(&name)?);
         }
         let tensor_type = TensorType(reader.u32(&name)?);
         let offset = reader.u64(&name)?;
-        let (kind, block) = tensor_type.kind();
+        let (stored, block) = tensor_type.stored();
         let wrong = |problem: &str| reader.bad(format!("{name} is {} {shape:?}, {problem}", tensor_type.name()));
         let sizes: Option<Vec<usize>> = shape.iter().map(|n| usize::try_from(*n).ok().filter(|n| *n > 0)).collect();
         let sizes = sizes.ok_or_else(|| wrong("which cannot be"))?;
         let bytes = match block {
             None => 0,
-            Some((values, bytes)) => {
+            Some(BlockSize { values, bytes }) => {
                 if sizes[sizes.len() - 1] % values != 0 {
                     return Err(wrong(&format!("but its blocks have {values} values")));
                 }
@@ -322,7 +337,7 @@ fn infos(reader: &mut Reader<'_>, count: u64) -> Result<Vec<(String, Place, u64)
                 all.and_then(|all| (all / values).checked_mul(bytes)).ok_or_else(|| wrong("which is too large"))?
             }
         };
-        infos.push((name, Place { file: 0, kind, shape: sizes, range: 0..bytes }, offset));
+        infos.push(TensorInfo { name, stored, shape: sizes, bytes, offset });
     }
     Ok(infos)
 }

@@ -1,7 +1,13 @@
-//! The types that tensors of GGUF files may have, by their numbers.
+//! The tensor types of GGUF files, by their numbers.
 
-use crate::format::source::Kind;
+use crate::format::source::StoredType;
 use crate::format::{RareBlock, WeightFormat};
+
+/// The size of a block.
+pub(super) struct BlockSize {
+    pub(super) values: usize,
+    pub(super) bytes: usize,
+}
 
 /// The type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +34,7 @@ const RARE: [(u32, RareBlock); 7] = [
     (23, RareBlock::Iq4Xs),
 ];
 
-/// Names of all that have been given out.
+/// Names of all types that are or were in use.
 const NAMES: [(u32, &str); 37] = [
     (0, "F32"),
     (1, "F16"),
@@ -70,12 +76,12 @@ const NAMES: [(u32, &str); 37] = [
 ];
 
 impl TensorType {
-    /// The type of this format; none for those of bitsandbytes.
+    /// The type of this format; `None` for those of bitsandbytes.
     pub fn of(format: WeightFormat) -> Option<Self> {
         HELD.into_iter().find(|(_, held)| *held == format).map(|(number, _)| TensorType(number))
     }
 
-    /// The type of a block type that the device does not have.
+    /// The type of a block type that is converted for the device.
     pub fn of_rare(block: RareBlock) -> Self {
         let found = RARE.into_iter().find(|(_, rare)| *rare == block);
         found.map(|(number, _)| TensorType(number)).expect("every rare type is in the table")
@@ -87,14 +93,20 @@ impl TensorType {
         known.map_or_else(|| format!("type {}", self.0), |(_, name)| name.to_owned())
     }
 
-    /// What its bytes mean here, with the values and the bytes of a block; those are not known of types that are not read.
-    pub(super) fn kind(self) -> (Kind, Option<(usize, usize)>) {
+    /// How peregrine reads it, and the size of its blocks, which is unknown for types that are not read.
+    pub(super) fn stored(self) -> (StoredType, Option<BlockSize>) {
         if let Some((_, format)) = HELD.into_iter().find(|(number, _)| *number == self.0) {
-            return (Kind::Blocks(format), Some((format.block_values(), format.block_bytes())));
+            return (
+                StoredType::Blocks(format),
+                Some(BlockSize { values: format.block_values(), bytes: format.block_bytes() }),
+            );
         }
         if let Some((_, block)) = RARE.into_iter().find(|(number, _)| *number == self.0) {
-            return (Kind::Rare(block), Some((block.block_values(), block.block_bytes())));
+            return (
+                StoredType::Rare(block),
+                Some(BlockSize { values: block.block_values(), bytes: block.block_bytes() }),
+            );
         }
-        (Kind::Unread(self.name()), None)
+        (StoredType::Unread(self.name()), None)
     }
 }

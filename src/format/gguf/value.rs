@@ -1,4 +1,4 @@
-//! What a GGUF file says of its model: keys with typed values.
+//! The metadata of a GGUF file: keys with typed values.
 
 use crate::error::{Error, Result};
 
@@ -38,9 +38,9 @@ pub enum Value {
 pub enum Array {
     /// Texts.
     Strings(Vec<String>),
-    /// Numbers or truth values, as they lie in the file.
+    /// Numbers or booleans, as stored in the file.
     Numbers {
-        /// Their type, by its number.
+        /// The number of their type.
         kind: u32,
         /// Little endian.
         bytes: Vec<u8>,
@@ -52,7 +52,7 @@ pub enum Array {
 pub(super) const STRING: u32 = 8;
 pub(super) const ARRAY: u32 = 9;
 
-/// Bytes of a number of this type; none where it is no number.
+/// Bytes of a number or boolean of this type; `None` for other types.
 pub(super) fn number_bytes(kind: u32) -> Option<usize> {
     match kind {
         0 | 1 | 7 => Some(1),
@@ -83,12 +83,12 @@ impl Value {
         }
     }
 
-    /// A number or truth value from [`number_bytes`] bytes.
+    /// A number or boolean from [`number_bytes`] bytes.
     pub(super) fn number(kind: u32, bytes: &[u8]) -> Option<Self> {
         if bytes.len() != number_bytes(kind)? {
             return None;
         }
-        // Filled up with zeros, all of one length.
+        // Zero-extended to one length.
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
         let bits = u64::from_le_bytes(wide);
@@ -108,7 +108,7 @@ impl Value {
         })
     }
 
-    /// A whole number from 0 on, whatever its type.
+    /// A whole number from 0 on, of any integer type.
     pub fn whole(&self) -> Option<u64> {
         match *self {
             Value::U8(n) => Some(n.into()),
@@ -123,7 +123,7 @@ impl Value {
         }
     }
 
-    /// Whether it is nothing, as 0, false, an empty text, or a list of nothing else.
+    /// Whether it is 0, false, an empty text, or an array of nothing but zeros.
     pub fn is_zero(&self) -> bool {
         match self {
             Value::F32(v) => *v == 0.0,
@@ -137,7 +137,7 @@ impl Value {
         }
     }
 
-    /// In a few words, for messages.
+    /// A short description for messages.
     pub fn described(&self) -> String {
         match self {
             Value::String(text) => format!("{:?}", text.chars().take(40).collect::<String>()),
@@ -171,7 +171,7 @@ impl Array {
         Array::Numbers { kind: 5, bytes: items.iter().flat_map(|n| n.to_le_bytes()).collect() }
     }
 
-    /// Whole numbers from 0 on, whatever their type; none where an item is something else.
+    /// Whole numbers from 0 on, of any integer type; `None` where an item is something else.
     pub fn wholes(&self) -> Option<Vec<u64>> {
         let Array::Numbers { kind, bytes } = self else { return self.is_empty().then(Vec::new) };
         let items = bytes.chunks_exact(number_bytes(*kind)?);
@@ -179,7 +179,7 @@ impl Array {
     }
 }
 
-/// All keys of a file, in its order, each with its value.
+/// All keys of a file with their values, in the file's order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
     file: String,
@@ -187,12 +187,12 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// No keys yet; `file` is the name for messages.
+    /// Metadata without keys; `file` is the name for messages.
     pub fn new(file: &str) -> Self {
         Metadata { file: file.to_owned(), entries: vec![] }
     }
 
-    /// The file, for messages.
+    /// The file's name, for messages.
     pub fn file(&self) -> &str {
         &self.file
     }
@@ -202,12 +202,12 @@ impl Metadata {
         &self.entries
     }
 
-    /// Appends without looking whether the key is there.
+    /// Appends a key that is known to be new.
     pub(super) fn push(&mut self, key: String, value: Value) {
         self.entries.push((key, value));
     }
 
-    /// Gives a key its value, in its place where it is there, else at the end.
+    /// Sets a key's value: in place where it exists, else at the end.
     pub fn set(&mut self, key: &str, value: Value) {
         match self.entries.iter_mut().find(|(known, _)| known == key) {
             Some((_, old)) => *old = value,
@@ -215,9 +215,9 @@ impl Metadata {
         }
     }
 
-    /// Drops the keys that begin so.
-    pub fn remove(&mut self, beginning: &str) {
-        self.entries.retain(|(key, _)| !key.starts_with(beginning));
+    /// Removes the keys with this prefix.
+    pub fn remove_prefix(&mut self, prefix: &str) {
+        self.entries.retain(|(key, _)| !key.starts_with(prefix));
     }
 
     /// The value of a key.
@@ -252,7 +252,7 @@ impl Metadata {
         })
     }
 
-    /// A truth value.
+    /// A boolean.
     pub fn flag(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "true or false", |value| match value {
             Value::Bool(b) => Some(*b),

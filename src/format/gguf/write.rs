@@ -1,10 +1,10 @@
-//! Writing: the header, which says where everything is going to lie. Version 3, little endian.
+//! Writing the header, which lists the tensors and their offsets. Version 3, little endian.
 
 use super::types::TensorType;
 use super::value::{ARRAY, Array, Metadata, STRING, Value};
 use super::{ALIGNMENT, ALIGNMENT_KEY, MAGIC};
 
-/// A tensor that is going to be written.
+/// A tensor to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
     /// Its name.
@@ -13,20 +13,20 @@ pub struct Outline {
     pub tensor_type: TensorType,
     /// Its dimensions, slowest first.
     pub shape: Vec<usize>,
-    /// Its bytes, in all.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
 /// Everything before the bytes of the tensors.
 pub struct Header {
-    /// What comes first in the file.
+    /// The start of the file.
     pub bytes: Vec<u8>,
-    /// Zeros that follow each tensor, in order.
+    /// Number of zero bytes after each tensor, in order.
     pub padding: Vec<usize>,
 }
 
 impl Header {
-    /// The header of a file with these keys and these tensors, one after the other.
+    /// The header of a file with these keys and tensors, in this order.
     pub fn new(metadata: &Metadata, tensors: &[Outline]) -> Self {
         let mut bytes = MAGIC.to_vec();
         let keys = metadata.entries().iter().filter(|(key, _)| key != ALIGNMENT_KEY);

@@ -1,16 +1,17 @@
-//! The keys of config.json: which are followed, which are of no use, and which are refused, as what they ask for is not done.
+//! The keys of config.json that any model may have: read, unneeded, or refused because they ask for what is not supported.
 
 use super::json::Json;
 use crate::error::Result;
 use crate::input::shown;
+use crate::model::architecture::Architecture;
 use serde_json::Value;
 
-/// Keys of a config that nothing is computed with.
+/// Keys of a config that have no effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UnusedKeys {
-    /// Those known to be of no use.
+    /// Known to be unneeded.
     pub known: Vec<String>,
-    /// The others: what they ask for is not known, and not done.
+    /// Unknown: peregrine does not do what they ask for.
     pub unknown: Vec<String>,
 }
 
@@ -20,63 +21,34 @@ const FOLLOWED: &[&str] = &[
     "architectures",
     "vocab_size",
     "hidden_size",
-    "intermediate_size",
-    "state_size",
-    "time_step_rank",
-    "conv_kernel",
     "num_hidden_layers",
     "layer_norm_epsilon",
-    "mixer_rms_eps",
-    "use_conv_bias",
-    "use_bias",
-    "hidden_act",
     "tie_word_embeddings",
     "eos_token_id",
     "quantization_config",
     "compression_config",
     "quantization",
-    "d_model",
-    "n_layer",
-    "ssm_cfg",
-    "tie_embeddings",
-    "rms_norm",
-    "d_intermediate",
-    "attn_layer_idx",
-    "pad_vocab_size_multiple",
 ];
 
-/// Keys of no use, by the reason.
-const OF_NO_USE: &[(&str, &[&str])] = &[
+/// Unneeded keys, by the reason.
+const UNNEEDED: &[(&str, &[&str])] = &[
     (
-        "how weights begin, and how they are trained",
+        "initialization and training",
         &[
             "initializer_range",
-            "rescale_prenorm_residual",
-            "time_step_scale",
-            "time_step_min",
-            "time_step_max",
-            "time_step_floor",
-            "time_step_init_scheme",
-            "time_step_limit",
             "gradient_checkpointing",
             "dropout",
             "hidden_dropout",
             "hidden_dropout_prob",
             "classifier_dropout",
-            "use_mambapy",
-            "use_falcon_mambapy",
-            "use_associative_scan",
         ],
     ),
     (
-        "how it is computed elsewhere; here sums are f32 and states are kept",
+        "other implementations; here sums are f32 and states are kept",
         &[
-            "residual_in_fp32",
-            "fused_add_norm",
             "use_cache",
             "torch_dtype",
             "dtype",
-            "attn_cfg",
             "attn_implementation",
             "auto_map",
             "torchscript",
@@ -87,7 +59,7 @@ const OF_NO_USE: &[(&str, &[&str])] = &[
             "pretraining_tp",
         ],
     ),
-    ("said by other keys too", &["expand", "d_inner", "num_layers", "n_layers", "n_embd", "hidden_dim"]),
+    ("also said by other keys", &["num_layers", "n_layers", "n_embd", "hidden_dim"]),
     (
         "names and versions",
         &[
@@ -103,7 +75,7 @@ const OF_NO_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "lengths, which have no end here",
+        "lengths, which are unlimited here",
         &[
             "max_position_embeddings",
             "n_positions",
@@ -115,7 +87,7 @@ const OF_NO_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "tokens, which the tokenizer knows",
+        "tokens, which come from the tokenizer",
         &[
             "bos_token_id",
             "pad_token_id",
@@ -152,7 +124,7 @@ const OF_NO_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "sampling, which generation_config.json is for",
+        "sampling, which comes from generation_config.json",
         &[
             "do_sample",
             "temperature",
@@ -180,7 +152,7 @@ const OF_NO_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Factors of other families of models, which change every number where they are not 1.
+/// Factors of other architectures, which change every number unless they are 1.
 const FACTORS: [&str; 12] = [
     "embedding_multiplier",
     "embedding_scale",
@@ -196,56 +168,8 @@ const FACTORS: [&str; 12] = [
     "ssm_out_multiplier",
 ];
 
-/// Keys of mamba_ssm's Mamba; other keys of `ssm_cfg` are of other mixers, and it refuses them too.
-const OF_MIXER: [&str; 13] = [
-    "layer",
-    "d_state",
-    "d_conv",
-    "expand",
-    "dt_rank",
-    "dt_min",
-    "dt_max",
-    "dt_init",
-    "dt_scale",
-    "dt_init_floor",
-    "conv_bias",
-    "bias",
-    "use_fast_path",
-];
-
-/// Refuses what a config asks for and is not done.
-pub(super) fn check(json: &Json) -> Result<()> {
-    const NO_BIASES: &str = "supported are models without biases in in_proj and out_proj";
-    if json.flag("use_bias")? == Some(true) {
-        return Err(json.unsupported("use_bias: true", NO_BIASES));
-    }
-    match json.get("hidden_act") {
-        None => {}
-        Some(Value::String(name)) if name == "silu" || name == "swish" => {}
-        Some(other) => return Err(json.unsupported(format!("hidden_act {}", shown(other)), "supported is silu")),
-    }
-    let ssm = json.object("ssm_cfg", "ssm_cfg.")?;
-    if let Some(layer) = ssm.get("layer").filter(|layer| layer.as_str() != Some("Mamba1")) {
-        return Err(json.unsupported(format!("ssm_cfg.layer {}", shown(layer)), "supported is Mamba1"));
-    }
-    if ssm.flag("bias")? == Some(true) {
-        return Err(json.unsupported("ssm_cfg.bias: true", NO_BIASES));
-    }
-    for (key, value) in ssm.value.as_object().into_iter().flatten() {
-        if !OF_MIXER.contains(&key.as_str()) && !asks_nothing(value) {
-            return Err(json.unsupported(format!("ssm_cfg.{key}"), "mamba_ssm's Mamba1 has no such setting"));
-        }
-    }
-    if json.get("attn_layer_idx").is_some_and(|layers| !asks_nothing(layers)) {
-        return Err(json.unsupported("attn_layer_idx", "supported are pure Mamba models, without attention"));
-    }
-    if let Some(size) = json.get("d_intermediate").filter(|size| !asks_nothing(size)) {
-        let hint = "supported are pure Mamba models, without MLPs between the mixers";
-        return Err(json.unsupported(format!("d_intermediate {}", shown(size)), hint));
-    }
-    if json.flag("rms_norm")? == Some(false) {
-        return Err(json.unsupported("rms_norm: false", "supported are models with RMSNorm"));
-    }
+/// Refuses settings that are not supported for any model.
+pub(super) fn check(json: &Json<'_>) -> Result<()> {
     for key in FACTORS {
         let one = |value: &Value| value.as_f64() == Some(1.0);
         if let Some(value) = json.get(key).filter(|value| !asks_nothing(value) && !one(value)) {
@@ -257,8 +181,8 @@ pub(super) fn check(json: &Json) -> Result<()> {
     quantizer(json)
 }
 
-/// Refuses weights that another than bitsandbytes quantized.
-fn quantizer(json: &Json) -> Result<()> {
+/// Refuses weights quantized by anything but bitsandbytes.
+fn quantizer(json: &Json<'_>) -> Result<()> {
     for key in ["quantization_config", "compression_config", "quantization"] {
         let Some(said) = json.get(key).filter(|said| !asks_nothing(said)) else { continue };
         let flag = |key: &str| said.get(key).and_then(Value::as_bool) == Some(true);
@@ -278,8 +202,8 @@ fn quantizer(json: &Json) -> Result<()> {
     Ok(())
 }
 
-/// Whether a value is one that keys have which ask for nothing.
-fn asks_nothing(value: &Value) -> bool {
+/// Whether this value of a key asks for nothing: null, false, 0 or empty.
+pub(in crate::model) fn asks_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Bool(true) => false,
@@ -291,29 +215,67 @@ fn asks_nothing(value: &Value) -> bool {
 }
 
 impl UnusedKeys {
-    /// Of a config.json.
-    pub fn of_json(value: &Value) -> Self {
+    /// The unused keys of a config.json, whose config has this architecture.
+    pub fn of_json(architecture: &Architecture, value: &Value) -> Self {
         let mut unused = UnusedKeys::default();
+        let of_architecture = architecture.json_keys();
         for (key, value) in value.as_object().into_iter().flatten() {
-            let of_no_use = OF_NO_USE.iter().any(|(_, keys)| keys.contains(&key.as_str())) || key.starts_with('_');
-            if FOLLOWED.contains(&key.as_str()) || FACTORS.contains(&key.as_str()) {
+            let named = |keys: &[&str]| keys.contains(&key.as_str());
+            let of_architecture = of_architecture.find(key);
+            if named(FOLLOWED) || named(&FACTORS) || of_architecture == Some(Use::Followed) {
                 continue;
             }
-            let list = if of_no_use || asks_nothing(value) { &mut unused.known } else { &mut unused.unknown };
+            let unneeded = of_architecture.is_some() || UNNEEDED.iter().any(|(_, keys)| named(keys));
+            let known = unneeded || key.starts_with('_') || asks_nothing(value);
+            let list = if known { &mut unused.known } else { &mut unused.unknown };
             list.push(key.clone());
         }
         unused
     }
 }
 
+/// The keys that an architecture adds to those of every model.
+pub(in crate::model) struct Keys {
+    /// Read.
+    pub(in crate::model) followed: &'static [&'static str],
+    /// Refused where they ask for something.
+    pub(in crate::model) refused: &'static [&'static str],
+    /// Without effect.
+    pub(in crate::model) unneeded: &'static [&'static str],
+}
+
+/// What happens to a key that an architecture knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It is read or refused.
+    Followed,
+    /// It has no effect.
+    Unneeded,
+}
+
+impl Keys {
+    /// What happens to this key; `None` where it is unknown.
+    pub(super) fn find(&self, key: &str) -> Option<Use> {
+        let is_in = |keys: &[&str]| keys.contains(&key);
+        match () {
+            () if is_in(self.followed) || is_in(self.refused) => Some(Use::Followed),
+            () if is_in(self.unneeded) => Some(Use::Unneeded),
+            () => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Shape;
 
     #[test]
     fn no_key_is_in_two_lists() {
-        let of_no_use = OF_NO_USE.iter().flat_map(|(_, keys)| keys.iter());
-        let mut all: Vec<&str> = FOLLOWED.iter().chain(&FACTORS).chain(of_no_use).copied().collect();
+        let architecture = Shape::named("falcon-mamba-7b").unwrap().config.architecture;
+        let Keys { followed, refused, unneeded } = architecture.json_keys();
+        let lists = UNNEEDED.iter().map(|(_, keys)| *keys).chain([FOLLOWED, &FACTORS, followed, refused, unneeded]);
+        let mut all: Vec<&str> = lists.flatten().copied().collect();
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -1,21 +1,21 @@
-//! Conversations in a checkpoint's own form: its chat template, and the ids of what that makes.
+//! Rendering conversations with a checkpoint's chat template, and encoding the result.
 
-use super::{Checkpoint, part::Part};
+use super::{Checkpoint, component::Component};
 use crate::error::{Error, Result};
 use crate::text::{Message, Span, Specials, Template, TokenizerSettings};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// What a checkpoint says of chats.
+/// A checkpoint's chat template and special tokens.
 pub(super) struct Chat {
-    pub template: Part<Template>,
-    /// Special tokens that templates may ask for by name.
+    pub template: Component<Template>,
+    /// Special tokens that templates may name.
     pub tokens: Map<String, Value>,
 }
 
 impl Chat {
-    /// Of tokenizer_config.json and chat_template.jinja, which comes first. `name` gives a file's name for messages.
+    /// Those of tokenizer_config.json and chat_template.jinja, which takes precedence. `name` gives a file's name for messages.
     pub fn of_folder(
         settings: &TokenizerSettings,
         config: &Value,
@@ -28,28 +28,32 @@ impl Chat {
             Some(own) => {
                 let file = name("chat_template.jinja");
                 let bad = || Error::Template { file: file.clone(), problem: "it is not UTF-8 text".to_owned() };
-                Part::of(std::str::from_utf8(own).map_err(|_| bad()).and_then(|source| Template::new(&file, source)))
+                Component::of(
+                    std::str::from_utf8(own).map_err(|_| bad()).and_then(|source| Template::new(&file, source)),
+                )
             }
             None => match template_of(config) {
-                Some(source) => Part::of(Template::new(&file, source)),
-                None => Part::Missing(Error::Template { problem: no_template(&named(config), "chat_template"), file }),
+                Some(source) => Component::of(Template::new(&file, source)),
+                None => {
+                    Component::Missing(Error::Template { problem: no_template(&named(config), "chat_template"), file })
+                }
             },
         };
         Chat { template, tokens }
     }
 }
 
-/// Why there is no template, where these are there by other names. `key` is where one would be.
+/// Why there is no default template, where templates of these names exist. `key` is where it would be.
 pub(super) fn no_template(named: &[&str], key: &str) -> String {
     match named {
         [] => {
             format!("it has no {key}; this model continues text but does not chat, unless a template is given for it")
         }
-        named => format!("its templates are called {}, and none \"default\"; give the one to use", named.join(", ")),
+        named => format!("its templates are named {}, and none \"default\"; give the one to use", named.join(", ")),
     }
 }
 
-/// The template in tokenizer_config.json; of several by name the one called "default".
+/// The template in tokenizer_config.json; of several named ones, "default".
 pub(in crate::runtime) fn template_of(config: &Value) -> Option<&str> {
     match config.get("chat_template")? {
         Value::String(source) => Some(source),
@@ -71,12 +75,12 @@ fn named(config: &Value) -> Vec<&str> {
 }
 
 impl Checkpoint {
-    /// A conversation in the model's own form, see [`Template::render`].
+    /// Renders a conversation with the chat template; see [`Template::render`].
     pub fn render(&self, messages: &[Message], answer_next: bool) -> Result<Vec<Span>> {
         self.render_unless(&Arc::default(), messages, answer_next)
     }
 
-    /// The same, but for somebody who cancels it.
+    /// The same, until `cancelled` is set.
     pub(in crate::runtime) fn render_unless(
         &self,
         cancelled: &Arc<AtomicBool>,
@@ -89,7 +93,7 @@ impl Checkpoint {
         template.render_unless(cancelled, (messages, answer_next), specials, &tokens)
     }
 
-    /// The ids of a rendered conversation: its structure becomes special tokens, what people typed never does.
+    /// Encodes a rendered conversation. Its structure may become special tokens; the text of messages never does.
     pub fn encode(&self, spans: &[Span]) -> Result<Vec<u32>> {
         let tokenizer = self.tokenizer()?;
         let mut ids = Vec::new();

@@ -1,22 +1,21 @@
-//! What a checkpoint says about sampling: its generation_config.json, or the keys `general.sampling.*` of a GGUF file, as
-//! llama.cpp has them.
+//! A checkpoint's sampling defaults: generation_config.json, or llama.cpp's keys `general.sampling.*` of a GGUF file.
 
-use super::part::again;
+use super::component::restated;
 use crate::error::{Error, Result};
 use crate::format::gguf::{self, Metadata};
 use crate::input::shown;
 use crate::runtime::SamplingDefaults;
 use serde_json::{Map, Value, json};
 
-/// Key of a GGUF file for the length of answers: our own, since there is no other.
+/// peregrine's own GGUF key for the length of answers; llama.cpp has none.
 const MAX_NEW_TOKENS: &str = "peregrine.max_new_tokens";
 
-/// Values for sampling, and those of the file that cannot be.
+/// Sampling defaults, and the file's invalid values.
 pub(in crate::runtime) struct Defaults {
     pub(super) values: SamplingDefaults,
     file: String,
     wrong: Vec<(Setting, String)>,
-    /// Why the file says nothing.
+    /// Why the file cannot be read.
     unreadable: Option<Error>,
 }
 
@@ -41,12 +40,12 @@ const KEYS: [(Setting, &str, &str); 6] = [
 ];
 
 impl Defaults {
-    /// Of a file that cannot be read: whoever needs what it says is told why.
+    /// Those of a file that cannot be read; [`Defaults::check`] reports the error.
     pub(super) fn unreadable(file: String, error: Error) -> Self {
         Defaults { values: SamplingDefaults::default(), file, wrong: vec![], unreadable: Some(error) }
     }
 
-    /// Of generation_config.json. `do_sample: false` is greedy.
+    /// Those of generation_config.json. `do_sample: false` is greedy.
     pub(super) fn of_json(file: String, json: &Value) -> Self {
         let greedy = json.get("do_sample").and_then(Value::as_bool) == Some(false);
         Self::read(file, |setting, key, _| match setting {
@@ -55,7 +54,7 @@ impl Defaults {
         })
     }
 
-    /// Of a GGUF file.
+    /// Those of a GGUF file.
     pub(super) fn of_gguf(metadata: &Metadata) -> Self {
         Self::read(metadata.file().to_owned(), |_, _, key| Some((key, number(metadata.get(key)?))))
     }
@@ -73,7 +72,7 @@ impl Defaults {
         defaults
     }
 
-    /// Gives a setting its value; else what the value must be.
+    /// Sets a value; the error says what it must be.
     fn set(&mut self, setting: Setting, value: &Value) -> Result<(), &'static str> {
         const SHARE: &str = "a number from 0 to 1";
         let number = |is: &dyn Fn(f32) -> bool| value.as_f64().map(|v| v as f32).filter(|v| v.is_finite() && is(*v));
@@ -84,7 +83,7 @@ impl Defaults {
                 values.temperature = Some(number(&|v| v >= 0.0).ok_or("a number from 0 on; 0 is greedy")?);
             }
             Setting::TopK => {
-                // Some write -1 for all.
+                // Some configs write -1 for all.
                 let all = (value.as_i64() == Some(-1)).then_some(0);
                 let k = value.as_u64().map(|k| u32::try_from(k).unwrap_or(u32::MAX)).or(all);
                 values.top_k = Some(k.ok_or("a whole number from 0 on; 0 keeps all")?);
@@ -102,10 +101,10 @@ impl Defaults {
         Ok(())
     }
 
-    /// Fails where a value is needed that cannot be, as nothing that is asked for stands over it.
+    /// Fails if an invalid value is not overridden by `asked`.
     pub(super) fn check(&self, asked: &SamplingDefaults) -> Result<()> {
         if let Some(error) = &self.unreadable {
-            return Err(again(error));
+            return Err(restated(error));
         }
         let is_asked = |setting| match setting {
             Setting::Temperature => asked.temperature.is_some(),
@@ -125,7 +124,7 @@ impl Defaults {
     }
 }
 
-/// A number of a GGUF file, as short as it can be and still be the same; other values in words.
+/// The shortest JSON number that reads back as a GGUF file's number; other values as text.
 fn number(value: &gguf::Value) -> Value {
     match value {
         gguf::Value::F32(v) => v.to_string().parse::<f64>().map_or_else(|_| json!(v.to_string()), Value::from),
@@ -136,7 +135,7 @@ fn number(value: &gguf::Value) -> Value {
     }
 }
 
-/// The keys of a GGUF file for these values.
+/// Sets the keys of a GGUF file for these values.
 pub(in crate::runtime) fn to_gguf(values: &SamplingDefaults, keys: &mut Metadata) {
     let SamplingDefaults { temperature, top_k, top_p, min_p, repeat_penalty, max_tokens } = *values;
     let float = |value: Option<f32>| value.map(gguf::Value::F32);
@@ -155,7 +154,7 @@ pub(in crate::runtime) fn to_gguf(values: &SamplingDefaults, keys: &mut Metadata
     }
 }
 
-/// What generation_config.json says for these values.
+/// The keys of generation_config.json for these values.
 pub(in crate::runtime) fn to_json(values: &SamplingDefaults) -> Map<String, Value> {
     let SamplingDefaults { temperature, top_k, top_p, min_p, repeat_penalty, max_tokens } = *values;
     let float = |value: Option<f32>| value.map(|v| number(&gguf::Value::F32(v)));
@@ -203,7 +202,7 @@ mod tests {
             SamplingDefaults { top_k: Some(0), ..Default::default() }
         );
         assert_eq!(of(Value::Null).values, SamplingDefaults::default());
-        // The way into a GGUF file and back loses nothing, nor does that into JSON.
+        // Writing to a GGUF file or to JSON and reading back changes nothing.
         let mut keys = Metadata::new("x.gguf");
         to_gguf(&values, &mut keys);
         assert_eq!(Defaults::of_gguf(&keys).values, values);
@@ -213,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_is_told_with_its_file_unless_another_stands_over_it() {
+    fn an_invalid_value_is_reported_with_its_file_unless_it_is_overridden() {
         for (key, value) in [
             ("temperature", json!(-1)),
             ("temperature", json!("hot")),

@@ -1,6 +1,6 @@
-//! The small files of a checkpoint, for whoever writes it anew.
+//! The small files of a checkpoint, for exports.
 
-use super::{Checkpoint, Origin, gguf, shipped};
+use super::{Checkpoint, Location, gguf, shipped};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::input;
@@ -8,20 +8,20 @@ use crate::text::TokenizerSettings;
 use serde_json::{Map, Value, json};
 
 impl Checkpoint {
-    /// Where it came from.
-    pub(in crate::runtime) fn origin(&self) -> &Origin {
-        &self.origin
+    /// Where it is stored.
+    pub(in crate::runtime) fn location(&self) -> &Location {
+        &self.location
     }
 
-    /// Its files.
+    /// Its tensors.
     pub(in crate::runtime) fn source(&self) -> &TensorSource {
         &self.source
     }
 
-    /// A small file of its folder; none where there is no such file, or no folder.
+    /// A small file of its folder; `None` where there is no such file or no folder.
     pub(in crate::runtime) fn small_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match &self.origin {
-            Origin::Folder(dir) => {
+        match &self.location {
+            Location::Folder(dir) => {
                 let path = dir.join(name);
                 match std::fs::read(&path) {
                     Ok(bytes) => Ok(Some(bytes)),
@@ -29,8 +29,8 @@ impl Checkpoint {
                     Err(e) => Err(Error::unreadable(&path, e)),
                 }
             }
-            Origin::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
-            Origin::Gguf(_) => Ok(None),
+            Location::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
+            Location::Gguf(_) => Ok(None),
         }
     }
 
@@ -40,7 +40,7 @@ impl Checkpoint {
         input::json(&format!("{}: {name}", self.label), &bytes).map(Some)
     }
 
-    /// tokenizer.json with what the files beside it say; none where there is no such file, or no folder.
+    /// tokenizer.json, completed by the files beside it; `None` where there is no such file or no folder.
     pub(in crate::runtime) fn tokenizer_json(&self) -> Result<Option<Value>> {
         let Some(mut json) = self.small_json("tokenizer.json")? else { return Ok(None) };
         let [config, map] = ["tokenizer_config.json", "special_tokens_map.json"].map(|name| self.small_json(name));
@@ -48,8 +48,8 @@ impl Checkpoint {
         Ok(Some(json))
     }
 
-    /// tokenizer.json and tokenizer_config.json for what a GGUF file says; none where it has no tokenizer. One that is not
-    /// understood is an error.
+    /// tokenizer.json and tokenizer_config.json of a GGUF file's tokenizer; `None` where it has none. An unsupported one is an
+    /// error.
     pub(in crate::runtime) fn tokenizer_of_gguf(&self) -> Result<Option<(Value, Value)>> {
         let Some(metadata) = self.source.metadata() else { return Ok(None) };
         if matches!(metadata.text("tokenizer.ggml.model")?, None | Some("no_vocab")) {

@@ -1,9 +1,9 @@
-//! A checkpoint from a GGUF file: what its keys say of the tokenizer, the template and the ends of a text.
+//! A checkpoint from a GGUF file: the tokenizer, the chat template and EOS tokens of its keys.
 
 use super::chat::{Chat, no_template};
+use super::component::Component;
 use super::defaults::Defaults;
-use super::part::Part;
-use super::{Checkpoint, Origin};
+use super::{Checkpoint, Location};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::format::gguf::Metadata;
@@ -13,46 +13,48 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 impl Checkpoint {
-    /// Opens a GGUF file, or a model of several by any of them.
+    /// Opens a GGUF file; of a model in several parts, any part.
     pub(super) fn open_gguf(path: &Path) -> Result<Self> {
         let source = TensorSource::open_gguf(path)?;
-        Self::from_gguf(source, Origin::Gguf(path.to_owned()))
+        Self::from_gguf(source, Location::Gguf(path.to_owned()))
     }
 
-    pub(super) fn from_gguf(source: TensorSource, origin: Origin) -> Result<Self> {
+    pub(super) fn from_gguf(source: TensorSource, location: Location) -> Result<Self> {
         let metadata = source.metadata().expect("a GGUF source has metadata");
         let config = Config::from_gguf(metadata, &source)?;
         let tokenizer = tokenizer(metadata, config.vocab)?;
         let chat = chat(metadata)?;
         let (label, eos) = (metadata.file().to_owned(), config.eos.clone());
-        let (unused_keys, defaults) = (UnusedKeys::of_gguf(metadata), Defaults::of_gguf(metadata));
+        let (unused_keys, defaults) =
+            (UnusedKeys::of_gguf(&config.architecture, metadata), Defaults::of_gguf(metadata));
         let source = source.into();
-        let mut checkpoint = Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, origin };
-        checkpoint.end_turns();
+        let mut checkpoint =
+            Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location };
+        checkpoint.add_end_of_turn();
         Ok(checkpoint)
     }
 }
 
-/// Names of special tokens: GGUF's, and those that templates know.
+/// Names of special tokens: in GGUF keys and in chat templates.
 pub(super) const TOKENS: [(&str, &str); 8] = [
     ("bos", "bos_token"),
     ("eos", "eos_token"),
     ("padding", "pad_token"),
     ("unknown", "unk_token"),
-    // As GGUF spells it.
+    // GGUF's spelling.
     ("seperator", "sep_token"),
     ("cls", "cls_token"),
     ("mask", "mask_token"),
     ("eot", "eot_token"),
 ];
 
-fn tokenizer(metadata: &Metadata, rows: usize) -> Result<Part<Tokenizer>> {
+fn tokenizer(metadata: &Metadata, rows: usize) -> Result<Component<Tokenizer>> {
     let file = metadata.file();
     let read = match vocabulary(metadata, rows)? {
         Ok(vocabulary) => vocabulary.to_json(file),
         Err(problem) => Err(Error::Tokenizer { file: file.to_owned(), problem }),
     };
-    Ok(Part::of(read.and_then(|json| Tokenizer::from_json(file, json.to_string().as_bytes()))))
+    Ok(Component::of(read.and_then(|json| Tokenizer::from_json(file, json.to_string().as_bytes()))))
 }
 
 fn chat(metadata: &Metadata) -> Result<Chat> {
@@ -66,18 +68,18 @@ fn chat(metadata: &Metadata) -> Result<Chat> {
         }
     }
     let template = match metadata.text("tokenizer.chat_template")? {
-        Some(source) => Part::of(Template::new(file, source)),
+        Some(source) => Component::of(Template::new(file, source)),
         None => {
             let named: Vec<&str> =
                 metadata.texts("tokenizer.chat_templates")?.unwrap_or_default().iter().map(String::as_str).collect();
             let problem = no_template(&named, "tokenizer.chat_template");
-            Part::Missing(Error::Template { file: file.to_owned(), problem })
+            Component::Missing(Error::Template { file: file.to_owned(), problem })
         }
     };
     Ok(Chat { template, tokens })
 }
 
-/// The tokenizer that the keys describe; or why there is none that can be used.
+/// The vocabulary that the keys describe; the inner error says why there is no usable one.
 pub(in crate::runtime) fn vocabulary(metadata: &Metadata, rows: usize) -> Result<Result<Vocabulary, String>> {
     match metadata.text("tokenizer.ggml.model")? {
         Some("gpt2") => {}
@@ -86,7 +88,7 @@ pub(in crate::runtime) fn vocabulary(metadata: &Metadata, rows: usize) -> Result
         }
         Some(other) => {
             return Ok(Err(format!(
-                "it has a tokenizer of the kind {other:?}, read is gpt2; give the model's tokenizer.json with --tokenizer"
+                "it has a tokenizer of the kind {other:?}, supported is gpt2; give the model's tokenizer.json with --tokenizer"
             )));
         }
     }
@@ -119,7 +121,7 @@ pub(in crate::runtime) fn vocabulary(metadata: &Metadata, rows: usize) -> Result
     }))
 }
 
-/// Whether a file is called, or begins, as GGUF files do.
+/// Whether a file's name or its first bytes are those of a GGUF file.
 pub(super) fn is_gguf(path: &Path) -> bool {
     let mut first = [0; 4];
     let read = |first: &mut [u8]| std::fs::File::open(path)?.read_exact(first);
@@ -130,14 +132,14 @@ pub(in crate::runtime) fn is_called_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }
 
-/// The one GGUF model of a folder that has no .safetensors file; none where it has no GGUF file at all.
+/// The only GGUF model of a folder without .safetensors files; `None` where there is no GGUF file.
 pub(super) fn only_one_in(dir: &Path) -> Result<Option<PathBuf>> {
     let entries = std::fs::read_dir(dir).map_err(|e| Error::unreadable(dir, e))?;
     let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     if names.iter().any(|path| path.extension().is_some_and(|end| end == "safetensors")) {
         return Ok(None);
     }
-    // Of a model in parts, the first stands for all.
+    // Of a model in several parts, only the first counts.
     names.retain(|path| is_called_gguf(path) && path.is_file() && !is_later_part(path));
     names.sort();
     if names.len() > 1 {
@@ -151,7 +153,7 @@ pub(super) fn only_one_in(dir: &Path) -> Result<Option<PathBuf>> {
     Ok(names.pop())
 }
 
-/// `NAME-00002-of-00003.gguf` and the like.
+/// Whether a file is named like `NAME-00002-of-00003.gguf`.
 fn is_later_part(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut words = stem.rsplit('-');

@@ -1,11 +1,11 @@
-//! What somebody may have meant who names a model that is not there, or a file that is none.
+//! Suggestions for a path that is not a model: a similar name, or what the file is instead.
 
 use crate::error::Error;
 use crate::input::FileKind;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-/// Letters that may be wrong.
+/// Largest number of wrong letters.
 const WRONG: usize = 2;
 
 /// Why there is no model at a path that is neither a folder nor a GGUF file.
@@ -26,7 +26,7 @@ pub(super) fn not_a_model(path: &Path) -> Error {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match FileKind::of(&first) {
-        // A file of a folder that is a model.
+        // A file inside a model's folder.
         _ if folder.join("config.json").is_file() && (name.ends_with(".json") || name.ends_with(".safetensors")) => {
             not_found(Some(folder.to_owned()))
         }
@@ -40,7 +40,7 @@ pub(super) fn not_a_model(path: &Path) -> Error {
     }
 }
 
-/// The folder or GGUF file beside `path` whose name is nearest to it: the same without its ending, or a letter or two away.
+/// The folder or GGUF file beside `path` with the most similar name: equal up to its extension, or one or two letters off.
 pub(super) fn to(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?.to_lowercase();
     let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -49,14 +49,14 @@ pub(super) fn to(path: &Path) -> Option<PathBuf> {
     let distance = |entry: &PathBuf| {
         let other = entry.file_name()?.to_str()?.to_lowercase();
         let stem = other.strip_suffix(".gguf").unwrap_or(&other);
-        Some(letters_apart(&name, &other).min(letters_apart(name.strip_suffix(".gguf").unwrap_or(&name), stem)))
+        Some(edit_distance(&name, &other).min(edit_distance(name.strip_suffix(".gguf").unwrap_or(&name), stem)))
     };
     let nearest = models.filter_map(|entry| Some((distance(&entry)?, entry))).min()?;
     (nearest.0 <= WRONG && nearest.0 * 3 <= name.len()).then_some(nearest.1)
 }
 
-/// Letters that are to be put in, left out or changed (Levenshtein, 1965).
-fn letters_apart(a: &str, b: &str) -> usize {
+/// Edit distance of two names in letters (Levenshtein, 1965).
+fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.chars().enumerate() {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn almost_the_name_is_near_and_another_is_not() {
+    fn similar_names_are_suggested_and_others_are_not() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["falcon-mamba.gguf", "tiny-chat.gguf", "notes.txt"] {
             std::fs::write(dir.path().join(name), "").unwrap();

@@ -1,22 +1,22 @@
-//! Rows of a tensor into bytes of the output, some at a time, by all cores.
+//! Encodes the rows of a tensor for the output, in pieces, on all cores.
 
 use super::Meter;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use std::ops::Range;
 
-/// Values that are under way at a time.
+/// Values of a piece.
 const PIECE: usize = 1 << 20;
 
-/// The rows in pieces, each a multiple of `unit` rows but the last.
+/// The rows in pieces of multiples of `unit` rows, except for the last.
 fn pieces(tensor: &Tensor<'_>, unit: usize) -> impl Iterator<Item = Range<usize>> {
     let rows = tensor.shape.iter().product::<usize>() / tensor.columns();
     let step = (PIECE / tensor.columns()).max(1).next_multiple_of(unit);
     (0..rows).step_by(step).map(move |first| first..rows.min(first + step))
 }
 
-/// Cuts `rows` into a part for each core, each a multiple of `unit` rows but the last, and `bytes` with them; a row has
-/// `row_bytes`. Calls `encode` for each part.
+/// Splits `rows`, and `bytes` with them, into a share for each core and calls `encode` for each. All shares but the last are
+/// multiples of `unit` rows; `row_bytes` gives the bytes of a number of rows.
 fn on_all_cores(
     rows: Range<usize>,
     unit: usize,
@@ -38,7 +38,7 @@ fn on_all_cores(
     });
 }
 
-/// All rows as blocks.
+/// Writes all rows as blocks.
 pub(super) fn blocks(
     tensor: &Tensor<'_>,
     format: WeightFormat,
@@ -64,7 +64,7 @@ pub(super) fn blocks(
     Ok(())
 }
 
-/// All values as f32, each through `map`.
+/// Writes all values as f32, each mapped by `map`.
 pub(super) fn mapped(
     tensor: &Tensor<'_>,
     map: impl Fn(f32) -> f32,
@@ -83,7 +83,7 @@ pub(super) fn mapped(
     Ok(())
 }
 
-/// All values as 4-bit codes of bitsandbytes, whose blocks of 64 run on from row to row. `write` gets the codes; gives the
+/// Writes all values as 4-bit codes of bitsandbytes, whose blocks of 64 continue across rows. `write` gets the codes; returns the
 /// scales, F32 little endian.
 pub(super) fn bnb4(
     tensor: &Tensor<'_>,
@@ -92,8 +92,8 @@ pub(super) fn bnb4(
     write: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Vec<u8>> {
     let (columns, block) = (tensor.columns(), format.block_values());
-    // So many rows are whole blocks.
-    let unit = (1..=block).find(|rows| rows * columns % block == 0).expect("as many rows as a block has values are");
+    // The smallest number of rows that is whole blocks.
+    let unit = (1..=block).find(|rows| rows * columns % block == 0).expect("block_values rows are whole blocks");
     let (mut blocks, mut scales) = (Vec::new(), Vec::new());
     for rows in pieces(tensor, unit) {
         let values = rows.len() * columns;
@@ -117,8 +117,8 @@ pub(super) fn bnb4(
     Ok(scales)
 }
 
-/// All values as 8-bit codes of bitsandbytes: `q * scale / 127`, the scale a row's largest value. `write` gets the codes;
-/// gives the scales, F32 little endian.
+/// Writes all values as 8-bit codes of bitsandbytes: `q * scale / 127`, where the scale is a row's largest magnitude. `write` gets
+/// the codes; returns the scales, F32 little endian.
 pub(super) fn bnb_int8(
     tensor: &Tensor<'_>,
     meter: &mut Meter<'_>,

@@ -1,11 +1,11 @@
-//! A checkpoint as a folder in Hugging Face's layout: model.safetensors, config.json, the tokenizer's files.
+//! Export to a folder in Hugging Face's layout: model.safetensors, config.json, the tokenizer's files.
 
-use super::{Form, Map, Meter, Planned, encode, planned};
+use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
-use crate::format::{WeightFormat, safetensors_head, said_of_blocks};
-use crate::model::{AForm, Config, Family, Naming, Progress, Recipe, Role};
+use crate::format::{WeightFormat, blocks_entry, safetensors_head};
+use crate::model::{Naming, Progress, Recipe, Role, ValueMap};
 use crate::runtime::Checkpoint;
-use crate::runtime::checkpoint::{Origin, defaults};
+use crate::runtime::checkpoint::{Location, defaults};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -35,27 +35,27 @@ fn alignment(dtype: &str) -> u64 {
     }
 }
 
-/// The tensors that one becomes; the weight itself, or its codes, first.
+/// The tensors that one is written as: the weight or its codes first, then its parts.
 fn entries(planned: &Planned<'_>) -> Vec<Entry> {
-    let (name, shape) = (planned.part.name(Naming::Transformers), &planned.tensor.shape);
+    let (name, shape) = (planned.id.name(Naming::Transformers), &planned.tensor.shape);
     let beside = |part: &str| format!("{}.{part}", name.strip_suffix(".weight").unwrap_or(&name));
     let values: usize = shape.iter().product();
-    match planned.form {
-        Form::Mapped(_) => vec![Entry::new(name, "F32", shape)],
-        Form::Blocks(WeightFormat::F32) => vec![Entry::new(name, "F32", shape)],
-        Form::Blocks(WeightFormat::F16) => vec![Entry::new(name, "F16", shape)],
-        Form::Blocks(WeightFormat::Bf16) => vec![Entry::new(name, "BF16", shape)],
-        Form::Blocks(format) => {
+    match planned.target {
+        Target::Mapped(_) => vec![Entry::new(name, "F32", shape)],
+        Target::Blocks(WeightFormat::F32) => vec![Entry::new(name, "F32", shape)],
+        Target::Blocks(WeightFormat::F16) => vec![Entry::new(name, "F16", shape)],
+        Target::Blocks(WeightFormat::Bf16) => vec![Entry::new(name, "BF16", shape)],
+        Target::Blocks(format) => {
             let columns = planned.tensor.columns();
             vec![Entry::new(name, "U8", &[values / columns, format.row_bytes(columns)])]
         }
-        Form::Bnb4(format) => vec![
+        Target::Bnb4(format) => vec![
             Entry::new(name.clone(), "U8", &[values.div_ceil(2), 1]),
             Entry::new(format!("{name}.absmax"), "F32", &[values.div_ceil(format.block_values())]),
             Entry::new(format!("{name}.quant_map"), "F32", &[16]),
             Entry::new(format!("{name}.quant_state.bitsandbytes__{format}"), "U8", &[quant_state(format, shape).len()]),
         ],
-        Form::BnbInt8 => vec![
+        Target::BnbInt8 => vec![
             Entry::new(name.clone(), "I8", shape),
             Entry::new(beside("SCB"), "F32", &[shape[0]]),
             Entry::new(beside("weight_format"), "U8", &[]),
@@ -63,16 +63,16 @@ fn entries(planned: &Planned<'_>) -> Vec<Entry> {
     }
 }
 
-/// What bitsandbytes says of a matrix in 4 bits.
+/// The quant_state that bitsandbytes stores with a matrix of 4-bit codes.
 fn quant_state(format: WeightFormat, shape: &[usize]) -> Vec<u8> {
     json!({ "quant_type": format.name(), "blocksize": format.block_values(), "dtype": "float32", "shape": shape })
         .to_string()
         .into_bytes()
 }
 
-/// The values of the codes.
+/// The quant_map of a format: the values of its codes.
 fn quant_map(format: WeightFormat) -> Vec<u8> {
-    // A block of all codes, its scale 1.
+    // A block of all codes with the scale 1.
     let mut block = vec![0; format.block_bytes()];
     block[..4].copy_from_slice(&1f32.to_le_bytes());
     for (i, byte) in block[4..12].iter_mut().enumerate() {
@@ -84,7 +84,7 @@ fn quant_map(format: WeightFormat) -> Vec<u8> {
 }
 
 impl Checkpoint {
-    /// Gives the bytes of the weights written.
+    /// Writes the folder; returns the bytes of the weights file.
     pub(super) fn write_folder(
         &self,
         dir: &Path,
@@ -93,19 +93,19 @@ impl Checkpoint {
     ) -> Result<u64> {
         self.write_small_files(dir, weights)?;
         let tensors = self.tensors()?;
-        let planned = planned(&tensors, Recipe::To(weights), AForm::Log, |role, tensor, format| {
+        let planned = planned(&tensors, Recipe::To(weights), Naming::Transformers, |role, tensor, format| {
             let stored = tensor.held_as();
             let plain = if stored.is_plain() { stored } else { WeightFormat::F16 };
             match (role, weights) {
-                (None, _) => Form::Blocks(if stored.is_plain() { stored } else { WeightFormat::F32 }),
-                // bitsandbytes leaves the embedding and the head alone.
+                (None, _) => Target::Blocks(if stored.is_plain() { stored } else { WeightFormat::F32 }),
+                // bitsandbytes does not quantize the embedding and the head.
                 (
                     Some(Role::Embedding | Role::TiedEmbedding | Role::Head),
                     WeightFormat::Nf4 | WeightFormat::Fp4 | WeightFormat::Int8,
-                ) => Form::Blocks(plain),
-                (_, WeightFormat::Nf4 | WeightFormat::Fp4) => Form::Bnb4(weights),
-                (_, WeightFormat::Int8) => Form::BnbInt8,
-                _ => Form::Blocks(format),
+                ) => Target::Blocks(plain),
+                (_, WeightFormat::Nf4 | WeightFormat::Fp4) => Target::Bnb4(weights),
+                (_, WeightFormat::Int8) => Target::BnbInt8,
+                _ => Target::Blocks(format),
             }
         });
         write_weights(&dir.join("model.safetensors"), &planned, Meter::new(&tensors, progress))
@@ -119,7 +119,7 @@ impl Checkpoint {
         let pretty = |json: &Value| format!("{json:#}\n").into_bytes();
         let config = self.config_json(weights)?;
         write("config.json", &pretty(&config))?;
-        let Origin::Gguf(_) = self.origin() else {
+        let Location::Gguf(_) = self.location() else {
             for name in [
                 "generation_config.json",
                 "tokenizer.json",
@@ -146,11 +146,9 @@ impl Checkpoint {
     fn config_json(&self, weights: WeightFormat) -> Result<Value> {
         let mut config = match self.small_json("config.json")? {
             Some(config) => config,
-            None => described(self.config(), self.tensors()?.head.is_none()),
+            None => self.config().to_json(self.tensors()?.head.is_none()),
         };
-        if let Family::FalconMamba { mixer_rms_eps } = self.config().family {
-            config["mixer_rms_eps"] = short(mixer_rms_eps);
-        }
+        self.config().architecture.complete_json(&mut config);
         let dtype = match weights {
             WeightFormat::F32 => Some("float32"),
             WeightFormat::F16 => Some("float16"),
@@ -161,7 +159,7 @@ impl Checkpoint {
             config["torch_dtype"] = dtype.into();
         }
         let fields = config.as_object_mut().expect("a config that was read is an object");
-        // A head with the bytes of the embedding is not written twice.
+        // A head that equals the embedding is not written twice.
         if !self.config().tied && self.tensors()?.head.is_none() {
             for key in ["tie_word_embeddings", "tie_embeddings"] {
                 fields.entry(key).and_modify(|tied| *tied = true.into());
@@ -180,7 +178,7 @@ impl Checkpoint {
                 "quant_method": "bitsandbytes",
             }),
             plain if plain.is_plain() => return Ok(config),
-            // Others who read this folder are to know that they cannot.
+            // Tells other programs that they cannot read this folder.
             blocks => json!({ "quant_method": "peregrine", "format": blocks.name() }),
         };
         config["quantization_config"] = bits;
@@ -188,43 +186,13 @@ impl Checkpoint {
     }
 }
 
-/// A number as short as it can be and still be the same f32: 1e-5, and not 0.000009999999747378752.
-fn short(value: f32) -> Value {
-    format!("{value:e}").parse::<f64>().unwrap_or(value.into()).into()
-}
-
-/// A config.json for a model that came without.
-fn described(config: &Config, tied: bool) -> Value {
-    let falcon = matches!(config.family, Family::FalconMamba { .. });
-    json!({
-        "architectures": [if falcon { "FalconMambaForCausalLM" } else { "MambaForCausalLM" }],
-        "model_type": if falcon { "falcon_mamba" } else { "mamba" },
-        "vocab_size": config.vocab,
-        "hidden_size": config.hidden,
-        "intermediate_size": config.inner,
-        "expand": config.inner / config.hidden,
-        "num_hidden_layers": config.layers,
-        "state_size": config.state,
-        "conv_kernel": config.conv_kernel,
-        "time_step_rank": config.dt_rank,
-        "layer_norm_epsilon": short(config.norm_eps),
-        "hidden_act": "silu",
-        "use_bias": false,
-        "use_conv_bias": config.conv_bias,
-        "residual_in_fp32": true,
-        "tie_word_embeddings": tied,
-        "eos_token_id": config.eos.first(),
-        "torch_dtype": "float32",
-    })
-}
-
-/// The head of a safetensors file, and where each entry begins in the file.
+/// The header of a safetensors file, and the offset of each entry in the file.
 fn header(entries: &[&Entry], said: serde_json::Map<String, Value>) -> (Vec<u8>, Vec<u64>) {
     let mut fields = serde_json::Map::new();
     let mut metadata = serde_json::Map::from_iter([("format".to_owned(), Value::from("pt"))]);
     metadata.extend(said);
     fields.insert("__metadata__".to_owned(), metadata.into());
-    // Wider types first: then all are aligned, as torch wants them.
+    // Wider dtypes first: this aligns all tensors, which torch requires.
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_by_key(|i| std::cmp::Reverse(alignment(entries[*i].dtype)));
     let (mut at, mut places) = (0, vec![0; entries.len()]);
@@ -246,11 +214,11 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
     let flat: Vec<&Entry> = all.iter().flatten().collect();
     let mut said = serde_json::Map::new();
     for planned in planned {
-        if let Form::Blocks(format) = planned.form
+        if let Target::Blocks(format) = planned.target
             && !format.is_plain()
         {
-            let name = planned.part.name(Naming::Transformers);
-            let (key, value) = said_of_blocks(&name, format, planned.tensor.columns());
+            let name = planned.id.name(Naming::Transformers);
+            let (key, value) = blocks_entry(&name, format, planned.tensor.columns());
             said.insert(key, value.into());
         }
     }
@@ -267,21 +235,21 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
         next(&mut file)?;
         let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(fail);
         let (tensor, meter) = (planned.tensor, &mut meter);
-        let beside = match planned.form {
-            Form::Blocks(format) => {
+        let beside = match planned.target {
+            Target::Blocks(format) => {
                 encode::blocks(tensor, format, meter, &mut write)?;
                 vec![]
             }
-            Form::Mapped(map) => {
+            Target::Mapped(map) => {
                 check_a(planned, map)?;
                 encode::mapped(tensor, |v| map.of(v), meter, &mut write)?;
                 vec![]
             }
-            Form::Bnb4(format) => {
+            Target::Bnb4(format) => {
                 let scales = encode::bnb4(tensor, format, meter, &mut write)?;
                 vec![scales, quant_map(format), quant_state(format, &tensor.shape)]
             }
-            Form::BnbInt8 => vec![encode::bnb_int8(tensor, meter, &mut write)?, vec![0]],
+            Target::BnbInt8 => vec![encode::bnb_int8(tensor, meter, &mut write)?, vec![0]],
         };
         for bytes in beside {
             next(&mut file)?;
@@ -291,11 +259,11 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
     Ok(head.len() as u64 + flat.iter().map(|entry| entry.bytes).sum::<u64>())
 }
 
-/// A has a logarithm only where it is negative, as it is in every model.
-fn check_a(planned: &Planned<'_>, map: Map) -> Result<()> {
+/// Checks that A has a logarithm: it must be negative, as it is in every sound model.
+fn check_a(planned: &Planned<'_>, map: ValueMap) -> Result<()> {
     let tensor = planned.tensor;
-    if map == Map::LogOfMinus && !tensor.to_f32().iter().all(|a| *a < 0.0) {
-        let what = format!("{}: a value of A that is not negative", planned.part.name(Naming::Gguf));
+    if map == ValueMap::LogOfMinus && !tensor.to_f32().iter().all(|a| *a < 0.0) {
+        let what = format!("{}: a value of A that is not negative", planned.id.name(Naming::Gguf));
         let hint = "a folder holds its logarithm; write a .gguf file".to_owned();
         return Err(Error::Unsupported { file: tensor.file.to_owned(), what, hint });
     }

@@ -1,12 +1,12 @@
-//! A checkpoint as a GGUF file, as llama.cpp's converter writes it.
+//! Export to a GGUF file like those of llama.cpp's converter.
 
-use super::{Form, Map, Meter, Planned, encode, planned};
+use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 use crate::format::gguf::{Array, Header, Metadata, Outline, TensorType, Value};
-use crate::model::{AForm, Family, LayerPart, MIXER_RMS_EPS, Naming, Part, Progress, Recipe};
+use crate::model::{Naming, Progress, Recipe, ValueMap};
 use crate::runtime::Checkpoint;
-use crate::runtime::checkpoint::{Origin, defaults, template_of};
+use crate::runtime::checkpoint::{Location, defaults, template_of};
 use crate::text::{Tokenizer, Vocabulary, spelled};
 use serde_json::Value as Json;
 use std::fs::File;
@@ -14,7 +14,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 impl Checkpoint {
-    /// Gives the bytes written.
+    /// Writes the file; returns its bytes.
     pub(super) fn write_gguf(
         &self,
         path: &Path,
@@ -24,13 +24,13 @@ impl Checkpoint {
         let fail = |e| Error::io("write", path, e);
         let metadata = self.metadata(weights)?;
         let tensors = self.tensors()?;
-        let planned = planned(&tensors, Recipe::To(weights), AForm::Itself, |role, tensor, format| {
+        let planned = planned(&tensors, Recipe::To(weights), Naming::Gguf, |role, tensor, format| {
             if role.is_none() {
-                return Form::Mapped(Map::Same);
+                return Target::Mapped(ValueMap::Same);
             }
-            // A GGUF file has whole blocks only.
+            // GGUF stores whole blocks only.
             let fits = TensorType::of(format).is_some() && tensor.columns() % format.block_values() == 0;
-            Form::Blocks(if fits { format } else { WeightFormat::F16 })
+            Target::Blocks(if fits { format } else { WeightFormat::F16 })
         });
         let outlines: Vec<Outline> = planned.iter().map(outline).collect();
         let header = Header::new(&metadata, &outlines);
@@ -39,10 +39,10 @@ impl Checkpoint {
         let mut meter = Meter::new(&tensors, progress);
         for (planned, padding) in planned.iter().zip(&header.padding) {
             let mut write = |bytes: &[u8]| out.write_all(bytes).map_err(fail);
-            match planned.form {
-                Form::Blocks(format) => encode::blocks(planned.tensor, format, &mut meter, &mut write)?,
-                Form::Mapped(map) => encode::mapped(planned.tensor, |v| map.of(v), &mut meter, &mut write)?,
-                Form::Bnb4(_) | Form::BnbInt8 => unreachable!("no GGUF file has formats of bitsandbytes"),
+            match planned.target {
+                Target::Blocks(format) => encode::blocks(planned.tensor, format, &mut meter, &mut write)?,
+                Target::Mapped(map) => encode::mapped(planned.tensor, |v| map.of(v), &mut meter, &mut write)?,
+                Target::Bnb4(_) | Target::BnbInt8 => unreachable!("no GGUF file has formats of bitsandbytes"),
             }
             write(&vec![0; *padding])?;
         }
@@ -54,43 +54,30 @@ impl Checkpoint {
 
     fn metadata(&self, weights: WeightFormat) -> Result<Metadata> {
         let mut keys = match self.source().metadata() {
-            // What another GGUF file says of the model stays true.
+            // The keys of the original GGUF file stay true.
             Some(keys) => keys.clone(),
-            None => self.described()?,
+            None => self.describe()?,
         };
-        keys.remove("split.");
-        if let Family::FalconMamba { mixer_rms_eps } = self.config().family {
-            keys.set(MIXER_RMS_EPS, Value::F32(mixer_rms_eps));
-        }
+        keys.remove_prefix("split.");
+        self.config().architecture.complete_gguf(&mut keys);
         defaults::to_gguf(self.defaults(), &mut keys);
         keys.set("general.file_type", Value::U32(file_type(weights)));
         keys.set("general.quantization_version", Value::U32(2));
         Ok(keys)
     }
 
-    /// What the config and the tokenizer say, as llama.cpp's converter would.
-    fn described(&self) -> Result<Metadata> {
+    /// The keys that llama.cpp's converter would write for the config and the tokenizer.
+    fn describe(&self) -> Result<Metadata> {
         let config = self.config();
         let mut keys = Metadata::new(self.label());
-        let size = |n: usize| Value::U32(u32::try_from(n).expect("a config's sizes are below 2^20"));
         let text = |text: &str| Value::String(text.to_owned());
-        keys.set("general.architecture", text("mamba"));
+        keys.set("general.architecture", text(config.architecture.gguf_name()));
         keys.set("general.type", text("model"));
         keys.set("general.name", text(&self.name()));
-        // States have no end; the converter writes this number.
-        keys.set("mamba.context_length", size(1 << 20));
-        keys.set("mamba.embedding_length", size(config.hidden));
-        keys.set("mamba.feed_forward_length", size(0));
-        keys.set("mamba.attention.head_count", size(0));
-        keys.set("mamba.block_count", size(config.layers));
-        keys.set("mamba.ssm.conv_kernel", size(config.conv_kernel));
-        keys.set("mamba.ssm.inner_size", size(config.inner));
-        keys.set("mamba.ssm.state_size", size(config.state));
-        keys.set("mamba.ssm.time_step_rank", size(config.dt_rank));
-        keys.set("mamba.attention.layer_norm_rms_epsilon", Value::F32(config.norm_eps));
-        keys.set("mamba.ssm.dt_b_c_rms", Value::Bool(matches!(config.family, Family::FalconMamba { .. })));
+        config.describe_gguf(&mut keys);
         let Some(json) = self.tokenizer_json()? else {
-            keys.set("mamba.vocab_size", size(config.vocab));
+            let vocab = u32::try_from(config.vocab).expect("a config's sizes are at most 2^20");
+            keys.set(&format!("{}.vocab_size", config.architecture.gguf_name()), Value::U32(vocab));
             keys.set("tokenizer.ggml.model", text("no_vocab"));
             return Ok(keys);
         };
@@ -112,7 +99,7 @@ impl Checkpoint {
         Ok(keys)
     }
 
-    /// The ids that mean something: of config.json and generation_config.json, and by their spelling in tokenizer_config.json.
+    /// Ids of special tokens: from config.json, generation_config.json, or by their spelling in tokenizer_config.json.
     fn ids(&self, tokens: &[String], keys: &mut Metadata) -> Result<()> {
         let [config, generation, said] = ["config.json", "generation_config.json", "tokenizer_config.json"]
             .map(|name| self.small_json(name).map(Option::unwrap_or_default));
@@ -135,7 +122,7 @@ impl Checkpoint {
                 keys.set(&format!("tokenizer.ggml.{name}_token_id"), Value::U32(id));
             }
         }
-        // A second token that ends an answer ends a turn.
+        // A second EOS token is the end of a turn.
         let eos = keys.id("tokenizer.ggml.eos_token_id")?;
         if let Some(id) = self.eos().iter().find(|id| Some(**id) != eos) {
             keys.set("tokenizer.ggml.eot_token_id", Value::U32(*id));
@@ -143,7 +130,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The tokens that a text begins and ends with. A GGUF file can name one of each.
+    /// The tokens added before and after a text. A GGUF file can name one of each.
     fn added_around(&self, around: &[Vec<u32>; 2], keys: &mut Metadata) -> Result<()> {
         for (ids, name) in around.iter().zip(["bos", "eos"]) {
             keys.set(&format!("tokenizer.ggml.add_{name}_token"), Value::Bool(!ids.is_empty()));
@@ -153,7 +140,7 @@ impl Checkpoint {
                 many => {
                     return Err(Error::Unsupported {
                         file: format!("{}: tokenizer.json", self.label()),
-                        what: format!("putting {} tokens before or behind each text in a GGUF file", many.len()),
+                        what: format!("adding {} tokens before or after each text in a GGUF file", many.len()),
                         hint: "it can name one; write a folder instead".to_owned(),
                     });
                 }
@@ -162,12 +149,12 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// What to call the model: the name of its folder.
+    /// The model's name: that of its folder or file.
     fn name(&self) -> String {
-        let path = match self.origin() {
-            Origin::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
-            Origin::Gguf(path) => path.clone(),
-            Origin::CompiledIn => "tiny-chat".into(),
+        let path = match self.location() {
+            Location::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
+            Location::Gguf(path) => path.clone(),
+            Location::CompiledIn => "tiny-chat".into(),
         };
         path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -175,21 +162,18 @@ impl Checkpoint {
 
 fn outline(planned: &Planned<'_>) -> Outline {
     let tensor = planned.tensor;
-    let mut shape = tensor.shape.clone();
-    if matches!(planned.part, Part::Layer(_, LayerPart::ConvWeight)) {
-        shape.remove(1);
-    }
-    let format = if let Form::Blocks(format) = planned.form { format } else { WeightFormat::F32 };
+    let shape = planned.id.gguf_shape(&tensor.shape);
+    let format = if let Target::Blocks(format) = planned.target { format } else { WeightFormat::F32 };
     let rows = shape.iter().product::<usize>() / tensor.columns();
     Outline {
-        name: planned.part.name(Naming::Gguf),
+        name: planned.id.name(Naming::Gguf),
         tensor_type: TensorType::of(format).expect("the plan has types of GGUF only"),
         shape,
         bytes: (rows * format.row_bytes(tensor.columns())) as u64,
     }
 }
 
-/// llama.cpp's number for a file whose matrices are mostly of a format.
+/// llama.cpp's `general.file_type` of a file whose matrices mostly have this format.
 fn file_type(weights: WeightFormat) -> u32 {
     match weights {
         WeightFormat::F32 => 0,

@@ -1,113 +1,85 @@
-//! Checkpoints written anew, with their matrices in another format: as a GGUF file, or as a folder in Hugging Face's layout.
-//! Weights go through by some rows at a time, whatever the size of the model.
+//! Export: writes a checkpoint with its matrices in another format, as a GGUF file or as a folder in Hugging Face's layout.
+//! Weights are converted a few rows at a time, whatever the size of the model.
 
 mod encode;
 mod folder;
 mod gguf;
-mod place;
+mod staged;
 mod staged_folder;
 
 use super::Checkpoint;
-use super::checkpoint::{Origin, gguf::is_called_gguf};
+use super::checkpoint::{Location, gguf::is_called_gguf};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
-use crate::model::{AForm, ModelTensors, Part, Progress, Recipe, Role};
-use place::Staged;
+use crate::model::{ModelTensors, Naming, Progress, Recipe, Role, TensorId, ValueMap};
+use staged::{OutputKind, Staged};
 use std::path::Path;
 
-/// How a checkpoint is written anew.
+/// Options of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// The format of the matrices, but for those that it serves badly.
+    /// The format of the matrices, except for those that it does not suit; see [`Recipe::To`].
     pub weights: WeightFormat,
-    /// What becomes of an output that is there already.
+    /// What to do with an output that already exists.
     pub existing: Existing,
 }
 
-/// What becomes of an output that is there already.
+/// What to do with an output that already exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// It stays, and nothing is written.
+    /// Keep it and fail.
     Refuse,
-    /// It gives way once the new one is whole.
+    /// Replace it once the new one is complete.
     Replace,
 }
 
-/// What becomes of a tensor.
+/// How a tensor is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum Target {
     /// Rows of blocks.
     Blocks(WeightFormat),
-    /// As f32, each value through a function of its own.
-    Mapped(Map),
-    /// Codes, scales, map and state of bitsandbytes: NF4 or FP4.
+    /// As f32, each value mapped.
+    Mapped(ValueMap),
+    /// Codes, scales, map and quant_state of bitsandbytes: NF4 or FP4.
     Bnb4(WeightFormat),
     /// Codes and scales of bitsandbytes.
     BnbInt8,
 }
 
-/// What becomes of each value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Map {
-    Same,
-    /// A_log to A.
-    MinusExp,
-    /// A to A_log.
-    LogOfMinus,
-}
-
-impl Map {
-    fn of(self, value: f32) -> f32 {
-        match self {
-            Map::Same => value,
-            Map::MinusExp => -f64::from(value).exp() as f32,
-            Map::LogOfMinus => (-f64::from(value)).ln() as f32,
-        }
-    }
-
-    /// From A as the checkpoint has it to A as the output has it.
-    fn of_a(from: AForm, to: AForm) -> Self {
-        match (from, to) {
-            (AForm::Log, AForm::Itself) => Map::MinusExp,
-            (AForm::Itself, AForm::Log) => Map::LogOfMinus,
-            _ => Map::Same,
-        }
-    }
-}
-
-/// A tensor on its way.
+/// A tensor to be written.
 struct Planned<'a> {
-    part: Part,
+    id: TensorId,
     tensor: &'a Tensor<'a>,
-    form: Form,
+    target: Target,
 }
 
-/// Every tensor with what becomes of it: matrices as `matrix` has it, A as `a` has it, the other vectors as `vector` has them.
+/// All tensors with their targets. Tensors whose values the output stores in another form are mapped; `choose` picks the target of
+/// the others by their role and the recipe's format.
 fn planned<'a>(
     tensors: &'a ModelTensors<'a>,
     recipe: Recipe,
-    a: AForm,
-    other: impl Fn(Option<Role>, &Tensor<'a>, WeightFormat) -> Form,
+    naming: Naming,
+    choose: impl Fn(Option<Role>, &Tensor<'a>, WeightFormat) -> Target,
 ) -> Vec<Planned<'a>> {
-    let has = tensors.layers.first().map_or(a, |layer| layer.a_form);
-    let form = |part: Part, tensor: &Tensor<'a>| match part {
-        Part::Layer(_, crate::model::LayerPart::A) if has != a => Form::Mapped(Map::of_a(has, a)),
-        _ => {
+    let tied = tensors.head.is_none();
+    let target = |id: TensorId, tensor: &Tensor<'a>| match tensors.value_map(id, naming) {
+        ValueMap::Same => {
             let stored = tensor.held_as();
-            let role = part.role(tensors.head.is_none());
+            let role = id.role(tied);
             let format = role.map_or(stored, |role| recipe.format(role, stored, tensor.columns()));
-            other(role, tensor, format)
+            choose(role, tensor, format)
         }
+        map => Target::Mapped(map),
     };
-    tensors.parts().map(|(part, tensor)| Planned { part, tensor, form: form(part, tensor) }).collect()
+    tensors.all().map(|(id, tensor)| Planned { id, tensor, target: target(id, tensor) }).collect()
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint with its matrices in another format: to a GGUF file where `out` ends in .gguf, else to a folder.
-    /// The output is there whole or not at all. Gives its bytes; `progress` tells how much of the input is done.
+    /// Writes the checkpoint with its matrices in another format: to a GGUF file if `out` ends in .gguf, else to a folder. The
+    /// output appears complete or not at all. Returns its size in bytes; `progress` reports how much of the input is done.
     ///
-    /// A folder has its matrices in the types of safetensors, in bitsandbytes' layout (NF4, FP4, int8), or as bytes that its
-    /// metadata names (the formats of GGUF).
+    /// A folder stores matrices in the dtypes of safetensors, in bitsandbytes' layout (NF4, FP4, int8), or as bytes that its
+    /// metadata describes (GGUF's formats).
     pub fn export(
         &self,
         out: impl AsRef<Path>,
@@ -122,11 +94,11 @@ impl Checkpoint {
                 problem: format!("a GGUF file cannot hold {}, which is bitsandbytes'; write a folder", options.weights),
             });
         }
-        let input = match self.origin() {
-            Origin::Folder(path) | Origin::Gguf(path) => Some(path.as_path()),
-            Origin::CompiledIn => None,
+        let input = match self.location() {
+            Location::Folder(path) | Location::Gguf(path) => Some(path.as_path()),
+            Location::CompiledIn => None,
         };
-        let kind = if to_gguf { place::Kind::File } else { place::Kind::Folder };
+        let kind = if to_gguf { OutputKind::File } else { OutputKind::Folder };
         let staged = Staged::new(out, kind, input, options.existing)?;
         let bytes = if to_gguf {
             self.write_gguf(staged.path(), options.weights, progress)?
@@ -138,7 +110,7 @@ impl Checkpoint {
     }
 }
 
-/// Counts the bytes of the input that are done, and lets go of them.
+/// Counts the bytes of the input that are done and releases their memory.
 struct Meter<'a> {
     tensors: &'a ModelTensors<'a>,
     done: u64,

@@ -1,4 +1,4 @@
-//! A folder that is there whole or not at all.
+//! A folder that appears complete or not at all.
 
 use crate::output;
 use std::ffi::{OsStr, OsString};
@@ -6,26 +6,26 @@ use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-/// A folder under a hidden name beside its place. Dropped before [`StagedFolder::commit`], it leaves nothing behind; what a
-/// killed process left behind goes by [`remove_leftovers`].
+/// A folder under a hidden name beside its final path. If dropped before [`StagedFolder::commit`], it is removed; leftovers of
+/// killed processes are removed by [`remove_leftovers`].
 pub(super) struct StagedFolder {
     out: PathBuf,
     path: PathBuf,
-    /// Says that somebody is at work; it goes with the process.
+    /// Marks the folder as in use; the system unlocks it when the process ends.
     lock: File,
 }
 
 impl StagedFolder {
-    /// Makes the folder, for a place whose last part is `name`.
+    /// Creates the folder for the path `out`, whose last component is `name`.
     pub(super) fn create(out: &Path, name: &OsStr) -> Result<Self> {
         loop {
             let path = out.with_file_name(output::temporary_name(name));
-            output::begin(&path);
-            output::begin(&lock_of(&path));
+            output::register_temporary(&path);
+            output::register_temporary(&lock_of(&path));
             let lock = File::create(lock_of(&path)).inspect_err(|_| forget(&path))?;
             // Not every file system has locks.
             let _ = lock.lock();
-            // Whoever tidies up may have come between the two.
+            // Another process may have removed the file as a leftover before it was locked.
             if lock_of(&path).exists() {
                 let staged = StagedFolder { out: out.to_owned(), path, lock };
                 std::fs::create_dir(&staged.path)?;
@@ -35,26 +35,26 @@ impl StagedFolder {
         }
     }
 
-    /// Where it is until it is committed.
+    /// Its path until it is committed.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Puts the folder in its place, where it stays even if the power fails. A folder that is there gives way.
+    /// Moves the folder to its path, durable even if the power fails. It replaces a folder that exists there.
     pub(super) fn commit(self) -> Result<()> {
         for entry in std::fs::read_dir(&self.path)? {
             File::open(entry?.path())?.sync_all()?;
         }
         output::sync(&self.path)?;
-        // From here on one of the two names is that of the folder that was there.
-        output::end(&self.path);
+        // From here on the temporary name may be the replaced folder's.
+        output::forget_temporary(&self.path);
         if self.out.exists() {
             exchange(&self.path, &self.out)?
         } else {
             std::fs::rename(&self.path, &self.out)?
         }
         output::sync(output::folder_of(&self.out))
-        // Dropping removes what was there before.
+        // Dropping removes the replaced folder.
     }
 }
 
@@ -67,13 +67,13 @@ impl Drop for StagedFolder {
     }
 }
 
-/// A staged folder and its lock are not there any more.
+/// Notes that a staged folder and its lock are gone.
 fn forget(path: &Path) {
-    output::end(path);
-    output::end(&lock_of(path));
+    output::forget_temporary(path);
+    output::forget_temporary(&lock_of(path));
 }
 
-/// Exchanges two folders: at each moment one of them is at `out`, where the file system can do that.
+/// Exchanges two folders. Atomic where the file system supports it: `out` always exists.
 fn exchange(new: &Path, out: &Path) -> Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     {
@@ -87,7 +87,7 @@ fn exchange(new: &Path, out: &Path) -> Result<()> {
     replace(new, out)
 }
 
-/// The same in two steps. Who is killed between them leaves the old folder under a name that [`remove_leftovers`] knows.
+/// The same in two steps. If the process is killed in between, the old folder has a name that [`remove_leftovers`] knows.
 fn replace(new: &Path, out: &Path) -> Result<()> {
     let old = new.with_extension("old");
     std::fs::rename(out, &old)?;
@@ -95,7 +95,7 @@ fn replace(new: &Path, out: &Path) -> Result<()> {
         std::fs::rename(&old, out)?;
         return Err(error);
     }
-    // It goes with the staged folder, or when the same folder is written next.
+    // It is removed with the staged folder, or when the same output is written next.
     std::fs::rename(&old, new)
 }
 
@@ -105,8 +105,7 @@ fn lock_of(folder: &Path) -> PathBuf {
     lock.into()
 }
 
-/// Removes what processes that have ended left for a place of this name, and puts a folder back that was to give way when its
-/// process was killed.
+/// Removes what ended processes left of this output, and restores a folder that was being replaced when its process was killed.
 pub(super) fn remove_leftovers(out: &Path, name: &OsStr) {
     let dir = output::folder_of(out);
     let Ok(entries) = std::fs::read_dir(dir) else { return };
@@ -120,7 +119,7 @@ pub(super) fn remove_leftovers(out: &Path, name: &OsStr) {
         }
         let temporary = dir.join(OsString::from(format!("{before}{number}.tmp")));
         let lock = File::open(lock_of(&temporary));
-        // Whoever is still at work holds the lock.
+        // A running process holds the lock.
         let ended = match &lock {
             Ok(lock) => !matches!(lock.try_lock(), Err(TryLockError::WouldBlock | TryLockError::Error(_))),
             Err(error) => error.kind() == ErrorKind::NotFound,
@@ -132,7 +131,7 @@ pub(super) fn remove_leftovers(out: &Path, name: &OsStr) {
         if old.is_dir() && !out.exists() {
             let _ = std::fs::rename(&old, out);
         }
-        // A file of this name is another's to remove.
+        // A file of this name belongs to others.
         for folder in [&old, &temporary] {
             let _ = std::fs::remove_dir_all(folder);
         }
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_goes_and_what_is_being_written_stays() {
+    fn leftovers_of_killed_processes_are_removed_and_running_exports_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         for left in [".out.123-4.tmp", ".out.7-0.old", ".out.9.tmp", ".other.123-4.tmp", ".out.note.tmp"] {
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_to_give_way_comes_back() {
+    fn a_folder_that_was_being_replaced_is_restored() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         write(&dir.path().join(".out.5-0.old"), "old");
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn in_two_steps_it_is_replaced_as_well() {
+    fn a_folder_is_also_replaced_in_two_steps() {
         let dir = tempfile::tempdir().unwrap();
         let (new, out) = (dir.path().join(".out.5-0.tmp"), dir.path().join("out"));
         write(&new, "new");
@@ -228,7 +227,7 @@ mod tests {
             over.store(true, Ordering::Relaxed);
             watch.join().unwrap()
         });
-        assert_eq!(missing, 0, "times that neither was there");
+        assert_eq!(missing, 0, "times that neither existed");
         assert_eq!(std::fs::read(out.join("x")).unwrap(), b"199");
     }
 }

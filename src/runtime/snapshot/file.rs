@@ -1,9 +1,10 @@
-//! Snapshots as files: safetensors, which other programs read as well, under a checksum that covers every byte.
+//! State files: snapshots in the safetensors container, readable by other programs, with a checksum of every byte.
 //!
-//! The `__metadata__` begins with the checksum: SHA-256 of the whole file without its own digits. Tensors are `layer.{i}.conv`
-//! `[K - 1, D]`, `layer.{i}.ssm` `[N, D]`, `logits` `[V]`, `recent`, and `ids` where they were kept. In half precision the
-//! first two are F16, and `layer.{i}.conv.scale` `[K - 1]` and `layer.{i}.ssm.scale` `[N]` are what their rows are multiplied
-//! by. Format of the container: <https://github.com/huggingface/safetensors#format>.
+//! The `__metadata__` begins with the checksum: SHA-256 of the whole file without its own digits. The tensors are those of the
+//! model's [`StateLayout`](crate::model::StateLayout), such as `layer.{i}.conv` `[K - 1, D]` and `layer.{i}.ssm` `[N, D]`, then
+//! `logits` `[V]`, `recent`, and `ids` if the session kept them. In half precision the tensors of the layout are F16, and
+//! `NAME.scale` has a factor for each of their rows. Format of the container:
+//! <https://github.com/huggingface/safetensors#format>.
 
 use super::fingerprint::hex;
 use super::metadata::{Entries, entries};
@@ -12,7 +13,7 @@ use super::{Precision, Snapshot};
 use crate::error::{Error, Result};
 use crate::format::safetensors_head;
 use crate::model::SlotState;
-use crate::output::write_whole;
+use crate::output::write_atomic;
 use crate::runtime::conversation::Conversation;
 use half::f16;
 use safetensors::Dtype;
@@ -23,22 +24,22 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
-/// What these files say they are.
+/// The value of `format` in the metadata.
 const FORMAT: &str = "peregrine.state";
-/// The newest version that is read, and the one that is written.
+/// The version that is written, and the newest that is read.
 const VERSION: u64 = 1;
-/// How the head begins, after the eight bytes of its length.
+/// The beginning of the header, after the eight bytes of its length.
 const BEGIN: &str = "{\"__metadata__\":{\"checksum\":\"sha256:";
 /// Digits of the checksum.
 const DIGITS: usize = 64;
-/// Where they are.
+/// Their offset in the file.
 const DIGITS_AT: usize = size_of::<u64>() + BEGIN.len();
-/// Bytes of a head at most, as safetensors has it.
+/// Largest header in bytes, as in safetensors.
 const LARGEST_HEAD: u64 = 100_000_000;
-/// Bytes of a file at most: a hundred times the largest state of any model, with a billion ids.
+/// Largest file in bytes: a hundred times the largest state of any known model, with a billion ids.
 const LARGEST: u64 = 1 << 33;
 
-/// A tensor on its way into a file.
+/// A tensor to be written.
 struct Out<'a> {
     name: String,
     dtype: Dtype,
@@ -78,24 +79,24 @@ impl Out<'_> {
 }
 
 impl Snapshot {
-    /// Writes the file, whole or not at all: what was there before stays until the new one is on the disk.
+    /// Writes the file atomically: an older file stays until the new one is on disk.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let bytes = self.to_bytes().map_err(|error| match error {
             Error::BadOutput { problem, .. } => Error::BadOutput { path: path.to_owned(), problem },
             other => other,
         })?;
-        write_whole(path, &bytes)
+        write_atomic(path, &bytes)
     }
 
-    /// Reads a file. One that is no state, newer than this program, cut off or changed anywhere is refused.
+    /// Reads a file. Refuses files that are not states, are newer than this program, or are cut off or changed anywhere.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let label = path.display().to_string();
         let fail = |problem| Error::unreadable(path, problem);
         let mut file = std::fs::File::open(path).map_err(fail)?;
         let about = file.metadata().map_err(fail)?;
-        // Neither a device without end nor another kind of file is read into memory.
+        // An endless device or another kind of file is not read into memory.
         let mut bytes = vec![];
         file.by_ref().take(DIGITS_AT as u64).read_to_end(&mut bytes).map_err(fail)?;
         if about.len() <= LARGEST && about.is_file() && bytes[..].get(size_of::<u64>()..) == Some(BEGIN.as_bytes()) {
@@ -157,14 +158,6 @@ impl Snapshot {
     }
 
     fn tensors(&self) -> Vec<Out<'_>> {
-        let config = &self.origin.identity.config;
-        let (conv, ssm) = (config.conv_kernel - 1, config.state);
-        let state = |i: usize, what: &str| format!("layer.{i}.{what}");
-        let mut matrices: Vec<(String, usize, &[f32])> = vec![];
-        for (i, (conv_values, ssm_values)) in self.state.conv.iter().zip(&self.state.ssm).enumerate() {
-            matrices.push((state(i, "conv"), conv, conv_values));
-            matrices.push((state(i, "ssm"), ssm, ssm_values));
-        }
         let Conversation { recent, ids, .. } = &self.conversation;
         let mut tensors = vec![];
         let mut add = |name: String, dtype, shape, data| tensors.push(Out { name, dtype, shape, data });
@@ -173,25 +166,26 @@ impl Snapshot {
         if let Some(ids) = ids {
             add("ids".to_owned(), Dtype::U32, vec![ids.len()], Data::Ids(ids));
         }
-        // Four bytes before two: each tensor lies at a multiple of what its values take.
-        for (name, rows, values) in &matrices {
+        // Four-byte types first: this aligns every tensor.
+        for (tensor, values) in self.state.tensors() {
+            let name = tensor.full_name();
             match self.precision {
-                Precision::Whole => {
-                    add(name.clone(), Dtype::F32, vec![*rows, config.inner], Data::Values(values));
+                Precision::Whole => add(name, Dtype::F32, tensor.shape.to_vec(), Data::Values(values)),
+                Precision::Half => {
+                    add(format!("{name}.scale"), Dtype::F32, vec![tensor.shape[0]], Data::Scales(values));
                 }
-                Precision::Half => add(format!("{name}.scale"), Dtype::F32, vec![*rows], Data::Scales(values)),
             }
         }
         if self.precision == Precision::Half {
-            for (name, rows, values) in &matrices {
-                add(name.clone(), Dtype::F16, vec![*rows, config.inner], Data::Halves(values));
+            for (tensor, values) in self.state.tensors() {
+                add(tensor.full_name(), Dtype::F16, tensor.shape.to_vec(), Data::Halves(values));
             }
         }
         tensors
     }
 }
 
-/// The checksum of a file that is longer than its place.
+/// The checksum of a file's bytes without its own digits. The file must be long enough to hold them.
 fn checksum(bytes: &[u8]) -> String {
     let mut digest = Sha256::new();
     digest.update(&bytes[..DIGITS_AT]);
@@ -199,7 +193,7 @@ fn checksum(bytes: &[u8]) -> String {
     hex(&digest.finalize())
 }
 
-/// The head of a file, whose bytes are as they were written.
+/// The header of a file whose checksum is right.
 fn sound_head(label: &str, bytes: &[u8]) -> Result<Metadata> {
     let damaged = |problem: String| Error::DamagedState { file: label.to_owned(), problem };
     let begun = bytes.get(size_of::<u64>()..).unwrap_or_default();
@@ -216,7 +210,7 @@ fn sound_head(label: &str, bytes: &[u8]) -> Result<Metadata> {
     }
     let length = u64::from_le_bytes(bytes[..size_of::<u64>()].try_into().expect("eight bytes"));
     if length > LARGEST_HEAD {
-        return Err(damaged(format!("its head would be {length} bytes long")));
+        return Err(damaged(format!("its header would be {length} bytes long")));
     }
     let data_at = size_of::<u64>() + length as usize;
     let Some(head) = bytes.get(size_of::<u64>()..data_at) else { return Err(cut_off(None)) };
@@ -224,7 +218,7 @@ fn sound_head(label: &str, bytes: &[u8]) -> Result<Metadata> {
     let read = safetensors::SafeTensors::read_metadata(bytes);
     match read {
         Ok((_, metadata)) if unchanged => Ok(metadata),
-        // Whole by its checksum, and yet no container: made by somebody else.
+        // The checksum is right, but it is not a safetensors file: another program made it.
         Err(e) if unchanged => Err(damaged(e.to_string())),
         _ => {
             let wanted = data_end(head).map(|end| data_at as u64 + end).filter(|wanted| *wanted > bytes.len() as u64);
@@ -236,13 +230,13 @@ fn sound_head(label: &str, bytes: &[u8]) -> Result<Metadata> {
     }
 }
 
-/// Where the last tensor ends, by a head that may be damaged.
+/// The end of the last tensor, by a header that may be damaged.
 fn data_end(head: &[u8]) -> Option<u64> {
     let metadata: Metadata = serde_json::from_slice(head).ok()?;
     metadata.tensors().values().map(|info| info.data_offsets.1 as u64).max()
 }
 
-/// The tensors of a file, each to be asked for once.
+/// The tensors of a file, each read once.
 struct Tensors<'a> {
     tensors: HashMap<String, &'a TensorInfo>,
     data: &'a [u8],
@@ -253,17 +247,14 @@ impl<'a> Tensors<'a> {
     fn snapshot(mut self, entries: &Entries<'_>) -> Result<Snapshot, String> {
         let config = entries.config()?;
         let precision = entries.precision()?;
-        let layers = config.layers;
-        if self.tensors.len() < 2 * layers {
-            return Err(format!("it holds {} tensors for {layers} layers", self.tensors.len()));
+        let layout = config.state_layout();
+        if self.tensors.len() < layout.tensors().len() {
+            return Err(format!("it holds {} tensors for {} layers", self.tensors.len(), config.layers));
         }
-        let mut state = SlotState { conv: vec![], ssm: vec![], logits: self.values("logits", &[config.vocab])? };
-        for i in 0..layers {
-            let mut matrix =
-                |what: &str, rows| self.matrix(&format!("layer.{i}.{what}"), [rows, config.inner], precision);
-            state.conv.push(matrix("conv", config.conv_kernel - 1)?);
-            state.ssm.push(matrix("ssm", config.state)?);
-        }
+        let logits = self.values("logits", &[layout.logits()])?;
+        // Memory is allocated only for tensors that the file holds.
+        let tensors = layout.tensors().iter().map(|tensor| self.matrix(&tensor.full_name(), tensor.shape, precision));
+        let state = SlotState::new(&layout, tensors.collect::<Result<_, _>>()?, logits);
         let recent = self.ids("recent")?;
         let ids = self.tensors.contains_key("ids").then(|| self.ids("ids")).transpose()?;
         if let Some(name) = self.tensors.keys().find(|name| !self.taken.contains(*name)) {
@@ -272,7 +263,7 @@ impl<'a> Tensors<'a> {
         entries.snapshot(state, recent, ids)
     }
 
-    /// The bytes of a tensor, with its shape.
+    /// The shape and the bytes of a tensor.
     fn take(&mut self, name: &str, dtype: Dtype) -> Result<(&'a [usize], &'a [u8]), String> {
         let info = *self.tensors.get(name).ok_or_else(|| format!("it has no tensor {name}"))?;
         if info.dtype != dtype {

@@ -1,34 +1,33 @@
-//! Which model a state is of: the same answer for every copy of a model, whatever format its weights have.
+//! The identity of a state's model: the same for every copy of the model, whatever the format of its weights.
 
 use crate::format::{Tensor, WeightFormat};
-use crate::kernels::scan;
-use crate::model::{AForm, Config, Family, LayerTensors, ModelTensors, Recipe};
+use crate::model::{Config, LayerTensors, ModelTensors, Recipe};
 use crate::runtime::Checkpoint;
 use half::bf16;
 use sha2::{Digest, Sha256};
 
-/// Layers that are looked at, at most: the first, the last and some between.
+/// Upper limit on sampled layers: the first, the last and some in between.
 const LAYERS: usize = 16;
-/// Values that are taken of a vector, or of a row of a matrix.
+/// Values sampled from a vector or from a row of a matrix.
 const VALUES: usize = 12;
-/// Rows that are taken of the table of embeddings.
+/// Rows sampled from the table of embeddings.
 const TOKENS: usize = 4;
 
-/// What a model is known by: its shape, its tokens, and a few thousand of its weights.
+/// A model's identity: its config, its vocabulary, and a few thousand of its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     pub(super) config: Config,
-    /// Digest of the bytes that each token stands for, where there is a tokenizer.
+    /// Digest of all tokens' bytes, if there is a tokenizer.
     pub(super) vocabulary: Option<String>,
-    /// Values of the vectors, which every format keeps as they are, rounded to bf16, which some checkpoints are stored in.
+    /// Sampled values of vectors, which every format stores without loss, rounded to bf16, as some checkpoints store them.
     pub(super) vectors: Vec<bf16>,
-    /// Values of the matrices, as they are stored.
+    /// Sampled values of matrices, as stored.
     pub(super) matrices: Vec<bf16>,
-    /// The formats that these are stored in.
+    /// The formats of the stored matrices.
     pub(super) stored: String,
 }
 
-/// What tells whether two copies compute the same: the formats on the device, and a digest of some rows as they lie there.
+/// Tells whether two copies compute the same bits: the formats on the device, and a digest of sampled rows in these formats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Loaded {
     pub(super) formats: String,
@@ -36,13 +35,13 @@ pub(super) struct Loaded {
 }
 
 impl Identity {
-    /// Looks at a checkpoint.
+    /// The identity of a checkpoint.
     pub(super) fn of(checkpoint: &Checkpoint, tensors: &ModelTensors<'_>) -> Self {
         let mut stored: Vec<String> = tensors.matrices().map(Tensor::stored_as).collect();
         stored.sort_unstable();
         stored.dedup();
         let mut identity = Identity {
-            // What ends a text, and whether a tied head is stored twice, is a choice of whoever publishes a copy.
+            // EOS tokens, and whether a tied head is stored twice, vary between published copies.
             config: Config { eos: vec![], tied: false, ..checkpoint.config().clone() },
             vocabulary: vocabulary(checkpoint),
             vectors: vec![],
@@ -50,11 +49,11 @@ impl Identity {
             stored: stored.join("+"),
         };
         let round = |to: &mut Vec<bf16>, values: Vec<f32>| to.extend(values.into_iter().map(bf16::from_f32));
-        for layer in seen(&tensors.layers) {
-            for tensor in vectors_of(layer) {
+        for layer in sampled(&tensors.layers) {
+            for tensor in layer.sampled_vectors() {
                 round(&mut identity.vectors, values_of(tensor, 1));
             }
-            for tensor in matrices_of(layer) {
+            for tensor in layer.sampled_matrices() {
                 round(&mut identity.matrices, values_of(tensor, 1));
             }
         }
@@ -63,12 +62,12 @@ impl Identity {
         identity
     }
 
-    /// Whether the matrices are stored without scales: they are not rounded in blocks then, and two copies agree on them.
+    /// Whether all matrices are stored as plain floats, so that no blocks were rounded and two copies agree on them.
     fn plain(&self) -> bool {
         self.stored.split('+').all(|name| WeightFormat::parse(name).is_some_and(WeightFormat::is_plain))
     }
 
-    /// How `other` is another model than this one; nothing if it is the same.
+    /// How `other` differs from this model; empty if it is the same.
     pub(super) fn differences(&self, other: &Identity) -> Vec<String> {
         let shapes: Vec<String> = sizes(&self.config)
             .into_iter()
@@ -80,7 +79,7 @@ impl Identity {
             return shapes;
         }
         if self.vocabulary.is_some() && other.vocabulary.is_some() && self.vocabulary != other.vocabulary {
-            return vec!["the tokens stand for other texts".to_owned()];
+            return vec!["the vocabularies differ".to_owned()];
         }
         let (a, b) = (&self.matrices, &other.matrices);
         let alike = match self.plain() && other.plain() {
@@ -89,44 +88,37 @@ impl Identity {
             false => near(a, b),
         };
         if !alike || !same(&self.vectors, &other.vectors) {
-            return vec!["the shapes are the same and the weights are others".to_owned()];
+            return vec!["the shapes are the same but the weights differ".to_owned()];
         }
         vec![]
     }
 }
 
-/// Everything that the shapes of tensors and the course of a step follow from, but for the epsilon in the mixer: GGUF files
-/// do not say it.
-fn sizes(config: &Config) -> [(&'static str, String); 10] {
-    let family = match config.family {
-        Family::Mamba => "mamba",
-        Family::FalconMamba { .. } => "falcon_mamba",
-    };
-    [
-        ("family", family.to_owned()),
+/// All sizes and constants that determine the shapes of tensors and the computation of a step, except the epsilon in the mixer:
+/// GGUF files lack it.
+fn sizes(config: &Config) -> Vec<(&'static str, String)> {
+    let mut sizes = vec![
+        ("family", config.architecture.name().to_owned()),
         ("vocabulary", config.vocab.to_string()),
         ("hidden size", config.hidden.to_string()),
-        ("inner size", config.inner.to_string()),
-        ("state size", config.state.to_string()),
-        ("dt rank", config.dt_rank.to_string()),
-        ("conv kernel", config.conv_kernel.to_string()),
         ("number of layers", config.layers.to_string()),
         ("epsilon of norms", config.norm_eps.to_string()),
-        ("conv bias", config.conv_bias.to_string()),
-    ]
+    ];
+    sizes.extend(config.architecture.identity());
+    sizes
 }
 
 impl Loaded {
-    /// Of a checkpoint that is loaded by this recipe.
+    /// For a checkpoint that is loaded with this recipe.
     pub(super) fn of(tensors: &ModelTensors<'_>, recipe: Recipe) -> Self {
         let mut digest = Sha256::new();
         let mut formats: Vec<WeightFormat> = vec![];
         let all = tensors.roles().count();
-        let looked_at: Vec<usize> = spread(all, 4 * LAYERS).collect();
+        let sampled_at: Vec<usize> = spread(all, 4 * LAYERS).collect();
         for (i, (role, tensor)) in tensors.roles().enumerate() {
             let format = recipe.format(role, tensor.held_as(), tensor.columns());
             formats.push(format);
-            if looked_at.binary_search(&i).is_err() {
+            if sampled_at.binary_search(&i).is_err() {
                 continue;
             }
             let mut blocks = vec![0; format.row_bytes(tensor.columns())];
@@ -135,18 +127,9 @@ impl Loaded {
             digest.update(format.name());
             digest.update(&blocks);
         }
-        for layer in seen(&tensors.layers) {
-            let vectors = [Some(&layer.norm), Some(&layer.conv_weight), layer.conv_bias.as_ref(), Some(&layer.dt_bias)];
-            vectors.into_iter().flatten().for_each(|tensor| update(&mut digest, &values_of(tensor, VALUES)));
-            // A as the kernels read it, whichever way the file has it.
-            let row = layer.a.rows() / 2;
-            let mut a = vec![0.0; layer.a.columns()];
-            layer.a.decode_rows(row..row + 1, &mut a);
-            let skip = &values_of(&layer.skip, 1)[..1];
-            update(
-                &mut digest,
-                &if layer.a_form == AForm::Log { scan::pack(&a, skip) } else { scan::pack_a(&a, skip) },
-            );
+        for layer in sampled(&tensors.layers) {
+            layer.plain_vectors().for_each(|tensor| update(&mut digest, &values_of(tensor, VALUES)));
+            update(&mut digest, &layer.sampled_a());
         }
         update(&mut digest, &values_of(&tensors.norm_f, 1));
         let mut names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
@@ -160,33 +143,18 @@ fn update(digest: &mut Sha256, values: &[f32]) {
     values.iter().for_each(|v| digest.update(v.to_le_bytes()));
 }
 
-/// The layers that are looked at.
-fn seen<'a, 't>(layers: &'a [LayerTensors<'t>]) -> impl Iterator<Item = &'a LayerTensors<'t>> {
+/// The sampled layers.
+fn sampled<'a, 't>(layers: &'a [LayerTensors<'t>]) -> impl Iterator<Item = &'a LayerTensors<'t>> {
     spread(layers.len(), LAYERS).map(|i| &layers[i])
 }
 
-fn vectors_of<'a, 't>(layer: &'a LayerTensors<'t>) -> impl Iterator<Item = &'a Tensor<'t>> {
-    let all = [
-        Some(&layer.norm),
-        Some(&layer.conv_weight),
-        layer.conv_bias.as_ref(),
-        Some(&layer.dt_bias),
-        Some(&layer.skip),
-    ];
-    all.into_iter().flatten()
-}
-
-fn matrices_of<'a, 't>(layer: &'a LayerTensors<'t>) -> [&'a Tensor<'t>; 3] {
-    [&layer.in_proj, &layer.x_proj, &layer.out_proj]
-}
-
-/// Up to `count` indices below `len`, the first and the last among them.
+/// Up to `count` indices below `len`, evenly spread, including the first and the last.
 fn spread(len: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.min(len);
     (0..count).map(move |i| if count == 1 { len / 2 } else { i * (len - 1) / (count - 1) })
 }
 
-/// Some values of some rows.
+/// Sampled values of `rows` sampled rows.
 fn values_of(tensor: &Tensor<'_>, rows: usize) -> Vec<f32> {
     let mut row = vec![0.0; tensor.columns()];
     let mut values = vec![];
@@ -197,8 +165,7 @@ fn values_of(tensor: &Tensor<'_>, rows: usize) -> Vec<f32> {
     values
 }
 
-/// Whether these are the same values, each rounded once or twice on its way to bf16: which of two neighbours it becomes may
-/// differ, in few.
+/// Whether these are the same values, rounded once or twice on their way to bf16: a few may be off by one unit in the last place.
 fn same(a: &[bf16], b: &[bf16]) -> bool {
     let apart = |(a, b): (&bf16, &bf16)| i32::from(ordered(*a)).abs_diff(i32::from(ordered(*b)));
     a.len() == b.len()
@@ -206,21 +173,21 @@ fn same(a: &[bf16], b: &[bf16]) -> bool {
         && a.iter().zip(b).filter(|pair| apart(*pair) > 0).count() * 4 <= a.len()
 }
 
-/// The place of a value among all values, so that neighbours are one apart.
+/// Maps bf16 to integers in order, so that neighbors differ by one.
 fn ordered(value: bf16) -> i16 {
     let bits = value.to_bits() as i16;
     if bits < 0 { i16::MIN.wrapping_sub(bits) } else { bits }
 }
 
-/// Whether these can be the same values in formats of a few bits: 4 bits leave a cosine of 0.99 and more, other weights one
-/// near 0.
+/// Whether these can be the same values in formats of a few bits: with 4 bits the cosine similarity is 0.99 or more, with other
+/// weights it is near 0.
 fn near(a: &[bf16], b: &[bf16]) -> bool {
     let product = |a: &[bf16], b: &[bf16]| a.iter().zip(b).map(|(a, b)| a.to_f64() * b.to_f64()).sum::<f64>();
     let (aa, ab, bb) = (product(a, a), product(a, b), product(b, b));
     a.len() == b.len() && (ab > 0.9 * (aa * bb).sqrt() || aa + bb == 0.0)
 }
 
-/// Digest of what every token stands for.
+/// Digest of every token's bytes.
 fn vocabulary(checkpoint: &Checkpoint) -> Option<String> {
     let tokenizer = checkpoint.tokenizer().ok()?;
     let mut digest = Sha256::new();
@@ -240,7 +207,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The bytes of an even number of lower-case digits.
+/// Decodes an even number of lower-case hexadecimal digits.
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),

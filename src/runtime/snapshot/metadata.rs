@@ -1,10 +1,10 @@
-//! What a snapshot holds besides tensors, as the texts of a safetensors file's `__metadata__`.
+//! A snapshot's fields besides tensors, as entries of a safetensors file's `__metadata__`.
 
 use super::fingerprint::{Identity, Loaded, hex, unhex};
 use super::origin::Origin;
 use super::{Precision, Snapshot};
 use crate::kernels::linear::Math;
-use crate::model::{Config, Family, LARGEST, SlotState};
+use crate::model::{Config, ConfigEntry, SlotState};
 use crate::runtime::Sampling;
 use crate::runtime::conversation::Conversation;
 use crate::text::Message;
@@ -12,18 +12,18 @@ use half::bf16;
 use serde_json::{Map, Number, Value, json};
 use std::collections::{BTreeMap, HashMap};
 
-/// Longest text of an entry that is no message, no text and no list: whoever writes longer ones means harm.
+/// Largest entry in bytes, apart from messages, text and lists: longer ones are malicious.
 const LONGEST: usize = 1 << 16;
 
 type Read<T> = Result<T, String>;
 
-/// The entries of a snapshot, but for the format, its version and the checksum.
+/// The entries of a snapshot, except the format, its version and the checksum.
 pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
     let Snapshot { state: _, precision, conversation, sampling, origin } = snapshot;
     // Ids are tensors.
     let Conversation { messages, text, ids: _, recent: _, position, unfinished, ended } = conversation;
     let messages: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-    // JSON has no infinity: null is the bias that bans.
+    // JSON has no infinity: null is a bias of -inf, which bans a token.
     let bias = sampling.logit_bias.iter().map(|(id, bias)| json!([id, bias.is_finite().then_some(bias)]));
     let texts = [
         ("precision", if *precision == Precision::Half { "f16" } else { "f32" }.to_owned()),
@@ -55,31 +55,13 @@ fn sampling_entry(sampling: &Sampling) -> Value {
 }
 
 fn model_entry(identity: &Identity) -> Value {
-    let Config {
-        family: _,
-        vocab,
-        hidden,
-        inner,
-        state,
-        dt_rank,
-        conv_kernel,
-        layers,
-        norm_eps,
-        conv_bias,
-        tied: _,
-        eos: _,
-    } = identity.config;
-    let (family, mixer_rms_eps) = match identity.config.family {
-        Family::Mamba => ("mamba", None),
-        Family::FalconMamba { mixer_rms_eps } => ("falcon_mamba", Some(mixer_rms_eps)),
-    };
     let values = |values: &[bf16]| hex(&values.iter().flat_map(|v| v.to_bits().to_be_bytes()).collect::<Vec<u8>>());
-    json!({
-        "family": family, "mixer_rms_eps": mixer_rms_eps, "vocab": vocab, "hidden": hidden, "inner": inner,
-        "state": state, "dt_rank": dt_rank, "conv_kernel": conv_kernel, "layers": layers, "norm_eps": norm_eps,
-        "conv_bias": conv_bias, "vocabulary": identity.vocabulary, "vectors": values(&identity.vectors),
-        "matrices": values(&identity.matrices), "stored": identity.stored,
-    })
+    let mut entry = identity.config.entry();
+    entry.insert("vocabulary".to_owned(), identity.vocabulary.clone().into());
+    entry.insert("vectors".to_owned(), values(&identity.vectors).into());
+    entry.insert("matrices".to_owned(), values(&identity.matrices).into());
+    entry.insert("stored".to_owned(), identity.stored.clone().into());
+    entry.into()
 }
 
 /// The entries of a file.
@@ -105,7 +87,7 @@ impl Entries<'_> {
         Ok(self.identity()?.config)
     }
 
-    /// All but the tensors.
+    /// A snapshot of these entries and tensors.
     pub(super) fn snapshot(&self, state: SlotState, recent: Vec<u32>, ids: Option<Vec<u32>>) -> Read<Snapshot> {
         let messages: Vec<BTreeMap<String, String>> =
             serde_json::from_str(self.long("messages")?).map_err(|e| format!("messages: {e}"))?;
@@ -122,7 +104,7 @@ impl Entries<'_> {
                 ids,
                 recent,
                 position: self.number("position")?,
-                unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not made of hexadecimal digits")?,
+                unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not hexadecimal")?,
                 ended: self.text("ended")?.parse().map_err(|_| "ended is neither true nor false")?,
             },
             sampling: self.sampling()?,
@@ -157,7 +139,7 @@ impl Entries<'_> {
             serde_json::from_str(self.text("sampling")?).map_err(|e| format!("sampling: {e}"))?;
         let number = |key: &str| json.get(key).ok_or_else(|| format!("sampling has no {key}"));
         let value = |key: &str| Ok::<_, String>(number(key)?.as_f64().unwrap_or(f64::NAN) as f32);
-        let whole = |key: &str| number(key)?.as_u64().ok_or_else(|| format!("{key} is no whole number"));
+        let whole = |key: &str| number(key)?.as_u64().ok_or_else(|| format!("{key} is not a whole number"));
         let bias: Vec<(u32, Option<f32>)> =
             serde_json::from_str(self.long("logit_bias")?).map_err(|e| format!("logit_bias: {e}"))?;
         Ok(Sampling {
@@ -175,43 +157,18 @@ impl Entries<'_> {
     }
 
     fn identity(&self) -> Read<Identity> {
-        let json: BTreeMap<String, Value> =
-            serde_json::from_str(self.text("model")?).map_err(|e| format!("model: {e}"))?;
-        let get = |key: &str| json.get(key).ok_or_else(|| format!("model has no {key}"));
-        let size = |key: &str| {
-            let size = get(key)?.as_u64().filter(|size| (1..=LARGEST as u64).contains(size));
-            size.and_then(|size| usize::try_from(size).ok()).ok_or_else(|| format!("{key} of the model is no size"))
-        };
-        let eps = |key: &str| Ok::<_, String>(get(key)?.as_f64().ok_or_else(|| format!("{key} is no number"))? as f32);
-        let text = |key: &str| get(key)?.as_str().ok_or_else(|| format!("{key} of the model is no text"));
+        let json: Map<String, Value> = serde_json::from_str(self.text("model")?).map_err(|e| format!("model: {e}"))?;
+        let entry = ConfigEntry(&json);
         let values = |key: &str| {
-            let bytes = unhex(text(key)?).ok_or_else(|| format!("{key} of the model are no values"))?;
+            let bytes = unhex(entry.text(key)?).ok_or_else(|| format!("{key} of the model are no values"))?;
             Ok::<_, String>(bytes.chunks_exact(2).map(|b| bf16::from_bits(u16::from_be_bytes([b[0], b[1]]))).collect())
         };
-        let config = Config {
-            family: match text("family")? {
-                "mamba" => Family::Mamba,
-                "falcon_mamba" => Family::FalconMamba { mixer_rms_eps: eps("mixer_rms_eps")? },
-                other => return Err(format!("the family of the model is {other:?}")),
-            },
-            vocab: size("vocab")?,
-            hidden: size("hidden")?,
-            inner: size("inner")?,
-            state: size("state")?,
-            dt_rank: size("dt_rank")?,
-            conv_kernel: size("conv_kernel")?,
-            layers: size("layers")?,
-            norm_eps: eps("norm_eps")?,
-            conv_bias: get("conv_bias")?.as_bool().ok_or("conv_bias is neither true nor false")?,
-            tied: false,
-            eos: vec![],
-        };
         Ok(Identity {
-            config: config.check("the state").map_err(|e| e.to_string())?,
-            vocabulary: get("vocabulary")?.as_str().map(str::to_owned),
+            config: entry.config()?,
+            vocabulary: entry.get("vocabulary")?.as_str().map(str::to_owned),
             vectors: values("vectors")?,
             matrices: values("matrices")?,
-            stored: text("stored")?.to_owned(),
+            stored: entry.text("stored")?.to_owned(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! A conversation's state as data that a user owns: taken from a session, kept in a file, put into a session.
+//! Snapshots: a conversation's state as data that can be stored in a file and restored into a session.
 
 mod file;
 mod fingerprint;
@@ -19,10 +19,10 @@ use crate::kernels::select::WINDOW;
 use crate::model::{Config, SlotState};
 use crate::text::Message;
 
-/// All that a conversation needs to go on: in another session, another process, on another machine.
+/// Everything that a conversation needs to continue in another session, in another process, or on another machine.
 ///
-/// On the same adapter, with the same weights and the same class of arithmetic, what comes is bit for bit what would have come
-/// without the stop. Taken with [`Session::snapshot`](super::Session::snapshot), put back with
+/// On the same adapter, with the same weights and the same class of arithmetic, it continues bit for bit as it would have without
+/// the interruption. Taken with [`Session::snapshot`](super::Session::snapshot), restored with
 /// [`Session::restore`](super::Session::restore).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -44,7 +44,7 @@ impl Snapshot {
         self.conversation.ids.as_deref()
     }
 
-    /// The last tokens consumed, which penalties look at.
+    /// The last tokens consumed, which penalties count.
     pub fn recent(&self) -> &[u32] {
         self.conversation.recent()
     }
@@ -54,7 +54,7 @@ impl Snapshot {
         &self.state
     }
 
-    /// How tokens are chosen. Each draw depends on the seed and the position alone.
+    /// The sampling parameters. Each draw depends only on the seed and the position.
     pub fn sampling(&self) -> &Sampling {
         &self.sampling
     }
@@ -64,12 +64,12 @@ impl Snapshot {
         &self.conversation.messages
     }
 
-    /// The conversation as the template renders it, as far as it was consumed.
+    /// The rendered conversation, as far as it was consumed.
     pub fn text(&self) -> &str {
         &self.conversation.text
     }
 
-    /// Bytes of a character whose other bytes were still to come.
+    /// Bytes of an incomplete UTF-8 character at the end.
     pub fn unfinished(&self) -> &[u8] {
         &self.conversation.unfinished
     }
@@ -79,29 +79,26 @@ impl Snapshot {
         self.conversation.ended
     }
 
-    /// What it was made with.
+    /// The model, device and version that it was made with.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// How exactly its recurrent state is kept.
+    /// The precision of its recurrent state.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// The same with a recurrent state of half precision, at half the size: see [`Precision::Half`].
+    /// Rounds the recurrent state to half precision, at half the size; see [`Precision::Half`].
     pub fn halved(mut self) -> Self {
-        let rows = |values: &mut Vec<f32>, rows: usize| precision::round_rows(values, rows);
-        let config = &self.origin.identity.config;
-        self.state.conv.iter_mut().for_each(|values| rows(values, config.conv_kernel - 1));
-        self.state.ssm.iter_mut().for_each(|values| rows(values, config.state));
+        self.state.tensors_mut().for_each(|(tensor, values)| precision::round_rows(values, tensor.shape[0]));
         self.precision = Precision::Half;
         self
     }
 
-    /// Whether everything in it is of a model of this shape; else what is not.
+    /// Checks that everything in it fits a model of this config; the error says what does not.
     fn check(&self, config: &Config) -> Result<(), String> {
-        if !self.state.fits(config) {
+        if *self.state.layout() != config.state_layout() {
             return Err("its tensors are not those of the model that it names".to_owned());
         }
         let Conversation { position, ids, unfinished, .. } = &self.conversation;
@@ -129,7 +126,7 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Whether it may go on with the model that `now` is; what will be different then.
+    /// Checks that it can continue with the model of `now`; returns what may make a difference.
     pub(super) fn admitted(&self, now: &Origin) -> Result<Vec<Warning>> {
         let differences = now.identity.differences(&self.origin.identity);
         if !differences.is_empty() {

@@ -1,13 +1,13 @@
-//! What a snapshot was made with, and what it means that it goes on with something else.
+//! The origin of a snapshot, and the warnings when it continues with something else.
 
 use super::fingerprint::{Identity, Loaded};
 use crate::error::Result;
 use crate::kernels::linear::Math;
-use crate::model::{Family, Forward, Recipe};
+use crate::model::{Forward, Recipe};
 use crate::runtime::Checkpoint;
 use std::fmt;
 
-/// What a snapshot was made with.
+/// The model, arithmetic, device and version that a snapshot was made with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Origin {
     pub(super) identity: Identity,
@@ -18,53 +18,53 @@ pub struct Origin {
     pub(super) version: String,
 }
 
-/// A way in which what comes after a restore may not be, bit for bit, what would have come.
+/// A difference from the snapshot's origin, so that the tokens after a restore may not be bit for bit the same.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// The weights are those of the same model, in other formats or rounded in another way.
+    /// The same model with weights in other formats or rounded otherwise.
     Weights {
-        /// Formats that the state was made with.
+        /// The formats that the state was made with.
         was: String,
-        /// Formats that it goes on with.
+        /// The formats that it continues with.
         now: String,
     },
     /// Another class of arithmetic.
     Arithmetic {
         /// The class that the state was made with.
         was: Math,
-        /// The class that it goes on with.
+        /// The class that it continues with.
         now: Math,
     },
     /// The norms on dt, B and C have another epsilon.
     Epsilon {
         /// The one that the state was made with.
         was: f32,
-        /// The one that it goes on with.
+        /// The one that it continues with.
         now: f32,
     },
     /// Another adapter or driver.
     Adapter {
         /// The one that the state was made with.
         was: String,
-        /// The one that it goes on with.
+        /// The one that it continues with.
         now: String,
     },
-    /// Other forms of the kernels, which may add up in another order.
+    /// Other forms of the kernels, whose sums may run in another order.
     Kernels {
         /// Those that the state was made with.
         was: String,
-        /// Those that it goes on with.
+        /// Those that it continues with.
         now: String,
     },
-    /// Another version of peregrine, whose kernels may add up in another order.
+    /// Another version of peregrine, whose sums may run in another order.
     Version {
         /// The one that the state was made with.
         was: String,
         /// This one.
         now: String,
     },
-    /// The recurrent state was kept in half precision.
+    /// The recurrent state was stored in half precision.
     Half,
 }
 
@@ -82,14 +82,14 @@ impl fmt::Display for Warning {
             Warning::Adapter { was, now } => write!(f, "the state was made on {was}, this is {now}"),
             Warning::Kernels { was, now } => write!(f, "the state was made with the kernels {was}, these are {now}"),
             Warning::Version { was, now } => write!(f, "the state was made by peregrine {was}, this is {now}"),
-            Warning::Half => write!(f, "the state was kept in half precision"),
+            Warning::Half => write!(f, "the state was stored in half precision"),
         }?;
-        f.write_str(": what comes may differ from what would have come")
+        f.write_str(": the continuation may differ")
     }
 }
 
 impl Origin {
-    /// Of a checkpoint that was loaded by this recipe.
+    /// The origin of snapshots of a checkpoint that was loaded with this recipe.
     pub(in crate::runtime) fn of(checkpoint: &Checkpoint, recipe: Recipe, forward: &Forward) -> Result<Self> {
         let tensors = checkpoint.tensors()?;
         Ok(Origin {
@@ -122,7 +122,7 @@ impl Origin {
         &self.version
     }
 
-    /// What is different now. The model is the same.
+    /// The differences of `now`, which is of the same model.
     pub(super) fn warnings(&self, now: &Origin) -> Vec<Warning> {
         let mut warnings = vec![];
         if self.loaded != now.loaded {
@@ -132,10 +132,7 @@ impl Origin {
         if self.math != now.math {
             warnings.push(Warning::Arithmetic { was: self.math, now: now.math });
         }
-        let eps = |origin: &Origin| match origin.identity.config.family {
-            Family::FalconMamba { mixer_rms_eps } => mixer_rms_eps,
-            Family::Mamba => 0.0,
-        };
+        let eps = |origin: &Origin| origin.identity.config.architecture.inner_norm_eps().unwrap_or(0.0);
         if eps(self) != eps(now) {
             warnings.push(Warning::Epsilon { was: eps(self), now: eps(now) });
         }
@@ -145,7 +142,7 @@ impl Origin {
         if adapter != adapter_now {
             warnings.push(Warning::Adapter { was: adapter, now: adapter_now });
         } else if kernels != kernels_now && (&self.loaded, self.math) == (&now.loaded, now.math) {
-            // Another adapter, other formats and another class of arithmetic have others anyway.
+            // Another adapter, formats or class of arithmetic imply other kernels.
             warnings.push(Warning::Kernels { was: kernels, now: kernels_now });
         }
         if version != version_now {

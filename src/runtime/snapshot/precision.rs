@@ -2,21 +2,21 @@
 
 use half::f16;
 
-/// How exactly the recurrent state of a snapshot is kept. Logits are always whole.
+/// The precision of a snapshot's recurrent state. Logits are always f32.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// As it was: f32.
+    /// f32, without loss.
     #[default]
     Whole,
-    /// f16 at half the size, with a power of two for each row that brings its largest value into the range. Each value is
-    /// off by at most 2^-11 of itself, or 2^-40 of the largest of its row.
+    /// f16, at half the size. Each row is scaled by a power of two that brings its largest value into range. The error of a value is
+    /// at most 2^-11 of itself, or 2^-40 of the largest of its row.
     Half,
 }
 
-/// The exponent that the largest value of a row gets: 2^15 is the largest power of two in f16.
+/// The exponent of a row's largest value after scaling: 2^15 is the largest power of two in f16.
 const TOP: i32 = 15;
 
-/// The power of two that a row of these values is divided by. Within the exponents of f32, so that it and its inverse exist.
+/// The power of two that a row is divided by. Both it and its inverse are normal f32.
 pub(super) fn scale(row: &[f32]) -> f32 {
     let largest = row.iter().filter(|v| v.is_finite()).fold(0.0f32, |largest, v| largest.max(v.abs()));
     if largest == 0.0 {
@@ -26,7 +26,7 @@ pub(super) fn scale(row: &[f32]) -> f32 {
     2f32.powi((exponent - TOP).clamp(-126, 126))
 }
 
-/// A value of a row in f16. What rounding carries over the end of the range becomes the end.
+/// A value of a row in f16. Rounding does not overflow: it stops at the largest finite value.
 pub(super) fn narrow(value: f32, scale: f32) -> f16 {
     let scaled = value / scale;
     if scaled.is_finite() { f16::from_f32(scaled.clamp(-65504.0, 65504.0)) } else { f16::from_f32(scaled) }
@@ -36,7 +36,7 @@ pub(super) fn widen(value: f16, scale: f32) -> f32 {
     value.to_f32() * scale
 }
 
-/// Rounds the values of so many rows to what f16 keeps of them.
+/// Rounds the values of this many rows to half precision, in place.
 pub(super) fn round_rows(values: &mut [f32], rows: usize) {
     let columns = values.len().div_ceil(rows.max(1)).max(1);
     for row in values.chunks_mut(columns) {
@@ -61,7 +61,7 @@ mod tests {
             for v in &row {
                 let off = f64::from((widen(narrow(*v, scale), scale) - v).abs());
                 let allowed = (f64::from(v.abs()) * 2f64.powi(-11)).max(f64::from(largest) * 2f64.powi(-40));
-                // Rows as small as this have no power of two that brings them into the range.
+                // Rows this small have no power of two that brings them into range.
                 let allowed = allowed.max(2f64.powi(-126 - 25));
                 assert!(off <= allowed, "{v:e} is off by {off:e}");
             }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_range_and_what_is_no_number_go_through() {
+    fn the_ends_of_the_range_infinity_and_nan_are_kept() {
         // 65519.99 would round to 65536, which f16 does not have.
         let row = [65519.99f32, -65519.99, 1e-30, 0.0];
         let scale = scale(&row);

@@ -1,4 +1,4 @@
-//! Between a session and its snapshots.
+//! Taking snapshots of a session and restoring them.
 
 use super::{Precision, Snapshot, Warning};
 use crate::error::{Error, Result};
@@ -7,8 +7,8 @@ use crate::runtime::backup::Backup;
 use crate::runtime::history::History;
 
 impl Session {
-    /// Whether to keep the ids of all tokens consumed, for snapshots and for [`Session::ids`]; they take four bytes each.
-    /// Only a session that has consumed nothing yet can begin to.
+    /// Sets whether to keep the ids of all tokens consumed, for snapshots and [`Session::ids`]; they take four bytes each. Only a
+    /// session that has consumed nothing yet can start keeping them.
     pub fn keep_ids(&mut self, keep: bool) -> Result<()> {
         if keep && self.ids().is_none() && self.position() > 0 {
             let problem = "this session has consumed tokens whose ids were not kept; clear it first";
@@ -19,12 +19,12 @@ impl Session {
         Ok(())
     }
 
-    /// All tokens consumed, where they are kept.
+    /// All tokens consumed, if they are kept.
     pub fn ids(&self) -> Option<&[u32]> {
         self.conversation.all_ids()
     }
 
-    /// The conversation's state at this moment: after the last chunk of a prompt, or after the last token given out.
+    /// Takes a snapshot of the conversation: after the last chunk of a prompt, or after the last token returned.
     pub async fn snapshot_async(&self) -> Result<Snapshot> {
         let origin = self.engine.origin().await?;
         let state = self.schedule().await?.read_state(self.slot, self.position()).await?;
@@ -37,10 +37,10 @@ impl Session {
         })
     }
 
-    /// Goes on from a snapshot, in place of what this session has consumed. Tells what may make the tokens differ from those
-    /// that would have come; without any of that they are the same, bit for bit.
+    /// Continues from a snapshot instead of what this session has consumed. Returns what may make the tokens differ from those of an
+    /// uninterrupted session; without warnings they are the same, bit for bit.
     ///
-    /// A snapshot of another model is refused, and the session is as it was.
+    /// Refuses a snapshot of another model and leaves the session unchanged.
     pub async fn restore_async(&mut self, snapshot: &Snapshot) -> Result<Vec<Warning>> {
         let warnings = snapshot.admitted(&self.engine.origin().await?)?;
         let mut scheduler = self.schedule().await?;

@@ -1,11 +1,11 @@
-//! The file of a made-up snapshot: what goes in comes out, and nothing else comes out.
+//! State files of a made-up snapshot: they read back unchanged, and damaged ones are refused.
 
 use super::fingerprint::{Identity, Loaded};
 use super::{Origin, Precision, Snapshot, Warning};
 use crate::error::Error;
 use crate::kernels::case::Random;
 use crate::kernels::linear::Math;
-use crate::model::{Config, Family, SlotState};
+use crate::model::{Architecture, Config, Family, Mamba, SlotState};
 use crate::runtime::Sampling;
 use crate::runtime::conversation::Conversation;
 use crate::text::Message;
@@ -13,16 +13,18 @@ use half::bf16;
 
 fn config() -> Config {
     Config {
-        family: Family::FalconMamba { mixer_rms_eps: 1e-6 },
+        architecture: Architecture::Mamba(Mamba {
+            family: Family::FalconMamba { mixer_rms_eps: 1e-6 },
+            inner: 5,
+            state: 3,
+            dt_rank: 2,
+            conv_kernel: 4,
+            conv_bias: true,
+        }),
         vocab: 11,
         hidden: 6,
-        inner: 5,
-        state: 3,
-        dt_rank: 2,
-        conv_kernel: 4,
         layers: 2,
         norm_eps: 1e-5,
-        conv_bias: true,
         tied: false,
         eos: vec![],
     }
@@ -32,11 +34,7 @@ pub(super) fn made_up() -> Snapshot {
     let config = config();
     let mut random = Random::new(5);
     let mut values = |len: usize| random.uniforms(len, -300.0, 300.0);
-    let state = SlotState {
-        conv: (0..2).map(|_| values(3 * 5)).collect(),
-        ssm: (0..2).map(|_| values(3 * 5)).collect(),
-        logits: values(11),
-    };
+    let state = SlotState::new(&config.state_layout(), (0..4).map(|_| values(3 * 5)).collect(), values(11));
     let identity = Identity {
         config,
         vocabulary: Some("00ff".to_owned()),
@@ -75,6 +73,11 @@ pub(super) fn made_up() -> Snapshot {
     }
 }
 
+fn mamba(identity: &mut Identity) -> &mut Mamba {
+    let Architecture::Mamba(mamba) = &mut identity.config.architecture;
+    mamba
+}
+
 fn bytes() -> Vec<u8> {
     made_up().to_bytes().unwrap()
 }
@@ -83,7 +86,7 @@ fn read(bytes: &[u8]) -> Result<Snapshot, Error> {
     Snapshot::from_bytes("x", bytes)
 }
 
-/// A file with a checksum that is right, after a change of its head.
+/// A file with a changed header and the right checksum.
 fn rewritten(change: impl FnOnce(String) -> String) -> Vec<u8> {
     use sha2::{Digest, Sha256};
     let old = bytes();
@@ -158,7 +161,7 @@ fn every_shorter_file_is_refused_as_cut_off_and_a_longer_one_as_damaged() {
 }
 
 #[test]
-fn other_files_are_no_states() {
+fn other_files_are_not_states() {
     let model =
         std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/models/induction-heads/model.safetensors")).unwrap();
     for other in [&model[..], b"GGUF....................", b"{\"__metadata__\":{\"checksum\":\"sha256:"] {
@@ -175,8 +178,8 @@ fn a_newer_version_is_named() {
 }
 
 #[test]
-fn what_a_checksum_does_not_tell_is_looked_at() {
-    // Each with its own right checksum, as somebody who means harm would write it.
+fn contents_are_checked_beyond_the_checksum() {
+    // Each has the right checksum, as a malicious file would.
     let cases: [(&str, &str, &str); 21] = [
         ("\"layer.1.ssm\"", "\"layer.9.ssm\"", "no tensor layer.1.ssm"),
         ("\"ids\":{\"dtype\":\"U32\"", "\"ids\":{\"dtype\":\"F32\"", "ids is F32"),
@@ -211,7 +214,7 @@ fn what_a_checksum_does_not_tell_is_looked_at() {
 
 #[test]
 fn seeded_mutations_are_refused_or_read_and_nothing_panics() {
-    // The head is changed and the checksum made right, so that what is behind the checksum is reached.
+    // The header is changed and the checksum corrected, to reach the code after the checksum.
     let mut random = Random::new(11);
     let mut below = |n: usize| random.uniform(0.0, n as f32) as usize % n;
     let mut refused = 0;
@@ -255,15 +258,15 @@ fn another_model_is_refused_and_says_what_differs() {
         other => panic!("{said}: {other:?}"),
     };
     differs(&|i| i.config.layers = 3, "number of layers is 2 there and 3 here");
-    differs(&|i| i.config.family = Family::Mamba, "family");
-    differs(&|i| i.vocabulary = Some("00fe".to_owned()), "tokens");
+    differs(&|i| mamba(i).family = Family::Mamba, "family");
+    differs(&|i| i.vocabulary = Some("00fe".to_owned()), "vocabularies");
     differs(&|i| i.vectors[3] = bf16::from_f32(i.vectors[3].to_f32() * 1.02), "weights");
     differs(&|i| i.matrices[3] = bf16::from_bits(i.matrices[3].to_bits() + 1), "weights");
     differs(&|i| i.vectors.iter_mut().for_each(|v| *v = bf16::from_bits(v.to_bits() + 1)), "weights");
-    // A tokenizer that is not there says nothing, and a copy rounded twice is the same model.
+    // A missing tokenizer is no difference, and a copy rounded twice is the same model.
     assert_eq!(with(&|i| i.vocabulary = None).unwrap(), []);
     assert_eq!(with(&|i| i.vectors[3] = bf16::from_bits(i.vectors[3].to_bits() + 1)).unwrap(), []);
-    // Blocks of few bits are another matter: near is the same model, far is another.
+    // Blocks of few bits: near values are the same model, far ones another.
     let blocks = |random: f32| {
         move |i: &mut Identity| {
             i.stored = "q4_0".to_owned();
@@ -273,7 +276,7 @@ fn another_model_is_refused_and_says_what_differs() {
     };
     assert_eq!(with(&blocks(30.0)).unwrap(), []);
     differs(&blocks(900.0), "weights");
-    // Rounded to f16 and to bf16 the neighbours may differ, and no more.
+    // Rounding to f16 and then to bf16 may be off by one unit in the last place.
     assert_eq!(
         with(&|i| {
             i.stored = "f16".to_owned();
@@ -285,7 +288,7 @@ fn another_model_is_refused_and_says_what_differs() {
 }
 
 #[test]
-fn what_may_change_the_bits_is_warned_of() {
+fn differences_that_may_change_bits_are_warned_of() {
     let snapshot = made_up();
     let with = |change: &dyn Fn(&mut Origin)| {
         let mut now = snapshot.origin.clone();
@@ -299,6 +302,6 @@ fn what_may_change_the_bits_is_warned_of() {
     assert!(matches!(with(&|o| o.kernels = "other".to_owned())[..], [Warning::Kernels { .. }]));
     assert!(matches!(with(&|o| o.version = "0.2.0".to_owned())[..], [Warning::Version { .. }]));
     let family = Family::FalconMamba { mixer_rms_eps: 1e-5 };
-    assert!(matches!(with(&|o| o.identity.config.family = family)[..], [Warning::Epsilon { .. }]));
+    assert!(matches!(with(&|o| mamba(&mut o.identity).family = family)[..], [Warning::Epsilon { .. }]));
     assert_eq!(made_up().halved().admitted(&snapshot.origin).unwrap(), [Warning::Half]);
 }

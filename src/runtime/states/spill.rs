@@ -40,7 +40,7 @@ impl SpillFile {
         let written = self
             .file
             .seek(SeekFrom::Start(place * self.size))
-            .and_then(|_| state.parts().try_for_each(|part| self.file.write_all(bytemuck::cast_slice(part))));
+            .and_then(|_| state.values().try_for_each(|values| self.file.write_all(bytemuck::cast_slice(values))));
         let record = Record { place, sum: sum(state) };
         match written {
             Ok(()) => Ok(record),
@@ -54,8 +54,8 @@ impl SpillFile {
     /// Reads a state into one of the same shape and verifies its checksum.
     pub(super) fn read(&mut self, record: &Record, into: &mut SlotState) -> Result<()> {
         self.file.seek(SeekFrom::Start(record.place * self.size))?;
-        for part in into.parts_mut() {
-            self.file.read_exact(bytemuck::cast_slice_mut(part))?;
+        for values in into.values_mut() {
+            self.file.read_exact(bytemuck::cast_slice_mut(values))?;
         }
         if sum(into) != record.sum {
             return Err(Error::new(ErrorKind::InvalidData, "its bytes are not those that were written"));
@@ -70,7 +70,7 @@ impl SpillFile {
 
 /// FNV-1a over 32-bit words.
 fn sum(state: &SlotState) -> u64 {
-    let words = state.parts().flatten();
+    let words = state.values().flatten();
     words.fold(0xcbf2_9ce4_8422_2325, |sum, word| (sum ^ u64::from(word.to_bits())).wrapping_mul(0x0100_0000_01b3))
 }
 

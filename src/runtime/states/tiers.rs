@@ -3,12 +3,12 @@
 use super::spill::{Record, SpillFile};
 use super::{Held, StateBudget, StateStats};
 use crate::error::{Error, Result};
-use crate::model::{Config, Forward, Saved, SlotState};
+use crate::model::{Forward, Saved, SlotState, StateLayout};
 use std::collections::BTreeMap;
 
 /// Kept states by id, each in one tier.
 pub(super) struct Tiers {
-    config: Config,
+    layout: StateLayout,
     budget: StateBudget,
     /// Bytes of one state.
     size: u64,
@@ -71,7 +71,7 @@ impl Place {
 impl Tiers {
     pub(super) fn new(forward: &Forward) -> Self {
         Tiers {
-            config: forward.config().clone(),
+            layout: forward.state().layout().clone(),
             budget: StateBudget::default(),
             size: forward.state_bytes(),
             kept: BTreeMap::new(),
@@ -301,7 +301,7 @@ impl Tiers {
         if let Place::Host(state) = place {
             return Ok(state);
         }
-        let mut state = SlotState::zero(&self.config);
+        let mut state = SlotState::zero(&self.layout);
         let read = match (&place, &mut self.file) {
             (Place::Disk(record), Some(file)) => file.read(record, &mut state),
             _ => Err(std::io::ErrorKind::NotFound.into()),

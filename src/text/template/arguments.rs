@@ -1,10 +1,10 @@
-//! Arguments of filters, methods and functions, by place or by name.
+//! Positional and keyword arguments of filters, methods and functions.
 
 use super::budget::refused;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, Value};
 
-/// What a function was called with.
+/// The arguments of a call.
 pub struct Arguments<'a> {
     function: &'a str,
     by_place: &'a [Value],
@@ -12,7 +12,7 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    /// `names` are those of all that the function takes.
+    /// `names` are the function's parameters.
     pub fn new(function: &'a str, values: &'a [Value], names: &[&str]) -> Result<Self, Error> {
         let (by_place, by_name) = match values.split_last() {
             Some((last, rest)) if last.is_kwargs() => (rest, Some(Kwargs::try_from(last.clone())?)),
@@ -33,12 +33,12 @@ impl<'a> Arguments<'a> {
         Ok(Arguments { function, by_place, by_name })
     }
 
-    /// An argument; none where it is not given.
+    /// An argument; `None` if it is not given.
     pub fn get(&self, at: usize, name: &str) -> Option<Value> {
         self.by_place.get(at).cloned().or_else(|| self.by_name.as_ref()?.get::<Option<Value>>(name).ok().flatten())
     }
 
-    /// One that may be none as well.
+    /// An argument, with Jinja's none treated as not given.
     pub fn some(&self, at: usize, name: &str) -> Option<Value> {
         self.get(at, name).filter(|value| !value.is_none())
     }
@@ -48,33 +48,33 @@ impl<'a> Arguments<'a> {
         self.get(at, name).ok_or_else(missing)
     }
 
-    /// A text; none where it is not given.
+    /// A string argument; `None` if it is not given.
     pub fn text(&self, at: usize, name: &str) -> Result<Option<Value>, Error> {
         match self.some(at, name) {
             Some(value) if value.kind() != ValueKind::String => {
-                Err(refused(format!("{}: {} where a text must be", self.function, kind(&value))))
+                Err(refused(format!("{}: {}, expected a string", self.function, type_of(&value))))
             }
             value => Ok(value),
         }
     }
 
-    /// A whole number; none where it is not given.
+    /// An integer argument; `None` if it is not given.
     pub fn whole(&self, at: usize, name: &str) -> Result<Option<i64>, Error> {
         let Some(value) = self.some(at, name) else { return Ok(None) };
         match value.kind() {
             ValueKind::Bool => Ok(Some(value.is_true().into())),
             _ if value.is_integer() => Ok(Some(value.as_i64().unwrap_or(i64::MAX))),
-            _ => Err(refused(format!("{}: {} where a whole number must be", self.function, kind(&value)))),
+            _ => Err(refused(format!("{}: {}, expected an integer", self.function, type_of(&value)))),
         }
     }
 
-    /// Whether something is so; `usual` where it is not given.
+    /// A boolean argument; `usual` if it is not given.
     pub fn flag(&self, at: usize, name: &str, usual: bool) -> bool {
         self.get(at, name).map_or(usual, |value| value.is_true())
     }
 }
 
-/// What a value is, for messages.
-pub fn kind(value: &Value) -> String {
+/// A value's type for messages.
+pub fn type_of(value: &Value) -> String {
     format!("a value of type {}", value.kind())
 }

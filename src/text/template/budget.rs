@@ -1,52 +1,53 @@
-//! What rendering a template may cost. A model's folder is not to be trusted: some thirty instructions of a template can ask
-//! for gigabytes, or for a walk without end.
+//! Limits on the cost of rendering a template. Model folders are untrusted: thirty instructions of a template can ask for
+//! gigabytes of memory or for an endless loop.
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-/// Instructions of the engine. Templates take some thousands for a long conversation.
+/// Maximum instructions of the engine. Real templates need some thousands for a long conversation.
 pub const FUEL: u64 = 3_000_000;
-/// Bytes that operations may read or make, whatever the messages are.
+/// Bytes that operations may read or create for any conversation.
 const BYTES: i64 = 256 << 20;
-/// The same for each byte of the messages: a text may be copied for each message that it grows by...
+/// Additional bytes per byte of the messages, since a template may copy its growing text for each message...
 const BYTES_A_BYTE: i64 = 1024;
-/// ... up to this many.
+/// ... up to this total.
 const MOST_BYTES: i64 = 1 << 30;
-/// The same for each byte of very long messages.
+/// The minimum per byte of very long messages.
 const LEAST_BYTES_A_BYTE: i64 = 64;
-/// Lists and maps that may be made. No value nests deeper, so that freeing it has stack enough.
+/// Maximum number of lists and maps created. It also bounds nesting, so that dropping a value cannot overflow the stack.
 const CONTAINERS: i64 = 50_000;
-/// How deep the value may nest that an operation looks into.
+/// Maximum nesting of a value that an operation walks.
 const DEPTH: usize = 500;
-/// Bytes that a value counts for, beside its text.
+/// Bytes that a value costs in addition to its text.
 pub const ITEM: usize = 32;
 
-/// What is left to spend in one rendering.
+/// The remaining budget of one rendering.
 pub struct Budget {
     bytes: AtomicI64,
     containers: AtomicI64,
     cancelled: Arc<AtomicBool>,
 }
 
-/// How much of a value an operation looks into.
+/// How deep an operation looks into a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// The items of a list, but not their text.
     Items,
     /// All of its text.
     Text,
-    /// The same, each character of which may become a value of its own.
+    /// All of its text, where each character may become a value.
     Characters,
 }
 
+/// The error of an operation that is invalid or too expensive.
 pub fn refused(problem: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, problem)
 }
 
 impl Budget {
-    /// For messages of so many bytes; nothing is left once it is cancelled.
+    /// The budget for `messages` bytes of input. Once `cancelled` is set, all spending fails.
     pub fn new(messages: usize, cancelled: &Arc<AtomicBool>) -> Self {
         let messages = i64::try_from(messages).unwrap_or(i64::MAX);
         let copies = BYTES.saturating_add(messages.saturating_mul(BYTES_A_BYTE)).min(MOST_BYTES);
@@ -57,7 +58,7 @@ impl Budget {
         }
     }
 
-    /// Takes bytes from what is left.
+    /// Spends bytes.
     pub fn spend(&self, bytes: usize) -> Result<(), Error> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(refused("cancelled"));
@@ -67,34 +68,34 @@ impl Budget {
             self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
         match left {
             Ok(left) if left >= bytes => Ok(()),
-            _ => Err(refused("it makes more text of these messages than a chat template needs to")),
+            _ => Err(refused("rendering these messages takes more text operations than a chat template needs")),
         }
     }
 
-    /// Counts a list or a map that is made of so many values.
+    /// Counts a new list or map with this many values.
     pub fn container(&self, values: usize) -> Result<(), Error> {
         self.spend(values.saturating_mul(ITEM))?;
         match self.containers.fetch_sub(1, Ordering::Relaxed) {
             1.. => Ok(()),
-            _ => Err(refused(format!("it makes more than {CONTAINERS} lists and maps"))),
+            _ => Err(refused(format!("it creates more than {CONTAINERS} lists and maps"))),
         }
     }
 
-    /// Takes what an operation on a value costs. Fails as well where the value nests too deep to be walked, as one does that
-    /// holds itself.
+    /// Spends the cost of an operation on a value. Also fails if the value is nested too deep to walk, as one that contains
+    /// itself is.
     pub fn look(&self, value: &Value, reach: Reach) -> Result<(), Error> {
         self.walk(value, reach, 0)
     }
 
     fn walk(&self, value: &Value, reach: Reach, depth: usize) -> Result<(), Error> {
         if depth > DEPTH {
-            return Err(refused(format!("a value nests more than {DEPTH} levels deep, or holds itself")));
+            return Err(refused(format!("a value is nested more than {DEPTH} levels deep or contains itself")));
         }
         self.spend(ITEM)?;
         match value.kind() {
             ValueKind::String => match reach {
                 Reach::Text => self.spend(value.as_str().map_or(0, str::len)),
-                // Its characters are the items.
+                // A string's items are its characters.
                 Reach::Items if depth > 0 => Ok(()),
                 Reach::Items | Reach::Characters => self.spend(value.as_str().map_or(0, str::len).saturating_mul(ITEM)),
             },

@@ -1,8 +1,8 @@
-//! Upper and lower case as Python has them.
+//! Python's case conversions.
 
-use super::letters::Letters;
+use super::stand_ins::StandIns;
 
-/// What becomes of a text's letters.
+/// A case conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
     Upper,
@@ -11,19 +11,19 @@ pub enum Case {
     Swapped,
     /// The first is upper case, all others lower.
     Capital,
-    /// So in each word, and a word begins behind anything that is no letter.
+    /// Python's title(): capitalizes each word, where words are separated by non-letters.
     Title,
-    /// So in each word, and a word begins behind white space, a dash or a bracket: Jinja's own.
+    /// Jinja's title filter: capitalizes each word, where words are separated by white space, dashes or brackets.
     Words,
 }
 
-/// A text in another case. A letter of a message stays one, and so does what comes of letters that special tokens do not have.
-pub fn turned(shown: &str, case: Case, letters: &Letters) -> String {
-    let plain = letters.plain_text(shown);
+/// Converts a text. Converted message characters stay masked, also if the original had no stand-in.
+pub fn convert(shown: &str, case: Case, stand_ins: &StandIns) -> String {
+    let plain = stand_ins.plain_text(shown);
     match case {
-        // As a whole: what becomes of a letter may depend on its neighbours.
-        Case::Upper if !letters.is_any() => return shown.to_uppercase(),
-        Case::Lower if !letters.is_any() => return shown.to_lowercase(),
+        // Convert the whole text: the result for a character may depend on its neighbours.
+        Case::Upper if !stand_ins.any() => return shown.to_uppercase(),
+        Case::Lower if !stand_ins.any() => return shown.to_lowercase(),
         _ => {}
     }
     let mut out = String::with_capacity(shown.len());
@@ -49,29 +49,29 @@ pub fn turned(shown: &str, case: Case, letters: &Letters) -> String {
             _ => c.to_lowercase().collect(),
         };
         let turned: Vec<char> = match (upper, case, turned.as_slice()) {
-            // A title's first letter: "ß" is "Ss" there.
+            // Title case: "ß" becomes "Ss".
             (true, Case::Capital | Case::Title | Case::Words, [first, rest @ ..]) => {
                 std::iter::once(*first).chain(rest.iter().flat_map(|c| c.to_lowercase())).collect()
             }
             _ => turned,
         };
-        let typed = letters.behind(shown).is_some() || letters.hide(c) == c;
-        out.extend(turned.into_iter().map(|turned| if typed { letters.hide(turned) } else { turned }));
+        let typed = stand_ins.original(shown).is_some() || stand_ins.mask(c) == c;
+        out.extend(turned.into_iter().map(|turned| if typed { stand_ins.mask(turned) } else { turned }));
     }
     out
 }
 
-/// Whether a sigma there is the last letter of a word.
+/// Whether a sigma at this position is the last letter of a word.
 fn ends_a_word(chars: &[char], at: usize) -> bool {
     chars[..at].last().is_some_and(|c| c.is_alphabetic()) && !chars.get(at + 1).is_some_and(|c| c.is_alphabetic())
 }
 
-/// Whether there is a letter of the one case, and none of the other.
+/// Whether the text has a letter for which `one` holds and none for which `other` holds.
 pub fn is_all(text: &str, one: fn(char) -> bool, other: fn(char) -> bool) -> bool {
     text.chars().any(one) && !text.chars().any(other)
 }
 
-/// Whether each word begins in upper case and goes on in lower.
+/// Python's istitle(): each word begins in upper case and continues in lower case.
 pub fn is_title(text: &str) -> bool {
     let (mut inside, mut any) = (false, false);
     for c in text.chars() {
@@ -84,7 +84,7 @@ pub fn is_title(text: &str) -> bool {
     any
 }
 
-/// A digit of a decimal number, in any script: Unicode has them in runs of ten.
+/// Whether a character is a decimal digit in any script: Unicode has them in runs of ten.
 pub fn is_decimal(c: char) -> bool {
     const ZEROS: [u32; 24] = [
         0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50, 0xed0,
@@ -93,7 +93,7 @@ pub fn is_decimal(c: char) -> bool {
     ZEROS.iter().any(|zero| (*zero..zero + 10).contains(&u32::from(c)))
 }
 
-/// A digit above or below the line, or in a circle.
+/// Whether a character is a superscript, subscript, circled or parenthesized digit.
 pub fn is_raised_digit(c: char) -> bool {
     matches!(c, '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '₀'..='₉' | '①'..='⑨' | '⑴'..='⑼' | '⒈'..='⒐')
 }

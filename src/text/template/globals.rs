@@ -1,29 +1,29 @@
-//! Functions and tests that templates may call beside what the engine has.
+//! Functions and tests of Jinja that the engine lacks or implements differently.
 
 use super::arguments::Arguments;
 use super::budget::{Reach, refused};
-use super::methods::Tools;
+use super::methods::RenderContext;
 use minijinja::value::{Object, ObjectRepr, Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Adds functions. Every rendering of a conversation has the same `now`.
-pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>, now: &jiff::Zoned) {
+/// Adds functions. Both renderings of a conversation get the same `now`.
+pub fn add(environment: &mut Environment<'_>, context: &Arc<RenderContext>, now: &jiff::Zoned) {
     environment.add_function("raise_exception", |message: Value| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message.to_string()))
     });
-    let (of, now) = (tools.clone(), now.clone());
+    let (cx, now) = (context.clone(), now.clone());
     environment.add_function("strftime_now", move |format: String| -> Result<String, Error> {
-        // Two letters become up to thirty.
-        of.budget.spend(format.len().saturating_mul(16))?;
+        // Two characters can expand to thirty.
+        cx.budget.spend(format.len().saturating_mul(16))?;
         jiff::fmt::strtime::format(&format, &now).map_err(|e| refused(format!("strftime_now: {e}")))
     });
-    let of = tools.clone();
+    let cx = context.clone();
     environment.add_function("dict", move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
         let mut pairs = Vec::new();
         for value in values.into_values() {
-            of.budget.look(&value, Reach::Text)?;
+            cx.budget.look(&value, Reach::Text)?;
             for item in value.try_iter()? {
                 pairs.push(match value.kind() {
                     ValueKind::Map => (item.clone(), value.get_item(&item)?),
@@ -31,30 +31,30 @@ pub fn add(environment: &mut Environment<'_>, tools: &Arc<Tools>, now: &jiff::Zo
                 });
             }
         }
-        of.budget.container(2 * pairs.len())?;
+        cx.budget.container(2 * pairs.len())?;
         if pairs.iter().any(|(key, _)| matches!(key.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)) {
             return Err(refused("a list or a map cannot be a key of a map"));
         }
         Ok(Value::from_pairs(pairs))
     });
-    let of = tools.clone();
+    let cx = context.clone();
     environment.add_function("cycler", move |items: Rest<Value>| -> Result<Value, Error> {
-        of.budget.container(items.len())?;
+        cx.budget.container(items.len())?;
         if items.is_empty() {
-            return Err(refused("cycler needs something to go through"));
+            return Err(refused("cycler needs at least one item"));
         }
         Ok(Value::from_object(Cycler { items: items.0, at: AtomicUsize::new(0) }))
     });
-    let of = tools.clone();
+    let cx = context.clone();
     environment.add_function("joiner", move |values: Rest<ValueOrKwargs>| -> Result<Value, Error> {
-        of.budget.container(1)?;
+        cx.budget.container(1)?;
         let values = values.into_values();
         let between = Arguments::new("joiner", &values, &["sep"])?.get(0, "sep").unwrap_or(Value::from(", "));
         Ok(Value::from_object(Joiner { between, calls: AtomicUsize::new(0) }))
     });
 }
 
-/// Adds tests that Jinja has otherwise.
+/// Adds tests that the engine implements differently.
 pub fn add_tests(environment: &mut Environment<'_>) {
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_test("sequence", |value: &Value| {
@@ -62,7 +62,7 @@ pub fn add_tests(environment: &mut Environment<'_>) {
         value.is_undefined() || (items && value.len().is_some())
     });
     environment.add_test("mapping", |value: &Value| {
-        // A namespace is none.
+        // A namespace is not a mapping.
         value.kind() == ValueKind::Map
             && value.as_object().is_none_or(|object| !object.type_name().contains("Namespace"))
     });
@@ -72,7 +72,7 @@ pub fn add_tests(environment: &mut Environment<'_>) {
     });
 }
 
-/// Goes through values, again and again.
+/// Jinja's cycler: returns its items in turn.
 pub struct Cycler {
     items: Vec<Value>,
     at: AtomicUsize,
@@ -80,7 +80,7 @@ pub struct Cycler {
 
 impl std::fmt::Debug for Cycler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Its items may hold itself.
+        // Its items may contain itself.
         f.write_str("<Cycler>")
     }
 }
@@ -117,7 +117,7 @@ impl Object for Cycler {
     }
 }
 
-/// Gives nothing when it is called first, and then what stands between.
+/// Jinja's joiner: gives an empty string on the first call, then the separator.
 struct Joiner {
     between: Value,
     calls: AtomicUsize,

@@ -1,23 +1,23 @@
-//! The filter `tojson`, as transformers has it: Python's json.dumps.
+//! The filter `tojson` as in transformers: Python's json.dumps.
 
 use super::arguments::Arguments;
 use super::budget::refused;
-use super::methods::Tools;
-use super::printed::float;
+use super::methods::RenderContext;
+use super::python_str::float;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-/// Levels of lists and maps.
+/// Maximum nesting of lists and maps.
 const DEPTH: usize = 500;
 
-/// As json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) writes it.
-pub fn to_json(value: &Value, args: &Arguments, tools: &Tools) -> Result<String, Error> {
+/// json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False).
+pub fn to_json(value: &Value, args: &Arguments, context: &RenderContext) -> Result<String, Error> {
     let indent = match args.some(1, "indent") {
         None => None,
         Some(text) if text.kind() == ValueKind::String => Some(text.as_str().unwrap_or_default().to_owned()),
         Some(_) => {
             let width = usize::try_from(args.whole(1, "indent")?.unwrap_or(0)).unwrap_or(0);
-            tools.budget.spend(width)?;
+            context.budget.spend(width)?;
             Some(" ".repeat(width))
         }
     };
@@ -26,49 +26,49 @@ pub fn to_json(value: &Value, args: &Arguments, tools: &Tools) -> Result<String,
         Some(two) if two.len() == Some(2) && two.kind() != ValueKind::Map => {
             let part = |at: usize| -> Result<String, Error> {
                 let part = two.get_item(&Value::from(at))?;
-                part.as_str().map(str::to_owned).ok_or_else(|| refused("tojson: a separator is no text"))
+                part.as_str().map(str::to_owned).ok_or_else(|| refused("tojson: a separator is not a string"))
             };
             [part(0)?, part(1)?]
         }
-        Some(_) => return Err(refused("tojson: separators are two texts")),
+        Some(_) => return Err(refused("tojson: separators must be two strings")),
     };
     let (ascii, sorted) = (args.flag(0, "ensure_ascii", false), args.flag(3, "sort_keys", false));
-    let mut writer = Writer { indent, separators, ascii, sorted, tools, out: String::new() };
+    let mut writer = Writer { indent, separators, ascii, sorted, context, out: String::new() };
     writer.value(value, 0)?;
     Ok(writer.out)
 }
 
 struct Writer<'a> {
     indent: Option<String>,
-    /// Between items, and behind a key.
+    /// The separators between items and after a key.
     separators: [String; 2],
     ascii: bool,
     sorted: bool,
-    tools: &'a Tools,
+    context: &'a RenderContext,
     out: String,
 }
 
 impl Writer<'_> {
     fn push(&mut self, text: &str) -> Result<(), Error> {
-        self.tools.budget.spend(text.len())?;
+        self.context.budget.spend(text.len())?;
         self.out += text;
         Ok(())
     }
 
-    /// Begins a line, where there are lines.
+    /// Starts a new line if indentation is on.
     fn line(&mut self, depth: usize) -> Result<(), Error> {
         let Some(indent) = &self.indent else { return Ok(()) };
-        self.tools.budget.spend(indent.len().saturating_mul(depth).saturating_add(1))?;
+        self.context.budget.spend(indent.len().saturating_mul(depth).saturating_add(1))?;
         self.out.push('\n');
         (0..depth).for_each(|_| self.out += indent);
         Ok(())
     }
 
     fn quoted(&mut self, text: &str) -> Result<(), Error> {
-        self.tools.budget.spend(text.len().saturating_mul(if self.ascii { 6 } else { 2 }))?;
+        self.context.budget.spend(text.len().saturating_mul(if self.ascii { 6 } else { 2 }))?;
         self.out.push('"');
         for shown in text.chars() {
-            match self.tools.letters.plain(shown) {
+            match self.context.stand_ins.plain(shown) {
                 '\n' => self.out += "\\n",
                 '\r' => self.out += "\\r",
                 '\t' => self.out += "\\t",
@@ -101,7 +101,7 @@ impl Writer<'_> {
 
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > DEPTH {
-            return Err(refused(format!("tojson: a value nests more than {DEPTH} levels deep, or holds itself")));
+            return Err(refused(format!("tojson: a value is nested more than {DEPTH} levels deep or contains itself")));
         }
         match value.kind() {
             ValueKind::None => self.push("null"),
@@ -111,7 +111,7 @@ impl Writer<'_> {
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sorted {
-                    keys.sort_by_cached_key(|key| self.tools.letters.plain_value(key));
+                    keys.sort_by_cached_key(|key| self.context.stand_ins.plain_value(key));
                 }
                 self.items(keys.into_iter(), depth, ['{', '}'], |writer, key| {
                     match (key.kind(), key.as_str()) {
@@ -119,7 +119,7 @@ impl Writer<'_> {
                         (ValueKind::None, _) => writer.push("\"null\"")?,
                         (ValueKind::Bool, _) => writer.push(if key.is_true() { "\"true\"" } else { "\"false\"" })?,
                         (ValueKind::Number, _) => writer.push(&format!("\"{}\"", writer.number(&key)))?,
-                        _ => return Err(refused("tojson: a list cannot be a key")),
+                        _ => return Err(refused("tojson: a key must be a string, number, boolean or none")),
                     }
                     let between = writer.separators[1].clone();
                     writer.push(&between)?;
@@ -129,7 +129,7 @@ impl Writer<'_> {
             ValueKind::Seq | ValueKind::Iterable => {
                 self.items(value.try_iter()?, depth, ['[', ']'], |writer, item| writer.value(&item, depth + 1))
             }
-            other => Err(refused(format!("tojson: a value of type {other} has no form in JSON"))),
+            other => Err(refused(format!("tojson: a value of type {other} cannot be serialized"))),
         }
     }
 

@@ -1,26 +1,26 @@
-//! Filters for HTML, and for addresses of pages.
+//! Filters for HTML and URLs.
 
 use super::budget::{ITEM, refused};
-use super::letters::Letters;
-use super::methods::Tools;
-use super::printed::str;
+use super::methods::RenderContext;
+use super::python_str::str;
+use super::stand_ins::StandIns;
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 
-/// With names in place of characters that HTML reads.
-pub fn escaped(tools: &Tools, value: &Value) -> Result<Value, Error> {
+/// Escapes HTML's special characters.
+pub fn escaped(context: &RenderContext, value: &Value) -> Result<Value, Error> {
     if value.is_safe() {
         return Ok(value.clone());
     }
-    let text = str(value, &tools.letters);
-    tools.budget.spend(text.len().saturating_mul(5))?;
-    Ok(Value::from_safe_string(escape(&text, &tools.letters)))
+    let text = str(value, &context.stand_ins);
+    context.budget.spend(text.len().saturating_mul(5))?;
+    Ok(Value::from_safe_string(escape(&text, &context.stand_ins)))
 }
 
-fn escape(text: &str, letters: &Letters) -> String {
+fn escape(text: &str, stand_ins: &StandIns) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        match letters.plain(c) {
+        match stand_ins.plain(c) {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
@@ -32,13 +32,13 @@ fn escape(text: &str, letters: &Letters) -> String {
     out
 }
 
-/// Without tags and comments, with one space between words, and characters in place of their names.
-pub fn without_tags(tools: &Tools, text: &str) -> Result<String, Error> {
-    tools.budget.spend(text.len().saturating_mul(ITEM))?;
+/// Removes tags and comments, collapses white space, and decodes entities.
+pub fn without_tags(context: &RenderContext, text: &str) -> Result<String, Error> {
+    context.budget.spend(text.len().saturating_mul(ITEM))?;
     let shown: Vec<char> = text.chars().collect();
-    let plain: Vec<char> = shown.iter().map(|c| tools.letters.plain(*c)).collect();
+    let plain: Vec<char> = shown.iter().map(|c| context.stand_ins.plain(*c)).collect();
     let begins = |at: usize, part: &str| part.chars().enumerate().all(|(i, c)| plain.get(at + i) == Some(&c));
-    // The last place of each end, so that a text full of beginnings is not searched from each of them.
+    // The last position of each end mark, so that unclosed starts do not make the search quadratic.
     let comment_ends = (0..plain.len()).rev().find(|at| begins(*at, "-->"));
     let tag_ends = (0..plain.len()).rev().find(|at| plain[*at] == '>');
     let mut kept = String::new();
@@ -53,18 +53,18 @@ pub fn without_tags(tools: &Tools, text: &str) -> Result<String, Error> {
             at += 1;
         }
     }
-    Ok(named_characters(&kept.split_whitespace().collect::<Vec<_>>().join(" "), &tools.letters))
+    Ok(decode_entities(&kept.split_whitespace().collect::<Vec<_>>().join(" "), &context.stand_ins))
 }
 
-/// Characters in place of their names. They count as typed.
-fn named_characters(text: &str, letters: &Letters) -> String {
+/// Decodes HTML entities. The resulting characters count as message text.
+fn decode_entities(text: &str, stand_ins: &StandIns) -> String {
     const LONGEST: usize = 10;
     let mut out = String::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let length =
-            rest.chars().take(LONGEST).position(|c| letters.plain(c) == ';').filter(|_| letters.plain(c) == '&');
-        let name: String = rest.chars().take(length.unwrap_or(0)).skip(1).map(|c| letters.plain(c)).collect();
+            rest.chars().take(LONGEST).position(|c| stand_ins.plain(c) == ';').filter(|_| stand_ins.plain(c) == '&');
+        let name: String = rest.chars().take(length.unwrap_or(0)).skip(1).map(|c| stand_ins.plain(c)).collect();
         let code = |digits: &str, base| u32::from_str_radix(digits, base).ok().and_then(char::from_u32);
         let named = match name.as_str() {
             "amp" => Some('&'),
@@ -80,7 +80,7 @@ fn named_characters(text: &str, letters: &Letters) -> String {
         };
         let taken = match (named, length) {
             (Some(named), Some(length)) => {
-                out.push(letters.hide(named));
+                out.push(stand_ins.mask(named));
                 length + 1
             }
             _ => {
@@ -93,14 +93,14 @@ fn named_characters(text: &str, letters: &Letters) -> String {
     out
 }
 
-/// With numbers in place of characters that addresses read; of pairs, or a map, a query.
-pub fn url_encoded(tools: &Tools, value: &Value) -> Result<Value, Error> {
+/// Percent-encodes a value; pairs or a map become a query string.
+pub fn url_encoded(context: &RenderContext, value: &Value) -> Result<Value, Error> {
     let encoded = |value: &Value, query: bool| -> Result<String, Error> {
-        let text = str(value, &tools.letters);
-        tools.budget.spend(text.len().saturating_mul(3))?;
+        let text = str(value, &context.stand_ins);
+        context.budget.spend(text.len().saturating_mul(3))?;
         let mut out = String::new();
         for shown in text.chars() {
-            match tools.letters.plain(shown) {
+            match context.stand_ins.plain(shown) {
                 'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' | '-' | '~' => out.push(shown),
                 '/' if !query => out.push(shown),
                 ' ' if query => out.push('+'),
@@ -123,20 +123,20 @@ pub fn url_encoded(tools: &Tools, value: &Value) -> Result<Value, Error> {
     Ok(Value::from(pairs.join("&")))
 }
 
-/// A map as attributes of a tag.
-pub fn attributes(tools: &Tools, value: &Value, space: bool) -> Result<Value, Error> {
+/// A map as the attributes of a tag.
+pub fn attributes(context: &RenderContext, value: &Value, space: bool) -> Result<Value, Error> {
     let mut out = String::new();
     for key in super::filters::items(value)? {
         let item = value.get_item(&key)?;
         if item.is_none() || item.is_undefined() {
             continue;
         }
-        let [name, item] = [str(&key, &tools.letters), str(&item, &tools.letters)];
-        if tools.letters.plain_text(&name).contains(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '=')) {
-            return Err(refused(format!("xmlattr: {name:?} is no name of an attribute")));
+        let [name, item] = [str(&key, &context.stand_ins), str(&item, &context.stand_ins)];
+        if context.stand_ins.plain_text(&name).contains(|c: char| c.is_whitespace() || matches!(c, '/' | '>' | '=')) {
+            return Err(refused(format!("xmlattr: {name:?} is not an attribute name")));
         }
-        let attribute = format!("{}=\"{}\"", escape(&name, &tools.letters), escape(&item, &tools.letters));
-        tools.budget.spend(attribute.len())?;
+        let attribute = format!("{}=\"{}\"", escape(&name, &context.stand_ins), escape(&item, &context.stand_ins));
+        context.budget.spend(attribute.len())?;
         out += if out.is_empty() && !space { "" } else { " " };
         out += &attribute;
     }

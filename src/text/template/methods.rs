@@ -1,50 +1,55 @@
-//! Methods that Python's texts, lists and maps have, as far as templates may call them.
+//! Methods of Python's str, list and dict that templates call.
 
-use super::arguments::{Arguments, kind};
+use super::arguments::{Arguments, type_of};
 use super::budget::{Budget, ITEM, refused};
 use super::case::{self, Case};
-use super::letters::{Letters, Text};
-use super::search::{cut_at, cut_at_space, found, lines, range_of, stripped};
+use super::search::{char_range, find, lines, split_at, split_whitespace, strip};
+use super::stand_ins::{StandIns, Text};
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// What methods need beside their arguments.
-pub struct Tools {
+/// Shared state of one rendering.
+pub struct RenderContext {
     pub budget: std::sync::Arc<Budget>,
-    pub letters: std::sync::Arc<Letters>,
+    pub stand_ins: std::sync::Arc<StandIns>,
 }
 
-/// Calls a method that a value itself does not have. The arguments were looked at.
-pub fn call(state: &mut State, tools: &Tools, (value, name): (&Value, &str), args: &[Value]) -> Result<Value, Error> {
+/// Calls a method that the engine's value lacks. The arguments' cost has been spent.
+pub fn call(
+    state: &mut State,
+    context: &RenderContext,
+    (value, name): (&Value, &str),
+    args: &[Value],
+) -> Result<Value, Error> {
     match value.kind() {
-        ValueKind::String => text(tools, value.as_str().unwrap_or_default(), name, args),
+        ValueKind::String => text(context, value.as_str().unwrap_or_default(), name, args),
         ValueKind::Map if name == "copy" => {
-            tools.budget.container(2 * value.len().unwrap_or(0))?;
+            context.budget.container(2 * value.len().unwrap_or(0))?;
             let pairs = value.try_iter()?.map(|key| Ok((key.clone(), value.get_item(&key)?)));
             Ok(Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?))
         }
         ValueKind::Map if name == "get" => {
             let args = Arguments::new("get", args, &["", ""])?;
-            let found = item_of(tools, value, &args.needed(0, "")?)?;
+            let found = item_of(context, value, &args.needed(0, "")?)?;
             Ok(if found.is_undefined() { args.get(1, "").unwrap_or(Value::from(())) } else { found })
         }
-        ValueKind::Seq | ValueKind::Iterable => list(tools, value, name, args),
+        ValueKind::Seq | ValueKind::Iterable => list(context, value, name, args),
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
     }
 }
 
-/// What a map or a list has under a key; where it has nothing under its stand-ins, what it has under the plain key.
-pub fn item_of(tools: &Tools, value: &Value, key: &Value) -> Result<Value, Error> {
+/// The item of a map or a list under a key, or under the unmasked key.
+pub fn item_of(context: &RenderContext, value: &Value, key: &Value) -> Result<Value, Error> {
     let found = value.get_item(key)?;
     if found.is_undefined() && key.kind() == ValueKind::String {
-        return value.get_item(&tools.letters.plain_value(key));
+        return value.get_item(&context.stand_ins.plain_value(key));
     }
     Ok(found)
 }
 
-fn list(tools: &Tools, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let plain = |value: &Value| tools.letters.plain_value(value);
+fn list(context: &RenderContext, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let plain = |value: &Value| context.stand_ins.plain_value(value);
     match name {
         "count" | "index" => {
             let wanted = plain(&Arguments::new(name, args, &[""])?.needed(0, "")?);
@@ -53,21 +58,21 @@ fn list(tools: &Tools, value: &Value, name: &str, args: &[Value]) -> Result<Valu
                 return Ok(Value::from(items.filter(|item| plain(item) == wanted).count()));
             }
             let at = items.position(|item| plain(&item) == wanted);
-            at.map(Value::from).ok_or_else(|| refused("index: the list has no such item"))
+            at.map(Value::from).ok_or_else(|| refused("index: the item is not in the list"))
         }
         "copy" => {
-            tools.budget.container(value.len().unwrap_or(0))?;
+            context.budget.container(value.len().unwrap_or(0))?;
             Ok(Value::from(value.try_iter()?.collect::<Vec<_>>()))
         }
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }
 
-/// A method of a text.
-fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let letters = &tools.letters;
+/// Calls a string method.
+fn text(context: &RenderContext, shown: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let stand_ins = &context.stand_ins;
     let arguments = |names: &[&str]| Arguments::new(name, args, names);
-    let of = Text::new(shown, letters);
+    let of = Text::new(shown, stand_ins);
     let plain = &*of.plain;
     let is = |yes: bool| {
         arguments(&[])?;
@@ -76,7 +81,7 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
     let all = |test: fn(char) -> bool| is(!plain.is_empty() && plain.chars().all(test));
     let cased = |to: Case| {
         arguments(&[])?;
-        Ok(Value::from(case::turned(shown, to, letters)))
+        Ok(Value::from(case::convert(shown, to, stand_ins)))
     };
     match name {
         "upper" => cased(Case::Upper),
@@ -94,39 +99,37 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
         "isalnum" => all(char::is_alphanumeric),
         "isalpha" => all(char::is_alphabetic),
         "isascii" => is(plain.is_ascii()),
-        "isprintable" => is(plain.chars().all(super::printed::is_printable)),
+        "isprintable" => is(plain.chars().all(super::python_str::is_printable)),
         "isidentifier" => {
             let word = |c: char| c.is_alphanumeric() || c == '_';
             is(plain.starts_with(|c: char| c.is_alphabetic() || c == '_') && plain.chars().all(word))
         }
         "strip" | "lstrip" | "rstrip" => {
-            let chars = arguments(&[""])?.text(0, "")?.map(|chars| letters.plain_value(&chars));
+            let chars = arguments(&[""])?.text(0, "")?.map(|chars| stand_ins.plain_value(&chars));
             let chars = chars.as_ref().and_then(Value::as_str);
-            Ok(Value::from(of.cut(stripped(plain, chars, [name != "rstrip", name != "lstrip"]))))
+            Ok(Value::from(of.cut(strip(plain, chars, [name != "rstrip", name != "lstrip"]))))
         }
         "split" | "rsplit" => {
             let args = arguments(&["sep", "maxsplit"])?;
             let most = args.whole(1, "maxsplit")?.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-            let parts = match args.text(0, "sep")?.map(|by| letters.plain_value(&by)) {
-                None => cut_at_space(plain, most, name == "rsplit"),
+            let parts = match args.text(0, "sep")?.map(|by| stand_ins.plain_value(&by)) {
+                None => split_whitespace(plain, most, name == "rsplit"),
                 Some(by) => match by.as_str().unwrap_or_default() {
                     "" => return Err(refused(format!("{name}: the separator is empty"))),
-                    by => cut_at(plain, by, most, name == "rsplit"),
+                    by => split_at(plain, by, most, name == "rsplit"),
                 },
             };
-            texts(tools, parts.into_iter().map(|part| of.cut(part)))
+            texts(context, parts.into_iter().map(|part| of.cut(part)))
         }
         "splitlines" => {
             let keep = arguments(&["keepends"])?.flag(0, "keepends", false);
-            texts(tools, lines(plain, keep).into_iter().map(|part| of.cut(part)))
+            texts(context, lines(plain, keep).into_iter().map(|part| of.cut(part)))
         }
         "partition" | "rpartition" => {
             let by = arguments(&[""])?.needed(0, "")?;
-            let by = letters.plain_value(&by);
-            let by = by
-                .as_str()
-                .filter(|by| !by.is_empty())
-                .ok_or_else(|| refused("partition: by an empty text, or none"))?;
+            let by = stand_ins.plain_value(&by);
+            let by =
+                by.as_str().filter(|by| !by.is_empty()).ok_or_else(|| refused("partition: the separator is empty"))?;
             let at = if name == "partition" { plain.find(by) } else { plain.rfind(by) };
             let parts = match at {
                 Some(at) => [of.cut(0..at), of.cut(at..at + by.len()), of.cut(at + by.len()..plain.len())],
@@ -137,11 +140,11 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
         }
         "startswith" | "endswith" => {
             let args = arguments(&["", "", ""])?;
-            let range = range_of(plain, args.whole(1, "")?, args.whole(2, "")?);
+            let range = char_range(plain, args.whole(1, "")?, args.whole(2, "")?);
             let fits = |part: &Value| {
-                let part = letters.plain_value(part);
+                let part = stand_ins.plain_value(part);
                 let part =
-                    part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+                    part.as_str().ok_or_else(|| refused(format!("{name}: {}, expected a string", type_of(&part))))?;
                 let here = range.as_ref().map(|range| &plain[range.clone()]);
                 Ok(here.is_some_and(
                     |here| if name == "startswith" { here.starts_with(part) } else { here.ends_with(part) },
@@ -160,11 +163,12 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {
             let args = arguments(&["", "", ""])?;
-            let part = letters.plain_value(&args.needed(0, "")?);
-            let part = part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
-            let Some(range) = range_of(plain, args.whole(1, "")?, args.whole(2, "")?) else {
+            let part = stand_ins.plain_value(&args.needed(0, "")?);
+            let part =
+                part.as_str().ok_or_else(|| refused(format!("{name}: {}, expected a string", type_of(&part))))?;
+            let Some(range) = char_range(plain, args.whole(1, "")?, args.whole(2, "")?) else {
                 return if name.ends_with("index") {
-                    Err(refused("index: there is no such part"))
+                    Err(refused("index: the start is after the end"))
                 } else {
                     Ok(Value::from(if name == "count" { 0 } else { -1 }))
                 };
@@ -172,9 +176,9 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
             if name == "count" {
                 return Ok(Value::from(plain[range].matches(part).count()));
             }
-            match found(plain, part, range, name.starts_with('r')) {
+            match find(plain, part, range, name.starts_with('r')) {
                 Some(at) => Ok(Value::from(plain[..at].chars().count())),
-                None if name.ends_with("index") => Err(refused(format!("{name}: there is no {part:?} in the text"))),
+                None if name.ends_with("index") => Err(refused(format!("{name}: {part:?} is not in the string"))),
                 None => Ok(Value::from(-1)),
             }
         }
@@ -182,13 +186,14 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
             let args = arguments(&["", "", "count"])?;
             let (old, new) = (args.needed(0, "")?, args.needed(1, "")?);
             let (Some(old), Some(new)) = (old.as_str(), new.as_str()) else {
-                return Err(refused("replace: a text is replaced by another"));
+                return Err(refused("replace: both arguments must be strings"));
             };
-            replaced(tools, shown, (old, new), args.whole(2, "count")?).map(Value::from)
+            replaced(context, shown, (old, new), args.whole(2, "count")?).map(Value::from)
         }
         "removeprefix" | "removesuffix" => {
-            let part = letters.plain_value(&arguments(&[""])?.needed(0, "")?);
-            let part = part.as_str().ok_or_else(|| refused(format!("{name}: {} where a text must be", kind(&part))))?;
+            let part = stand_ins.plain_value(&arguments(&[""])?.needed(0, "")?);
+            let part =
+                part.as_str().ok_or_else(|| refused(format!("{name}: {}, expected a string", type_of(&part))))?;
             let rest = if name == "removeprefix" {
                 plain.strip_prefix(part).map(|rest| plain.len() - rest.len()..plain.len())
             } else {
@@ -202,23 +207,23 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
             let fill = args.text(1, "")?;
             let mut fill = fill.as_ref().and_then(Value::as_str).unwrap_or(" ").chars();
             let (Some(fill), None) = (fill.next(), fill.next()) else {
-                return Err(refused(format!("{name}: it is filled up with one character")));
+                return Err(refused(format!("{name}: the fill must be one character")));
             };
-            filled(tools, shown, (width, fill), name).map(Value::from)
+            filled(context, shown, (width, fill), name).map(Value::from)
         }
         "zfill" => {
             let width = arguments(&[""])?.whole(0, "")?.ok_or_else(|| refused("zfill needs a width"))?;
             let sign = plain.len() - plain.strip_prefix(['+', '-']).unwrap_or(plain).len();
             let (sign, digits) = (of.cut(0..sign), of.cut(sign..plain.len()));
             Ok(Value::from(
-                sign.to_owned() + &filled(tools, digits, (width.saturating_sub(sign.len() as i64), '0'), "rjust")?,
+                sign.to_owned() + &filled(context, digits, (width.saturating_sub(sign.len() as i64), '0'), "rjust")?,
             ))
         }
         "join" => {
             let items = arguments(&[""])?.needed(0, "")?;
             let items = items.try_iter()?.collect::<Vec<_>>();
             match items.iter().find(|item| item.kind() != ValueKind::String) {
-                Some(other) => Err(refused(format!("join: {} among the texts", kind(other)))),
+                Some(other) => Err(refused(format!("join: {}, expected strings", type_of(other)))),
                 None => Ok(Value::from(items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(shown))),
             }
         }
@@ -229,24 +234,29 @@ fn text(tools: &Tools, shown: &str, name: &str, args: &[Value]) -> Result<Value,
         }
         "expandtabs" => {
             let width = arguments(&["tabsize"])?.whole(0, "tabsize")?.unwrap_or(8);
-            expanded(tools, shown, usize::try_from(width).unwrap_or(0)).map(Value::from)
+            expanded(context, shown, usize::try_from(width).unwrap_or(0)).map(Value::from)
         }
         _ => Err(Error::from(ErrorKind::UnknownMethod)),
     }
 }
 
-/// A list of texts.
-fn texts<'a>(tools: &Tools, parts: impl ExactSizeIterator<Item = &'a str>) -> Result<Value, Error> {
-    tools.budget.container(parts.len())?;
+/// A list of strings.
+fn texts<'a>(context: &RenderContext, parts: impl ExactSizeIterator<Item = &'a str>) -> Result<Value, Error> {
+    context.budget.container(parts.len())?;
     Ok(Value::from(parts.map(Value::from).collect::<Vec<_>>()))
 }
 
-/// A text with another in place of a part, so often at most.
-pub fn replaced(tools: &Tools, shown: &str, (old, new): (&str, &str), times: Option<i64>) -> Result<String, Error> {
-    let (of, old) = (Text::new(shown, &tools.letters), tools.letters.plain_text(old));
+/// Replaces `old` by `new`, at most `times` times.
+pub fn replaced(
+    context: &RenderContext,
+    shown: &str,
+    (old, new): (&str, &str),
+    times: Option<i64>,
+) -> Result<String, Error> {
+    let (of, old) = (Text::new(shown, &context.stand_ins), context.stand_ins.plain_text(old));
     let times = times.and_then(|times| usize::try_from(times).ok()).unwrap_or(usize::MAX);
     let places: Vec<usize> = of.plain.match_indices(&*old).map(|(at, _)| at).take(times).collect();
-    tools.budget.spend(shown.len().saturating_add(places.len().saturating_mul(new.len())))?;
+    context.budget.spend(shown.len().saturating_add(places.len().saturating_mul(new.len())))?;
     let (mut text, mut done) = (String::new(), 0);
     for at in places {
         text += of.cut(done..at);
@@ -256,23 +266,23 @@ pub fn replaced(tools: &Tools, shown: &str, (old, new): (&str, &str), times: Opt
     Ok(text + of.cut(done..of.plain.len()))
 }
 
-/// A text filled up to so many characters.
-pub fn filled(tools: &Tools, text: &str, (width, fill): (i64, char), side: &str) -> Result<String, Error> {
+/// Pads a text to `width` characters.
+pub fn filled(context: &RenderContext, text: &str, (width, fill): (i64, char), side: &str) -> Result<String, Error> {
     let (length, width) = (text.chars().count(), usize::try_from(width).unwrap_or(0));
     let missing = width.saturating_sub(length);
     let left = match side {
         "ljust" => 0,
         "rjust" => missing,
-        // Python's way to halve an odd number.
+        // Python's rounding when centering.
         _ => missing / 2 + (missing & width & 1),
     };
-    tools.budget.spend(missing.saturating_mul(fill.len_utf8()).saturating_add(text.len()))?;
+    context.budget.spend(missing.saturating_mul(fill.len_utf8()).saturating_add(text.len()))?;
     let fill = |count| std::iter::repeat_n(fill, count);
     Ok(fill(left).chain(text.chars()).chain(fill(missing - left)).collect())
 }
 
-fn expanded(tools: &Tools, text: &str, width: usize) -> Result<String, Error> {
-    tools.budget.spend(text.matches('\t').count().saturating_mul(width.max(ITEM)))?;
+fn expanded(context: &RenderContext, text: &str, width: usize) -> Result<String, Error> {
+    context.budget.spend(text.matches('\t').count().saturating_mul(width.max(ITEM)))?;
     let (mut out, mut column) = (String::new(), 0);
     for c in text.chars() {
         match c {

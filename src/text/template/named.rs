@@ -1,10 +1,10 @@
-//! Chat templates by name, for models whose checkpoint brings none. The names are llama.cpp's.
+//! Built-in chat templates by llama.cpp's names, for checkpoints without one.
 
 macro_rules! named {
     ($($name:literal),*) => { &[$(($name, include_str!(concat!("named/", $name, ".jinja")))),*] };
 }
 
-/// Each name with its template.
+/// Names and templates.
 const NAMED: &[(&str, &str)] = named!(
     "chatml",
     "falcon3",
@@ -23,15 +23,15 @@ const NAMED: &[(&str, &str)] = named!(
     "zephyr"
 );
 
-/// ChatML, which most models that chat were trained on.
+/// ChatML, the most common chat format.
 pub const CHATML: &str = NAMED[0].1;
 
-/// The template of a name, whose case does not matter, and the name as it is listed.
+/// The canonical name and source of a template; the case of `name` does not matter.
 pub fn named_template(name: &str) -> Option<(&'static str, &'static str)> {
     NAMED.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).copied()
 }
 
-/// The names, in order.
+/// The names of the built-in templates.
 pub fn template_names() -> impl Iterator<Item = &'static str> {
     NAMED.iter().map(|(name, _)| *name)
 }

@@ -1,4 +1,4 @@
-//! Numbers as Python reads and rounds them.
+//! Python's number parsing and rounding.
 
 use super::budget::refused;
 use minijinja::value::ValueKind;
@@ -16,7 +16,7 @@ fn as_float(value: &Value) -> f64 {
     }
 }
 
-/// As float() reads it.
+/// Python's float(); `None` if it fails.
 pub fn float(value: &Value) -> Option<f64> {
     match value.as_str() {
         Some(text) => text.trim().replace('_', "").parse().ok(),
@@ -24,7 +24,7 @@ pub fn float(value: &Value) -> Option<f64> {
     }
 }
 
-/// As int() reads it, and where it does not, as the whole part of what float() reads.
+/// Python's int(), or else the integer part of float(); `None` if both fail.
 pub fn int(value: &Value, base: i64) -> Option<Value> {
     if value.is_integer() {
         return Some(value.clone());
@@ -60,14 +60,14 @@ pub fn abs(value: &Value) -> Result<Value, Error> {
     if value.kind() == ValueKind::Number {
         Ok(Value::from(as_float(value).abs()))
     } else {
-        Err(refused("abs: it is no number"))
+        Err(refused("abs: not a number"))
     }
 }
 
-/// As Python's round() does it, halves to even; or up, or down.
+/// Jinja's round filter: "common" rounds halves to even as Python does; "ceil" and "floor" round up and down.
 pub fn round(value: &Value, precision: i64, method: Option<&str>) -> Result<Value, Error> {
     if !is_number(value) {
-        return Err(refused("round: it is no number"));
+        return Err(refused("round: not a number"));
     }
     let precision = i32::try_from(precision.clamp(-400, 400)).unwrap_or(0);
     let (number, power) = (as_float(value), 10f64.powi(precision));
@@ -86,7 +86,7 @@ pub fn round(value: &Value, precision: i64, method: Option<&str>) -> Result<Valu
         }
         "ceil" => (number * power).ceil() / power,
         "floor" => (number * power).floor() / power,
-        other => return Err(refused(format!("round: the method is {other:?}, there are common, ceil and floor"))),
+        other => return Err(refused(format!("round: unknown method {other:?}; available: common, ceil, floor"))),
     };
     Ok(Value::from(rounded))
 }

@@ -1,19 +1,19 @@
-//! The operator `%` on texts, and the filter `format`: Python's conversions.
+//! Python's printf-style formatting, for the operator `%` on strings and the filter `format`.
 
-use super::arguments::kind;
+use super::arguments::type_of;
 use super::budget::refused;
-use super::methods::Tools;
+use super::methods::RenderContext;
 use super::number;
-use super::printed::{repr, str};
+use super::python_str::{repr, str};
 use minijinja::value::ValueKind;
 use minijinja::{Error, Value};
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// Digits behind the point: no number has more, and the standard library takes no more than 65,535.
+/// Maximum digits after the decimal point: no f64 has more, and Rust's formatter accepts at most 65,535.
 const MOST_DIGITS: usize = 2000;
 
-/// What stands between `%` and the letter of a conversion.
+/// Flags, width and precision of a conversion.
 #[derive(Default)]
 struct Spec {
     left: bool,
@@ -24,8 +24,13 @@ struct Spec {
     precision: Option<usize>,
 }
 
-/// A text with values in place of its conversions.
-pub fn printf(tools: &Tools, format: &str, values: &[Value], by_name: Option<&Value>) -> Result<String, Error> {
+/// Formats a text: replaces its conversions by values.
+pub fn printf(
+    context: &RenderContext,
+    format: &str,
+    values: &[Value],
+    by_name: Option<&Value>,
+) -> Result<String, Error> {
     let mut out = String::new();
     let mut values_left = values.iter();
     let mut chars = format.chars().peekable();
@@ -41,7 +46,7 @@ pub fn printf(tools: &Tools, format: &str, values: &[Value], by_name: Option<&Va
         let named = match chars.next_if_eq(&'(') {
             Some(_) => {
                 let name: String = chars.by_ref().take_while(|c| *c != ')').collect();
-                let map = by_name.ok_or_else(|| refused("format: it needs a map"))?;
+                let map = by_name.ok_or_else(|| refused("format: a named conversion needs a mapping"))?;
                 Some(map.get_item(&Value::from(name))?)
             }
             None => None,
@@ -59,24 +64,25 @@ pub fn printf(tools: &Tools, format: &str, values: &[Value], by_name: Option<&Va
         if chars.next_if_eq(&'.').is_some() {
             spec.precision = Some(size(&mut chars));
         }
-        let conversion = chars.find(|c| !"hlL".contains(*c)).ok_or_else(|| refused("format: it ends behind a %"))?;
+        let conversion =
+            chars.find(|c| !"hlL".contains(*c)).ok_or_else(|| refused("format: incomplete conversion at the end"))?;
         if conversion == '*' {
             return Err(refused("format: a width of * is not supported"));
         }
         let value = match named {
             Some(value) => value,
-            None => values_left.next().cloned().ok_or_else(|| refused("format: there are too few values"))?,
+            None => values_left.next().cloned().ok_or_else(|| refused("format: too few values"))?,
         };
-        tools.budget.spend(spec.width.saturating_add(spec.precision.unwrap_or(0)))?;
-        spec.write(tools, conversion, &value, &mut out)?;
+        context.budget.spend(spec.width.saturating_add(spec.precision.unwrap_or(0)))?;
+        spec.write(context, conversion, &value, &mut out)?;
     }
     if values_left.next().is_some() && by_name.is_none() {
-        return Err(refused("format: there are too many values"));
+        return Err(refused("format: too many values"));
     }
     Ok(out)
 }
 
-/// A number, 0 where there is none.
+/// Parses a number; 0 if there is none.
 fn size(chars: &mut Peekable<Chars<'_>>) -> usize {
     let mut size = 0usize;
     while let Some(digit) = chars.next_if(char::is_ascii_digit) {
@@ -86,19 +92,19 @@ fn size(chars: &mut Peekable<Chars<'_>>) -> usize {
 }
 
 impl Spec {
-    fn write(&self, tools: &Tools, conversion: char, value: &Value, out: &mut String) -> Result<(), Error> {
+    fn write(&self, context: &RenderContext, conversion: char, value: &Value, out: &mut String) -> Result<(), Error> {
         let is_number = matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
-        let refuse = || refused(format!("format: %{conversion} of {}", kind(value)));
+        let refuse = || refused(format!("format: %{conversion} of {}", type_of(value)));
         let text = match conversion {
-            's' => str(value, &tools.letters),
-            'r' | 'a' => repr(value, &tools.letters),
+            's' => str(value, &context.stand_ins),
+            'r' | 'a' => repr(value, &context.stand_ins),
             'c' => match value.as_str() {
                 Some(text) if text.chars().count() == 1 => text.to_owned(),
                 Some(_) => return Err(refuse()),
-                // A letter by its number may be one of a message's.
+                // A character given by its code may come from a message.
                 None => {
                     let code = value.as_i64().and_then(|code| u32::try_from(code).ok()).and_then(char::from_u32);
-                    tools.letters.hide(code.ok_or_else(refuse)?).to_string()
+                    context.stand_ins.mask(code.ok_or_else(refuse)?).to_string()
                 }
             },
             'd' | 'i' | 'u' | 'x' | 'X' | 'o' if is_number => return self.whole(conversion, value, out),
@@ -117,11 +123,10 @@ impl Spec {
         let number = if value.is_integer() {
             i128::try_from(value.clone()).map_err(|_| refused("format: the number is too large"))?
         } else if matches!(conversion, 'd' | 'i' | 'u') {
-            number::float(value)
-                .filter(|number| number.is_finite())
-                .ok_or_else(|| refused("format: it is no number"))? as i128
+            number::float(value).filter(|number| number.is_finite()).ok_or_else(|| refused("format: not a number"))?
+                as i128
         } else {
-            return Err(refused(format!("format: %{conversion} of a number that is not whole")));
+            return Err(refused(format!("format: %{conversion} needs an integer")));
         };
         let size = number.unsigned_abs();
         let (prefix, digits) = match conversion {
@@ -137,7 +142,7 @@ impl Spec {
     }
 
     fn float(&self, conversion: char, value: &Value, out: &mut String) -> Result<(), Error> {
-        let number = number::float(value).ok_or_else(|| refused("format: it is no number"))?;
+        let number = number::float(value).ok_or_else(|| refused("format: not a number"))?;
         let precision = self.precision.unwrap_or(6).min(MOST_DIGITS);
         let size = number.abs();
         let scientific = |precision: usize| {

@@ -1,10 +1,9 @@
-//! Where texts are cut, as Python's methods say it: ranges of bytes of a text.
+//! Searching and splitting as Python's string methods do, as byte ranges of a text.
 
 use std::ops::Range;
 
-/// The part of a text between two places, given in characters, from the end where they are negative; none where the part would
-/// begin behind its end.
-pub fn range_of(text: &str, start: Option<i64>, end: Option<i64>) -> Option<Range<usize>> {
+/// The byte range between two character positions; negative ones count from the end. `None` if the start is after the end.
+pub fn char_range(text: &str, start: Option<i64>, end: Option<i64>) -> Option<Range<usize>> {
     if start.is_none() && end.is_none() {
         return Some(0..text.len());
     }
@@ -18,14 +17,14 @@ pub fn range_of(text: &str, start: Option<i64>, end: Option<i64>) -> Option<Rang
     Some(byte(start)..byte(end))
 }
 
-/// Where a part is found in a range of the text: the first place, or the last.
-pub fn found(text: &str, part: &str, range: Range<usize>, last: bool) -> Option<usize> {
+/// The first or last occurrence of `needle` in a range of the text.
+pub fn find(text: &str, needle: &str, range: Range<usize>, last: bool) -> Option<usize> {
     let here = &text[range.clone()];
-    Some(range.start + if last { here.rfind(part) } else { here.find(part) }?)
+    Some(range.start + if last { here.rfind(needle) } else { here.find(needle) }?)
 }
 
-/// What is left without these characters, or white space, at its beginning and end.
-pub fn stripped(text: &str, chars: Option<&str>, [start, end]: [bool; 2]) -> Range<usize> {
+/// The range left after stripping these characters, or white space, from the start and the end.
+pub fn strip(text: &str, chars: Option<&str>, [start, end]: [bool; 2]) -> Range<usize> {
     let goes = |c: char| chars.map_or(c.is_whitespace(), |chars| chars.contains(c));
     let first = if start { text.len() - text.trim_start_matches(goes).len() } else { 0 };
     let rest = &text[first..];
@@ -33,8 +32,8 @@ pub fn stripped(text: &str, chars: Option<&str>, [start, end]: [bool; 2]) -> Ran
     first..last
 }
 
-/// The parts between a separator, cut so often at most, from the end with `last`.
-pub fn cut_at(text: &str, by: &str, most: usize, last: bool) -> Vec<Range<usize>> {
+/// Splits at a separator at most `most` times, from the end with `last`.
+pub fn split_at(text: &str, by: &str, most: usize, last: bool) -> Vec<Range<usize>> {
     let mut places: Vec<usize> = if last {
         text.rmatch_indices(by).map(|(at, _)| at).take(most).collect()
     } else {
@@ -51,8 +50,8 @@ pub fn cut_at(text: &str, by: &str, most: usize, last: bool) -> Vec<Range<usize>
     parts
 }
 
-/// The words of a text, cut so often at most, from the end with `last`.
-pub fn cut_at_space(text: &str, most: usize, last: bool) -> Vec<Range<usize>> {
+/// Splits at white space at most `most` times, from the end with `last`.
+pub fn split_whitespace(text: &str, most: usize, last: bool) -> Vec<Range<usize>> {
     let mut words: Vec<Range<usize>> = Vec::new();
     let mut start = None;
     for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
@@ -68,7 +67,7 @@ pub fn cut_at_space(text: &str, most: usize, last: bool) -> Vec<Range<usize>> {
     if words.len() > most.saturating_add(1) {
         if last {
             let kept = words.split_off(words.len() - most);
-            // What is not cut keeps the white space before it.
+            // The unsplit rest keeps its leading white space.
             let rest = 0..words.last().map_or(0, |word| word.end);
             words = [vec![rest], kept].concat();
         } else {
@@ -77,7 +76,7 @@ pub fn cut_at_space(text: &str, most: usize, last: bool) -> Vec<Range<usize>> {
             words.push(rest);
         }
     } else if words.len() == most.saturating_add(1) {
-        // The last one may have white space at its open end.
+        // The last part keeps its outer white space.
         if last {
             words[0].start = 0;
         } else if let Some(word) = words.last_mut() {
@@ -87,7 +86,7 @@ pub fn cut_at_space(text: &str, most: usize, last: bool) -> Vec<Range<usize>> {
     words
 }
 
-/// The lines of a text, with their ends where they are kept.
+/// The lines of a text, with their line ends if `keep`.
 pub fn lines(text: &str, keep: bool) -> Vec<Range<usize>> {
     let ends = |c: char| {
         matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
