@@ -141,7 +141,7 @@ struct Talk {
 
 /// A mark or snapshot.
 enum Saved {
-    Mark(Mark),
+    Mark(Box<Mark>),
     Snapshot(Box<Snapshot>),
 }
 
@@ -236,7 +236,7 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
             }
             7 => {
                 let talk = &talks[at];
-                let mark = Saved::Mark(talk.session.mark().unwrap());
+                let mark = Saved::Mark(Box::new(talk.session.mark().unwrap()));
                 saved.push((mark, talk.events.clone(), talk.behind));
                 "mark"
             }
