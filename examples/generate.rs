@@ -1,7 +1,6 @@
 // Generates text, with progress and a cancel handle: `cargo run --release --example generate`.
 
-use peregrine::gpu::{AdapterChoice, Gpu};
-use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
+use peregrine::{AdapterChoice, AnswerOptions, Checkpoint, Engine, EngineOptions, Gpu, Sampling};
 use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,7 +1,6 @@
 // Saves, restores and forks the state of a conversation: `cargo run --release --example states`.
 
-use peregrine::gpu::{AdapterChoice, Gpu};
-use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot};
+use peregrine::{AdapterChoice, AnswerOptions, Checkpoint, Engine, EngineOptions, Gpu, Sampling, Session, Snapshot};
 use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

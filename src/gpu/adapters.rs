@@ -18,10 +18,10 @@ const BACKEND: &str = "WGPU_BACKEND";
 /// Which adapter to open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
-    /// `PEREGRINE_ADAPTER` if set, else the first of [`adapters`]: a real GPU before a CPU.
+    /// `PEREGRINE_ADAPTER` if set, else the first of [`adapters_async`]: a real GPU before a CPU.
     #[default]
     Best,
-    /// An index into [`adapters`].
+    /// An index into [`adapters_async`].
     Index(usize),
     /// A part of the adapter's name, case-insensitive; the first match.
     Name(String),

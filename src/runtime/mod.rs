@@ -32,3 +32,8 @@ pub use scheduler::Counts;
 pub use session::{Prompt, Session};
 pub use snapshot::{Origin, Precision, Snapshot, Warning};
 pub use states::{Held, StateBudget, StateStats};
+
+// What the options of an engine are made of.
+pub use crate::format::WeightFormat;
+pub use crate::kernels::linear::Math;
+pub use crate::model::{AUTOMATIC, Embeddings, Progress, Recipe, Tune};

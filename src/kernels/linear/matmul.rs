@@ -51,7 +51,7 @@ pub struct Tile {
     pub token_blocks: u32,
     /// Blocks over rows.
     pub row_blocks: u32,
-    /// Matrices of a block over tokens, 2 or 4; it has [`BLOCK_ROW_MATRICES`] over rows.
+    /// Matrices of a block over tokens, 2 or 4; it has `BLOCK_ROW_MATRICES` over rows.
     pub block: u32,
     /// Values of k per step.
     pub depth: u32,

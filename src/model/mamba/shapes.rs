@@ -6,7 +6,7 @@ use crate::model::config::Config;
 
 const FALCON_MAMBA_7B: &str = "falcon-mamba-7b";
 
-/// Names that [`named`] knows.
+/// Names of the shapes.
 pub const SHAPES: [&str; 6] = [FALCON_MAMBA_7B, "mamba-130m", "mamba-370m", "mamba-790m", "mamba-1.4b", "mamba-2.8b"];
 
 /// tiiuae/falcon-mamba-7b, or state-spaces/mamba-130m to 2.8b.
