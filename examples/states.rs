@@ -6,7 +6,7 @@ use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gpu = Gpu::open(&AdapterChoice::Best)?;
-    let options = EngineOptions { slots: 2, ..Default::default() }; // one per open session
+    let options = EngineOptions::default().slots(2); // one per open session
     let engine = Engine::load(&gpu, Checkpoint::embedded()?, options, &mut |_| {})?;
     let mut session = engine.session(Sampling::GREEDY)?;
     say(&mut session, "What is 3 plus 4?")?;

@@ -1,5 +1,5 @@
-// Y = X W^T for the tokens of a prefill chunk, then the epilogue. Each lane makes TOKENS tokens x LANE_ROWS rows (4) in registers and
-// shares nothing, so there is no barrier. The sum over k runs in the same order for every token of every chunk.
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue. Each lane makes TOKENS tokens x LANE_ROWS rows (4) in
+// registers and shares nothing, so there is no barrier. The sum over k runs in the same order for every token of every chunk.
 override WG: u32 = 32u;
 
 @compute @workgroup_size(WG)

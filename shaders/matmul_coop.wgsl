@@ -24,8 +24,8 @@ var<workgroup> w_low: array<vec4<f16>, max(1u, SPLIT_W * ROWS * LINE)>;
 const FINISHED: u32 = min(4u, TOKEN_BLOCKS * ROW_BLOCKS);
 var<workgroup> sums: array<f32, FINISHED * SIZE * SIZE>;
 
-// v rounded to the 11 bits of f16, still in f32. Done on the bits: compilers simplify f32(f16(v)) to v, which would make the low part
-// zero.
+// v rounded to the 11 bits of f16, still in f32. Done on the bits: compilers simplify f32(f16(v)) to v, which would make the
+// low part zero.
 fn rounded(v: vec4<f32>) -> vec4<f32> {
   return bitcast<vec4<f32>>((bitcast<vec4<u32>>(v) + vec4<u32>(0x1000u)) & vec4<u32>(0xffffe000u));
 }
@@ -110,8 +110,8 @@ fn matmul(
   prepare_weights(lane, WG);
   let first_token = group.y * TOKENS;
   let first_row = group.x * ROWS;
-  // This subgroup's block in the tile: tokens from t, rows from r. Subgroups are counted along the lanes: one driver crashes on modules
-  // that have subgroup operations beside cooperative matrices, and a driver that counts otherwise fails the trial.
+  // This subgroup's block in the tile: tokens from t, rows from r. Subgroups are counted along the lanes: one driver crashes on
+  // modules that have subgroup operations beside cooperative matrices, and a driver that counts otherwise fails the trial.
   let subgroup = lane / (WG / (TOKEN_BLOCKS * ROW_BLOCKS));
   let t = subgroup / ROW_BLOCKS * BLOCK * SIZE;
   let r = subgroup % ROW_BLOCKS * 2u * SIZE;

@@ -1,6 +1,7 @@
-// Y = X W^T for the tokens of a prefill chunk, then the epilogue, by subgroups of SUBGROUP (8) lanes. Each lane makes TOKENS (16)
-// tokens x LANE_ROWS (4) rows in registers. Lane i reads x for tokens i and i + 8 and broadcasts it: a CPU driver loads lane by lane
-// even if all lanes read the same address. There is no barrier. The sum over k runs in the same order for every token of every chunk.
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue, by subgroups of SUBGROUP (8) lanes. Each lane makes TOKENS
+// (16) tokens x LANE_ROWS (4) rows in registers. Lane i reads x for tokens i and i + 8 and broadcasts it: a CPU driver loads
+// lane by lane even if all lanes read the same address. There is no barrier. The sum over k runs in the same order for every
+// token of every chunk.
 
 @compute @workgroup_size(SUBGROUP)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {

@@ -1,7 +1,7 @@
-// Y = X W^T for the tokens of a prefill chunk, then the epilogue. A workgroup of LANES (16 x 16) lanes makes a tile of SIDE x SIDE
-// through workgroup memory, DEPTH values of k at a time; each lane makes 4 BLOCKS x 4 BLOCKS of it in registers, as 4x4 matrices. The
-// next DEPTH values are fetched while the present ones are multiplied. The sum over k runs in the same order for every token of
-// every chunk.
+// Y = X W^T for the tokens of a prefill chunk, then the epilogue. A workgroup of LANES (16 x 16) lanes makes a tile of SIDE x
+// SIDE through workgroup memory, DEPTH values of k at a time; each lane makes 4 BLOCKS x 4 BLOCKS of it in registers, as 4x4
+// matrices. The next DEPTH values are fetched while the present ones are multiplied. The sum over k runs in the same order for
+// every token of every chunk.
 const SIDE: u32 = BLOCK_SIDE * BLOCKS;  // tokens and rows of a tile
 const QUADS_A_SIDE: u32 = SIDE / 4u;
 const STEP_QUADS: u32 = DEPTH / 4u;
@@ -10,8 +10,8 @@ const STEP_PARTS: u32 = STEP_QUADS / PART_QUADS;
 var<workgroup> x_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, tokens / 4]
 var<workgroup> w_tile: array<vec4<f32>, DEPTH * QUADS_A_SIDE>;  // [k, rows / 4]
 
-// The part that a lane fetches: 4 lines of a tile, `part` of the step's k. Eight adjacent lanes store adjacent memory, and the lanes
-// after them continue in the same lines.
+// The part that a lane fetches: 4 lines of a tile, `part` of the step's k. Eight adjacent lanes store adjacent memory, and the
+// lanes after them continue in the same lines.
 struct Place { line: u32, part: u32 }
 
 fn place(lane: u32, parts: u32) -> Place { return Place(4u * (lane % 8u + 8u * (lane / (8u * parts))), lane / 8u % parts); }

@@ -1,6 +1,6 @@
 // y = W x for the rows of a decode step, X_ROWS of them at a time, between a prologue and an epilogue. A team of lanes makes
-// TEAM_ROWS rows of y at a time and loads each unit of W once for all rows of x. The sum over k runs in the same order for any number
-// of tokens, X_ROWS, TEAM_ROWS and FLIGHT.
+// TEAM_ROWS rows of y at a time and loads each unit of W once for all rows of x. The sum over k runs in the same order for any
+// number of tokens, X_ROWS, TEAM_ROWS and FLIGHT.
 override ROWS: u32 = 16u;  // rows of y that a workgroup makes
 
 // Units in a row of W: a constant, so that loops over a row have constant bounds, or a parameter if UNITS is 0.
@@ -24,8 +24,8 @@ fn matvec(group: Group, lanes: Lanes) {
     var sums: array<Sums, MAX_X_ROWS>;
     let step = team_size(group);
     let lane = team_lane(lanes);
-    // If the bound is a parameter, each lane counts from its own first unit: Mesa's software driver recompiles a loop with a uniform
-    // bound at each dispatch.
+    // If the bound is a parameter, each lane counts from its own first unit: Mesa's software driver recompiles a loop with a
+    // uniform bound at each dispatch.
     var base = select(lane, 0u, UNITS > 0u);
     let ahead = lane - base;
     // FLIGHT units of each row are in flight at a time.
@@ -88,8 +88,8 @@ fn preload_first(token: u32, row: u32, end: u32, group: Group, lanes: Lanes) {
   }
 }
 
-// Applies the epilogue to the sums of a team and writes y. An item is a row of y for one row of x; lanes take one item each, because
-// an epilogue may be long.
+// Applies the epilogue to the sums of a team and writes y. An item is a row of y for one row of x; lanes take one item each,
+// because an epilogue may be long.
 fn finish_rows(token: u32, row: u32, end: u32, group: Group, lanes: Lanes) {
   for (var at = 0u; at < TEAM_ROWS * X_ROWS; at += team_size(group)) {
     let item = at + team_lane(lanes);

@@ -1,5 +1,5 @@
-// The exponent of each row's largest weight, with f32's bias, by which cooperative matrices scale W. A workgroup takes ROWS rows with
-// ROW_LANES lanes each.
+// The exponent of each row's largest weight, with f32's bias, by which cooperative matrices scale W. A workgroup takes ROWS
+// rows with ROW_LANES lanes each.
 struct Params {
   units: u32,  // units in a row of W
   rows: u32,   // rows of this shard

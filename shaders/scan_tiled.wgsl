@@ -1,5 +1,5 @@
-// scan.wgsl for GPUs: LANES lanes per channel hold its states, and the workgroup processes the tokens tile by tile, with two barriers
-// per tile. Lanes past the last channel work on zeros, so that all lanes reach the barriers.
+// scan.wgsl for GPUs: LANES lanes per channel hold its states, and the workgroup processes the tokens tile by tile, with two
+// barriers per tile. Lanes past the last channel work on zeros, so that all lanes reach the barriers.
 
 @compute @workgroup_size(WG)
 fn scan(group: Group, lanes: Lanes) {

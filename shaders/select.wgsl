@@ -1,7 +1,7 @@
-// Selects each row's next token and writes it into the row table, one workgroup per row: for small vocabularies.
-// Order: bias, penalties, then top-k, top-p and min-p on the probabilities, then temperature, then one draw.
-// A threshold is found one byte of its key at a time, from tallies (histograms) of the tokens by the value of the byte, so nothing is
-// sorted; equal logits are kept or cut together.
+// Selects each row's next token and writes it into the row table, one workgroup per row: for small vocabularies. Order: bias,
+// penalties, then top-k, top-p and min-p on the probabilities, then temperature, then one draw. A threshold is found one byte
+// of its key at a time, from tallies (histograms) of the tokens by the value of the byte, so nothing is sorted; equal logits
+// are kept or cut together.
 struct Params {
   vocab: u32,      // at most WG * LANE_IDS
   stride: u32,     // floats from one version of a slot's logits to the next

@@ -1,5 +1,5 @@
-// A middle stage of a selection: reads the tally before and makes the next one for the open range. Masses take twice the workgroups:
-// first those of the high words, then those of the low words.
+// A middle stage of a selection: reads the tally before and makes the next one for the open range. Masses take twice the
+// workgroups: first those of the high words, then those of the low words.
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
 @group(0) @binding(2) var<storage, read> sampling: array<SamplingParams>;  // [slot]

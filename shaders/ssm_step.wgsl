@@ -1,7 +1,7 @@
-// One token of the selective scan for each decoding row, from x_proj's output to the gated y: the norms of dt, B and C,
-// dt_proj with softplus, the step of the state from one version to the next, the skip D and the gate.
-// LANES lanes share a channel: its row of dt_proj and its states. A workgroup takes ROWS rows one after the other; from the second on,
-// its part of dt_proj and A comes from the caches.
+// One token of the selective scan for each decoding row, from x_proj's output to the gated y: the norms of dt, B and C, dt_proj
+// with softplus, the step of the state from one version to the next, the skip D and the gate. LANES lanes share a channel: its
+// row of dt_proj and its states. A workgroup takes ROWS rows one after the other; from the second on, its part of dt_proj and A
+// comes from the caches.
 struct Params {
   inner: u32,      // D
   first: u32,      // channel that this shard of dt_proj begins with

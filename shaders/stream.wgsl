@@ -1,5 +1,5 @@
-// Reads a buffer once, as fast as possible: each lane issues all of its 16-byte loads at once, adjacent to those of the next lane, and
-// writes only if the XOR of all it read is RARE. So no load can be optimized away, and almost nothing is written.
+// Reads a buffer once, as fast as possible: each lane issues all of its 16-byte loads at once, adjacent to those of the next
+// lane, and writes only if the XOR of all it read is RARE. So no load can be optimized away, and almost nothing is written.
 @group(0) @binding(0) var<storage, read> source: array<vec4<u32>>;   // [workgroups, 8, WG]
 @group(0) @binding(1) var<storage, read_write> found: array<u32>;    // [workgroups, WG]
 

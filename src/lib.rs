@@ -1,54 +1,92 @@
-//! peregrine runs Falcon Mamba 7B and its relatives on any GPU that wgpu can open.
+//! peregrine runs Falcon Mamba 7B and its relatives on any GPU that wgpu can open: Vulkan, Metal, DX12.
+//!
+//! The recurrent state of these models has a fixed size (40 MB per conversation for the 7B), so memory and time per token are
+//! the same at token 1 and at token 1,000,000, and a conversation can be saved, forked and rewound at the cost of one copy.
+//!
+//! An application needs the names on this page:
+//!
+//! | | |
+//! |---|---|
+//! | [`Gpu`], [`AdapterChoice`] | an open device |
+//! | [`Checkpoint`] | the files of a model: a folder as Hugging Face has it, or a GGUF file |
+//! | [`Engine`], [`EngineOptions`] | a model on a device, with slots for sessions |
+//! | [`Session`], [`Prompt`], [`Message`] | one conversation |
+//! | [`Answer`], [`AnswerOptions`], [`Finish`] | generated text as a stream |
+//! | [`Sampling`] | how tokens are chosen |
+//! | [`CancelHandle`] | ends an answer from another thread |
+//! | [`Mark`], [`Snapshot`] | a moment to go back to; a state in a file |
+//! | [`Error`], [`Result`] | one error type, a variant for each thing that a caller can act on |
+//!
+//! # A chat
 //!
 //! ```no_run
-//! use peregrine::gpu::{AdapterChoice, Gpu};
-//! use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
+//! use peregrine::{AdapterChoice, AnswerOptions, Checkpoint, Engine, EngineOptions, Gpu, Sampling};
 //! use std::io::Write;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> peregrine::Result<()> {
 //! let gpu = Gpu::open(&AdapterChoice::Best)?;
 //! let checkpoint = Checkpoint::open("models/tiny-chat")?;
 //! let engine = Engine::load(&gpu, checkpoint, EngineOptions::default(), &mut |_| {})?;
 //! let mut session = engine.session(Sampling::GREEDY)?;
 //! for piece in session.send("Tell me a story about a fox.", &AnswerOptions::tokens(200))? {
 //!     print!("{}", piece?);
-//!     std::io::stdout().flush()?;
+//!     let _ = std::io::stdout().flush();
 //! }
+//! session.undo()?; // takes back the message and its answer
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! # How it is built
+//! # Answers on other threads and tasks
 //!
-//! Layers, low to high; each uses what is below it and nothing above.
+//! The calls above wait for the device. Each is a thin layer over an async twin (`send` over [`Session::answer_async`],
+//! [`Engine::load`] over [`Engine::load_async`]); without the feature `blocking` only those are there. An answer can own its
+//! session, go to another thread or task, and give the session back:
 //!
-//! | layer | what it does |
-//! |---|---|
-//! | [`error`] | one [`Error`] for all, a variant for each thing that a caller can act on |
-//! | [`input`] | files of a kind that was not expected, JSON as Python writes it |
-//! | [`output`] | files that are there whole or not at all |
-//! | [`text`], [`format`](mod@format) | pure CPU: ids, whole characters, chat templates; tensors of checkpoints |
-//! | [`gpu`] | the only place that names wgpu: device, buffers, kernels linked from WGSL, recorded plans |
-//! | [`kernels`] | a file for each kernel family: parameters, declaration, recording, CPU twin, cases |
-//! | [`model`] | config, weights, states, the plans of prefill and decode, and a CPU reference of the same |
-//! | [`runtime`] | checkpoints, engines that advance many slots at once, sampling, sessions and their snapshots |
-//! | [`openai`] | requests and responses in the form of OpenAI's API |
-//! | [`eval`] | how well a model predicts a text, and how far from another model |
-//! | [`bench`](mod@bench) | how fast it is on any adapter, beside what the adapter allows |
-//! | [`selftest`] | shows on any adapter that its numbers are right |
+//! ```no_run
+//! # use peregrine::{AnswerOptions, Prompt, Session};
+//! # fn f(session: Session) -> peregrine::Result<()> {
+//! let stop = session.cancel_handle(); // for a button
+//! let prompt = Prompt::Message("What is a falcon?".to_owned());
+//! let mut answer = session.into_answer(prompt, &AnswerOptions::default());
+//! let worker = std::thread::spawn(move || {
+//!     for piece in &mut answer {
+//!         print!("{}", piece?);
+//!     }
+//!     peregrine::Result::Ok(answer.into_session())
+//! });
+//! stop.cancel();
+//! let session = worker.join().expect("it does not panic")?.expect("the answer owned it");
+//! # Ok(())
+//! # }
+//! ```
 //!
-//! A token's way: [`runtime::Session::send`] renders the conversation and encodes it; the engine feeds the ids chunk by
-//! chunk through the prefill [`gpu::Plan`] of [`model::Forward`]; the choice of the next token happens on the device, where
-//! its id, its position and the state of its slot stay. Decoding repeats one recorded plan, a step ahead of what the host
-//! has seen; four bytes a token come home.
+//! Sessions of one engine share its decode steps, so several answers at once cost little more than one. An engine has as many
+//! slots as [`EngineOptions`] says.
 //!
-//! A slot's state has two versions: a step reads one and writes the other, so that the step which ran ahead of the end of
-//! an answer can be taken back. Sums run in an order that depends on the phase (prefill or decode) alone: however a prompt
-//! is cut into chunks and whoever else is in a batch, the bits are the same.
+//! # States
 //!
-//! Sessions share their steps: whoever waits for a token runs a turn, which is a decode step of every slot that can go on and
-//! one chunk of a prompt. A state has one size at any length, so it is kept at every turn of a conversation, copied to fork one
-//! ([`runtime::Session::fork`]), and written to a file ([`runtime::Snapshot`]).
+//! ```no_run
+//! # use peregrine::{AnswerOptions, Session, Snapshot};
+//! # fn f(mut session: Session) -> peregrine::Result<()> {
+//! session.snapshot()?.save("fox.state")?; // 40 MB for the 7B, at any length
+//! let other = session.fork()?; // goes on from here by itself, in another slot
+//! let warnings = session.restore(&Snapshot::open("fox.state")?)?; // in this process or another
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When something fails
+//!
+//! Nothing that a user, a file or a driver can cause panics. After an error of [`Session`] the conversation is as before the
+//! call. After [`Error::DeviceLost`], [`Engine::recover`] reopens the device and every session continues.
+//!
+//! # More
+//!
+//! [`runtime`] has the rest: options of engines, budgets for kept states and for the prefix cache. [`gpu`] lists adapters and
+//! takes a device that the application opened. [`openai`] parses and answers requests in the form of OpenAI's API. The features
+//! `bench`, `eval` and `selftest` measure speed, accuracy and conformance. The other modules are there for the command line and
+//! for tests, and change without notice; CONTRIBUTING.md describes them.
 
 #![warn(missing_docs)]
 // What a user, a file or a driver can cause is an error, not a panic.
@@ -56,22 +94,39 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+#[doc(hidden)]
 pub mod error;
 #[cfg(feature = "eval")]
 pub mod eval;
+#[doc(hidden)]
 pub mod format;
 pub mod gpu;
+#[doc(hidden)]
 pub mod input;
+#[doc(hidden)]
 pub mod kernels;
+#[doc(hidden)]
 pub mod model;
 pub mod openai;
+#[doc(hidden)]
 pub mod output;
 pub mod runtime;
 #[cfg(feature = "selftest")]
 pub mod selftest;
+#[doc(hidden)]
 pub mod text;
 
+#[doc(inline)]
 pub use error::{Error, Result};
+#[doc(inline)]
+pub use gpu::{AdapterChoice, Gpu};
+#[doc(inline)]
+pub use runtime::{
+    Answer, AnswerOptions, CancelHandle, Checkpoint, Engine, EngineOptions, Finish, Mark, Prompt, Sampling, Session,
+    Snapshot,
+};
+#[doc(inline)]
+pub use text::Message;
 
 /// The programs of the pages must compile; tests/readme.rs runs them.
 #[cfg(doctest)]

@@ -12,7 +12,7 @@ use peregrine::runtime::Checkpoint;
 /// How many of every `nth` held-out question tiny-chat answers correctly.
 fn accuracy(weights: Recipe, nth: usize) -> Accuracy {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    let options = ForwardOptions { slots: 64, weights, ..Default::default() };
+    let options = ForwardOptions::default().slots(64).weights(weights);
     let tensors = checkpoint.tensors().unwrap();
     let mut forward = Forward::load(&gpu(), checkpoint.config(), &tensors, options, &mut |_| {}).unwrap();
     let text = std::fs::read_to_string(shipped("tiny-chat").join("eval.jsonl")).unwrap();

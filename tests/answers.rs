@@ -15,7 +15,7 @@ const ANSWER: &str = "3 plus 4 is 7.";
 
 fn engine(slots: usize) -> Engine {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    let options = EngineOptions { slots, chunk: 4, ..Default::default() };
+    let options = EngineOptions::default().slots(slots).chunk(4);
     Engine::load(&gpu(), checkpoint, options, &mut |_| {}).unwrap()
 }
 

@@ -35,7 +35,7 @@ fn any_float(random: &mut Random) -> f32 {
 }
 
 fn any_sampling(random: &mut Random) -> Sampling {
-    let mut sampling = Sampling { seed: random.below(9) as u64, ..Sampling::GREEDY };
+    let mut sampling = Sampling::GREEDY.seed(random.below(9) as u64);
     match random.below(8) {
         0 => sampling.temperature = any_float(random),
         1 => sampling.top_p = any_float(random),
@@ -56,11 +56,10 @@ fn any_ids(random: &mut Random) -> Vec<u32> {
 }
 
 fn any_options(random: &mut Random) -> AnswerOptions {
-    AnswerOptions {
-        max_tokens: Some(random.below(5)),
-        stop: [vec![], vec![String::new()], vec!["\u{fffd}".to_owned(), "a".to_owned()]][random.below(3)].clone(),
-        logprobs: [None, None, Some(0), Some(3), Some(100_000)][random.below(5)],
-    }
+    AnswerOptions::default()
+        .max_tokens(Some(random.below(5)))
+        .stop([vec![], vec![String::new()], vec!["\u{fffd}".to_owned(), "a".to_owned()]][random.below(3)].clone())
+        .logprobs([None, None, Some(0), Some(3), Some(100_000)][random.below(5)])
 }
 
 fn any_message(random: &mut Random) -> Message {

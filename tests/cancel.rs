@@ -12,7 +12,7 @@ const QUESTION: &str = "What is 3 plus 4?";
 
 fn engine() -> Engine {
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    let options = EngineOptions { chunk: 4, ..Default::default() };
+    let options = EngineOptions::default().chunk(4);
     Engine::load(&gpu(), checkpoint, options, &mut |_| {}).unwrap()
 }
 

@@ -331,7 +331,7 @@ fn inspect_reports_memory_needs_without_loading() {
         let planned = json["memory"]["total"].as_u64().unwrap();
         let gpu = common::gpu();
         let checkpoint = peregrine::runtime::Checkpoint::open(&dir).unwrap();
-        let options = peregrine::runtime::EngineOptions { slots, chunk, ..Default::default() };
+        let options = peregrine::runtime::EngineOptions::default().slots(slots).chunk(chunk);
         let engine = peregrine::runtime::Engine::load(&gpu, checkpoint, options, &mut |_| {}).unwrap();
         let taken = gpu.allocated_bytes();
         assert!(planned <= taken && taken - planned < 40_000, "planned {planned}, taken {taken}");

@@ -48,8 +48,8 @@ fn embeddings_on_the_host_give_the_bits_of_embeddings_on_the_device() {
         for weights in [Recipe::AsStored].into_iter().chain(others.iter().copied().map(Recipe::To)) {
             for chunk in if weights == Recipe::AsStored { &[64, 7][..] } else { &[64] } {
                 let chunk = *chunk;
-                let options = ForwardOptions { weights, chunk, ..Default::default() };
-                let on_host = ForwardOptions { embeddings: Embeddings::Host, ..options };
+                let options = ForwardOptions::default().weights(weights).chunk(chunk);
+                let on_host = options.embeddings(Embeddings::Host);
                 let mut device = load(&gpu, &fixture(name), options);
                 let mut host = load(&gpu, &fixture(name), on_host);
                 assert_eq!((device.run_ahead(), host.run_ahead()), (1, 0));
@@ -76,7 +76,7 @@ fn slots_read_their_own_rows() {
     let prompts = [&ids[..11], &ids[20..44]];
     let mut tokens: Vec<Vec<Vec<u32>>> = Vec::new();
     for embeddings in [Embeddings::Device, Embeddings::Host] {
-        let options = ForwardOptions { slots: 2, embeddings, ..Default::default() };
+        let options = ForwardOptions::default().slots(2).embeddings(embeddings);
         let mut forward = load(&gpu, &fixture("falcon-tiny"), options);
         let mut answers: Vec<Vec<u32>> = Vec::new();
         for (slot, prompt) in prompts.iter().enumerate() {
@@ -107,10 +107,10 @@ fn conversations_are_the_same_and_may_stop_anywhere() {
     let gpu = gpu();
     let ids = Expected::read(&fixture("falcon-tiny").join("expected.safetensors")).ids("ids.64");
     let texts = [Embeddings::Device, Embeddings::Host].map(|embeddings| {
-        let options = ForwardOptions { slots: 2, embeddings, ..Default::default() };
+        let options = ForwardOptions::default().slots(2).embeddings(embeddings);
         let engine =
             Engine::load(&gpu, Checkpoint::open(fixture("falcon-tiny")).unwrap(), options, &mut |_| {}).unwrap();
-        let mut sessions = [Sampling::GREEDY, Sampling { temperature: 1.5, seed: 5, ..Sampling::GREEDY }]
+        let mut sessions = [Sampling::GREEDY, Sampling::GREEDY.temperature(1.5).seed(5)]
             .map(|sampling| engine.session(sampling).unwrap());
         let mut texts = Vec::new();
         for (round, limit) in [9, 1, 0, 17, 32].into_iter().enumerate() {
@@ -143,7 +143,7 @@ fn embeddings_on_the_host_save_device_memory_unless_tied() {
         let tensors = checkpoint.tensors().unwrap();
         assert_eq!(tensors.head.is_none(), tied, "{}", dir.display());
         let weights = [Embeddings::Device, Embeddings::Host].map(|embeddings| {
-            let options = ForwardOptions { chunk: 16, embeddings, ..Default::default() };
+            let options = ForwardOptions::default().chunk(16).embeddings(embeddings);
             let plan = MemoryPlan::of(checkpoint.config(), &tensors, options, gpu.caps().span_limit());
             let before = gpu.allocated_bytes();
             let forward = load(&gpu, &dir, options);

@@ -142,7 +142,7 @@ fn perplexity_is_that_of_the_logits() {
     let gpu = common::gpu();
     let checkpoint = Checkpoint::open(fixture("falcon-tiny")).unwrap();
     let load = |weights| {
-        let (options, tensors) = (ForwardOptions { weights, ..Default::default() }, checkpoint.tensors().unwrap());
+        let (options, tensors) = (ForwardOptions::default().weights(weights), checkpoint.tensors().unwrap());
         Forward::load(&gpu, checkpoint.config(), &tensors, options, &mut |_| {}).unwrap()
     };
     let mut model = load(Recipe::AsStored);

@@ -59,7 +59,7 @@ const LOSS: &[(FaultSite, InjectedFault)] = &[
 ];
 
 fn hot(seed: u64) -> Sampling {
-    Sampling { temperature: 3.0, repeat_penalty: 1.2, repeat_last_n: 8, seed, ..Sampling::GREEDY }
+    Sampling::GREEDY.temperature(3.0).repeat_penalty(1.2).repeat_last_n(8).seed(seed)
 }
 
 /// An event of a conversation.
@@ -203,7 +203,7 @@ impl Talk<'_> {
             Event::Step { tokens } => {
                 let mut left = *tokens;
                 while left > 0 {
-                    let options = AnswerOptions { logprobs: Some(0), ..AnswerOptions::tokens(left) };
+                    let options = AnswerOptions::tokens(left).logprobs(Some(0));
                     let error = match self.session.generate(&[], &options) {
                         Err(error) => Some(error),
                         Ok(mut generation) => loop {

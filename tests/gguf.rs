@@ -155,7 +155,7 @@ fn the_device_gives_the_expected_logits_of_every_file() {
     let gpu = gpu();
     for name in FILES {
         let (checkpoint, expected) = (open(name), expected(name));
-        let options = ForwardOptions { chunk: 32, ..Default::default() };
+        let options = ForwardOptions::default().chunk(32);
         let tensors = checkpoint.tensors().unwrap();
         let mut forward = Forward::load(&gpu, checkpoint.config(), &tensors, options, &mut |_| {}).unwrap();
         let ids = expected.ids("ids.64");

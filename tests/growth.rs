@@ -70,9 +70,9 @@ fn hold(read: usize, generate: usize, settled: usize) -> [(isize, u64); 2] {
     let gpu = common::gpu();
     let dir = tempfile::tempdir().unwrap();
     common::TINY.write(dir.path());
-    let options = EngineOptions { chunk: 256, ..Default::default() };
+    let options = EngineOptions::default().chunk(256);
     let engine = Engine::load(&gpu, Checkpoint::open(dir.path()).unwrap(), options, &mut |_| {}).unwrap();
-    let mut session = engine.session(Sampling { temperature: 1.0, ..Sampling::GREEDY }).unwrap();
+    let mut session = engine.session(Sampling::GREEDY.temperature(1.0)).unwrap();
     let feed = |session: &mut peregrine::runtime::Session, tokens: usize| {
         for first in (0..tokens).step_by(1000) {
             let ids: Vec<u32> =

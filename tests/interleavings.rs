@@ -19,7 +19,7 @@ const SLOTS: usize = 3;
 
 /// A high temperature, so that about any token may come.
 fn hot(seed: u64) -> Sampling {
-    Sampling { temperature: 3.0, repeat_penalty: 1.2, repeat_last_n: 8, seed, ..Sampling::GREEDY }
+    Sampling::GREEDY.temperature(3.0).repeat_penalty(1.2).repeat_last_n(8).seed(seed)
 }
 
 /// An event of a conversation that still counts.
@@ -48,7 +48,7 @@ fn ended(session: &Session, tokens: Chosen, finish: Option<Finish>) -> Outcome {
 }
 
 fn options(tokens: usize) -> AnswerOptions {
-    AnswerOptions { logprobs: Some(0), ..AnswerOptions::tokens(tokens) }
+    AnswerOptions::tokens(tokens).logprobs(Some(0))
 }
 
 /// Tokens of an answer with the bits of their probabilities.
@@ -141,7 +141,7 @@ struct Talk {
 
 /// A mark or snapshot.
 enum Saved {
-    Mark(Mark),
+    Mark(Box<Mark>),
     Snapshot(Box<Snapshot>),
 }
 
@@ -236,7 +236,7 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
             }
             7 => {
                 let talk = &talks[at];
-                let mark = Saved::Mark(talk.session.mark().unwrap());
+                let mark = Saved::Mark(Box::new(talk.session.mark().unwrap()));
                 saved.push((mark, talk.events.clone(), talk.behind));
                 "mark"
             }

@@ -56,8 +56,7 @@ fn a_chat_killed_in_an_answer_continues_token_for_token() {
         return;
     }
     let checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
-    let engine =
-        Engine::load(&gpu(), checkpoint, EngineOptions { slots: 1, ..Default::default() }, &mut |_| {}).unwrap();
+    let engine = Engine::load(&gpu(), checkpoint, EngineOptions::default().slots(1), &mut |_| {}).unwrap();
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         let folder = tempfile::tempdir().unwrap();
         let settings = ["--temp", "0.9", "--seed", "5", "--repeat-penalty", "1.1", "--ignore-eos", "-n", "-1"];

@@ -271,7 +271,7 @@ fn files_that_imported_each_other_would_be_noticed() {
         (file("b/part.rs", "use super::super::a::A;"), vec!["a", "b"]),
         (file("b.rs", "fn f(gpu: &super::Gpu) {}"), vec!["b", "mod"]),
     ] {
-        let files = [&base[..], &[bad.clone()]].concat();
+        let files = [&base[..], std::slice::from_ref(&bad)].concat();
         assert_eq!(on_cycles(&imports("gpu", &files)), cycle, "{bad:?}");
     }
     for good in [

@@ -68,7 +68,7 @@ impl Row {
 }
 
 fn session() -> Session {
-    let options = EngineOptions { chunk: 2048, ..Default::default() };
+    let options = EngineOptions::default().chunk(2048);
     let checkpoint = Checkpoint::open(shipped("induction-heads")).unwrap();
     Engine::load(&gpu(), checkpoint, options, &mut |_| {}).unwrap().session(Sampling::GREEDY).unwrap()
 }

@@ -84,7 +84,7 @@ fn a_load_takes_the_planned_memory() {
         let (_dir, checkpoint) = scaled(tied);
         for weights in [Recipe::AsStored].into_iter().chain(WeightFormat::ALL.map(Recipe::To)) {
             for (slots, chunk) in [(1, 512), (3, 40)] {
-                let options = ForwardOptions { slots, chunk, weights, ..Default::default() };
+                let options = ForwardOptions::default().slots(slots).chunk(chunk).weights(weights);
                 let plan = plan(&gpu, &checkpoint, options);
                 let before = gpu.allocated_bytes();
                 let tensors = checkpoint.tensors().unwrap();
@@ -111,10 +111,10 @@ fn a_model_that_does_not_fit_is_rejected_before_any_upload() {
     let _alone = alone();
     let gpu = gpu();
     let (_dir, checkpoint) = scaled(false);
-    let options = ForwardOptions { chunk: 16, ..Default::default() };
+    let options = ForwardOptions::default().chunk(16);
     let needed = plan(&gpu, &checkpoint, options).total();
     let before = gpu.allocated_bytes();
-    let within = |memory: u64| load(&gpu, &checkpoint, ForwardOptions { memory: Some(memory), ..options });
+    let within = |memory: u64| load(&gpu, &checkpoint, options.memory(Some(memory)));
     drop(within(needed).unwrap());
     let error = within(needed - 1).err().expect("a byte less is too little");
     assert_eq!(gpu.allocated_bytes(), before);
@@ -124,13 +124,12 @@ fn a_model_that_does_not_fit_is_rejected_before_any_upload() {
     for word in ["weights", "state", "activations", "--weights f16"] {
         assert!(text.contains(word), "{word} is missing in: {text}");
     }
-    let narrow = ForwardOptions { weights: Recipe::To(WeightFormat::F16), memory: Some(needed - 1), ..options };
+    let narrow = options.weights(Recipe::To(WeightFormat::F16)).memory(Some(needed - 1));
     drop(load(&gpu, &checkpoint, narrow).unwrap());
     let text = within(1 << 20).err().unwrap().to_string();
     assert!(text.contains("no format") && text.contains("it may take 1.0 MB"), "{text}");
-    let engine = Engine::load(&gpu, checkpoint, ForwardOptions { memory: Some(needed - 1), ..options }, &mut |_| {
-        panic!("nothing is uploaded")
-    });
+    let engine =
+        Engine::load(&gpu, checkpoint, options.memory(Some(needed - 1)), &mut |_| panic!("nothing is uploaded"));
     assert!(matches!(engine.err(), Some(Error::DoesNotFit { .. })));
 }
 
@@ -148,7 +147,7 @@ fn free_memory_is_reported_and_shrinks_with_allocations() {
     eprintln!("free on {}: {free:?}", gpu.info());
     assert!((100 << 20..1 << 44).contains(&free.bytes()), "{free:?}");
     assert_eq!(matches!(free, FreeMemory::Host(_)), gpu.info().cpu);
-    assert_eq!(Room::of(&gpu, &ForwardOptions { memory: Some(7), ..Default::default() }), Some(Room::Allowed(7)));
+    assert_eq!(Room::of(&gpu, &ForwardOptions::default().memory(Some(7))), Some(Room::Allowed(7)));
     if let FreeMemory::Device(before) = free {
         let held = gpu.buffer::<u32>("held", 64 << 20, peregrine::gpu::Usage::Storage).unwrap();
         let after = gpu.free_memory().unwrap().bytes();
@@ -171,7 +170,7 @@ fn converting_weights_holds_no_more_than_staging() {
     // Narrower formats differ only in the time that they take.
     let formats = WeightFormat::ALL.into_iter().filter(|format| format.row_bytes(256) >= 256);
     for format in formats {
-        let options = ForwardOptions { weights: Recipe::To(format), ..Default::default() };
+        let options = ForwardOptions::default().weights(Recipe::To(format));
         let plan = plan(&gpu, &checkpoint, options);
         let load = || Weights::load(&gpu, &tensors, options.weight_options(), &mut |_| {}).unwrap();
         let (weights, most) = peak(load);

@@ -33,7 +33,7 @@ fn forward(gpu: &Gpu, checkpoint: &Checkpoint, options: ForwardOptions) -> Forwa
 }
 
 fn options(chunk: usize, segments: usize) -> ForwardOptions {
-    ForwardOptions { chunk, segments, ..Default::default() }
+    ForwardOptions::default().chunk(chunk).segments(segments)
 }
 
 /// All logits of a prompt, decoded token by token.
@@ -341,7 +341,7 @@ fn a_batch_gives_each_row_its_own_bits() {
         }
         rows
     };
-    let mut forward = load(&gpu, &fixture("falcon-tiny"), ForwardOptions { slots, chunk: 16, ..Default::default() });
+    let mut forward = load(&gpu, &fixture("falcon-tiny"), ForwardOptions::default().slots(slots).chunk(16));
     let alone: Vec<Vec<f32>> = (0..slots).map(|s| run(&mut forward, &[s]).swap_remove(0)).collect();
     assert!(alone[0] != alone[1]);
     for rows in [2, 3, 5, 8, 16, 17] {
@@ -364,7 +364,7 @@ fn a_batch_of_fast_steps_gives_each_row_its_own_bits() {
         let shape = common::made_up_shape(96, 2, 300);
         let weights = Arc::new(Weights::made_up(&gpu, &shape, WeightFormat::Q4_0, &mut |_| {}).unwrap());
         let new = |slots, math| {
-            let options = ForwardOptions { slots, chunk: 32, math, ..Default::default() };
+            let options = ForwardOptions::default().slots(slots).chunk(32).math(math);
             Forward::new(&gpu, &shape.config, weights.clone(), options).unwrap()
         };
         let steps = |forward: &mut Forward, slots: &[usize]| -> Vec<Vec<u32>> {

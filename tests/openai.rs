@@ -12,7 +12,7 @@ const PROMPT: &str = "Once upon a time";
 const UNSAID: RequestDefaults = RequestDefaults { max_tokens: None, seed: 5 };
 
 fn engine() -> Engine {
-    let options = EngineOptions { slots: 1, ..Default::default() };
+    let options = EngineOptions::default().slots(1);
     Engine::load(&gpu(), Checkpoint::open(shipped("tiny-chat")).unwrap(), options, &mut |_| {}).unwrap()
 }
 
@@ -152,11 +152,11 @@ fn log_probabilities_have_the_formats_of_their_endpoints() {
     let engine = engine();
     let tokenizer = engine.checkpoint().tokenizer().unwrap();
     let ids = tokenizer.encode(PROMPT, Specials::Parse).unwrap();
-    let sampling = Sampling { temperature: 1.3, seed: 7, ..Sampling::GREEDY };
+    let sampling = Sampling::GREEDY.temperature(1.3).seed(7);
     // A session's values token by token.
     let mut session = engine.session(sampling).unwrap();
     let mut expected = vec![];
-    let options = AnswerOptions { logprobs: Some(2), ..AnswerOptions::tokens(12) };
+    let options = AnswerOptions::tokens(12).logprobs(Some(2));
     let mut generation = session.generate(&ids, &options).unwrap();
     while let Some(id) = generation.next_id().unwrap() {
         expected.push((id, generation.logprobs().unwrap().clone()));

@@ -290,28 +290,28 @@ fn penalties_and_biases_affect_sampling() {
     let engine = engine(&fixture("falcon-tiny"));
     let prompt = [20, 21, 22, 23];
     let no_eos: Vec<(u32, f32)> = engine.checkpoint().eos().iter().map(|id| (*id, f32::NEG_INFINITY)).collect();
-    let plain = Sampling { logit_bias: no_eos.clone(), ..Sampling::GREEDY };
+    let plain = Sampling::GREEDY.logit_bias(no_eos.clone());
     // No token of the prompt or the answer repeats.
-    let once = Sampling { presence_penalty: 1e6, repeat_last_n: 4096, ..plain.clone() };
+    let once = plain.clone().presence_penalty(1e6).repeat_last_n(4096);
     let got = tokens(&engine, once.clone(), &prompt, 120);
     let mut all = [&prompt[..], &got].concat();
     all.sort_unstable();
     all.dedup();
     assert_eq!((got.len(), all.len()), (120, 124));
     // With a window of 8 no token repeats within 8, but some do later.
-    let short = tokens(&engine, Sampling { repeat_last_n: 8, ..once }, &prompt, 120);
+    let short = tokens(&engine, once.repeat_last_n(8), &prompt, 120);
     let text = [&prompt[..], &short].concat();
     assert!(text.windows(9).all(|w| !w[..8].contains(&w[8])));
     assert!((0..text.len()).any(|i| text[..i].contains(&text[i])));
     // Penalties turned off have no effect.
     let free = tokens(&engine, plain.clone(), &prompt, 40);
-    let off = Sampling { repeat_penalty: 5.0, repeat_last_n: 0, ..plain.clone() };
+    let off = plain.clone().repeat_penalty(5.0).repeat_last_n(0);
     assert_eq!(tokens(&engine, off, &prompt, 40), free);
-    assert_ne!(tokens(&engine, Sampling { repeat_penalty: 5.0, ..plain.clone() }, &prompt, 40), free);
+    assert_ne!(tokens(&engine, plain.clone().repeat_penalty(5.0), &prompt, 40), free);
     // A bias bans or forces.
     let banned = [no_eos.clone(), vec![(free[0], f32::NEG_INFINITY)]].concat();
-    assert!(!tokens(&engine, Sampling { logit_bias: banned, ..plain.clone() }, &prompt, 40).contains(&free[0]));
-    let forced = Sampling { logit_bias: [no_eos, vec![(77, 1e6)]].concat(), ..plain };
+    assert!(!tokens(&engine, plain.clone().logit_bias(banned), &prompt, 40).contains(&free[0]));
+    let forced = plain.logit_bias([no_eos, vec![(77, 1e6)]].concat());
     assert_eq!(tokens(&engine, forced, &prompt, 5), [77; 5]);
 }
 
@@ -324,7 +324,7 @@ fn logprobs_are_those_of_the_logits() {
     let prompt = [1552, 1482, 261, 806];
     let plain = tokens(&engine, Sampling::GREEDY, &prompt, 12);
     let mut session = engine.session(Sampling::GREEDY).unwrap();
-    let options = AnswerOptions { logprobs: Some(3), ..AnswerOptions::tokens(12) };
+    let options = AnswerOptions::tokens(12).logprobs(Some(3));
     let mut generation = session.generate(&prompt, &options).unwrap();
     let mut found = Vec::new();
     while let Some(id) = generation.next_id().unwrap() {
@@ -338,10 +338,10 @@ fn logprobs_are_those_of_the_logits() {
     assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), plain);
     // Resuming a cut-off answer gives the same values for the next token.
     session.clear().unwrap();
-    let mut part = session.generate(&prompt, &AnswerOptions { logprobs: Some(3), ..AnswerOptions::tokens(5) }).unwrap();
+    let mut part = session.generate(&prompt, &AnswerOptions::tokens(5).logprobs(Some(3))).unwrap();
     while part.next_id().unwrap().is_some() {}
     drop(part);
-    let mut rest = session.resume(&AnswerOptions { logprobs: Some(3), ..AnswerOptions::tokens(1) }).unwrap();
+    let mut rest = session.resume(&AnswerOptions::tokens(1).logprobs(Some(3))).unwrap();
     rest.next().unwrap().unwrap();
     assert_eq!((rest.generation().ids()[0], rest.generation().logprobs().unwrap().chosen), found[5]);
     drop(rest);

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn engine(gpu: &Gpu, dir: &Path, slots: usize) -> Engine {
-    let options = EngineOptions { slots, ..Default::default() };
+    let options = EngineOptions::default().slots(slots);
     Engine::load(gpu, Checkpoint::open(dir).unwrap(), options, &mut |_| {}).unwrap()
 }
 
@@ -180,7 +180,7 @@ fn a_seed_determines_the_text_and_ids_without_a_token_never_come() {
     let gpu = gpu();
     let engine = engine(&gpu, &fixture("falcon-tiny"), 1);
     // A temperature at which all ids are about equally probable.
-    let hot = |seed| Sampling { temperature: 1e6, seed, ..Sampling::GREEDY };
+    let hot = |seed| Sampling::GREEDY.temperature(1e6).seed(seed);
     let text = |seed| tokens(&mut engine.session(hot(seed)).unwrap(), &[1, 2, 3], 400).0;
     let mut seen = std::collections::BTreeSet::new();
     for seed in 0..8 {
@@ -211,7 +211,7 @@ fn dropped_objects_free_their_memory() {
     let mut settled = None;
     for round in 0..110 {
         let mut session = engine.session(Sampling::GREEDY).unwrap();
-        let options = AnswerOptions { stop: vec!["plus 4 is".to_owned()], ..AnswerOptions::tokens(8) };
+        let options = AnswerOptions::tokens(8).stop(vec!["plus 4 is".to_owned()]);
         let answer: String = session.send("What is 3 plus 4?", &options).unwrap().map(Result::unwrap).collect();
         assert_eq!(answer, "3 ");
         drop(session);
@@ -239,7 +239,7 @@ fn logits_that_are_not_finite_are_an_error_and_not_a_token() {
     common::TINY.write(dir.path());
     std::fs::write(dir.path().join("model.safetensors"), common::TINY.safetensors_of(tensors)).unwrap();
     let engine = engine(&gpu(), dir.path(), 1);
-    for sampling in [Sampling::GREEDY, Sampling { temperature: 0.8, top_p: 0.9, ..Sampling::GREEDY }] {
+    for sampling in [Sampling::GREEDY, Sampling::GREEDY.temperature(0.8).top_p(0.9)] {
         let mut session = engine.session(sampling).unwrap();
         let error = session.generate(&[1, 2], &AnswerOptions::default()).err();
         assert!(matches!(error, Some(Error::NotFinite { position: 2 })), "{error:?}");
@@ -323,7 +323,7 @@ fn bad_input_is_rejected_and_leaves_the_session_usable() {
     assert!(session.messages().is_empty());
     assert_eq!(tokens(&mut session, &[1, 2], 5).0, expected);
     drop(session);
-    let bad = Sampling { top_p: 2.0, ..Sampling::GREEDY };
+    let bad = Sampling::GREEDY.top_p(2.0);
     assert!(matches!(engine.session(bad).err(), Some(Error::BadSetting { .. })));
     assert!(engine.session(Sampling::GREEDY).is_ok());
 }

@@ -102,7 +102,7 @@ fn tuning_results_are_cached_per_shader_set() {
         gpu.keep_in(kept.path()).unwrap();
         let shape = made_up_shape(64, 1, 300);
         let weights = Weights::made_up(gpu, &shape, WeightFormat::F32, &mut |_| {}).unwrap();
-        let options = ForwardOptions { chunk: 8, tune: Tune::Auto, ..Default::default() };
+        let options = ForwardOptions::default().chunk(8).tune(Tune::Auto);
         Forward::new(gpu, &shape.config, Arc::new(weights), options).unwrap();
         let files = std::fs::read_dir(kept.path()).unwrap().map(|entry| entry.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|e| e == "json")).count()

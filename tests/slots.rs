@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 fn engine(gpu: &Gpu, slots: usize) -> Engine {
     let dir = tempfile::tempdir().unwrap();
     TINY.write(dir.path());
-    let options = EngineOptions { slots, chunk: 32, ..Default::default() };
+    let options = EngineOptions::default().slots(slots).chunk(32);
     Engine::load(gpu, Checkpoint::open(dir.path()).unwrap(), options, &mut |_| {}).unwrap()
 }
 
@@ -41,11 +41,11 @@ impl Request {
                 (vec![], ids(n))
             }
         };
-        let plain = Sampling { temperature: 1.0, seed, ..Sampling::GREEDY };
+        let plain = Sampling::GREEDY.temperature(1.0).seed(seed);
         let sampling = match seed % 3 {
             0 => Sampling::GREEDY,
             1 => plain,
-            _ => Sampling { repeat_penalty: 1.3, top_p: 0.9, ..plain },
+            _ => plain.repeat_penalty(1.3).top_p(0.9),
         };
         Request { prompt, before, sampling, tokens: 1 + random.below(60), logprobs: seed % 5 == 2 }
     }
@@ -58,7 +58,7 @@ impl Request {
             session.clear().unwrap();
             assert!(session.restore(&snapshot).unwrap().is_empty());
         }
-        let options = AnswerOptions { logprobs: self.logprobs.then_some(0), ..AnswerOptions::tokens(self.tokens) };
+        let options = AnswerOptions::tokens(self.tokens).logprobs(self.logprobs.then_some(0));
         let mut generation = session.generate(&self.prompt, &options).unwrap();
         let mut given = Vec::new();
         while let Some(id) = generation.next_id().unwrap() {
@@ -181,7 +181,7 @@ fn a_sampling_error_ends_only_its_own_session() {
     let options = AnswerOptions::tokens(20);
     let mut good = engine.session(Sampling::GREEDY).unwrap();
     let mut generation = good.generate(&[3, 1], &options).unwrap();
-    let mut bad = engine.session(Sampling { logit_bias: all, ..Sampling::GREEDY }).unwrap();
+    let mut bad = engine.session(Sampling::GREEDY.logit_bias(all)).unwrap();
     assert!(matches!(bad.generate(&[1, 2, 3], &options).err(), Some(Error::AllBanned { position: 3 })));
     let given: Vec<u32> = std::iter::from_fn(|| generation.next_id().unwrap()).collect();
     drop(generation);

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 const WIDE: Shape = Shape { vocab: 64, hidden: 256, inner: 256, state: 4, dt_rank: 8, ..TINY };
 
 fn load(gpu: &Gpu, path: &Path, weights: Recipe) -> Engine {
-    let options = EngineOptions { slots: 2, chunk: 8, weights, ..Default::default() };
+    let options = EngineOptions::default().slots(2).chunk(8).weights(weights);
     Engine::load(gpu, Checkpoint::open(path).unwrap(), options, &mut |_| {}).unwrap()
 }
 
@@ -35,16 +35,14 @@ fn tiny_chat(gpu: &Gpu) -> Engine {
 }
 
 fn warm(seed: u64) -> Sampling {
-    Sampling {
-        temperature: 1.1,
-        top_p: 0.97,
-        seed,
-        repeat_penalty: 1.2,
-        presence_penalty: 0.3,
-        frequency_penalty: 0.1,
-        logit_bias: vec![(3, f32::NEG_INFINITY), (5, 0.5)],
-        ..Sampling::GREEDY
-    }
+    Sampling::GREEDY
+        .temperature(1.1)
+        .top_p(0.97)
+        .seed(seed)
+        .repeat_penalty(1.2)
+        .presence_penalty(0.3)
+        .frequency_penalty(0.1)
+        .logit_bias(vec![(3, f32::NEG_INFINITY), (5, 0.5)])
 }
 
 /// Generates `count` tokens.
@@ -314,7 +312,7 @@ fn restoring_into_another_class_of_arithmetic_warns() {
         return;
     }
     let gpu = gpu();
-    let options = EngineOptions { math: Math::Fast, ..Default::default() };
+    let options = EngineOptions::default().math(Math::Fast);
     let engine = Engine::load(&gpu, Checkpoint::open(fixture("falcon-tiny")).unwrap(), options, &mut |_| {}).unwrap();
     let snapshot = engine.session(Sampling::GREEDY).unwrap().snapshot().unwrap();
     let exact = load(&gpu, &fixture("falcon-tiny"), Recipe::AsStored);
@@ -399,9 +397,9 @@ fn penalties_and_ids_reach_equally_far_back_after_a_restore() {
     }
     let dir = tempfile::tempdir().unwrap();
     TINY.write(dir.path());
-    let options = EngineOptions { slots: 2, chunk: 1024, ..Default::default() };
+    let options = EngineOptions::default().slots(2).chunk(1024);
     let engine = Engine::load(&gpu(), Checkpoint::open(dir.path()).unwrap(), options, &mut |_| {}).unwrap();
-    let far = Sampling { repeat_last_n: 4096, logit_bias: vec![], frequency_penalty: 0.01, ..warm(8) };
+    let far = warm(8).repeat_last_n(4096).logit_bias(vec![]).frequency_penalty(0.01);
     let mut session = engine.session(far).unwrap();
     session.keep_ids(true).unwrap();
     let prompt: Vec<u32> = (0..9001u32).map(|i| i.wrapping_mul(2_654_435_761) >> 16).map(|i| i % 11).collect();
@@ -419,7 +417,7 @@ fn penalties_and_ids_reach_equally_far_back_after_a_restore() {
     assert!(session.ids().unwrap().ends_with(&answer));
     // Negative control: a shorter penalty window gives other tokens.
     other.restore(&snapshot).unwrap();
-    other.set_sampling(Sampling { repeat_last_n: 4000, ..snapshot.sampling().clone() }).unwrap();
+    other.set_sampling(snapshot.sampling().clone().repeat_last_n(4000)).unwrap();
     assert_ne!(more(&mut other, 300), answer[..300]);
 }
 
@@ -439,7 +437,7 @@ fn an_incomplete_character_is_completed_after_a_restore() {
     let say = |session: &mut Session, ids: &[u32]| -> String {
         let mut text = String::new();
         for id in ids {
-            session.set_sampling(Sampling { logit_bias: vec![(*id, 1e4)], ..Sampling::GREEDY }).unwrap();
+            session.set_sampling(Sampling::GREEDY.logit_bias(vec![(*id, 1e4)])).unwrap();
             let answer = session.resume(&AnswerOptions::tokens(1)).unwrap();
             text += &answer.collect::<Result<String, _>>().unwrap();
         }

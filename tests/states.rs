@@ -15,7 +15,7 @@ use small_states::{room, state_bytes};
 const CHUNK: usize = 16;
 
 fn engine(gpu: &Gpu, slots: usize) -> Engine {
-    let options = EngineOptions { slots, chunk: CHUNK, ..Default::default() };
+    let options = EngineOptions::default().slots(slots).chunk(CHUNK);
     Engine::load(gpu, Checkpoint::open(fixture("falcon-tiny")).unwrap(), options, &mut |_| {}).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn held(engine: &Engine) -> [usize; 3] {
 
 /// The next tokens of a session, with the bits of their probabilities.
 fn next(session: &mut Session, count: usize) -> Vec<(u32, u64)> {
-    let options = AnswerOptions { logprobs: Some(0), ..AnswerOptions::tokens(count) };
+    let options = AnswerOptions::tokens(count).logprobs(Some(0));
     let mut generation = session.generate(&[], &options).unwrap();
     let mut got = vec![];
     while let Some(id) = generation.next_id().unwrap() {

@@ -43,11 +43,7 @@ fn stops_at(engine: &Engine, sampling: &Sampling, prompt: &[u32], made: &Made, s
     let at = made.text.find(stop).unwrap();
     let wholly_before = made.ends.iter().rposition(|(end, open)| *end <= at && !open);
     let keep = wholly_before.map_or(0, |i| i + 1);
-    let options = AnswerOptions {
-        max_tokens: Some(made.ids.len()),
-        stop: vec!["\0never".into(), stop.into()],
-        ..Default::default()
-    };
+    let options = AnswerOptions::tokens(made.ids.len()).stop(["\0never", stop]);
     let mut session = engine.session(sampling.clone()).unwrap();
     let mut answer = session.complete(prompt, &options).unwrap();
     let mut shown = String::new();
@@ -98,7 +94,7 @@ fn stop_strings_work_inside_of_characters_and_with_penalties() {
     }
     let engine = engine(&fixture("falcon-tiny"), EngineOptions::default());
     // Random bytes: characters that end in the next token, or never.
-    let hot = Sampling { temperature: 1e4, seed: 5, presence_penalty: 0.5, ..Sampling::GREEDY };
+    let hot = Sampling::GREEDY.temperature(1e4).seed(5).presence_penalty(0.5);
     let prompt = [5, 6, 7];
     let made = make(&engine, &hot, &prompt, 60);
     let chars: Vec<(usize, char)> = made.text.char_indices().collect();
@@ -117,7 +113,7 @@ fn cancelled_anywhere_and_resumed_equals_never_cancelled() {
         return;
     }
     let engine = engine(&shipped("tiny-chat"), EngineOptions::default());
-    let sampling = Sampling { temperature: 0.9, seed: 3, repeat_penalty: 1.2, ..Sampling::GREEDY };
+    let sampling = Sampling::GREEDY.temperature(0.9).seed(3).repeat_penalty(1.2);
     let options = AnswerOptions::tokens(52);
     let whole: String = engine
         .session(sampling.clone())
@@ -162,7 +158,7 @@ fn only_a_cut_off_answer_can_be_resumed() {
     if no_gpu("only_a_cut_off_answer_can_be_resumed") {
         return;
     }
-    let engine = engine(&shipped("tiny-chat"), EngineOptions { chunk: 4, ..Default::default() });
+    let engine = engine(&shipped("tiny-chat"), EngineOptions::default().chunk(4));
     let mut session = engine.session(Sampling::GREEDY).unwrap();
     let options = AnswerOptions::tokens(30);
     let answer: String = session.send("What is 3 plus 4?", &options).unwrap().map(Result::unwrap).collect();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 fn run(gpu: &Gpu, tune: Tune) -> (String, Vec<u32>) {
     let shape = made_up_shape(64, 2, 300);
     let weights = Weights::made_up(gpu, &shape, WeightFormat::Bf16, &mut |_| {}).unwrap();
-    let options = ForwardOptions { chunk: 32, tune, ..Default::default() };
+    let options = ForwardOptions::default().chunk(32).tune(tune);
     let mut forward = Forward::new(gpu, &shape.config, Arc::new(weights), options).unwrap();
     pollster::block_on(forward.prefill(0, &[3, 1, 4, 1, 5, 9, 2, 6], |_| Ok(()))).unwrap();
     let first = forward.choose_after(0).unwrap();

@@ -13,7 +13,7 @@ use small_states::{PLAIN, engine};
 
 /// A high temperature, so that about any token may come.
 fn hot(seed: u64) -> Sampling {
-    Sampling { temperature: 3.0, repeat_penalty: 1.2, repeat_last_n: 8, seed, ..Sampling::GREEDY }
+    Sampling::GREEDY.temperature(3.0).repeat_penalty(1.2).repeat_last_n(8).seed(seed)
 }
 
 fn say(session: &mut Session, text: &str) -> String {
@@ -156,7 +156,7 @@ fn marks_of_another_engine_have_no_state() {
 /// A sampling that bans every token, so that no answer can begin.
 fn all_banned(engine: &Engine) -> Sampling {
     let ids = 0..u32::try_from(engine.checkpoint().config().vocab).unwrap();
-    Sampling { logit_bias: ids.map(|id| (id, f32::NEG_INFINITY)).collect(), ..hot(1) }
+    hot(1).logit_bias(ids.map(|id| (id, f32::NEG_INFINITY)).collect())
 }
 
 /// The observable state of a session.

@@ -3,7 +3,6 @@
 use super::input::file_name;
 use super::screen::{note, printable};
 use super::{Next, Repl, preview, settings};
-use peregrine::runtime::Sampling;
 
 /// The argument of a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,8 +130,9 @@ impl Repl<'_> {
     }
 
     fn next_seed(&mut self) -> anyhow::Result<()> {
-        let sampling = self.session.sampling().clone();
-        Ok(self.session.set_sampling(Sampling { seed: sampling.seed.wrapping_add(1), ..sampling })?)
+        let mut sampling = self.session.sampling().clone();
+        sampling.seed = sampling.seed.wrapping_add(1);
+        Ok(self.session.set_sampling(sampling)?)
     }
 
     fn undo(&mut self, rest: &str) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ fn main() -> anyhow::Result<()> {
     let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat");
     let checkpoint = Checkpoint::open(std::env::args().nth(1).as_deref().unwrap_or(shipped))?;
     let sampling = checkpoint.sampling(&SamplingDefaults::default(), 42)?;
-    let options = AnswerOptions { max_tokens: checkpoint.defaults().max_tokens, ..Default::default() };
+    let options = AnswerOptions::default().max_tokens(checkpoint.defaults().max_tokens);
 
     let gpu = Gpu::open(&AdapterChoice::Best)?;
     eprintln!("running on {}", gpu.info());

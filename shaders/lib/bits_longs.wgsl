@@ -1,4 +1,5 @@
-// Weights in units of 16 bytes, loaded as two 64-bit words: a CPU driver loads lane by lane at any width, so fewer loads are faster.
+// Weights in units of 16 bytes, loaded as two 64-bit words: a CPU driver loads lane by lane at any width, so fewer loads are
+// faster.
 @group(1) @binding(0) var<storage, read> weight: array<vec2<u64>>;  // [rows, units a row]
 
 fn words(long: u64) -> vec2<u32> { return vec2<u32>(u32(long), u32(long >> 32u)); }

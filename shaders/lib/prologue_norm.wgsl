@@ -1,5 +1,5 @@
-// Prologue: the RMSNorm of a row of x that is multiplied with the norm's weights already and comes with partial sums of its squares.
-// One scale belongs to the row; it multiplies the finished sum.
+// Prologue: the RMSNorm of a row of x that is multiplied with the norm's weights already and comes with partial sums of its
+// squares. One scale belongs to the row; it multiplies the finished sum.
 @group(1) @binding(1) var<storage, read> squares: array<vec4<f32>>;  // [tokens, squares_in], each token padded to whole vec4s
 
 // A constant, so that the loop below has constant bounds, or a parameter if SQUARES_IN is 0.

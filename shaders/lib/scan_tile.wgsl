@@ -1,6 +1,6 @@
-// A tile of tokens in workgroup memory, for a scan with LANES lanes per channel. Lane i holds states of channel i / LANES; it loads,
-// and later writes, values of channel i % CHANNELS, so that adjacent lanes access adjacent memory. The next tile is loaded into
-// registers while a tile is processed. If N does not fill the lanes, A, B, C and h are 0 and add 0.
+// A tile of tokens in workgroup memory, for a scan with LANES lanes per channel. Lane i holds states of channel i / LANES; it
+// loads, and later writes, values of channel i % CHANNELS, so that adjacent lanes access adjacent memory. The next tile is
+// loaded into registers while a tile is processed. If N does not fill the lanes, A, B, C and h are 0 and add 0.
 const CHANNELS: u32 = WG / LANES;                                    // per workgroup
 const SHARE: u32 = (N + LANES * WIDTH - 1u) / (LANES * WIDTH);       // States per lane
 const ROW: u32 = SHARE * LANES;                                      // States in a row of B or C

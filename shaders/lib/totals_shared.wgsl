@@ -1,5 +1,5 @@
-// Totals of a team that sums through workgroup memory: every lane gets them. One loop takes all rows of x, because a CPU driver takes
-// long to compile each barrier.
+// Totals of a team that sums through workgroup memory: every lane gets them. One loop takes all rows of x, because a CPU driver
+// takes long to compile each barrier.
 var<private> totals: array<Sums, MAX_X_ROWS>;
 
 fn sum_up(x_row: u32, sums: Sums, lanes: Lanes) { totals[x_row] = sums; }

@@ -164,7 +164,7 @@ impl Eval {
         if model != other {
             return Err(peregrine::Error::VocabulariesDiffer { model, reference: other }.into());
         }
-        let options = ForwardOptions { weights: Recipe::AsStored, math: Math::Exact, ..options };
+        let options = options.weights(Recipe::AsStored).math(Math::Exact);
         let forward = load_forward(gpu, reference, options, self.model.verbose)?;
         Ok(Some(Against { label: reference.label().to_owned(), forward }))
     }

@@ -24,7 +24,7 @@ impl Inspect {
     pub fn run(self) -> anyhow::Result<()> {
         let checkpoint = self.model.checkpoint()?;
         let (config, tensors) = (checkpoint.config(), checkpoint.tensors()?);
-        let options = peregrine::model::ForwardOptions { slots: self.slots, ..self.model.options() };
+        let options = self.model.options().slots(self.slots);
         options.check()?;
         // Without a device the plan uses WebGPU's guaranteed limits.
         let gpu = self.model.device.open(false);

@@ -132,26 +132,25 @@ impl KernelArgs {
 
     /// Engine options for one slot.
     pub fn options(&self, chunk: usize) -> EngineOptions {
-        EngineOptions {
-            slots: 1,
-            chunk,
-            segments: self.segments,
-            weights: self.weights().map_or(Recipe::AsStored, Recipe::To),
-            memory: self.memory,
-            embeddings: match self.embeddings {
+        EngineOptions::default()
+            .slots(1)
+            .chunk(chunk)
+            .segments(self.segments)
+            .weights(self.weights().map_or(Recipe::AsStored, Recipe::To))
+            .memory(self.memory)
+            .embeddings(match self.embeddings {
                 EmbeddingsChoice::Device => Embeddings::Device,
                 EmbeddingsChoice::Host => Embeddings::Host,
-            },
-            math: match self.math {
+            })
+            .math(match self.math {
                 MathChoice::Exact => Math::Exact,
                 MathChoice::Fast => Math::Fast,
-            },
-            tune: match self.tune {
+            })
+            .tune(match self.tune {
                 TuneChoice::Off => Tune::Off,
                 TuneChoice::Static => Tune::Static,
                 TuneChoice::Auto => Tune::Auto,
-            },
-        }
+            })
     }
 }
 
@@ -218,7 +217,7 @@ impl ModelArgs {
 
     /// Loads the model with `slots` slots, with a progress bar on a terminal.
     pub fn load_slots(&self, checkpoint: Checkpoint, slots: usize) -> Result<Engine> {
-        let options = EngineOptions { slots, ..self.options() };
+        let options = self.options().slots(slots);
         let gpu = self.device.open(self.verbose)?;
         let started = std::time::Instant::now();
         if matches!(self.kernels.tune, TuneChoice::Auto) {

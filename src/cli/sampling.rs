@@ -57,19 +57,21 @@ impl SamplerArgs {
 
     /// The command line's values, else those of a continued conversation.
     fn over_saved(&self, was: &Sampling) -> Sampling {
-        self.last_n_over(Sampling {
-            temperature: self.temp.unwrap_or(was.temperature),
-            top_k: self.top_k().unwrap_or(was.top_k),
-            top_p: self.top_p.unwrap_or(was.top_p),
-            min_p: self.min_p.unwrap_or(was.min_p),
-            repeat_penalty: self.repeat_penalty.unwrap_or(was.repeat_penalty),
-            ..was.clone()
-        })
+        self.last_n_over(
+            was.clone()
+                .temperature(self.temp.unwrap_or(was.temperature))
+                .top_k(self.top_k().unwrap_or(was.top_k))
+                .top_p(self.top_p.unwrap_or(was.top_p))
+                .min_p(self.min_p.unwrap_or(was.min_p))
+                .repeat_penalty(self.repeat_penalty.unwrap_or(was.repeat_penalty)),
+        )
     }
 
     fn last_n_over(&self, below: Sampling) -> Sampling {
-        let last_n = self.repeat_last_n.map(|n| usize::try_from(n).unwrap_or(4096));
-        Sampling { repeat_last_n: last_n.unwrap_or(below.repeat_last_n), ..below }
+        match self.repeat_last_n {
+            Some(n) => below.repeat_last_n(usize::try_from(n).unwrap_or(Sampling::MOST_RECENT)),
+            None => below,
+        }
     }
 
     fn top_k(&self) -> Option<u32> {
@@ -143,13 +145,10 @@ impl SamplingArgs {
             logit_bias.retain(|(id, _)| !checkpoint.eos().contains(id));
             logit_bias.extend(checkpoint.eos().iter().map(|id| (*id, f32::NEG_INFINITY)));
         }
-        let sampling = Sampling {
-            seed: given.unwrap_or(below.seed),
-            presence_penalty: self.presence_penalty.unwrap_or(below.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(below.frequency_penalty),
-            logit_bias,
-            ..below
-        };
+        let mut sampling = below.logit_bias(logit_bias);
+        sampling.seed = given.unwrap_or(sampling.seed);
+        sampling.presence_penalty = self.presence_penalty.unwrap_or(sampling.presence_penalty);
+        sampling.frequency_penalty = self.frequency_penalty.unwrap_or(sampling.frequency_penalty);
         if sampling.temperature > 0.0 && seed.is_some_and(|seed| seed < 0) {
             eprintln!("seed {}", sampling.seed);
         }
@@ -158,8 +157,8 @@ impl SamplingArgs {
             Some(n) => usize::try_from(n).ok(),
         };
         let stop = self.reverse_prompt.iter().map(|stop| self.escape.apply("-r", stop));
-        let stop = stop.collect::<anyhow::Result<_>>()?;
-        Ok((sampling, AnswerOptions { max_tokens, stop, ..AnswerOptions::default() }))
+        let stop = stop.collect::<anyhow::Result<Vec<_>>>()?;
+        Ok((sampling, AnswerOptions::default().max_tokens(max_tokens).stop(stop)))
     }
 }
 

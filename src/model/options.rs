@@ -13,8 +13,14 @@ const MOST: usize = 8192;
 /// A number of segments that suits the adapter and the model's shape.
 pub const AUTOMATIC: usize = 0;
 
-/// How a [`Forward`](super::Forward) is loaded.
+/// How a model is loaded.
+///
+/// ```
+/// # use peregrine::EngineOptions;
+/// let options = EngineOptions::default().slots(4).memory(6 << 30);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ForwardOptions {
     /// Conversations held at once.
     pub slots: usize,
@@ -52,6 +58,46 @@ impl Default for ForwardOptions {
 }
 
 impl ForwardOptions {
+    /// Sets [`ForwardOptions::slots`].
+    pub fn slots(self, slots: usize) -> Self {
+        ForwardOptions { slots, ..self }
+    }
+
+    /// Sets [`ForwardOptions::chunk`].
+    pub fn chunk(self, chunk: usize) -> Self {
+        ForwardOptions { chunk, ..self }
+    }
+
+    /// Sets [`ForwardOptions::segments`].
+    pub fn segments(self, segments: usize) -> Self {
+        ForwardOptions { segments, ..self }
+    }
+
+    /// Sets [`ForwardOptions::math`].
+    pub fn math(self, math: Math) -> Self {
+        ForwardOptions { math, ..self }
+    }
+
+    /// Sets [`ForwardOptions::tune`].
+    pub fn tune(self, tune: Tune) -> Self {
+        ForwardOptions { tune, ..self }
+    }
+
+    /// Sets [`ForwardOptions::weights`].
+    pub fn weights(self, weights: Recipe) -> Self {
+        ForwardOptions { weights, ..self }
+    }
+
+    /// Sets [`ForwardOptions::memory`].
+    pub fn memory(self, memory: impl Into<Option<u64>>) -> Self {
+        ForwardOptions { memory: memory.into(), ..self }
+    }
+
+    /// Sets [`ForwardOptions::embeddings`].
+    pub fn embeddings(self, embeddings: Embeddings) -> Self {
+        ForwardOptions { embeddings, ..self }
+    }
+
     /// The options of loading weights.
     pub fn weight_options(&self) -> WeightOptions {
         WeightOptions { recipe: self.weights, embeddings: self.embeddings }

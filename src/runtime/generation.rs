@@ -9,7 +9,13 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 
 /// Options of one answer: its length, stop strings, log-probabilities.
+///
+/// ```
+/// # use peregrine::AnswerOptions;
+/// let options = AnswerOptions::tokens(200).stop(["\n\n"]).logprobs(3);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct AnswerOptions {
     /// Maximum number of tokens; `None`: until EOS.
     pub max_tokens: Option<usize>,
@@ -24,6 +30,21 @@ impl AnswerOptions {
     /// Options with a maximum number of tokens.
     pub fn tokens(max_tokens: usize) -> Self {
         AnswerOptions { max_tokens: Some(max_tokens), ..Default::default() }
+    }
+
+    /// Sets [`AnswerOptions::max_tokens`].
+    pub fn max_tokens(self, max_tokens: impl Into<Option<usize>>) -> Self {
+        AnswerOptions { max_tokens: max_tokens.into(), ..self }
+    }
+
+    /// Sets [`AnswerOptions::stop`].
+    pub fn stop<S: Into<String>>(self, stop: impl IntoIterator<Item = S>) -> Self {
+        AnswerOptions { stop: stop.into_iter().map(Into::into).collect(), ..self }
+    }
+
+    /// Sets [`AnswerOptions::logprobs`].
+    pub fn logprobs(self, top: impl Into<Option<usize>>) -> Self {
+        AnswerOptions { logprobs: top.into(), ..self }
     }
 }
 

@@ -5,7 +5,13 @@ use crate::kernels::select::{SamplingParams, WINDOW};
 
 /// How the next token is chosen: logit biases, penalties, top-k, top-p and min-p, temperature, then one draw that depends on
 /// seed and position alone.
+///
+/// ```
+/// # use peregrine::Sampling;
+/// let sampling = Sampling::GREEDY.temperature(0.8).top_p(0.95).seed(7);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Sampling {
     /// Divides the logits; 0 is greedy.
     pub temperature: f32,
@@ -46,6 +52,56 @@ impl Sampling {
         repeat_last_n: 64,
         logit_bias: Vec::new(),
     };
+
+    /// Sets [`Sampling::temperature`].
+    pub fn temperature(self, temperature: f32) -> Self {
+        Sampling { temperature, ..self }
+    }
+
+    /// Sets [`Sampling::top_k`].
+    pub fn top_k(self, top_k: u32) -> Self {
+        Sampling { top_k, ..self }
+    }
+
+    /// Sets [`Sampling::top_p`].
+    pub fn top_p(self, top_p: f32) -> Self {
+        Sampling { top_p, ..self }
+    }
+
+    /// Sets [`Sampling::min_p`].
+    pub fn min_p(self, min_p: f32) -> Self {
+        Sampling { min_p, ..self }
+    }
+
+    /// Sets [`Sampling::seed`].
+    pub fn seed(self, seed: u64) -> Self {
+        Sampling { seed, ..self }
+    }
+
+    /// Sets [`Sampling::repeat_penalty`].
+    pub fn repeat_penalty(self, repeat_penalty: f32) -> Self {
+        Sampling { repeat_penalty, ..self }
+    }
+
+    /// Sets [`Sampling::presence_penalty`].
+    pub fn presence_penalty(self, presence_penalty: f32) -> Self {
+        Sampling { presence_penalty, ..self }
+    }
+
+    /// Sets [`Sampling::frequency_penalty`].
+    pub fn frequency_penalty(self, frequency_penalty: f32) -> Self {
+        Sampling { frequency_penalty, ..self }
+    }
+
+    /// Sets [`Sampling::repeat_last_n`].
+    pub fn repeat_last_n(self, repeat_last_n: usize) -> Self {
+        Sampling { repeat_last_n, ..self }
+    }
+
+    /// Sets [`Sampling::logit_bias`].
+    pub fn logit_bias(self, logit_bias: Vec<(u32, f32)>) -> Self {
+        Sampling { logit_bias, ..self }
+    }
 
     /// Tokens that penalties look at; 0 if they do nothing.
     pub(super) fn window(&self) -> usize {

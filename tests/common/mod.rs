@@ -320,7 +320,7 @@ pub fn made_up_shape(hidden: usize, layers: usize, vocab: usize) -> peregrine::m
 pub fn made_up(gpu: &Gpu, shape: &peregrine::model::Shape, format: WeightFormat) -> peregrine::model::Forward {
     use peregrine::model::{Forward, ForwardOptions, Weights};
     let weights = Weights::made_up(gpu, shape, format, &mut |_| {}).unwrap();
-    let options = ForwardOptions { chunk: 32, ..Default::default() };
+    let options = ForwardOptions::default().chunk(32);
     Forward::new(gpu, &shape.config, std::sync::Arc::new(weights), options).unwrap()
 }
 

@@ -14,7 +14,7 @@ pub const PLAIN: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{
 pub fn engine(gpu: &Gpu, slots: usize, template: &str) -> Engine {
     let mut checkpoint = Checkpoint::open(fixture("falcon-tiny")).unwrap();
     checkpoint.set_template(Template::new("test", template).unwrap());
-    Engine::load(gpu, checkpoint, EngineOptions { slots, chunk: 32, ..Default::default() }, &mut |_| {}).unwrap()
+    Engine::load(gpu, checkpoint, EngineOptions::default().slots(slots).chunk(32), &mut |_| {}).unwrap()
 }
 
 /// Bytes of a state: convolutions, h and logits.

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::bench::{Options, Subject, longest, run};
 use peregrine::format::WeightFormat;
-use peregrine::model::{Config, Forward, ForwardOptions, MemoryPlan, Recipe, SHAPES, Shape, Weights};
+use peregrine::model::{Config, Forward, MemoryPlan, Recipe, SHAPES, Shape, Weights};
 use peregrine::output::{AtomicFile, write_atomic};
 use peregrine::runtime::{Checkpoint, SamplingDefaults};
 use std::io::Write;
@@ -166,7 +166,7 @@ impl Bench {
 
     fn load(&self) -> anyhow::Result<Loaded> {
         let slots = self.n_parallel.iter().copied().max().unwrap_or(1);
-        let layout = ForwardOptions { slots, ..self.kernels.options(self.chunk) };
+        let layout = self.kernels.options(self.chunk).slots(slots);
         let mut bar = LoadBar::new();
         let (gpu, name, tied, config, weights);
         let mut defaults = SamplingDefaults::default();
@@ -174,7 +174,7 @@ impl Bench {
             let shape = parse_shape(shape)?;
             gpu = self.device.open(false)?;
             let format = self.kernels.weights().unwrap_or(WeightFormat::Bf16);
-            MemoryPlan::checked_shape(&gpu, &shape, ForwardOptions { weights: Recipe::To(format), ..layout })?;
+            MemoryPlan::checked_shape(&gpu, &shape, layout.weights(Recipe::To(format)))?;
             weights = Weights::made_up(&gpu, &shape, format, &mut |progress| bar.show(progress))?;
             (name, tied, config) = (shape.name, shape.tied, shape.config);
         } else {
