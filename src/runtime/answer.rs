@@ -1,7 +1,8 @@
 //! An answer as a stream of text.
 
 use super::generation::{AnswerOptions, Finish, Generation, Logprobs, SessionRef};
-use super::session::{Begun, Prompt, Session};
+use super::prompt::{Begun, Prompt};
+use super::session::Session;
 use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, TextStream};
 

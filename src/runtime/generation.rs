@@ -1,7 +1,8 @@
 //! Generation token by token, and the state that it leaves.
 
 use super::backup::Backup;
-use super::session::{Begun, Session};
+use super::prompt::Begun;
+use super::session::Session;
 use crate::error::Result;
 use crate::kernels::select::WINDOW;
 use crate::model::Saved;
