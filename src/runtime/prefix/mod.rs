@@ -1,10 +1,10 @@
 //! The prefix cache: states after prefixes of texts that were read. A session whose text has such a prefix starts from its state.
 
-mod session;
+mod key;
 mod tree;
 
 use super::states::{KeptState, StateStore};
-pub(super) use session::PrefixKey;
+pub(super) use key::PrefixKey;
 use tree::Tree;
 
 /// Budget of the prefix cache.
@@ -60,7 +60,7 @@ struct Entry {
 pub(super) struct PrefixCache {
     states: StateStore,
     /// Tokens of a chunk.
-    chunk: usize,
+    pub(super) chunk: usize,
     budget: PrefixBudget,
     tree: Tree<Entry>,
     clock: u64,
@@ -74,16 +74,16 @@ impl PrefixCache {
     }
 
     /// Whether the budget admits a state; `read`: prefill read all of its tokens.
-    fn wants(&self, read: bool) -> bool {
+    pub(super) fn wants(&self, read: bool) -> bool {
         self.budget.bytes > 0 && (read || self.budget.reuse == Reuse::Answers)
     }
 
-    fn set_budget(&mut self, budget: PrefixBudget) {
+    pub(super) fn set_budget(&mut self, budget: PrefixBudget) {
         self.budget = budget;
         self.fit();
     }
 
-    fn stats(&self) -> PrefixStats {
+    pub(super) fn stats(&self) -> PrefixStats {
         PrefixStats { states: self.tree.values().count(), bytes: self.bytes(), ..self.stats }
     }
 
@@ -96,12 +96,12 @@ impl PrefixCache {
     }
 
     /// Longest text whose ids are tracked: a quarter of the budget. 0: no cache.
-    fn most_ids(&self) -> usize {
+    pub(super) fn most_ids(&self) -> usize {
         usize::try_from(self.budget.bytes / 4 / size_of::<u32>() as u64).unwrap_or(usize::MAX)
     }
 
     /// The longest cached prefix of `ids`: its length and state.
-    fn find(&mut self, ids: &[u32]) -> Option<(usize, KeptState)> {
+    pub(super) fn find(&mut self, ids: &[u32]) -> Option<(usize, KeptState)> {
         self.clock += 1;
         let (states, reuse) = (&self.states, self.budget.reuse);
         let fits = |entry: &Entry| (entry.read || reuse == Reuse::Answers) && states.has(&entry.state);
@@ -111,7 +111,7 @@ impl PrefixCache {
     }
 
     /// Counts a hit that saved tokens, or a miss.
-    fn count(&mut self, saved: usize) {
+    pub(super) fn count(&mut self, saved: usize) {
         match saved {
             0 => self.stats.misses += 1,
             _ => self.stats.hits += 1,
@@ -121,12 +121,12 @@ impl PrefixCache {
 
     /// Length of the longest prefix that an earlier text shares. Where two texts diverge, others may too: a state there is worth
     /// keeping.
-    fn shared(&self, ids: &[u32]) -> usize {
+    pub(super) fn shared(&self, ids: &[u32]) -> usize {
         self.tree.shared(ids)
     }
 
     /// Whether there is a usable state at exactly these ids.
-    fn has(&mut self, ids: &[u32], read: bool) -> bool {
+    pub(super) fn has(&mut self, ids: &[u32], read: bool) -> bool {
         self.clock += 1;
         let Some(entry) = self.tree.get(ids) else { return false };
         entry.used = self.clock;
@@ -144,7 +144,7 @@ impl PrefixCache {
     }
 
     /// Removes a prefix whose state is gone.
-    fn remove(&mut self, ids: &[u32]) {
+    pub(super) fn remove(&mut self, ids: &[u32]) {
         self.tree.remove(ids);
     }
 

@@ -9,6 +9,13 @@ use crate::model::{Choosing, Forward, RUN_AHEAD, Saved, SlotState};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// The device that holds a session's state, by [`Scheduler::epoch`]; [`NOWHERE`] if the slot's state is unknown.
+pub(super) type Epoch = Arc<AtomicU64>;
+
+/// No device. Epochs count from 1.
+pub(super) const NOWHERE: u64 = 0;
 
 /// Counts of an engine's work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -5,7 +5,6 @@ mod fingerprint;
 mod metadata;
 mod origin;
 mod precision;
-mod session;
 #[cfg(test)]
 mod tests;
 

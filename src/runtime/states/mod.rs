@@ -3,7 +3,6 @@
 mod spill;
 mod tiers;
 
-use super::engine::Engine;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{Forward, Saved};
@@ -87,20 +86,6 @@ impl Drop for Claim {
     }
 }
 
-impl Engine {
-    /// Sets how much memory kept states may take, those of all sessions and of the prefix cache together; the default is
-    /// [`StateBudget::default`]. What exceeds it is spilled or dropped at once.
-    pub async fn set_state_budget_async(&self, budget: StateBudget) -> Result<()> {
-        let scheduler = self.scheduler().await;
-        self.states().set_budget(scheduler.gpu().as_ref(), budget).await
-    }
-
-    /// Memory of kept states, and counts of moves.
-    pub fn state_stats(&self) -> StateStats {
-        self.states().lock().stats()
-    }
-}
-
 impl StateStore {
     pub(super) fn new(forward: &Forward) -> Self {
         StateStore(Arc::new(Mutex::new(Tiers::new(forward))))
@@ -167,7 +152,8 @@ impl StateStore {
         Ok(())
     }
 
-    async fn set_budget(&self, gpu: Option<&Gpu>, budget: StateBudget) -> Result<()> {
+    /// Sets the budget; states above it are spilled or dropped at once.
+    pub(super) async fn set_budget(&self, gpu: Option<&Gpu>, budget: StateBudget) -> Result<()> {
         self.lock().set_budget(budget);
         loop {
             let above = self.lock().above_device_budget();
@@ -224,6 +210,11 @@ impl StateStore {
     /// Whether a state was lost with its device.
     pub(super) fn was_lost(&self, kept: &KeptState) -> bool {
         self.is_of(kept) && self.lock().was_lost(kept.0.id)
+    }
+
+    /// Memory of kept states, and counts of moves.
+    pub(super) fn stats(&self) -> StateStats {
+        self.lock().stats()
     }
 
     /// Bytes of one state.

@@ -1,40 +1,45 @@
 //! One conversation over a slot of an engine.
 
+mod answer;
+mod generation;
+mod history;
+mod prefix;
+mod prompt;
+mod snapshot;
+
+pub use answer::{Answer, Chosen};
+pub use generation::{AnswerOptions, Finish, Generation, Logprobs};
+pub use history::Mark;
+pub use prompt::Prompt;
+
 use super::backup::Backup;
 use super::cancel::CancelHandle;
 use super::conversation::Conversation;
-use super::departures::{Departure, End};
-use super::engine::Engine;
-use super::history::History;
+use super::engine::{Departure, End, Engine};
 use super::sampler::Sampling;
-use super::scheduler::Scheduler;
+use super::scheduler::{Epoch, NOWHERE, Scheduler};
 use crate::error::{Error, Result};
 use crate::text::Message;
+use history::History;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::MutexGuard;
 
 /// One conversation over a slot of an engine. Dropping it frees the slot.
 pub struct Session {
-    pub(super) engine: Engine,
-    pub(super) slot: usize,
-    pub(super) conversation: Conversation,
-    pub(super) sampling: Sampling,
-    pub(super) read_again: bool,
-    pub(super) history: History,
+    engine: Engine,
+    slot: usize,
+    conversation: Conversation,
+    sampling: Sampling,
+    read_again: bool,
+    history: History,
     /// From which the slot's state can be recomputed.
-    pub(super) backup: Backup,
+    backup: Backup,
     epoch: Epoch,
     cancel: CancelHandle,
     /// Set when the call that began last is to end.
-    pub(super) cancelled: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
 }
-
-/// The device that holds a session's state, by [`Scheduler::epoch`]; [`NOWHERE`] if the slot's state is unknown.
-pub(super) type Epoch = Arc<AtomicU64>;
-
-/// No device. Epochs count from 1.
-pub(super) const NOWHERE: u64 = 0;
 
 /// Marks a slot's state as unknown if a call's future is dropped before its end.
 pub(super) struct DoubtOnDrop<'a>(&'a AtomicU64);
@@ -52,8 +57,19 @@ impl Drop for DoubtOnDrop<'_> {
     }
 }
 
+impl Engine {
+    /// A new session in a free slot; [`Error::NoFreeSlot`] if there is none.
+    pub async fn session_async(&self, sampling: Sampling) -> Result<Session> {
+        let slot = self.scheduler().await.take_slot()?;
+        // From here on, dropping the session frees the slot.
+        let session = Session::new(self.clone(), slot, sampling);
+        drop(session.schedule().await?);
+        Ok(session)
+    }
+}
+
 impl Session {
-    pub(super) fn new(engine: Engine, slot: usize, sampling: Sampling) -> Self {
+    fn new(engine: Engine, slot: usize, sampling: Sampling) -> Self {
         Session {
             engine,
             slot,

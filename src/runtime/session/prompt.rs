@@ -1,9 +1,9 @@
 //! What an answer continues, and how it begins.
 
+use super::Session;
 use super::answer::{Answer, Role};
 use super::generation::{AnswerOptions, Generation};
 use super::history::Before;
-use super::session::Session;
 use crate::error::{Error, Result};
 use crate::text::{Message, Span};
 

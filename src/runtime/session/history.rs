@@ -1,12 +1,12 @@
 //! Going back in a conversation, and going on from one moment in several ways.
 
-use super::backup::{Backup, WeakBackup};
-use super::conversation::{Conversation, Point};
-use super::prefix::PrefixKey;
-use super::session::Session;
-use super::states::KeptState;
+use super::Session;
 use crate::error::{Error, Result};
 use crate::model::Forward;
+use crate::runtime::backup::{Backup, WeakBackup};
+use crate::runtime::conversation::{Conversation, Point};
+use crate::runtime::prefix::PrefixKey;
+use crate::runtime::states::KeptState;
 use crate::text::Message;
 use std::sync::Arc;
 

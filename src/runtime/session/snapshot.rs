@@ -1,10 +1,10 @@
 //! Taking snapshots of a session and restoring them.
 
-use super::{Precision, Snapshot, Warning};
+use super::Session;
+use super::history::History;
 use crate::error::{Error, Result};
-use crate::runtime::Session;
 use crate::runtime::backup::Backup;
-use crate::runtime::history::History;
+use crate::runtime::snapshot::{Precision, Snapshot, Warning};
 
 impl Session {
     /// Sets whether to keep the ids of all tokens consumed, for snapshots and [`Session::ids`]; they take four bytes each. Only a

@@ -1,16 +1,19 @@
 //! The engine: a loaded model that advances many slots at once. Sessions hold a handle to it.
 
+mod departures;
+
+pub(super) use departures::{Departure, End, Prefix};
+
 use super::checkpoint::Checkpoint;
-use super::departures::Departures;
-use super::prefix::PrefixCache;
+use super::prefix::{PrefixBudget, PrefixCache, PrefixStats};
 use super::sampler::Sampling;
 use super::scheduler::{Counts, Scheduler, Token};
-use super::session::Session;
 use super::snapshot::Origin;
-use super::states::StateStore;
+use super::states::{StateBudget, StateStats, StateStore};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::model::{Forward, ForwardOptions, Progress};
+use departures::Departures;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,13 +146,27 @@ impl Engine {
         *self.shared.counts.lock()
     }
 
-    /// A new session in a free slot; [`Error::NoFreeSlot`] if there is none.
-    pub async fn session_async(&self, sampling: Sampling) -> Result<Session> {
-        let slot = self.scheduler().await.take_slot()?;
-        // From here on, dropping the session frees the slot.
-        let session = Session::new(self.clone(), slot, sampling);
-        drop(session.schedule().await?);
-        Ok(session)
+    /// Sets how much memory kept states may take, those of all sessions and of the prefix cache together; the default is
+    /// [`StateBudget::default`]. What exceeds it is spilled or dropped at once.
+    pub async fn set_state_budget_async(&self, budget: StateBudget) -> Result<()> {
+        let scheduler = self.scheduler().await;
+        self.states().set_budget(scheduler.gpu().as_ref(), budget).await
+    }
+
+    /// Memory of kept states, and counts of moves.
+    pub fn state_stats(&self) -> StateStats {
+        self.states().stats()
+    }
+
+    /// Sets the budget of the prefix cache; there is none until this is called. A session whose text shares a prefix with an
+    /// earlier one, such as a system prompt or a document, then starts from the state after it.
+    pub fn set_prefix_cache(&self, budget: PrefixBudget) {
+        self.prefixes().set_budget(budget);
+    }
+
+    /// Contents and hit counts of the prefix cache.
+    pub fn prefix_stats(&self) -> PrefixStats {
+        self.prefixes().stats()
     }
 
     /// Sets how a slot's tokens are chosen from the next step on.

@@ -1,11 +1,11 @@
 //! Generation token by token, and the state that it leaves.
 
-use super::backup::Backup;
+use super::Session;
 use super::prompt::Begun;
-use super::session::Session;
 use crate::error::Result;
 use crate::kernels::select::WINDOW;
 use crate::model::Saved;
+use crate::runtime::backup::Backup;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 

@@ -1,8 +1,8 @@
 //! An answer as a stream of text.
 
+use super::Session;
 use super::generation::{AnswerOptions, Finish, Generation, Logprobs, SessionRef};
 use super::prompt::{Begun, Prompt};
-use super::session::Session;
 use crate::error::{Error, Result};
 use crate::text::{Message, StopStrings, TextStream};
 

@@ -1,10 +1,9 @@
 //! Cleanup on the device after answers and sessions. They may be dropped where nothing can wait, so the cleanup is queued and
 //! done by whoever locks the slots next.
 
-use super::engine::Engine;
-use super::scheduler::Scheduler;
-use super::session::{Epoch, NOWHERE};
+use super::Engine;
 use crate::error::Result;
+use crate::runtime::scheduler::{Epoch, NOWHERE, Scheduler};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,19 +11,19 @@ use std::sync::atomic::Ordering;
 
 /// Queued cleanup, oldest first.
 #[derive(Default)]
-pub(super) struct Departures(Mutex<VecDeque<Departure>>);
+pub(in crate::runtime) struct Departures(Mutex<VecDeque<Departure>>);
 
 /// The end of an answer or of a session.
 #[derive(Clone)]
-pub(super) struct Departure {
-    pub(super) slot: usize,
+pub(in crate::runtime) struct Departure {
+    pub(in crate::runtime) slot: usize,
     /// The device that it ended on: see [`Scheduler::epoch`].
-    pub(super) epoch: u64,
-    pub(super) end: End,
+    pub(in crate::runtime) epoch: u64,
+    pub(in crate::runtime) end: End,
 }
 
 #[derive(Clone)]
-pub(super) enum End {
+pub(in crate::runtime) enum End {
     /// An answer: set the slot to its state after the last token given out.
     Answer {
         /// Tokens consumed by that state.
@@ -42,16 +41,16 @@ pub(super) enum End {
 }
 
 /// The key of a state in the prefix cache.
-pub(super) struct Prefix {
+pub(in crate::runtime) struct Prefix {
     /// Ids that the state has consumed.
-    pub(super) ids: Vec<u32>,
+    pub(in crate::runtime) ids: Vec<u32>,
     /// Whether prefill consumed all of them.
-    pub(super) read: bool,
+    pub(in crate::runtime) read: bool,
 }
 
 impl Engine {
     /// Queues cleanup, and does it now if nobody holds the slots.
-    pub(super) fn leave(&self, departure: Departure) {
+    pub(in crate::runtime) fn leave(&self, departure: Departure) {
         self.departures().0.lock().push_back(departure);
         // A browser's thread cannot wait for the device.
         if cfg!(not(target_arch = "wasm32"))
@@ -62,7 +61,7 @@ impl Engine {
     }
 
     /// Does the queued cleanup.
-    pub(super) async fn see_off(&self, scheduler: &mut Scheduler) {
+    pub(in crate::runtime) async fn see_off(&self, scheduler: &mut Scheduler) {
         loop {
             // Removed only when done: this future may be dropped half-way.
             let next = self.departures().0.lock().front().cloned();
