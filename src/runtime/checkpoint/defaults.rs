@@ -4,7 +4,7 @@ use super::component::restated;
 use crate::error::{Error, Result};
 use crate::format::gguf::{self, Metadata};
 use crate::input::shown;
-use crate::runtime::SamplingDefaults;
+use crate::runtime::sampler::SamplingDefaults;
 use serde_json::{Map, Value, json};
 
 /// peregrine's own GGUF key for the length of answers; llama.cpp has none.

@@ -4,7 +4,7 @@ use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
 use crate::format::{WeightFormat, blocks_entry, safetensors_head};
 use crate::model::{Naming, Progress, Recipe, Role, ValueMap};
-use crate::runtime::Checkpoint;
+use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::checkpoint::{Location, defaults};
 use serde_json::{Value, json};
 use std::fs::File;

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::WeightFormat;
 use crate::format::gguf::{Array, Header, Metadata, Outline, TensorType, Value};
 use crate::model::{Naming, Progress, Recipe, ValueMap};
-use crate::runtime::Checkpoint;
+use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::checkpoint::{Location, defaults, template_of};
 use crate::text::{Tokenizer, Vocabulary, spelled};
 use serde_json::Value as Json;

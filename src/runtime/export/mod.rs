@@ -7,7 +7,7 @@ mod gguf;
 mod staged;
 mod staged_folder;
 
-use super::Checkpoint;
+use super::checkpoint::Checkpoint;
 use super::checkpoint::{Location, gguf::is_called_gguf};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};

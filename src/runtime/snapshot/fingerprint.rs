@@ -2,7 +2,7 @@
 
 use crate::format::{Tensor, WeightFormat};
 use crate::model::{Config, LayerTensors, ModelTensors, Recipe};
-use crate::runtime::Checkpoint;
+use crate::runtime::checkpoint::Checkpoint;
 use half::bf16;
 use sha2::{Digest, Sha256};
 

@@ -5,7 +5,7 @@ use super::origin::Origin;
 use super::{Precision, Snapshot};
 use crate::kernels::linear::Math;
 use crate::model::{Config, ConfigEntry, SlotState};
-use crate::runtime::Sampling;
+use crate::runtime::sampler::Sampling;
 use crate::runtime::conversation::Conversation;
 use crate::text::Message;
 use half::bf16;

@@ -4,7 +4,7 @@ use super::fingerprint::{Identity, Loaded};
 use crate::error::Result;
 use crate::kernels::linear::Math;
 use crate::model::{Forward, Recipe};
-use crate::runtime::Checkpoint;
+use crate::runtime::checkpoint::Checkpoint;
 use std::fmt;
 
 /// The model, arithmetic, device and version that a snapshot was made with.

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::kernels::case::Random;
 use crate::kernels::linear::Math;
 use crate::model::{Architecture, Config, Family, Mamba, SlotState};
-use crate::runtime::Sampling;
+use crate::runtime::sampler::Sampling;
 use crate::runtime::conversation::Conversation;
 use crate::text::Message;
 use half::bf16;
