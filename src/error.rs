@@ -9,6 +9,18 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What failed, where, and what to do about it.
+///
+/// ```no_run
+/// # fn f(engine: &peregrine::Engine, mut session: peregrine::Session) -> peregrine::Result<()> {
+/// use peregrine::{AnswerOptions, Error};
+/// match session.send("Hello!", &AnswerOptions::default()) {
+///     Err(Error::DeviceLost { .. }) => drop(engine.recover(&mut |_| {})?), // the session continues
+///     Err(error) => eprintln!("{error}"), // names the file, the tensor or the setting, and what to do
+///     Ok(answer) => answer.for_each(drop),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -16,6 +16,14 @@ pub const VARIABLES: &[(&str, &str)] = &[
 const BACKEND: &str = "WGPU_BACKEND";
 
 /// Which adapter to open.
+///
+/// ```no_run
+/// # fn main() -> peregrine::Result<()> {
+/// use peregrine::{AdapterChoice, Gpu};
+/// let gpu = Gpu::open(&AdapterChoice::parse("radeon"))?; // an index, or part of a name
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum AdapterChoice {
     /// `PEREGRINE_ADAPTER` if set, else the first of [`adapters_async`]: a real GPU before a CPU.

@@ -16,6 +16,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 /// An open device. After a device loss every call returns [`Error::DeviceLost`]; nothing panics and nothing returns zeros.
 /// Cheap to clone; all clones are the same device.
+///
+/// ```no_run
+/// # fn main() -> peregrine::Result<()> {
+/// use peregrine::{AdapterChoice, Gpu};
+/// let gpu = Gpu::open(&AdapterChoice::Best)?;
+/// println!("{}, {} bytes allocated", gpu.info(), gpu.allocated_bytes());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Gpu {
     pub(super) shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! Engines and sessions for callers that wait: each call is its async twin, run to its end on this thread.
+//! Blocking forms of the calls of engines and sessions: each runs its async form to the end on this thread.
 
 use super::{
     Answer, AnswerOptions, Checkpoint, Engine, EngineOptions, Generation, Mark, Prompt, Sampling, Session, Snapshot,
@@ -44,17 +44,26 @@ impl Engine {
 }
 
 impl Session {
-    /// Says something as the user and streams the assistant's answer.
+    /// Sends a message as the user and streams the assistant's answer.
     ///
-    /// Only what the template adds to what was already fed is read. Where a template rewrites earlier turns, the
-    /// conversation is read again from its start. After an error, and where it was cancelled before the answer began, the
-    /// conversation is as before.
+    /// Only the text that the template adds is fed. If the template changes earlier text, the conversation is read again from
+    /// its start. After an error, or a cancel before the answer began, the conversation is as before.
+    ///
+    /// ```no_run
+    /// # fn f(session: &mut peregrine::Session) -> peregrine::Result<()> {
+    /// use peregrine::AnswerOptions;
+    /// for piece in session.send("What is a falcon?", &AnswerOptions::tokens(200))? {
+    ///     print!("{}", piece?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn send(&mut self, text: &str, options: &AnswerOptions) -> Result<Answer<'_>> {
         block_on(self.answer_async(Prompt::Message(text.to_owned()), options))
     }
 
-    /// Takes these messages as the conversation and streams the assistant's answer to them. What they share with what was fed
-    /// is not read again. After an error, and where it was cancelled before the answer began, the conversation is as before.
+    /// Replaces the conversation by these messages and streams the assistant's answer. The part that they share with what was fed
+    /// is not read again. After an error, or a cancel before the answer began, the conversation is as before.
     pub fn converse(&mut self, messages: Vec<Message>, options: &AnswerOptions) -> Result<Answer<'_>> {
         block_on(self.answer_async(Prompt::Messages(messages), options))
     }
@@ -64,25 +73,25 @@ impl Session {
         block_on(self.answer_async(Prompt::Ids(ids.to_vec()), options))
     }
 
-    /// Goes on where the last answer was cut off, by its limit of tokens or by somebody, without feeding anything: the
-    /// tokens are those that would have come.
+    /// Continues the last answer after its token limit or a cancel, without feeding anything: the tokens are the same as without
+    /// the interruption.
     pub fn resume(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
         block_on(self.answer_async(Prompt::Resume, options))
     }
 
-    /// Answers the last message of the user again, in place of the answer it had: chooses anew from where the message had
-    /// been read. With the same seed the answer is the same. Where the state of then is not kept any more, the conversation
-    /// is read again. After an error, and where it was cancelled before the answer began, the old answer is there as before.
+    /// Replaces the answer to the user's last message by a new one, generated from the state after that message. With the same
+    /// seed the answer is the same. If that state is no longer kept, the conversation is read again. After an error, or a cancel
+    /// before the answer began, the old answer stays.
     pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
         block_on(self.answer_async(Prompt::Retry, options))
     }
 
-    /// Feeds tokens and leaves it at that. See [`Session::feed_async`].
+    /// Feeds tokens without generating. See [`Session::feed_async`].
     pub fn feed(&mut self, ids: &[u32]) -> Result<()> {
         block_on(self.feed_async(ids))
     }
 
-    /// Feeds tokens and continues them, token by token. See [`Session::generate_async`].
+    /// Feeds tokens and generates after them, id by id. See [`Session::generate_async`].
     pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
         block_on(self.generate_async(ids, options))
     }
@@ -92,37 +101,37 @@ impl Session {
         block_on(self.set_sampling_async(sampling))
     }
 
-    /// Forgets everything: the state is as before the first token. See [`Session::clear_async`].
+    /// Clears the conversation and resets the state. See [`Session::clear_async`].
     pub fn clear(&mut self) -> Result<()> {
         block_on(self.clear_async())
     }
 
-    /// Takes back the last message of the user and what was answered; gives that message. See [`Session::undo_async`].
+    /// Removes the user's last message and its answer; returns the message. See [`Session::undo_async`].
     pub fn undo(&mut self) -> Result<Message> {
         block_on(self.undo_async())
     }
 
-    /// A session in a free slot that is where this one is. Neither disturbs the other.
+    /// A copy of this session in a free slot. The two are independent. See [`Session::fork_async`].
     pub fn fork(&self) -> Result<Session> {
         block_on(self.fork_async())
     }
 
-    /// This moment, to come back to.
+    /// The current moment, for [`Session::back_to`].
     pub fn mark(&self) -> Result<Mark> {
         block_on(self.mark_async())
     }
 
-    /// Makes the session what it was at a moment of it or of another session of the engine. See [`Session::back_to_async`].
+    /// Goes back to a moment of this session, or to one of another session of the engine. See [`Session::back_to_async`].
     pub fn back_to(&mut self, mark: &Mark) -> Result<()> {
         block_on(self.back_to_async(mark))
     }
 
-    /// The conversation's state at this moment: after the last chunk of a prompt, or after the last token given out.
+    /// The conversation with its state: after the last chunk of a prompt, or after the last token given out.
     pub fn snapshot(&self) -> Result<Snapshot> {
         block_on(self.snapshot_async())
     }
 
-    /// Goes on from a snapshot, in place of what this session has consumed. See [`Session::restore_async`].
+    /// Continues from a snapshot, which replaces this session's conversation. See [`Session::restore_async`].
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<Vec<Warning>> {
         block_on(self.restore_async(snapshot))
     }

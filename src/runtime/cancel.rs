@@ -5,6 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Cancels a session's calls from any thread. Valid for as long as the session lives; clones are the same handle.
+///
+/// ```no_run
+/// # fn f(mut session: peregrine::Session) -> peregrine::Result<()> {
+/// use peregrine::{AnswerOptions, Finish};
+/// let cancel = session.cancel_handle();
+/// std::thread::spawn(move || cancel.cancel()); // a button, a signal, a closed connection
+/// let mut answer = session.send("Count to a million.", &AnswerOptions::default())?;
+/// let text: String = answer.by_ref().collect::<Result<_, _>>()?;
+/// assert_eq!(answer.finish(), Some(Finish::Cancelled));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Mutex<Calls>>);
 

@@ -22,6 +22,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A model as published. Opening maps its files and reads the small ones; weights stay on disk.
+///
+/// ```no_run
+/// # fn main() -> peregrine::Result<()> {
+/// use peregrine::Checkpoint;
+/// let folder = Checkpoint::open("falcon-mamba-7b-instruct")?; // config.json, tokenizer.json, *.safetensors
+/// let gguf = Checkpoint::open("falcon-mamba-7b-instruct-q8_0.gguf")?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Checkpoint {
     label: String,
     source: Arc<TensorSource>,

@@ -1,4 +1,4 @@
-//! A conversation without its recurrent state: what sessions, marks, forks and snapshots copy.
+//! A conversation without its recurrent state, as sessions, marks, forks and snapshots copy it.
 
 use crate::kernels::select::WINDOW;
 use crate::text::Message;
@@ -9,11 +9,11 @@ pub(super) struct Conversation {
     pub(super) messages: Vec<Message>,
     /// The rendered messages, as far as the state has consumed them.
     pub(super) text: String,
-    /// Ids of all tokens consumed, where they are kept. Fewer than `position` where some were not known.
+    /// Ids of all tokens consumed, if kept; incomplete if there are fewer than `position`.
     pub(super) ids: Option<Vec<u32>>,
     /// The last tokens consumed, for penalties: at least as many as those look at.
     pub(super) recent: Vec<u32>,
-    /// Tokens consumed, when no answer is under way.
+    /// Tokens consumed, not counting an answer in progress.
     pub(super) position: u64,
     /// Bytes of a character that the last answer was cut off in.
     pub(super) unfinished: Vec<u8>,
@@ -21,7 +21,7 @@ pub(super) struct Conversation {
     pub(super) ended: bool,
 }
 
-/// A moment of a [`Conversation`] that only grew since: enough to cut it back to then.
+/// A point in a [`Conversation`] that has only grown since: enough to truncate it to that point.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Point {
     pub(super) messages: usize,
@@ -49,12 +49,12 @@ impl Conversation {
         &self.recent[self.recent.len().saturating_sub(WINDOW)..]
     }
 
-    /// All tokens consumed, where every one of them was kept.
+    /// The ids of all tokens consumed, if complete.
     pub(super) fn all_ids(&self) -> Option<&[u32]> {
         self.ids.as_deref().filter(|ids| ids.len() as u64 == self.position)
     }
 
-    /// A copy without what nobody can ask for.
+    /// A copy with only the recent tokens that penalties can look at, and with ids only if they are complete.
     pub(super) fn trimmed(&self) -> Self {
         Conversation { recent: self.recent().to_vec(), ids: self.all_ids().map(<[u32]>::to_vec), ..self.clone() }
     }
@@ -69,7 +69,7 @@ impl Conversation {
         self.ended = false;
     }
 
-    /// Where the conversation is.
+    /// The current point.
     pub(super) fn point(&self) -> Point {
         Point {
             messages: self.messages.len(),
@@ -86,7 +86,7 @@ impl Conversation {
         (point.messages, point.position, point.text) == (self.messages.len(), self.position, self.text.len())
     }
 
-    /// Goes back to a point of the conversation, but for the messages, which stay.
+    /// Truncates everything but the messages to a point.
     pub(super) fn rewind_consumed(&mut self, point: &Point) {
         self.text.truncate(point.text);
         if let Some(ids) = &mut self.ids {

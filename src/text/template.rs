@@ -31,6 +31,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A message of a conversation.
+///
+/// ```no_run
+/// # fn f(session: &mut peregrine::Session) -> peregrine::Result<()> {
+/// use peregrine::{AnswerOptions, Message};
+/// let messages = vec![Message::new("system", "Be brief."), Message::new("user", "What is a falcon?")];
+/// let answer = session.converse(messages, &AnswerOptions::default())?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// "system", "user" or "assistant".

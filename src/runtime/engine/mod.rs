@@ -26,6 +26,19 @@ pub type EngineOptions = ForwardOptions;
 ///
 /// Sessions share decode steps, whether they are used from several threads or in turn from one: whoever waits for a token runs
 /// the next step for every slot that is ready.
+///
+/// ```no_run
+/// # fn f(gpu: &peregrine::Gpu, checkpoint: peregrine::Checkpoint) -> peregrine::Result<()> {
+/// use peregrine::{Engine, EngineOptions, Sampling};
+/// let options = EngineOptions::default().slots(2);
+/// let engine = Engine::load(gpu, checkpoint, options, &mut |progress| {
+///     eprint!("\r{} of {} bytes", progress.done, progress.total);
+/// })?;
+/// let first = engine.session(Sampling::GREEDY)?;
+/// let second = engine.session(Sampling::GREEDY.temperature(0.8).seed(1))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,

@@ -10,7 +10,19 @@ use crate::text::{Message, StopStrings, TextStream};
 /// is that of the last token whose text was given out.
 ///
 /// It borrows its session or owns it. An `Answer<'static>` from [`Session::into_answer`] can move to another thread or task, be
-/// polled there, cancelled by a [`CancelHandle`](super::CancelHandle) and dropped anywhere.
+/// polled there, cancelled by a [`CancelHandle`](crate::CancelHandle) and dropped anywhere.
+///
+/// ```no_run
+/// # async fn f(session: peregrine::Session) -> peregrine::Result<()> {
+/// use peregrine::{AnswerOptions, Finish, Prompt};
+/// let mut answer = session.into_answer(Prompt::Message("Hello!".into()), &AnswerOptions::default());
+/// while let Some(piece) = answer.next_async().await {
+///     print!("{}", piece?);
+/// }
+/// assert_eq!(answer.finish(), Some(Finish::Eos));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Answer<'a> {
     generation: Generation<'a>,
     options: AnswerOptions,

@@ -1,4 +1,4 @@
-//! Going back in a conversation, and going on from one moment in several ways.
+//! Undo, marks and forks: moments of a session with their states.
 
 use super::Session;
 use crate::error::{Error, Result};
@@ -10,8 +10,17 @@ use crate::runtime::states::KeptState;
 use crate::text::Message;
 use std::sync::Arc;
 
-/// A conversation at a moment, to come back to any number of times: [`Session::back_to`]. Clones share its state; the last of
-/// them frees it.
+/// A moment of a session, to go back to any number of times with [`Session::back_to`]. Clones share its state; dropping the last
+/// one frees it.
+///
+/// ```no_run
+/// # fn f(session: &mut peregrine::Session) -> peregrine::Result<()> {
+/// let mark = session.mark()?;
+/// session.send("And then?", &Default::default())?.for_each(drop);
+/// session.back_to(&mark)?; // the question was never asked
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Mark {
     moment: Arc<Moment>,
@@ -31,7 +40,7 @@ impl Mark {
     }
 }
 
-/// A point of a conversation with the state that the slot had then.
+/// A point in a conversation, with the slot's state.
 pub(super) struct Moment {
     point: Point,
     /// `None` before the first token.
@@ -39,42 +48,41 @@ pub(super) struct Moment {
     backup: WeakBackup,
 }
 
-/// A session as it was before something that may fail.
+/// A session before a call that may fail.
 pub(super) struct Before {
     mark: Mark,
     backup: Backup,
 }
 
-/// What a session can go back to.
+/// The moments that a session can go back to.
 #[derive(Clone, Default)]
 pub(super) struct History {
     /// Before each message and after it was read, oldest first.
     moments: Vec<Arc<Moment>>,
-    /// Whether the conversation must be read again because its state is not kept any more.
+    /// Whether the conversation must be read again because its state is no longer kept.
     pub(super) lost: bool,
-    /// What the prefix cache knows the state by.
+    /// The key of the current state in the prefix cache.
     pub(super) prefix: PrefixKey,
 }
 
 impl History {
-    /// Forgets the moments, but not the ids that were consumed.
+    /// Forgets the moments.
     pub(super) fn clear(&mut self) {
         self.moments.clear();
     }
 }
 
 impl Session {
-    /// This moment, to come back to.
+    /// The current moment, for [`Session::back_to_async`].
     pub async fn mark_async(&self) -> Result<Mark> {
         let moment = self.moment().await?;
         Ok(Mark { moment, conversation: self.conversation.clone(), history: self.history.clone() })
     }
 
-    /// Makes the session what it was at a moment of it or of another session of the engine. How tokens are chosen stays as it
-    /// is.
+    /// Goes back to a moment of this session, or to one of another session of the engine. The sampling parameters stay.
     ///
-    /// Where the state of then is not kept any more, the next message has the conversation read again; without messages
-    /// that is [`Error::StateNotKept`], and the session is as before.
+    /// If the moment's state is no longer kept, the next message has the conversation read again; without messages that is
+    /// [`Error::StateNotKept`], and the session is as before.
     pub async fn back_to_async(&mut self, mark: &Mark) -> Result<()> {
         match self.put_back(&mark.moment).await {
             Ok(()) => {
@@ -90,7 +98,7 @@ impl Session {
         Ok(())
     }
 
-    /// A session in a free slot that is where this one is. Neither disturbs the other.
+    /// A copy of this session in a free slot. The two are independent.
     pub async fn fork_async(&self) -> Result<Session> {
         let mut other = self.engine.session_async(self.sampling().clone()).await?;
         if self.position() > 0 {
@@ -103,8 +111,8 @@ impl Session {
         Ok(other)
     }
 
-    /// Takes back the last message of the user and what was answered; gives that message. Nothing is read, unless the state
-    /// of then is not kept any more: then the next message has the conversation read again.
+    /// Removes the user's last message and its answer; returns the message. Nothing is read, unless the state before it is no
+    /// longer kept: then the next message has the conversation read again.
     pub async fn undo_async(&mut self) -> Result<Message> {
         let last = self.messages().iter().rposition(|message| message.role == "user").ok_or(Error::NothingToUndo)?;
         self.go_back(last).await?;
@@ -112,7 +120,7 @@ impl Session {
         Ok(gone.swap_remove(0))
     }
 
-    /// Brings the state to where the first `messages` of the messages had been read, and no more; the messages stay.
+    /// Restores the state after the first `messages` messages; the list of messages stays.
     pub(super) async fn go_back(&mut self, messages: usize) -> Result<()> {
         let found = self.history.moments.iter().rposition(|moment| moment.point.messages == messages);
         let Some(at) = found else {
@@ -135,13 +143,13 @@ impl Session {
         }
     }
 
-    /// The state is not kept any more: the conversation will be read again.
+    /// The state is no longer kept: the conversation will be read again.
     fn lose(&mut self) {
         self.forget();
         self.history.lost = true;
     }
 
-    /// Makes the slot's state that of a moment; what the session knows of it is the caller's to set.
+    /// Restores the slot's state at a moment; the caller sets the conversation.
     async fn put_back(&mut self, moment: &Moment) -> Result<()> {
         let position = moment.point.position;
         let mut scheduler = self.schedule().await?;
@@ -165,7 +173,7 @@ impl Session {
         Ok(())
     }
 
-    /// This moment; where it is known already, its state is not kept twice.
+    /// The current moment; one that the history already has is not kept twice.
     async fn moment(&self) -> Result<Arc<Moment>> {
         if let Some(last) = self.history.moments.last()
             && self.conversation.is_at(&last.point)
@@ -180,13 +188,13 @@ impl Session {
         Ok(Arc::new(Moment { point: self.conversation.point(), state, backup: self.backup.downgrade() }))
     }
 
-    /// Keeps the slot's state as it is.
+    /// Keeps the slot's current state.
     pub(super) async fn keep(&self) -> Result<KeptState> {
         let mut scheduler = self.schedule().await?;
         self.engine.states().keep(scheduler.at_rest().await?, self.slot).await
     }
 
-    /// Makes this a moment to go back to.
+    /// Adds the current moment to the history.
     pub(super) async fn remember(&mut self) -> Result<()> {
         if self.history.lost {
             return Ok(());
@@ -204,12 +212,12 @@ impl Session {
         Ok(())
     }
 
-    /// This moment, to return to should something fail.
+    /// The current moment, to return to if a call fails.
     pub(super) async fn before(&self) -> Result<Before> {
         Ok(Before { mark: self.mark_async().await?, backup: self.backup.clone() })
     }
 
-    /// Makes the session what it was before something failed. Where that fails too, as on a lost device, its backup leads there
+    /// Puts the session back after a call failed. If that fails too, as on a lost device, the state is recomputed from the backup
     /// when the slot is used next.
     pub(super) async fn return_to(&mut self, Before { mark, backup }: Before) {
         if self.put_back(&mark.moment).await.is_err() {
@@ -227,7 +235,7 @@ struct Slots {
     to: usize,
 }
 
-/// Makes a slot what another is.
+/// Copies one slot's state to another.
 async fn copy(forward: &mut Forward, slots: Slots, position: u64) -> Result<()> {
     match forward.saved() {
         Ok(saved) => {

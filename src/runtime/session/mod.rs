@@ -26,6 +26,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::MutexGuard;
 
 /// One conversation over a slot of an engine. Dropping it frees the slot.
+///
+/// ```no_run
+/// # fn f(engine: &peregrine::Engine) -> peregrine::Result<()> {
+/// use peregrine::{AnswerOptions, Sampling};
+/// let mut session = engine.session(Sampling::GREEDY)?;
+/// session.system("Answer in one sentence.");
+/// for piece in session.send("What is a falcon?", &AnswerOptions::default())? {
+///     print!("{}", piece?);
+/// }
+/// session.undo()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Session {
     engine: Engine,
     slot: usize,

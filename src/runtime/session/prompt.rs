@@ -8,6 +8,17 @@ use crate::error::{Error, Result};
 use crate::text::{Message, Span};
 
 /// What an answer continues.
+///
+/// ```no_run
+/// # fn f(mut session: peregrine::Session) -> peregrine::Result<()> {
+/// use peregrine::{AnswerOptions, Prompt};
+/// let mut answer = session.into_answer(Prompt::Message("Hello!".into()), &AnswerOptions::tokens(20));
+/// let text: String = answer.by_ref().collect::<Result<_, _>>()?;
+/// session = answer.into_session().expect("the answer owned it");
+/// let mut rest = session.into_answer(Prompt::Resume, &AnswerOptions::default());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Prompt {
     /// A message of the user, after the conversation so far: see [`Session::send`].

@@ -23,6 +23,17 @@ use crate::text::Message;
 /// On the same adapter, with the same weights and the same class of arithmetic, it continues bit for bit as it would have without
 /// the interruption. Taken with [`Session::snapshot`](super::Session::snapshot), restored with
 /// [`Session::restore`](super::Session::restore).
+///
+/// ```no_run
+/// # fn f(session: &mut peregrine::Session) -> peregrine::Result<()> {
+/// use peregrine::Snapshot;
+/// session.snapshot()?.save("talk.state")?;
+/// for warning in session.restore(&Snapshot::open("talk.state")?)? {
+///     eprintln!("{warning}"); // another adapter, other weights: the text may differ
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     pub(super) state: SlotState,

@@ -6,8 +6,8 @@ use crate::error::Error;
 use crate::kernels::case::Random;
 use crate::kernels::linear::Math;
 use crate::model::{Architecture, Config, Family, Mamba, SlotState};
-use crate::runtime::sampler::Sampling;
 use crate::runtime::conversation::Conversation;
+use crate::runtime::sampler::Sampling;
 use crate::text::Message;
 use half::bf16;
 
