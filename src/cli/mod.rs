@@ -125,4 +125,17 @@ mod tests {
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
+
+    #[test]
+    fn help_lists_every_weight_format() {
+        let mut command = super::Cli::command();
+        command.build();
+        for name in ["run", "chat", "bench", "quantize"] {
+            let help = command.find_subcommand_mut(name).expect("a subcommand").render_long_help().to_string();
+            let words: Vec<&str> = help.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+            for format in peregrine::format::WeightFormat::ALL {
+                assert!(words.contains(&format.name()), "{name} --help does not list {}", format.name());
+            }
+        }
+    }
 }

@@ -25,7 +25,7 @@ pub struct ModelArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Maximum prompt tokens per step (llama.cpp's -ub)
-    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = 512)]
+    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = peregrine::model::DEFAULT_CHUNK)]
     pub chunk: usize,
     #[command(flatten)]
     pub kernels: KernelArgs,

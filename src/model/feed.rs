@@ -1,7 +1,6 @@
 //! Prefill: feeds chunks of tokens to a slot and makes the logits after them.
 
-use super::forward::{Forward, Logits};
-use super::slots::Slot;
+use super::forward::{Forward, Logits, Slot};
 use super::state::VERSIONS;
 use crate::error::{Error, Result};
 use crate::kernels::{Batch, RowEntry, size};

@@ -4,7 +4,6 @@ use super::capacity::Capacity;
 use super::config::Config;
 use super::options::{AUTOMATIC, ForwardOptions};
 use super::plans::{Decode, Prefill, Recorder};
-use super::slots::{Slot, UNKNOWN};
 use super::state::{RUN_AHEAD, StateBank, VERSIONS};
 use super::tune;
 use super::weights::Weights;
@@ -16,6 +15,20 @@ use crate::kernels::variants::Variants;
 use crate::kernels::{Batch, RowEntry, size};
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// No token; vocabularies are smaller.
+pub(super) const UNKNOWN: u32 = u32::MAX;
+
+/// The host's view of a slot.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Slot {
+    /// Tokens consumed.
+    pub(super) position: u64,
+    /// Steps taken.
+    pub(super) version: u32,
+    /// The token to feed next; [`UNKNOWN`] while it is on its way from the device.
+    pub(super) next: u32,
+}
 
 /// Which logits a prefill returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub use forward::{Choosing, Forward, Logits};
 pub use mamba::{Family, Mamba, SHAPES};
 pub use memory::{Bytes, MemoryPlan, Room};
 pub use naming::Naming;
-pub use options::{AUTOMATIC, ForwardOptions};
+pub use options::{AUTOMATIC, DEFAULT_CHUNK, ForwardOptions, Tune, WeightOptions};
 pub use profile::{Profile, purpose};
 pub use recipe::{Recipe, Role};
 pub use shape::Shape;
@@ -43,6 +43,5 @@ pub use state::{RUN_AHEAD, Saved, SlotState, StateBank, StateDtype, StateLayout,
 pub use tensors::ModelTensors;
 pub(crate) use tensors::ValueMap;
 pub use trace::Tap;
-pub use tune::Tune;
 pub use unused::Unused;
-pub use weights::{Progress, WeightOptions, Weights};
+pub use weights::{Progress, Weights};

@@ -2,8 +2,6 @@
 
 use super::embeddings::Embeddings;
 use super::recipe::Recipe;
-use super::tune::Tune;
-use super::weights::WeightOptions;
 use crate::error::{Error, Result};
 use crate::kernels::linear::Math;
 
@@ -12,6 +10,30 @@ const MOST: usize = 8192;
 
 /// A number of segments that suits the adapter and the model's shape.
 pub const AUTOMATIC: usize = 0;
+
+/// Default of [`ForwardOptions::chunk`].
+pub const DEFAULT_CHUNK: usize = 512;
+
+/// How the forms of kernels are chosen. The class of arithmetic stays the same; the order of sums may change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tune {
+    /// The forms that run on every adapter.
+    Off,
+    /// By the adapter's type and features.
+    #[default]
+    Static,
+    /// By measuring each on this adapter with this model. The result is cached in the folder of [`Gpu::keep_in`](crate::gpu::Gpu::keep_in).
+    Auto,
+}
+
+/// How weights are loaded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WeightOptions {
+    /// The format of each matrix.
+    pub recipe: Recipe,
+    /// Where the table of embeddings is kept.
+    pub embeddings: Embeddings,
+}
 
 /// How a model is loaded.
 ///
@@ -46,7 +68,7 @@ impl Default for ForwardOptions {
     fn default() -> Self {
         ForwardOptions {
             slots: 1,
-            chunk: 512,
+            chunk: DEFAULT_CHUNK,
             segments: 1,
             math: Math::Exact,
             tune: Tune::Static,

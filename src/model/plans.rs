@@ -12,6 +12,7 @@ use crate::kernels::linear::{Epilogue, Linear, Prologue};
 use crate::kernels::select::{SamplingParams, Select, Tallies};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Activation, Batch, RowEntry, rms_norm};
+use std::ops::Range;
 
 /// Prefill: a chunk of one slot's tokens.
 pub(super) struct Prefill {
@@ -131,4 +132,11 @@ impl Recorder<'_> {
         self.select(&mut plan, &chosen, &batch)?;
         Ok(Decode { batch, given, plan, chosen, readbacks: vec![], clock: None })
     }
+}
+
+/// Where a kernel leaves a named value.
+pub(super) struct Place<'a> {
+    pub(super) name: &'static str,
+    pub(super) activation: &'a Activation,
+    pub(super) columns: Range<usize>,
 }

@@ -7,20 +7,6 @@ use crate::gpu::Stages;
 use crate::kernels::select::{self, SamplingParams, WINDOW};
 use crate::kernels::{Batch, RowEntry, size};
 
-/// No token; vocabularies are smaller.
-pub(super) const UNKNOWN: u32 = u32::MAX;
-
-/// The host's view of a slot.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Slot {
-    /// Tokens consumed.
-    pub(super) position: u64,
-    /// Steps taken.
-    pub(super) version: u32,
-    /// The token to feed next; [`UNKNOWN`] while it is on its way from the device.
-    pub(super) next: u32,
-}
-
 impl Forward {
     /// Tokens that a slot has consumed.
     pub fn position(&self, slot: usize) -> u64 {

@@ -1,9 +1,8 @@
 //! Every named value of a chunk on its way through the layers, to be compared with the reference.
 
 use super::forward::Forward;
+use super::plans::Place;
 use crate::error::Result;
-use crate::kernels::Activation;
-use std::ops::Range;
 
 /// A named place in the model where a value can be read.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,13 +11,6 @@ pub struct Tap {
     pub name: String,
     /// `[rows, width]`.
     pub values: Vec<f32>,
-}
-
-/// Where a kernel leaves a named value.
-pub(super) struct Place<'a> {
-    pub(super) name: &'static str,
-    pub(super) activation: &'a Activation,
-    pub(super) columns: Range<usize>,
 }
 
 impl Forward {

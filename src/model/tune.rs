@@ -3,7 +3,7 @@
 use super::architecture::Tuned;
 use super::config::Config;
 use super::forward::Forward;
-use super::options::ForwardOptions;
+use super::options::{ForwardOptions, Tune};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::gpu::{Gpu, link, write_atomic};
@@ -13,18 +13,6 @@ use crate::kernels::{self, scan, ssm_step};
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-
-/// How the forms of kernels are chosen. The class of arithmetic stays the same; the order of sums may change.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Tune {
-    /// The forms that run on every adapter.
-    Off,
-    /// By the adapter's type and features.
-    #[default]
-    Static,
-    /// By measuring each on this adapter with this model. The result is cached in the folder of [`Gpu::keep_in`].
-    Auto,
-}
 
 /// Layers of a chunk that are timed; all layers cost the same.
 const LAYERS: usize = 2;

@@ -2,6 +2,7 @@
 
 use super::architecture::Layer;
 use super::embeddings::{Embeddings, HostTable};
+use super::options::WeightOptions;
 use super::recipe::{Recipe, Role};
 use super::shape::Shape;
 use super::tensors::ModelTensors;
@@ -25,15 +26,6 @@ pub struct Progress {
     pub done: u64,
     /// Bytes of the checkpoint.
     pub total: u64,
-}
-
-/// How weights are loaded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WeightOptions {
-    /// The format of each matrix.
-    pub recipe: Recipe,
-    /// Where the table of embeddings is kept.
-    pub embeddings: Embeddings,
 }
 
 /// The table of embeddings.

@@ -50,7 +50,7 @@ pub struct Bench {
     #[arg(long)]
     no_warmup: bool,
     /// Maximum prompt tokens per step (llama.cpp's -ub)
-    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = 512)]
+    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = peregrine::model::DEFAULT_CHUNK)]
     chunk: usize,
     #[command(flatten)]
     kernels: KernelArgs,

@@ -3,7 +3,7 @@
 use super::scratch::PrefillScratch;
 use super::sizes;
 use crate::model::config::Config;
-use crate::model::trace::Place;
+use crate::model::plans::Place;
 
 impl PrefillScratch {
     /// The values that this kernel of a layer leaves.
