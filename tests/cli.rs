@@ -229,8 +229,8 @@ fn bad_input_of_logits_is_rejected_and_writes_nothing() {
     refused(&logits(&["--ids", "1,-2"], &out), 2, &["-2"]);
     refused(&logits(&["--ids", "1,two"], &out), 2, &["two"]);
     refused(&logits(&["--ids", "99999999999"], &out), 2, &["99999999999"]);
-    refused(&logits(&["--ids", ""], &out), 2, &["no tokens"]);
-    refused(&logits(&["--ids", ", ,"], &out), 2, &["no tokens"]);
+    refused(&logits(&["--ids", ""], &out), 2, &["no token ids"]);
+    refused(&logits(&["--ids", ", ,"], &out), 2, &["no token ids"]);
     refused(&logits(&[], &out), 2, &["--ids"]);
     refused(&logits(&["--ids-file", "/no/such/ids"], &out), 1, &["/no/such/ids"]);
     refused(&logits(&["--ids", "1"], &dir.path().join("no/such/out")), 1, &["no/such/out"]);

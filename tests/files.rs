@@ -25,9 +25,9 @@ fn others() -> Vec<(&'static [u8], [&'static str; 2])> {
         (b"<!doctype html><html>401</html>", ["web page", "download it again"]),
         (b"<?xml version=\"1.0\"?><Error/>", ["web page", "download it again"]),
         (b"\x1f\x8b\x08\0\0\0\0\0\0\x03", ["gzip", "unpack it"]),
-        (b"PK\x03\x04\x14\0archive/data.pkl", ["a pickle", ".safetensors"]),
+        (b"PK\x03\x04\x14\0archive/data.pkl", ["a PyTorch pickle", ".safetensors"]),
         (b"PK\x03\x04\x14\0model.safetensors", ["zip archive", "unpack it"]),
-        (b"\x80\x02}q\0X\x05\0\0\0", ["a pickle", ".safetensors"]),
+        (b"\x80\x02}q\0X\x05\0\0\0", ["a PyTorch pickle", ".safetensors"]),
     ]
 }
 
@@ -105,7 +105,7 @@ fn weights_named_as_another_container_are_recognized() {
     fs::write(dir.path().join("blob"), &gguf).unwrap();
     Checkpoint::open(dir.path().join("blob")).unwrap().tensors().unwrap();
     // A file of a folder opens the folder, a shard the whole model.
-    let error = says(&whole().path().join("model.safetensors"), &["no model at", "is it"]);
+    let error = says(&whole().path().join("model.safetensors"), &["no model at", "did you mean"]);
     assert!(matches!(error, Error::ModelNotFound { near: Some(_), .. }), "{error}");
     fs::write(dir.path().join("x.gguf.part2of2"), &gguf[gguf.len() / 2..]).unwrap();
     says(&dir.path().join("x.gguf.part2of2"), &["a piece of a GGUF file", "join"]);

@@ -63,6 +63,31 @@ fn nothing_grows_from_token_to_token() {
     drop(held);
 }
 
+#[test]
+fn sessions_leave_nothing_on_the_heap() {
+    use peregrine::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling};
+    if common::no_gpu("sessions_leave_nothing_on_the_heap") {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let checkpoint = Checkpoint::open(common::shipped("tiny-chat")).unwrap();
+    let options = EngineOptions::default().slots(2);
+    let engine = Engine::load(&common::gpu(), checkpoint, options, &mut |_| {}).unwrap();
+    let run = |rounds: usize| {
+        for _ in 0..rounds {
+            let mut session = engine.session(Sampling::GREEDY).unwrap();
+            // The stop string has tokens taken back.
+            let options = AnswerOptions::tokens(8).stop(["plus 4 is"]);
+            let answer: String = session.send("What is 3 plus 4?", &options).unwrap().map(Result::unwrap).collect();
+            assert_eq!(answer, "3 ");
+        }
+        LIVE.load(Ordering::Relaxed)
+    };
+    let before = run(10);
+    let after = run(50);
+    assert!(after - before < 64 << 10, "{} bytes more on the heap after 50 sessions", after - before);
+}
+
 /// Reads and generates tokens in one conversation, in chunks made on demand; gives the bytes that the heap
 /// and the device hold after the first `settled` tokens of each, and at the end.
 fn hold(read: usize, generate: usize, settled: usize) -> [(isize, u64); 2] {

