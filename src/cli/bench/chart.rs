@@ -1,22 +1,43 @@
 //! SVG charts of speed and memory against position.
 
-use peregrine::bench::{Length, Longest, Report};
+use peregrine::bench::{Length, Longest, Report, Subject};
+use peregrine::gpu::AdapterInfo;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::FontStyle;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Draws on an area of `size` pixels; gives the SVG text.
-fn svg(size: (u32, u32), draw: impl FnOnce(Area<'_>) -> anyhow::Result<()>) -> anyhow::Result<String> {
+/// Font of labels.
+const FONT: (&str, u32) = ("sans-serif", 15);
+
+/// Draws on an area of `size` pixels below a title; gives the SVG text.
+fn svg(size: (u32, u32), title: &str, draw: impl FnOnce(Area<'_>) -> anyhow::Result<()>) -> anyhow::Result<String> {
     let mut svg = String::new();
-    draw(SVGBackend::with_string(&mut svg, size).into_drawing_area())?;
+    let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+    area.fill(&WHITE)?;
+    area.draw(&Text::new(title, (20, 12), ("sans-serif", 18, FontStyle::Bold).into_font()))?;
+    draw(area.split_vertically(36).1)?;
+    area.present()?;
+    drop(area);
     Ok(svg)
+}
+
+/// What is drawn and on which adapter.
+fn title(subject: &Subject, adapter: &AdapterInfo) -> String {
+    format!("{} {} · {}", subject.model, subject.weights, adapter.name)
+}
+
+/// A chart with room for its axes.
+fn framed<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut chart = ChartBuilder::on(area);
+    chart.margin(12).x_label_area_size(40).y_label_area_size(80);
+    chart
 }
 
 /// Tokens per second against depth, one line per test, above device memory against depth.
 pub fn draw(report: &Report) -> anyhow::Result<String> {
-    svg((900, 620), |area| draw_on(area, report))
+    svg((900, 620), &title(&report.subject, &report.adapter), |area| draw_on(area, report))
 }
 
 fn draw_on(area: Area<'_>, report: &Report) -> anyhow::Result<()> {
@@ -33,39 +54,25 @@ fn draw_on(area: Area<'_>, report: &Report) -> anyhow::Result<()> {
     let fastest = report.rows.iter().map(|row| row.tokens_per_s()).fold(1.0, f64::max);
     let bytes = report.gpu_bytes as f64 / 1e6;
 
-    area.fill(&WHITE)?;
-    let font = ("sans-serif", 15).into_font();
-    let title = format!("{} {} · {}", report.subject.model, report.subject.weights, report.adapter.name);
-    area.draw(&Text::new(title, (20, 12), ("sans-serif", 18, FontStyle::Bold).into_font()))?;
-    let (_, area) = area.split_vertically(36);
     let (speed, memory) = area.split_vertically(360);
-    let mut chart = ChartBuilder::on(&speed)
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(80)
-        .build_cartesian_2d(0.0..deepest, 0.0..fastest * 1.1)?;
+    let mut chart = framed(&speed).build_cartesian_2d(0.0..deepest, 0.0..fastest * 1.1)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("depth (tokens)").y_desc("tokens/s").label_style(font.clone()).draw()?;
+    mesh.x_desc("depth (tokens)").y_desc("tokens/s").label_style(FONT).draw()?;
     for (i, (name, points)) in lines.into_iter().enumerate() {
         let color = Palette99::pick(i).to_rgba();
         let line = LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3);
         let legend = move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2));
         chart.draw_series(line)?.label(name).legend(legend);
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).label_font(font.clone()).draw()?;
+    chart.configure_series_labels().background_style(WHITE).border_style(BLACK).label_font(FONT).draw()?;
 
-    let mut chart = ChartBuilder::on(&memory)
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(80)
-        .build_cartesian_2d(0.0..deepest, 0.0..bytes * 1.2)?;
+    let mut chart = framed(&memory).build_cartesian_2d(0.0..deepest, 0.0..bytes * 1.2)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("depth (tokens)").y_desc("MB on the device").label_style(font).draw()?;
+    mesh.x_desc("depth (tokens)").y_desc("MB on the device").label_style(FONT).draw()?;
     let depths = report.rows.iter().map(|row| (row.size.depth as f64, row.gpu_bytes as f64 / 1e6));
     let mut depths: Vec<_> = depths.collect();
     depths.sort_by(|a, b| a.0.total_cmp(&b.0));
     chart.draw_series(LineSeries::new(depths, BLUE.stroke_width(2)).point_size(3))?;
-    area.present()?;
     Ok(())
 }
 
@@ -84,7 +91,7 @@ fn power_of_ten(value: &f64) -> String {
 
 /// Memory without weights against length, compared with a transformer's KV cache, on log axes; speed against length below.
 pub fn draw_longest(longest: &Longest) -> anyhow::Result<String> {
-    svg((900, 760), |area| draw_longest_on(area, longest))
+    svg((900, 760), &title(&longest.subject, &longest.adapter), |area| draw_longest_on(area, longest))
 }
 
 fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
@@ -95,20 +102,12 @@ fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
     let least =
         longest.lengths.iter().map(|length| mb(longest.working_bytes(length))).fold(cache(first) / 4.0, f64::min);
 
-    area.fill(&WHITE)?;
-    let font = ("sans-serif", 15).into_font();
-    let title = format!("{} {} · {}", longest.subject.model, longest.subject.weights, longest.adapter.name);
-    area.draw(&Text::new(title, (20, 12), ("sans-serif", 18, FontStyle::Bold).into_font()))?;
-    let (_, area) = area.split_vertically(36);
     let (memory, speed) = area.split_vertically(440);
 
-    let mut chart = ChartBuilder::on(&memory)
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(80)
-        .build_cartesian_2d((first..last).log_scale(), (least / 2.0..cache(last) * 2.0).log_scale())?;
+    let mut chart =
+        framed(&memory).build_cartesian_2d((first..last).log_scale(), (least / 2.0..cache(last) * 2.0).log_scale())?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens").y_desc("MB without weights").label_style(font.clone());
+    mesh.x_desc("tokens").y_desc("MB without weights").label_style(FONT);
     mesh.x_label_formatter(&power_of_ten).y_label_formatter(&power_of_ten).draw()?;
     let measured = |prompt: bool, value: &dyn Fn(&Length) -> f64| -> Vec<(f64, f64)> {
         let of_kind = longest.lengths.iter().filter(|length| length.prompt == prompt);
@@ -129,20 +128,15 @@ fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
     }
     let mut labels = chart.configure_series_labels();
     labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE).border_style(BLACK);
-    labels.label_font(font.clone()).draw()?;
+    labels.label_font(FONT).draw()?;
 
     let fastest = longest.lengths.iter().map(|length| length.tokens_per_s).fold(1.0, f64::max);
-    let mut chart = ChartBuilder::on(&speed)
-        .margin(12)
-        .x_label_area_size(40)
-        .y_label_area_size(80)
-        .build_cartesian_2d((first..last).log_scale(), 0.0..fastest * 1.1)?;
+    let mut chart = framed(&speed).build_cartesian_2d((first..last).log_scale(), 0.0..fastest * 1.1)?;
     let mut mesh = chart.configure_mesh();
-    mesh.x_desc("tokens").y_desc("tokens/s").label_style(font).x_label_formatter(&power_of_ten).draw()?;
+    mesh.x_desc("tokens").y_desc("tokens/s").label_style(FONT).x_label_formatter(&power_of_ten).draw()?;
     for (color, prompt) in [(BLUE, true), (GREEN, false)] {
         let points = measured(prompt, &|length| length.tokens_per_s);
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?;
     }
-    area.present()?;
     Ok(())
 }
