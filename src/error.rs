@@ -438,7 +438,7 @@ pub enum Error {
 
 impl Error {
     /// A copy of a device error, for each slot whose step failed with it.
-    pub(crate) fn again(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         match self {
             Error::DeviceLost { reason } => Error::DeviceLost { reason: reason.clone() },
             Error::OutOfMemory { what, bytes } => Error::OutOfMemory { what: what.clone(), bytes: *bytes },

@@ -253,7 +253,7 @@ impl Ring<'_> {
                     self.gpu.wait(oldest.clone())?;
                     let seconds = self.gpu.caps().timeout;
                     let mapped = self.mapped.1.recv_timeout(Duration::from_secs(seconds));
-                    self.again(mapped.map_err(|_| Error::Timeout { seconds })?, arrived)?;
+                    self.reclaim(mapped.map_err(|_| Error::Timeout { seconds })?, arrived)?;
                     None
                 }
                 (_, None) => fillings.recv().ok(),
@@ -267,7 +267,7 @@ impl Ring<'_> {
             let _ = self.gpu.shared.device.poll(wgpu::PollType::Poll);
             self.gpu.check()?;
             while let Ok(mapped) = self.mapped.1.try_recv() {
-                self.again(mapped, arrived)?;
+                self.reclaim(mapped, arrived)?;
             }
         }
     }
@@ -294,7 +294,7 @@ impl Ring<'_> {
     }
 
     /// Takes back a staging buffer whose copy is done. Copies end in the order in which they were submitted.
-    fn again(&mut self, (stage, counts, outcome): Mapped, arrived: &mut dyn FnMut(usize)) -> Result<()> {
+    fn reclaim(&mut self, (stage, counts, outcome): Mapped, arrived: &mut dyn FnMut(usize)) -> Result<()> {
         self.gpu.check()?;
         outcome.map_err(|e| self.refused(e))?;
         self.copying.pop_front();

@@ -8,7 +8,7 @@ use super::shape::Shape;
 use super::tensors::ModelTensors;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
-use crate::gpu::{Buf, Gpu, Staging, Uploads, Usage};
+use crate::gpu::{Buf, Gpu, Uploads, Usage};
 use crate::kernels::linear::{Linear, Matrix};
 use crate::kernels::{ROW_ALIGN, case::Random};
 use std::sync::Arc;
@@ -63,18 +63,28 @@ pub struct Weights {
 
 /// Makes buffers for a checkpoint's tensors and lists their uploads.
 pub(super) struct Loader<'g, 'a> {
-    pub(super) gpu: &'g Gpu,
+    gpu: &'g Gpu,
     recipe: Recipe,
-    pub(super) uploads: Uploads<'a>,
+    uploads: Uploads<'a>,
 }
 
 impl<'a> Loader<'_, 'a> {
     /// A vector in f32, padded.
     pub(super) fn vector(&mut self, tensor: &'a Tensor<'a>) -> Result<Buf<f32>> {
         let len = tensor.shape.iter().product::<usize>().next_multiple_of(ROW_ALIGN);
-        let buf = self.gpu.buffer(tensor.name.clone(), len, Usage::Storage)?;
-        let put = |staging: &mut Staging<'_>| staging.put(bytemuck::cast_slice(&padded(tensor.to_f32())));
-        self.uploads.add(&buf, 0..len, vec![tensor.bytes], put);
+        self.packed(&[tensor], len, || padded(tensor.to_f32()))
+    }
+
+    /// `len` values that `pack` computes from these tensors when their turn comes. The buffer has the name of the first one.
+    pub(super) fn packed(
+        &mut self,
+        tensors: &[&'a Tensor<'a>],
+        len: usize,
+        pack: impl FnOnce() -> Vec<f32> + Send + 'a,
+    ) -> Result<Buf<f32>> {
+        let buf = self.gpu.buffer(tensors[0].name.clone(), len, Usage::Storage)?;
+        let from = tensors.iter().map(|tensor| tensor.bytes).collect();
+        self.uploads.add(&buf, 0..len, from, |staging| staging.put(bytemuck::cast_slice(&pack())));
         Ok(buf)
     }
 

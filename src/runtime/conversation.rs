@@ -56,7 +56,15 @@ impl Conversation {
 
     /// A copy with only the recent tokens that penalties can look at, and with ids only if they are complete.
     pub(super) fn trimmed(&self) -> Self {
-        Conversation { recent: self.recent().to_vec(), ids: self.all_ids().map(<[u32]>::to_vec), ..self.clone() }
+        Conversation {
+            messages: self.messages.clone(),
+            text: self.text.clone(),
+            ids: self.all_ids().map(<[u32]>::to_vec),
+            recent: self.recent().to_vec(),
+            position: self.position,
+            unfinished: self.unfinished.clone(),
+            ended: self.ended,
+        }
     }
 
     /// Forgets what was consumed; the messages stay.

@@ -129,10 +129,10 @@ impl Mamba {
 
     /// Parameters of a layer.
     pub(super) fn layer_parameters(&self, hidden: usize) -> usize {
-        let (h, d, n, r, k) = (hidden, self.inner, self.state, self.dt_rank, self.conv_kernel);
-        let conv_bias = if self.conv_bias { d } else { 0 };
-        let [norm, in_proj, x_proj, dt_proj, out_proj] = [h, 2 * d * h, self.x_proj_rows() * d, d * r + d, h * d];
-        norm + in_proj + d * k + conv_bias + x_proj + dt_proj + d * n + d + out_proj
+        let matrices: usize = self.layer_matrices(hidden).iter().map(|[rows, columns]| rows * columns).sum();
+        // Of a channel: taps and perhaps a bias, the bias of dt, A, and the skip D.
+        let of_channel = self.conv_kernel + usize::from(self.conv_bias) + 1 + self.state + 1;
+        hidden + matrices + self.inner * of_channel
     }
 
     /// Refuses sizes that the kernels do not run. `file` is the name for messages.

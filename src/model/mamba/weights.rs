@@ -3,7 +3,7 @@
 use super::tensors::LayerTensors;
 use super::{Mamba, sizes};
 use crate::error::Result;
-use crate::gpu::{Buf, Gpu, Uploads, Usage};
+use crate::gpu::Buf;
 use crate::kernels::case::Random;
 use crate::kernels::linear::Linear;
 use crate::kernels::{ROW_ALIGN, conv, floats, scan};
@@ -51,14 +51,17 @@ impl Mamba {
 impl Layer {
     /// Makes the buffers of a layer and lists their uploads.
     pub(in crate::model) fn load<'a>(loader: &mut Loader<'_, 'a>, tensors: &'a LayerTensors<'a>) -> Result<Self> {
+        let [channels, states] = [tensors.a.shape[0], tensors.a.shape[1]];
+        let taps = tensors.conv_weight.shape[2];
+        let convolution: Vec<_> = [&tensors.conv_weight].into_iter().chain(&tensors.conv_bias).collect();
         Ok(Layer {
             norm: loader.vector(&tensors.norm)?,
             in_proj: loader.matrix(Role::Projection, &tensors.in_proj)?,
-            conv_taps: conv_taps(loader.gpu, &mut loader.uploads, tensors)?,
+            conv_taps: loader.packed(&convolution, channels * (taps + 1), || tensors.conv_taps())?,
             x_proj: loader.matrix(Role::Projection, &tensors.x_proj)?,
             dt_proj: loader.matrix(Role::Projection, &tensors.dt_proj)?,
             dt_bias: loader.vector(&tensors.dt_bias)?,
-            a_skip: a_skip(loader.gpu, &mut loader.uploads, tensors)?,
+            a_skip: loader.packed(&[&tensors.a, &tensors.skip], channels * (states + 1), || tensors.a_skip())?,
             out_proj: loader.matrix(Role::Projection, &tensors.out_proj)?,
         })
     }
@@ -66,8 +69,9 @@ impl Layer {
     /// Made-up weights of a layer. Time steps and decays are as in a model before training, so that no state grows without
     /// bound.
     pub(in crate::model) fn made_up(made: &mut Generator<'_>, config: &Config, layer: usize) -> Result<Self> {
-        let Mamba { inner: d, state: n, dt_rank: r, conv_kernel: k, .. } = *sizes(config);
-        let h = config.hidden;
+        let mamba = sizes(config);
+        let Mamba { inner: d, state: n, conv_kernel: k, .. } = *mamba;
+        let [in_proj, x_proj, dt_proj, out_proj] = mamba.layer_matrices(config.hidden);
         let name = |what: &str| format!("layer.{layer}.{what}");
         // softplus(bias) is log-uniform from 0.001 to 0.1.
         let bias = |random: &mut Random| random.uniform(0.001f32.ln(), 0.1f32.ln()).exp().exp_m1().ln();
@@ -75,16 +79,17 @@ impl Layer {
         let taps = conv::pack(&made.random.uniforms(d * k, -0.5, 0.5), &vec![0.0; d]);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);
-        let matrix = |what: &str, rows, columns| made.matrix(&name(what), Role::Projection, rows, columns);
+        let matrix =
+            |what: &str, [rows, columns]: [usize; 2]| made.matrix(&name(what), Role::Projection, rows, columns);
         Ok(Layer {
-            norm: made.vector(&name("norm"), &vec![1.0; h])?,
-            in_proj: matrix("in_proj", 2 * d, h)?,
+            norm: made.vector(&name("norm"), &vec![1.0; config.hidden])?,
+            in_proj: matrix("in_proj", in_proj)?,
             conv_taps: made.vector(&name("conv"), &taps)?,
-            x_proj: matrix("x_proj", r + 2 * n, d)?,
-            dt_proj: matrix("dt_proj", d, r)?,
+            x_proj: matrix("x_proj", x_proj)?,
+            dt_proj: matrix("dt_proj", dt_proj)?,
             dt_bias: made.vector(&name("dt_bias"), &dt_bias)?,
             a_skip: made.vector(&name("A"), &a_skip)?,
-            out_proj: matrix("out_proj", h, d)?,
+            out_proj: matrix("out_proj", out_proj)?,
         })
     }
 
@@ -102,21 +107,4 @@ impl Layer {
     pub(in crate::model) fn cut_by_groups(&self) -> bool {
         self.dt_proj.cut_by_groups() && self.out_proj.cut_by_groups()
     }
-}
-
-fn conv_taps<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, layer: &'a LayerTensors<'a>) -> Result<Buf<f32>> {
-    let weight = &layer.conv_weight;
-    let [channels, taps] = [weight.shape[0], weight.shape[2]];
-    let buf = gpu.buffer(weight.name.clone(), channels * (taps + 1), Usage::Storage)?;
-    let from = [Some(weight), layer.conv_bias.as_ref()].into_iter().flatten().map(|tensor| tensor.bytes).collect();
-    uploads.add(&buf, 0..buf.len(), from, |stage| stage.put(bytemuck::cast_slice(&layer.conv_taps())));
-    Ok(buf)
-}
-
-fn a_skip<'a>(gpu: &Gpu, uploads: &mut Uploads<'a>, layer: &'a LayerTensors<'a>) -> Result<Buf<f32>> {
-    let [channels, states] = [layer.a.shape[0], layer.a.shape[1]];
-    let buf = gpu.buffer(layer.a.name.clone(), channels * (states + 1), Usage::Storage)?;
-    let from = vec![layer.a.bytes, layer.skip.bytes];
-    uploads.add(&buf, 0..buf.len(), from, |stage| stage.put(bytemuck::cast_slice(&layer.a_skip())));
-    Ok(buf)
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 /// Queued cleanup, oldest first.
 #[derive(Default)]
-pub(in crate::runtime) struct Departures(Mutex<VecDeque<Departure>>);
+pub(super) struct Departures(Mutex<VecDeque<Departure>>);
 
 /// The end of an answer or of a session.
 #[derive(Clone)]
@@ -51,20 +51,20 @@ pub(in crate::runtime) struct Prefix {
 impl Engine {
     /// Queues cleanup, and does it now if nobody holds the slots.
     pub(in crate::runtime) fn leave(&self, departure: Departure) {
-        self.departures().0.lock().push_back(departure);
+        self.shared.departures.0.lock().push_back(departure);
         // A browser's thread cannot wait for the device.
         if cfg!(not(target_arch = "wasm32"))
-            && let Some(mut scheduler) = self.try_scheduler()
+            && let Ok(mut scheduler) = self.shared.scheduler.try_lock()
         {
             let _ = crate::gpu::at_once(self.see_off(&mut scheduler));
         }
     }
 
     /// Does the queued cleanup.
-    pub(in crate::runtime) async fn see_off(&self, scheduler: &mut Scheduler) {
+    pub(super) async fn see_off(&self, scheduler: &mut Scheduler) {
         loop {
             // Removed only when done: this future may be dropped half-way.
-            let next = self.departures().0.lock().front().cloned();
+            let next = self.shared.departures.0.lock().front().cloned();
             let Some(Departure { slot, epoch, end }) = next else { return };
             let there = epoch == scheduler.epoch();
             match &end {
@@ -82,7 +82,7 @@ impl Engine {
                     scheduler.free_slot(slot).await;
                 }
             }
-            self.departures().0.lock().pop_front();
+            self.shared.departures.0.lock().pop_front();
         }
     }
 

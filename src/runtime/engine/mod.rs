@@ -201,15 +201,6 @@ impl Engine {
         scheduler
     }
 
-    pub(super) fn departures(&self) -> &Departures {
-        &self.shared.departures
-    }
-
-    /// Locks the slots, if nobody holds them.
-    pub(super) fn try_scheduler(&self) -> Option<SchedulerGuard<'_, Scheduler>> {
-        self.shared.scheduler.try_lock().ok()
-    }
-
     pub(super) fn states(&self) -> &StateStore {
         &self.shared.states
     }

@@ -112,8 +112,8 @@ impl Scheduler {
         for sequence in &mut self.sequences {
             let (reads, decodes) = (!sequence.prompt.is_empty(), sequence.decoding || !sequence.arrived.is_empty());
             *sequence = Sequence::default();
-            sequence.failed = reads.then(|| reason.again());
-            sequence.arrived.extend(decodes.then(|| Err(reason.again())));
+            sequence.failed = reads.then(|| reason.duplicate());
+            sequence.arrived.extend(decodes.then(|| Err(reason.duplicate())));
         }
     }
 
@@ -175,7 +175,7 @@ impl Scheduler {
                     self.hand_over(slot, id).await;
                 }
             }
-            Err(error) => slots.into_iter().for_each(|slot| self.fail(slot, error.again())),
+            Err(error) => slots.into_iter().for_each(|slot| self.fail(slot, error.duplicate())),
         }
     }
 

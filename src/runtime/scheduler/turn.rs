@@ -47,7 +47,7 @@ impl Scheduler {
                 Err(error) => {
                     // Tokens of the steps before it still arrive.
                     self.settle().await;
-                    rows.iter().for_each(|slot| self.fail(*slot, error.again()));
+                    rows.iter().for_each(|slot| self.fail(*slot, error.duplicate()));
                 }
             }
         }

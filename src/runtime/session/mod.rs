@@ -55,11 +55,11 @@ pub struct Session {
 }
 
 /// Marks a slot's state as unknown if a call's future is dropped before its end.
-pub(super) struct DoubtOnDrop<'a>(&'a AtomicU64);
+struct DoubtOnDrop<'a>(&'a AtomicU64);
 
 impl DoubtOnDrop<'_> {
     /// The call came to its end.
-    pub(super) fn finished(self) {
+    fn finished(self) {
         std::mem::forget(self);
     }
 }
@@ -130,7 +130,7 @@ impl Session {
 
     /// Locks the engine's slots, with the session's state in its own. After a device loss or an error the state is first
     /// recomputed from the backup.
-    pub(super) async fn schedule(&self) -> Result<MutexGuard<'_, Scheduler>> {
+    async fn schedule(&self) -> Result<MutexGuard<'_, Scheduler>> {
         let mut scheduler = self.engine.scheduler().await;
         if self.epoch() != scheduler.epoch() {
             self.backup.put_into(&mut scheduler, self.slot, self.position()).await?;
@@ -141,7 +141,7 @@ impl Session {
     }
 
     /// Locks the engine's slots during an answer; [`Error::DeviceLost`] if its device was lost.
-    pub(super) async fn schedule_of_answer(&self) -> Result<MutexGuard<'_, Scheduler>> {
+    async fn schedule_of_answer(&self) -> Result<MutexGuard<'_, Scheduler>> {
         let scheduler = self.engine.scheduler().await;
         if self.epoch() != scheduler.epoch() {
             return Err(Error::DeviceLost { reason: "the answer began on the device before".to_owned() });
@@ -154,17 +154,17 @@ impl Session {
     }
 
     /// Marks the slot's state as unknown unless the guard is told that the call finished.
-    pub(super) fn doubt_on_drop(&self) -> DoubtOnDrop<'_> {
+    fn doubt_on_drop(&self) -> DoubtOnDrop<'_> {
         DoubtOnDrop(&self.epoch)
     }
 
     /// Marks the slot's state as unknown: it is recomputed from the backup before it is used again.
-    pub(super) fn doubt(&self) {
+    fn doubt(&self) {
         self.epoch.store(NOWHERE, Ordering::Relaxed);
     }
 
     /// Queues an answer's cleanup: the slot gets its state after the last token given out, which is `last`.
-    pub(super) fn leave_answer(&self, last: Option<u32>) {
+    fn leave_answer(&self, last: Option<u32>) {
         let end = End::Answer { position: self.position(), last, session: self.epoch.clone() };
         self.engine.leave(Departure { slot: self.slot, epoch: self.epoch(), end });
     }
@@ -181,7 +181,7 @@ impl Session {
     }
 
     /// Number of tokens that penalties look at.
-    pub(super) fn window(&self) -> usize {
+    fn window(&self) -> usize {
         self.sampling.window()
     }
 
@@ -196,7 +196,7 @@ impl Session {
     }
 
     /// Begins a call that can be cancelled.
-    pub(super) fn begin_call(&mut self) {
+    fn begin_call(&mut self) {
         self.cancelled = self.cancel.begin();
     }
 
@@ -208,7 +208,7 @@ impl Session {
     }
 
     /// Forgets what was consumed; the messages stay and will be read again.
-    pub(super) fn forget(&mut self) {
+    fn forget(&mut self) {
         self.history = History::default();
         self.conversation.forget_consumed();
         self.backup = Backup::default();
@@ -222,7 +222,7 @@ impl Session {
     }
 
     /// Feeds tokens chunk by chunk, without the prefix cache.
-    pub(super) async fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
+    async fn feed_all(&mut self, ids: &[u32]) -> Result<()> {
         let scheduler = self.schedule().await?;
         let doubt = self.doubt_on_drop();
         let outcome = self.engine.feed(scheduler, self.slot, ids, &self.cancelled).await;

@@ -13,7 +13,7 @@ const SPACING: usize = 16;
 
 impl Session {
     /// Feeds tokens, starting from the longest cached prefix, and offers states on the way.
-    pub(in crate::runtime) async fn read(&mut self, ids: &[u32]) -> Result<()> {
+    pub(super) async fn read(&mut self, ids: &[u32]) -> Result<()> {
         let most = self.engine.prefixes().most_ids();
         let vocab = self.engine.checkpoint().config().vocab;
         if most == 0 || ids.is_empty() || ids.iter().any(|id| *id as usize >= vocab) {
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Offers the current state, already kept, to the cache.
-    pub(in crate::runtime) fn offer_prefix_state(&self, state: &KeptState) {
+    pub(super) fn offer_prefix_state(&self, state: &KeptState) {
         if self.prefix_is_wanted()
             && self.engine.states().has(state)
             && let Some((ids, read)) = self.history.prefix.known(self.position())
@@ -115,7 +115,7 @@ impl Session {
     }
 
     /// Keeps the current state and offers it to the cache, if wanted.
-    pub(in crate::runtime) async fn offer_prefix(&self) -> Result<()> {
+    pub(super) async fn offer_prefix(&self) -> Result<()> {
         if self.prefix_is_wanted() {
             let state = self.keep().await?;
             self.offer_prefix_state(&state);
@@ -124,7 +124,7 @@ impl Session {
     }
 
     /// The key of the state that a session offers when it ends, if wanted.
-    pub(in crate::runtime) fn prefix_to_offer(&self) -> Option<Arc<Prefix>> {
+    pub(super) fn prefix_to_offer(&self) -> Option<Arc<Prefix>> {
         let (ids, read) = self.history.prefix.known(self.position()).filter(|_| self.prefix_is_wanted())?;
         Some(Arc::new(Prefix { ids: ids.to_vec(), read }))
     }
