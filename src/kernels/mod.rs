@@ -12,7 +12,10 @@ pub mod embed;
 pub mod fill;
 pub mod linear;
 pub mod maths;
+pub mod merge;
 mod parts;
+pub mod patches;
+pub mod pictures;
 pub mod rms_norm;
 pub mod scan;
 pub mod select;
@@ -23,6 +26,7 @@ pub mod variants;
 
 pub use activation::{Activation, Order, ROW_ALIGN};
 pub use batch::{Batch, RowEntry};
+pub use pictures::DIRECTIONS;
 pub(crate) use sizes::{floats, size};
 
 use crate::gpu::{Caps, KernelDef, ShaderPart};
@@ -42,6 +46,8 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (fill::defs(), fill::cases()),
         (stream::defs(), stream::cases()),
         (linear::tops_defs(), linear::tops_cases()),
+        (patches::defs(), patches::cases()),
+        (merge::defs(), merge::cases()),
     ];
     all.extend(scan::ScanVariant::all(caps).into_iter().map(|variant| (scan::defs(variant), scan::cases(variant))));
     all

@@ -25,6 +25,7 @@ mod tensors;
 mod trace;
 mod tune;
 mod unused;
+mod vim;
 mod weights;
 
 pub use architecture::{Architecture, LayerTensorId, LayerTensors, TensorId};
@@ -44,4 +45,5 @@ pub use tensors::ModelTensors;
 pub(crate) use tensors::ValueMap;
 pub use trace::Tap;
 pub use unused::Unused;
+pub use vim::{VIM_SHAPES, Vim, VimForward, VimMemory, VimTap, VimTensors, VimWeights};
 pub use weights::{Progress, Weights};

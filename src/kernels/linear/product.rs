@@ -102,6 +102,10 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
             parts.push(file(wgsl!("lib/epilogue_softplus.wgsl")));
             bindings.push(Binding::read("bias"));
         }
+        EpilogueKind::Table => {
+            parts.push(file(wgsl!("lib/epilogue_table.wgsl")));
+            bindings.push(Binding::read("table"));
+        }
         EpilogueKind::Mixer(kernel) => {
             parts.extend([ROW_ENTRY, PLACED, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
             bindings.extend([
@@ -237,6 +241,11 @@ impl Linear {
                     bytes += floats(shard.rows);
                 }
                 Epilogue::Softplus(bias) => bound.push(("bias", bias.bind())),
+                Epilogue::Table(table) => {
+                    assert!(table.len().is_multiple_of(y.stride), "{}: the table has the stride of y", self.name);
+                    bound.push(("table", table.bind()));
+                    bytes += floats(shard.rows * table.len() / y.stride);
+                }
                 Epilogue::Mixer(conv, rows) => {
                     let mixer = MixerParams {
                         inner: size(conv.inner),
