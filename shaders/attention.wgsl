@@ -1,17 +1,6 @@
 // y = softmax(Q K^T scale) V for QUERIES rows of one head of one picture, by the online softmax of FlashAttention (Dao et al. 2022,
 // algorithm 1): K and V pass through workgroup memory KEYS rows at a time, and nothing of size tokens x tokens is stored. A
 // query's row of Q and of y are in the registers of SPLITS lanes, each of which takes every SPLITS-th part of the keys.
-struct Params {
-  tokens: u32,      // of a picture
-  heads: u32,
-  qkv_stride: u32,  // vec4s from one row of qkv to the next
-  y_stride: u32,    // vec4s from one row of y to the next
-  scale: f32,       // 1 / sqrt(width of a head)
-}
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;      // [pictures * tokens, Q | K | V], each [heads, width]
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>;  // [pictures * tokens, heads, width]
-
 const SHARE: u32 = KEYS / SPLITS;
 const LANES: u32 = QUERIES * SPLITS;
 const LOWEST: f32 = -3.0e38;

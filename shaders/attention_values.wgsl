@@ -25,9 +25,9 @@ fn b_quad(slice: u32, column: u32, quad: u32) -> vec4<f32> {
 
 fn put(slice: u32, query: u32, column: u32, sum: f32) {
   if (query < params.tokens && column < params.width) {
-    let of = params.first + slice;
-    let token = of / params.heads * params.tokens + query;
-    y[token * params.y_stride + of % params.heads * params.width + column] = sum;
+    let whole = params.first + slice;
+    let token = whole / params.heads * params.tokens + query;
+    y[token * params.y_stride + whole % params.heads * params.width + column] = sum;
   }
 }
 

@@ -2,6 +2,7 @@
 struct Params {
   dim: u32,       // width of a row
   x_stride: u32,  // floats from one row of x to the next
+  x_first: u32,   // first float of x
   y_stride: u32,
   eps: f32,
 }
@@ -13,7 +14,7 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn layer_norm(group: Group, lanes: Lanes) {
-  let x_first = group.id.x * params.x_stride;
+  let x_first = params.x_first + group.id.x * params.x_stride;
   let y_first = group.id.x * params.y_stride;
   var sum = 0.0;
   for (var i = lanes.index; i < params.dim; i += WG) { sum += x[x_first + i]; }

@@ -1,0 +1,403 @@
+//! Vision Mamba beside a vision transformer of the same widths: pictures per second and device memory at each resolution.
+
+use crate::error::{Error, Result};
+use crate::format::WeightFormat;
+use crate::gpu::{AdapterInfo, Gpu, Totals};
+use crate::kernels::case::Random;
+use crate::kernels::linear::Math;
+use crate::kernels::variants::Variants;
+use crate::model::{Attention, Bytes, Deit, DeitForward, DeitWeights, PictureBatch, Vim, VimForward, VimWeights};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A model of pictures, with made-up weights.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PictureModel {
+    /// A Vision Mamba.
+    Vim(Vim),
+    /// A DeiT with one kind of attention.
+    Deit(Deit, Attention),
+}
+
+/// The size of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureSize {
+    /// Height and width of a picture.
+    pub image: [usize; 2],
+    /// Pictures.
+    pub batch: usize,
+}
+
+/// What to measure: each model at each resolution with each batch.
+#[derive(Debug, Clone)]
+pub struct PictureOptions {
+    /// The models, with their names.
+    pub models: Vec<(String, PictureModel)>,
+    /// Sides of square pictures.
+    pub sides: Vec<usize>,
+    /// Pictures of a batch.
+    pub batches: Vec<usize>,
+    /// Format of the weights.
+    pub format: WeightFormat,
+    /// Runs of each; 0: only the memory plans.
+    pub repetitions: usize,
+    /// Runs each once before, because kernels are compiled on first use.
+    pub warmup: bool,
+    /// The commit of this build; empty if unknown.
+    pub commit: String,
+}
+
+/// Times of the runs of a batch.
+#[derive(Debug, Clone)]
+pub struct PictureTimes {
+    /// Seconds of each run, from the upload of the pixels to the logits on the host.
+    pub seconds: Vec<f64>,
+    /// Bytes of all buffers on the device during the runs.
+    pub allocated: u64,
+    /// Dispatches, work and traffic of a run.
+    pub totals: Totals,
+}
+
+impl PictureTimes {
+    /// Seconds of the fastest run.
+    pub fn best(&self) -> f64 {
+        self.seconds.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// Mean seconds of a run.
+    pub fn mean(&self) -> f64 {
+        self.seconds.iter().sum::<f64>() / self.seconds.len() as f64
+    }
+}
+
+/// A model at a size.
+#[derive(Debug, Clone)]
+pub struct PictureRow {
+    /// The model's name.
+    pub model: String,
+    /// The size.
+    pub size: PictureSize,
+    /// Tokens of a picture.
+    pub tokens: usize,
+    /// Bytes of the weights on the device.
+    pub weight_bytes: u64,
+    /// Bytes on the device as planned, weights included; `None` if the adapter cannot hold the batch at all.
+    pub planned: Option<u64>,
+    /// `None` if it was not run.
+    pub times: Option<PictureTimes>,
+    /// Why it does not run on this adapter.
+    pub refused: Option<String>,
+}
+
+/// All results.
+#[derive(Debug, Clone)]
+pub struct PictureReport {
+    /// The adapter.
+    pub adapter: AdapterInfo,
+    /// Format of the weights.
+    pub format: WeightFormat,
+    /// Form of the products.
+    pub variants: String,
+    /// The commit of this build; empty if unknown.
+    pub commit: String,
+    /// The rows.
+    pub rows: Vec<PictureRow>,
+}
+
+impl PictureModel {
+    /// A Vision Mamba by its published name, and a DeiT of the same width with either kind of attention, with their names.
+    pub fn beside(name: &str) -> Option<Vec<(String, PictureModel)>> {
+        let vim = Vim::named(name)?;
+        let mut models = vec![(name.to_owned(), PictureModel::Vim(vim))];
+        let peer = name.trim_end_matches("-s8").replace("vim-", "deit-");
+        if let Some(deit) = Deit::named(&peer) {
+            let of = |attention| (format!("{peer} {attention}"), PictureModel::Deit(deit, attention));
+            models.extend(Attention::ALL.map(of));
+        }
+        Some(models)
+    }
+
+    /// Tokens of a picture.
+    fn tokens(&self, image: [usize; 2]) -> usize {
+        match self {
+            PictureModel::Vim(vim) => vim.patches(image).tokens(),
+            PictureModel::Deit(deit, _) => deit.patches(image).tokens(),
+        }
+    }
+
+    fn weight_bytes(&self, format: WeightFormat) -> u64 {
+        match self {
+            PictureModel::Vim(vim) => vim.made_up_bytes(format),
+            PictureModel::Deit(deit, _) => deit.weight_bytes(format),
+        }
+    }
+
+    /// Bytes on the device for a batch. Fails if the adapter cannot hold it, whatever is free.
+    fn planned(&self, gpu: &Gpu, format: WeightFormat, size: PictureSize) -> Result<u64> {
+        let weights = self.weight_bytes(format);
+        match self {
+            PictureModel::Vim(vim) => Ok(vim.memory(gpu, weights, (size.image, size.batch), None)?.total()),
+            PictureModel::Deit(deit, attention) => {
+                let batch = PictureBatch { image: size.image, pictures: size.batch, attention: *attention };
+                Ok(weights + deit.activation_bytes(gpu.caps(), &batch)?)
+            }
+        }
+    }
+}
+
+/// Whether an error means that this model does not fit at this size, so that others may.
+fn does_not_fit(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::DoesNotFit { .. }
+            | Error::OutOfMemory { .. }
+            | Error::RowTooLarge { .. }
+            | Error::ScoresTooLarge { .. }
+            | Error::TooManyGroups { .. }
+    )
+}
+
+/// A model ready for batches of one size.
+enum Ready {
+    Vim(Box<VimForward>),
+    Deit(Box<DeitForward>),
+}
+
+impl Ready {
+    fn new(
+        gpu: &Gpu,
+        model: &PictureModel,
+        (format, size): (WeightFormat, PictureSize),
+        variants: &Variants,
+    ) -> Result<Self> {
+        let PictureSize { image, batch: pictures } = size;
+        Ok(match model {
+            PictureModel::Vim(vim) => {
+                let weights = Arc::new(VimWeights::made_up(gpu, vim, format)?);
+                Ready::Vim(Box::new(VimForward::new(gpu, vim, weights, (image, pictures), variants)?))
+            }
+            PictureModel::Deit(deit, attention) => {
+                let weights = DeitWeights::made_up(gpu, deit, format)?;
+                let batch = PictureBatch { image, pictures, attention: *attention };
+                Ready::Deit(Box::new(DeitForward::new(gpu, deit, weights, batch, variants)?))
+            }
+        })
+    }
+
+    /// Seconds from the upload of the pixels to the logits on the host.
+    fn run(&self, pixels: &[f32]) -> Result<f64> {
+        let started = Instant::now();
+        let logits = match self {
+            Ready::Vim(vim) => {
+                let count = vim.run(pixels)?;
+                pollster::block_on(vim.logits(count))?
+            }
+            Ready::Deit(deit) => {
+                deit.run(pixels)?;
+                pollster::block_on(deit.logits())?
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        if logits.iter().any(|v| !v.is_finite()) {
+            return Err(Error::NotFinite { position: 0 });
+        }
+        Ok(seconds)
+    }
+
+    fn totals(&self, batch: usize) -> Totals {
+        match self {
+            Ready::Vim(vim) => vim.totals(batch),
+            Ready::Deit(deit) => deit.totals(),
+        }
+    }
+}
+
+/// Runs every model at every size, one at a time. `begin` is called with the name of each before it starts. What does not fit is a
+/// row that says why.
+pub fn pictures(gpu: &Gpu, options: &PictureOptions, begin: &mut dyn FnMut(&str)) -> Result<PictureReport> {
+    let mut variants: Vec<String> = Vec::new();
+    let mut rows = Vec::new();
+    for (name, model) in &options.models {
+        let sizes = match model {
+            PictureModel::Vim(vim) => vim.kernel_sizes(),
+            // Its products take the form of any model's; it has no scan.
+            PictureModel::Deit(deit, _) => {
+                crate::kernels::variants::Sizes { matrices: vec![], by_groups: true, channels: deit.hidden, states: 1 }
+            }
+        };
+        let form = pollster::block_on(Variants::tried(gpu, Math::Exact, &sizes))?;
+        if let PictureModel::Vim(_) = model {
+            variants.push(form.to_string());
+        }
+        for side in &options.sides {
+            for batch in &options.batches {
+                begin(&format!("{name}, {batch} of {side}x{side}"));
+                let size = PictureSize { image: [*side; 2], batch: *batch };
+                rows.push(row(gpu, options, (name, model), size, &form)?);
+            }
+        }
+    }
+    let (adapter, commit) = (gpu.info().clone(), options.commit.clone());
+    Ok(PictureReport { adapter, format: options.format, variants: variants.join(" · "), commit, rows })
+}
+
+fn row(
+    gpu: &Gpu,
+    options: &PictureOptions,
+    (name, model): (&str, &PictureModel),
+    size: PictureSize,
+    variants: &Variants,
+) -> Result<PictureRow> {
+    let mut row = PictureRow {
+        model: name.to_owned(),
+        size,
+        tokens: model.tokens(size.image),
+        weight_bytes: model.weight_bytes(options.format),
+        planned: None,
+        times: None,
+        refused: None,
+    };
+    let planned = match model.planned(gpu, options.format, size) {
+        Err(error) if does_not_fit(&error) => {
+            row.refused = Some(error.to_string());
+            return Ok(row);
+        }
+        planned => planned?,
+    };
+    row.planned = Some(planned);
+    if options.repetitions == 0 {
+        return Ok(row);
+    }
+    if let Some(free) = gpu.free_memory().map(|free| free.bytes()).filter(|free| planned > *free) {
+        row.refused = Some(format!("it takes {}, {} are free", Bytes(planned), Bytes(free)));
+        return Ok(row);
+    }
+    match times(gpu, options, model, size, variants) {
+        Ok(times) => row.times = Some(times),
+        Err(error) if does_not_fit(&error) => row.refused = Some(error.to_string()),
+        Err(error) => return Err(error),
+    }
+    Ok(row)
+}
+
+fn times(
+    gpu: &Gpu,
+    options: &PictureOptions,
+    model: &PictureModel,
+    size: PictureSize,
+    variants: &Variants,
+) -> Result<PictureTimes> {
+    let before = gpu.allocated_bytes();
+    let ready = Ready::new(gpu, model, (options.format, size), variants)?;
+    let allocated = gpu.allocated_bytes() - before;
+    let values = 3 * size.batch * size.image[0] * size.image[1];
+    let pixels = Random::new(5).uniforms(values, -2.0, 2.0);
+    if options.warmup {
+        ready.run(&pixels)?;
+    }
+    let seconds = (0..options.repetitions).map(|_| ready.run(&pixels)).collect::<Result<_>>()?;
+    Ok(PictureTimes { seconds, allocated, totals: ready.totals(size.batch) })
+}
+
+impl PictureRow {
+    /// Pictures per second of the fastest run.
+    pub fn per_s(&self) -> Option<f64> {
+        self.times.as_ref().map(|times| self.size.batch as f64 / times.best())
+    }
+
+    /// Bytes on the device: counted if it ran, else planned.
+    pub fn bytes(&self) -> Option<u64> {
+        self.times.as_ref().map(|times| times.allocated).or(self.planned)
+    }
+
+    /// This model compared with another at the same size: times as fast, and the share of its memory saved.
+    fn beside(&self, other: &PictureRow) -> String {
+        let faster = self.per_s().zip(other.per_s()).map(|(own, other)| format!("{:.2}x", own / other));
+        let smaller = self.bytes().zip(other.bytes());
+        let smaller = smaller.map(|(own, other)| format!("{:+.1} %", 100.0 * (own as f64 / other as f64 - 1.0)));
+        [faster, smaller].map(|part| part.unwrap_or_else(|| "-".to_owned())).join(", ")
+    }
+}
+
+impl PictureReport {
+    /// Rows of one model and batch, by size of the pictures.
+    pub fn series(&self) -> Vec<(String, Vec<&PictureRow>)> {
+        let batches = self.rows.iter().any(|row| row.size.batch != self.rows[0].size.batch);
+        let mut series: Vec<(String, Vec<&PictureRow>)> = Vec::new();
+        for row in &self.rows {
+            let of = if batches { format!(", batch {}", row.size.batch) } else { String::new() };
+            let name = format!("{}{of}", row.model);
+            match series.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, rows)) => rows.push(row),
+                None => series.push((name, vec![row])),
+            }
+        }
+        series
+    }
+
+    /// JSON: an array with an object per row.
+    pub fn json(&self) -> Value {
+        let of = |row: &PictureRow| {
+            let [height, width] = row.size.image;
+            let times = row.times.as_ref();
+            let per_picture = |total: u64| total as f64 / row.size.batch as f64;
+            json!({
+                "model": row.model, "weights": self.format.name(), "adapter": self.adapter.name,
+                "backend": self.adapter.backend, "driver": self.adapter.driver, "commit": self.commit,
+                "height": height, "width": width, "batch": row.size.batch, "tokens": row.tokens,
+                "pictures_per_s": row.per_s(), "seconds_best": times.map(PictureTimes::best),
+                "seconds_mean": times.map(PictureTimes::mean), "seconds": times.map(|times| times.seconds.clone()),
+                "gpu_bytes": times.map(|times| times.allocated), "planned_bytes": row.planned,
+                "weight_bytes": row.weight_bytes,
+                "gflop_per_picture": times.map(|times| 2.0 * per_picture(times.totals.macs) / 1e9),
+                "gflop_s": times.map(|times| 2.0 * times.totals.macs as f64 / times.best() / 1e9),
+                "dispatches": times.map(|times| times.totals.dispatches), "refused": row.refused, "schema": 1,
+            })
+        };
+        self.rows.iter().map(of).collect()
+    }
+
+    /// A Markdown table; the last column compares the first model with each other one at the same size.
+    pub fn markdown(&self) -> String {
+        let first = self.rows.first().map_or_else(String::new, |row| row.model.clone());
+        let mut text = format!(
+            "| model | picture | tokens | batch | pictures/s | s, best | s, mean | GFLOP/s | MB on the device | besides weights, MB | {first} beside it |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+        );
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+        for row in &self.rows {
+            let times = row.times.as_ref();
+            let mb = |bytes: Option<u64>| or_dash(bytes.map(|bytes| format!("{:.1}", bytes as f64 / 1e6)));
+            let seconds = |of: fn(&PictureTimes) -> f64| or_dash(times.map(|times| format!("{:.4}", of(times))));
+            let speed = or_dash(row.per_s().map(|speed| format!("{speed:.2}")));
+            let flops = times.map(|times| format!("{:.1}", 2.0 * times.totals.macs as f64 / times.best() / 1e9));
+            let beside = self.rows.iter().find(|own| own.model == first && own.size == row.size);
+            let beside = beside.filter(|_| row.model != first).map_or_else(String::new, |own| own.beside(row));
+            let [height, width] = row.size.image;
+            let _ = writeln!(
+                text,
+                "| {} | {height}x{width} | {} | {} | {speed} | {} | {} | {} | {} | {} | {beside} |",
+                row.model,
+                row.tokens,
+                row.size.batch,
+                seconds(PictureTimes::best),
+                seconds(PictureTimes::mean),
+                or_dash(flops),
+                mb(row.bytes()),
+                mb(row.bytes().map(|bytes| bytes.saturating_sub(row.weight_bytes))),
+            );
+        }
+        text.push('\n');
+        for row in &self.rows {
+            let [height, width] = row.size.image;
+            if let Some(why) = &row.refused {
+                let _ = writeln!(text, "{} {height}x{width}, batch {}: {why}", row.model, row.size.batch);
+            }
+        }
+        let commit = if self.commit.is_empty() { String::new() } else { format!(", build {}", self.commit) };
+        let _ = writeln!(text, "{} · weights {} · {}{commit}", self.adapter, self.format, self.variants);
+        text
+    }
+}
