@@ -5,7 +5,7 @@ use crate::format::WeightFormat;
 use crate::gpu::{AdapterInfo, Gpu, Totals};
 use crate::kernels::case::Random;
 use crate::kernels::linear::Math;
-use crate::kernels::variants::Variants;
+use crate::kernels::variants::{Sizes, Variants};
 use crate::model::{Attention, Bytes, Deit, DeitForward, DeitWeights, PictureBatch, Vim, VimForward, VimWeights};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -83,8 +83,8 @@ pub struct PictureRow {
     pub tokens: usize,
     /// Bytes of the weights on the device.
     pub weight_bytes: u64,
-    /// Bytes on the device as planned, weights included; `None` if the adapter cannot hold the batch at all.
-    pub planned: Option<u64>,
+    /// Bytes on the device as planned, weights included, whether or not it runs.
+    pub planned: u64,
     /// `None` if it was not run.
     pub times: Option<PictureTimes>,
     /// Why it does not run on this adapter.
@@ -134,14 +134,18 @@ impl PictureModel {
         }
     }
 
-    /// Bytes on the device for a batch. Fails if the adapter cannot hold it, whatever is free.
-    fn planned(&self, gpu: &Gpu, format: WeightFormat, size: PictureSize) -> Result<u64> {
+    /// Bytes on the device for a batch, and the error if the adapter cannot run it, whatever is free.
+    fn planned(&self, gpu: &Gpu, format: WeightFormat, size: PictureSize) -> (u64, Result<()>) {
         let weights = self.weight_bytes(format);
+        let PictureSize { image, batch: pictures } = size;
         match self {
-            PictureModel::Vim(vim) => Ok(vim.memory(gpu, weights, (size.image, size.batch), None)?.total()),
+            PictureModel::Vim(vim) => {
+                let runs = vim.memory(gpu, weights, (image, pictures), None).map(drop);
+                (weights + vim.activation_bytes(gpu.caps(), image, pictures), runs)
+            }
             PictureModel::Deit(deit, attention) => {
-                let batch = PictureBatch { image: size.image, pictures: size.batch, attention: *attention };
-                Ok(weights + deit.activation_bytes(gpu.caps(), &batch)?)
+                let batch = PictureBatch { image, pictures, attention: *attention };
+                (weights + deit.activation_bytes(&batch), deit.check(gpu.caps(), &batch))
             }
         }
     }
@@ -224,7 +228,7 @@ pub fn pictures(gpu: &Gpu, options: &PictureOptions, begin: &mut dyn FnMut(&str)
             PictureModel::Vim(vim) => vim.kernel_sizes(),
             // Its products take the form of any model's; it has no scan.
             PictureModel::Deit(deit, _) => {
-                crate::kernels::variants::Sizes { matrices: vec![], by_groups: true, channels: deit.hidden, states: 1 }
+                Sizes { matrices: vec![], by_groups: true, channels: deit.hidden, states: 1 }
             }
         };
         let form = pollster::block_on(Variants::tried(gpu, Math::Exact, &sizes))?;
@@ -255,18 +259,19 @@ fn row(
         size,
         tokens: model.tokens(size.image),
         weight_bytes: model.weight_bytes(options.format),
-        planned: None,
+        planned: 0,
         times: None,
         refused: None,
     };
-    let planned = match model.planned(gpu, options.format, size) {
-        Err(error) if does_not_fit(&error) => {
-            row.refused = Some(error.to_string());
-            return Ok(row);
-        }
-        planned => planned?,
-    };
-    row.planned = Some(planned);
+    let (planned, runs) = model.planned(gpu, options.format, size);
+    match runs {
+        Err(error) if does_not_fit(&error) => row.refused = Some(error.to_string()),
+        runs => runs?,
+    }
+    row.planned = planned;
+    if row.refused.is_some() {
+        return Ok(row);
+    }
     if options.repetitions == 0 {
         return Ok(row);
     }
@@ -308,16 +313,15 @@ impl PictureRow {
     }
 
     /// Bytes on the device: counted if it ran, else planned.
-    pub fn bytes(&self) -> Option<u64> {
-        self.times.as_ref().map(|times| times.allocated).or(self.planned)
+    pub fn bytes(&self) -> u64 {
+        self.times.as_ref().map_or(self.planned, |times| times.allocated)
     }
 
     /// This model compared with another at the same size: times as fast, and the share of its memory saved.
     fn beside(&self, other: &PictureRow) -> String {
         let faster = self.per_s().zip(other.per_s()).map(|(own, other)| format!("{:.2}x", own / other));
-        let smaller = self.bytes().zip(other.bytes());
-        let smaller = smaller.map(|(own, other)| format!("{:+.1} %", 100.0 * (own as f64 / other as f64 - 1.0)));
-        [faster, smaller].map(|part| part.unwrap_or_else(|| "-".to_owned())).join(", ")
+        let smaller = 100.0 * (self.bytes() as f64 / other.bytes() as f64 - 1.0);
+        format!("{}, {smaller:+.1} %", faster.unwrap_or_else(|| "-".to_owned()))
     }
 }
 
@@ -369,7 +373,7 @@ impl PictureReport {
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         for row in &self.rows {
             let times = row.times.as_ref();
-            let mb = |bytes: Option<u64>| or_dash(bytes.map(|bytes| format!("{:.1}", bytes as f64 / 1e6)));
+            let mb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
             let seconds = |of: fn(&PictureTimes) -> f64| or_dash(times.map(|times| format!("{:.4}", of(times))));
             let speed = or_dash(row.per_s().map(|speed| format!("{speed:.2}")));
             let flops = times.map(|times| format!("{:.1}", 2.0 * times.totals.macs as f64 / times.best() / 1e9));
@@ -386,14 +390,14 @@ impl PictureReport {
                 seconds(PictureTimes::mean),
                 or_dash(flops),
                 mb(row.bytes()),
-                mb(row.bytes().map(|bytes| bytes.saturating_sub(row.weight_bytes))),
+                mb(row.bytes().saturating_sub(row.weight_bytes)),
             );
         }
         text.push('\n');
         for row in &self.rows {
             let [height, width] = row.size.image;
             if let Some(why) = &row.refused {
-                let _ = writeln!(text, "{} {height}x{width}, batch {}: {why}", row.model, row.size.batch);
+                let _ = writeln!(text, "{} {height}x{width}, batch {} does not run: {why}", row.model, row.size.batch);
             }
         }
         let commit = if self.commit.is_empty() { String::new() } else { format!(", build {}", self.commit) };

@@ -148,7 +148,7 @@ pub fn draw_pictures(report: &PictureReport) -> anyhow::Result<String> {
     svg((900, 860), &title, |area| {
         let (speed, memory) = area.split_vertically(412);
         draw_series(&speed, report, "pictures/s", &|row| row.per_s())?;
-        draw_series(&memory, report, "MB on the device", &|row| row.bytes().map(|bytes| bytes as f64 / 1e6))
+        draw_series(&memory, report, "MB on the device", &|row| Some(row.bytes() as f64 / 1e6))
     })
 }
 

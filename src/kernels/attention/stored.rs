@@ -125,13 +125,14 @@ impl Stored {
         Ok(Stored { heads, pictures, chunks: chunks.collect::<Result<_>>()? })
     }
 
-    /// Bytes of it on an adapter, or the same error, before anything is allocated.
-    pub fn bytes(caps: &Caps, heads: Heads, pictures: usize) -> Result<u64> {
-        let (slices, chunk) = (pictures * heads.heads, heads.chunk(caps)?);
-        let of = |slices: usize| floats(slices * heads.slice()).next_multiple_of(16);
-        let rest = slices % chunk;
-        let last = if rest == 0 { 0 } else { of(rest) };
-        Ok(2 * (slices / chunk * of(chunk) + last) as u64)
+    /// Bytes of it, before anything is allocated and whether or not the adapter can bind it.
+    pub fn bytes(heads: Heads, pictures: usize) -> u64 {
+        2 * floats(pictures * heads.heads * heads.slice()) as u64
+    }
+
+    /// The error of [`Stored::new`] on this adapter.
+    pub fn check(caps: &Caps, heads: Heads) -> Result<()> {
+        heads.chunk(caps).map(drop)
     }
 
     /// Records y from qkv for all pictures: a run always has all of them.

@@ -122,20 +122,19 @@ impl Deit {
         (self.layers * layer + patch_embed + head + 2 * padded(self.hidden)) as u64
     }
 
-    /// Bytes of positions and activations for a batch, before anything is allocated. The error says why a batch cannot run.
-    pub fn activation_bytes(&self, caps: &Caps, batch: &PictureBatch) -> Result<u64> {
-        self.check(caps, batch)?;
+    /// Bytes of positions and activations for a batch, before anything is allocated and whether or not an adapter can run it.
+    pub fn activation_bytes(&self, batch: &PictureBatch) -> u64 {
         let heads = self.heads(self.patches(batch.image).tokens());
         let scores = match batch.attention {
             Attention::Tiled => 0,
-            Attention::Stored => Stored::bytes(caps, heads, batch.pictures)?,
+            Attention::Stored => Stored::bytes(heads, batch.pictures),
         };
         let positions = floats(heads.tokens * self.hidden.next_multiple_of(ROW_ALIGN)) as u64;
-        Ok(positions + Scratch::bytes(self, batch) + scores)
+        positions + Scratch::bytes(self, batch) + scores
     }
 
-    /// Refuses a batch that the adapter cannot bind or dispatch.
-    fn check(&self, caps: &Caps, batch: &PictureBatch) -> Result<()> {
+    /// Refuses a batch that the adapter cannot bind or dispatch, whatever memory is free.
+    pub fn check(&self, caps: &Caps, batch: &PictureBatch) -> Result<()> {
         let cut = self.patches(batch.image);
         if cut.across_and_down().contains(&0) {
             let [height, width] = batch.image;
@@ -155,7 +154,10 @@ impl Deit {
         if bytes > limit {
             return Err(Error::RowTooLarge { what: "activations of a batch of pictures".to_owned(), bytes, limit });
         }
-        Ok(())
+        match batch.attention {
+            Attention::Tiled => Ok(()),
+            Attention::Stored => Stored::check(caps, self.heads(cut.tokens())),
+        }
     }
 }
 

@@ -183,7 +183,7 @@ fn a_plan_allocates_what_was_computed() {
             let weights = DeitWeights::made_up(&gpu, &deit, WeightFormat::F32).unwrap();
             let forward = DeitForward::new(&gpu, &deit, weights, batch, &variants).unwrap();
             let allocated = gpu.allocated_bytes() - before;
-            let planned = deit.weight_bytes(WeightFormat::F32) + deit.activation_bytes(gpu.caps(), &batch).unwrap();
+            let planned = deit.weight_bytes(WeightFormat::F32) + deit.activation_bytes(&batch);
             // Each dispatch has parameters besides.
             let most = planned + 64 * (forward.totals().dispatches as u64 + 2);
             assert!((planned..=most).contains(&allocated), "{attention} {pictures}: {allocated}, planned {planned}");
@@ -197,15 +197,16 @@ fn stored_scores_that_cannot_be_bound_are_refused_with_their_size() {
     let deit = Deit::named("deit-tiny").unwrap();
     let batch = |side, attention| PictureBatch { image: [side; 2], pictures: 1, attention };
     // 6085 tokens: 148 MB a head, beyond the 128 MiB of a portable binding.
-    match deit.activation_bytes(&caps, &batch(1248, Attention::Stored)) {
+    match deit.check(&caps, &batch(1248, Attention::Stored)) {
         Err(Error::ScoresTooLarge { tokens: 6085, bytes, .. }) => assert_eq!(bytes, 6085 * 6088 * 4),
         other => panic!("{other:?}"),
     }
-    let tiled = deit.activation_bytes(&caps, &batch(1248, Attention::Tiled)).unwrap();
-    assert!(tiled < 64 << 20, "{tiled}");
-    let [small, large] = [224, 896].map(|side| deit.activation_bytes(&caps, &batch(side, Attention::Stored)).unwrap());
+    deit.check(&caps, &batch(1248, Attention::Tiled)).unwrap();
+    let bytes = |side, attention| deit.activation_bytes(&batch(side, attention));
+    assert!(bytes(1248, Attention::Tiled) < 64 << 20 && bytes(1248, Attention::Stored) > 6 * 148_000_000);
+    let [small, large] = [224, 896].map(|side| bytes(side, Attention::Stored));
     assert!(large > 50 * small, "stored scores grow with the square of the tokens: {small}, {large}");
-    assert!(matches!(deit.activation_bytes(&caps, &batch(8, Attention::Tiled)), Err(Error::BadSetting { .. })));
+    assert!(matches!(deit.check(&caps, &batch(8, Attention::Tiled)), Err(Error::BadSetting { .. })));
 }
 
 #[test]
