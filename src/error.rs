@@ -228,6 +228,16 @@ pub enum Error {
         /// The template engine's message, with the line.
         problem: String,
     },
+    /// A picture cannot be read.
+    #[error("{picture}: {problem}; {hint}")]
+    BadPicture {
+        /// Its file or name.
+        picture: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// No usable GPU adapter.
     #[error("no GPU adapter found: {why}")]
     NoAdapter {

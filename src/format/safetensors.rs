@@ -27,6 +27,16 @@ impl TensorSource {
     }
 }
 
+impl TensorSource {
+    /// The tensors of one file.
+    pub fn open_file(path: &Path) -> Result<Self> {
+        let mut source = TensorSource::empty(&path.display().to_string());
+        let file = File::open(path).map_err(|e| Error::unreadable(path, e))?;
+        add(&mut source, path.display().to_string(), Bytes::map(path, &file)?)?;
+        Ok(source)
+    }
+}
+
 /// The tensors of a file in memory.
 pub(super) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorSource> {
     let mut source = TensorSource::empty(label);
