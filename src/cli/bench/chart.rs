@@ -170,7 +170,8 @@ fn draw_series(
     let mut chart = framed(area).build_cartesian_2d(across, (least / 2.0..most * 2.0).log_scale())?;
     let mut mesh = chart.configure_mesh();
     mesh.x_desc("side of the picture (pixels)").y_desc(what).label_style(FONT);
-    mesh.y_label_formatter(&power_of_ten).draw()?;
+    let number = |value: &f64| if *value < 1.0 { format!("{value:.2}") } else { format!("{value:.0}") };
+    mesh.x_label_formatter(&number).y_label_formatter(&number).draw()?;
     for (i, (name, rows)) in report.series().into_iter().enumerate() {
         let mut points: Vec<(f64, f64)> =
             rows.into_iter().filter_map(|row| Some((row.size.image[0] as f64, value(row)?))).collect();
