@@ -330,6 +330,18 @@ pub enum Error {
         /// The adapter's limit.
         limit: u64,
     },
+    /// Attention that stores its scores cannot run with so many tokens on this adapter.
+    #[error(
+        "attention scores of {tokens} tokens take {bytes} bytes a head, and this adapter binds at most {limit}: use tiled attention, or smaller pictures"
+    )]
+    ScoresTooLarge {
+        /// Tokens of a picture.
+        tokens: usize,
+        /// Bytes of the scores of a head.
+        bytes: u64,
+        /// The adapter's limit.
+        limit: u64,
+    },
     /// A token id is outside the vocabulary.
     #[error("token id {id} at position {at} is out of range: this model has ids 0 to {}", vocab - 1)]
     IdOutOfRange {

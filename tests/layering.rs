@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("vision", &["vision", "runtime", "model", "kernels", "gpu", "format", "input", "error"]),
     ("openai", &["openai", "runtime", "text", "error"]),
     ("eval", &["eval", "vision", "runtime", "model", "text", "error"]),
-    ("bench", &["bench", "model", "kernels", "gpu", "error"]),
+    ("bench", &["bench", "model", "kernels", "gpu", "format", "error"]),
     ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),
 ];
 

@@ -4,12 +4,14 @@
 //! (`tests/layering.rs`).
 
 pub mod activation;
+pub mod attention;
 pub mod batch;
 pub mod case;
 pub mod conv;
 pub mod dbc_norm;
 pub mod embed;
 pub mod fill;
+pub mod layer_norm;
 pub mod linear;
 pub mod maths;
 pub mod merge;
@@ -48,6 +50,8 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (linear::tops_defs(), linear::tops_cases()),
         (patches::defs(), patches::cases()),
         (merge::defs(), merge::cases()),
+        (layer_norm::defs(), layer_norm::cases()),
+        (attention::defs(caps), attention::cases(caps)),
     ];
     all.extend(scan::ScanVariant::all(caps).into_iter().map(|variant| (scan::defs(variant), scan::cases(variant))));
     all

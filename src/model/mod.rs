@@ -6,6 +6,8 @@ mod architecture;
 mod blocking;
 mod capacity;
 mod config;
+#[cfg(feature = "bench")]
+mod deit;
 mod embeddings;
 mod feed;
 mod forward;
@@ -31,6 +33,8 @@ mod weights;
 pub use architecture::{Architecture, LayerTensorId, LayerTensors, TensorId};
 pub(crate) use config::ConfigEntry;
 pub use config::{Config, UnusedKeys, eos_ids};
+#[cfg(feature = "bench")]
+pub use deit::{Attention, Deit, DeitForward, DeitWeights, PictureBatch};
 pub use embeddings::Embeddings;
 pub use forward::{Choosing, Forward, Logits};
 pub use mamba::{Family, Mamba, SHAPES};

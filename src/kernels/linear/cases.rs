@@ -12,7 +12,7 @@ use crate::format::{Tensor, WeightFormat};
 use crate::kernels::activation::int8;
 use crate::kernels::batch::Batch;
 use crate::kernels::case::{Case, Io, Tolerance, wide};
-use crate::kernels::maths::softplus;
+use crate::kernels::maths::{gelu, softplus};
 use crate::kernels::sizes::size;
 
 /// Number of cases for a variant.
@@ -142,6 +142,8 @@ fn build(
             EpilogueKind::Store => *y,
             EpilogueKind::Residual => *y + f64::from(residual[i]),
             EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
+            EpilogueKind::Gelu => gelu(*y + f64::from(bias[i % rows])),
+            EpilogueKind::BiasResidual => f64::from(residual[i]) + (*y + f64::from(bias[i % rows])),
             EpilogueKind::Table => *y + f64::from(residual[i % (table_rows * rows)]),
             _ => unreachable!("a decode step's epilogue has its cases in matvec.rs"),
         };
@@ -157,6 +159,8 @@ fn build(
         EpilogueKind::Store => Epilogue::Store,
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
+        EpilogueKind::Gelu => Epilogue::Gelu(&bias),
+        EpilogueKind::BiasResidual => Epilogue::BiasResidual(&bias, &residual),
         EpilogueKind::Table => Epilogue::Table(&table.buf),
         _ => unreachable!("a decode step's epilogue has its cases in matvec.rs"),
     };

@@ -58,6 +58,10 @@ pub enum Epilogue<'a> {
     Softplus(&'a Buf<f32>),
     /// y = W x + row (token mod R) of a table of R rows with y's layout: positions of patches, or a bias where R is 1.
     Table(&'a Buf<f32>),
+    /// y = gelu(W x + bias).
+    Gelu(&'a Buf<f32>),
+    /// y = residual + (W x + bias); the residual has y's layout.
+    BiasResidual(&'a Buf<f32>, &'a Activation),
     /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step: [x | gate], x in y's order and padded to
     /// whole units.
     Mixer(Conv<'a>, &'a Buf<RowEntry>),
@@ -75,6 +79,8 @@ pub(super) enum EpilogueKind {
     ResidualNormInt8,
     Softplus,
     Table,
+    Gelu,
+    BiasResidual,
     /// With the number of taps of the convolution.
     Mixer(usize),
     /// With the number of versions of a slot.
@@ -90,6 +96,8 @@ impl Epilogue<'_> {
             Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,
             Epilogue::Softplus(_) => EpilogueKind::Softplus,
             Epilogue::Table(_) => EpilogueKind::Table,
+            Epilogue::Gelu(_) => EpilogueKind::Gelu,
+            Epilogue::BiasResidual(..) => EpilogueKind::BiasResidual,
             Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
             Epilogue::Logits(_, versions) => EpilogueKind::Logits(*versions),
         }

@@ -10,17 +10,18 @@ use crate::gpu::{Caps, KernelDef};
 use crate::kernels::case::{Case, Io};
 
 const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residual, EpilogueKind::Softplus];
-/// The formats that the epilogue of picture models is tested with.
-const WITH_TABLE: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
+/// The epilogues of picture models, and the formats that they are tested with.
+const OF_PICTURES: [EpilogueKind; 3] = [EpilogueKind::Table, EpilogueKind::Gelu, EpilogueKind::BiasResidual];
+const WITH_PICTURES: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
 
 pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_variant = |variant| {
         let def = move |format| {
             let shape = move |epilogue| Shape { format, columns: 0, squares: None, epilogue };
-            let table = WITH_TABLE.contains(&format).then_some(EpilogueKind::Table);
+            let of_pictures = OF_PICTURES.into_iter().filter(move |_| WITH_PICTURES.contains(&format));
             EPILOGUES
                 .into_iter()
-                .chain(table)
+                .chain(of_pictures)
                 .map(move |epilogue| product::def(Product::Matmul(variant), shape(epilogue)))
         };
         WeightFormat::ALL.into_iter().flat_map(def)
@@ -56,8 +57,8 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
             cases.extend(cases_of(
                 kernel,
                 &variant.to_string(),
-                (product, &WITH_TABLE),
-                &[EpilogueKind::Table],
+                (product, &WITH_PICTURES),
+                &OF_PICTURES,
                 (Cases::Few, &|_| usize::MAX),
             ));
         }
