@@ -115,7 +115,7 @@ pub(super) fn cases() -> Vec<Case> {
             let (x, y) = (io.rows_in("x", &x, dim)?, io.rows_out("y", &y, dim, tolerance)?);
             let (weight, bias) = (io.input("weight", &weight)?, io.input("bias", &bias)?);
             let norm = LayerNorm { weight: &weight, bias: &bias, eps: 1e-6 };
-            norm.record(&mut io.plan, "y", (&x, &y), Every { first, step })
+            norm.record(&mut io.plan, "y", (&x, Every { first, step }, &y))
         }));
     }
     cases
