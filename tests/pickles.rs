@@ -338,6 +338,10 @@ fn bombs_end_quickly_with_an_error() {
         ("nested lists", nested.clone()),
         ("nested tuples", [b")".to_vec(), many(b"\x85")].concat()),
         ("doubled tuples", [b")".to_vec(), many(b"2\x86")].concat()),
+        (
+            "tuples where the stack was long",
+            [b"(".to_vec(), b"N".repeat(1 << 19), b"1".to_vec(), many(b"(t0")].concat(),
+        ),
         ("a name without end", [b"c".to_vec(), many(b"a")].concat()),
         ("nothing to pop", b"0".to_vec()),
         ("no mark", b"u".to_vec()),

@@ -91,7 +91,7 @@ fn element(name: &str) -> Option<Element<'_>> {
         "uint32" => Dtype::U32,
         "uint64" => Dtype::U64,
         _ => {
-            let other = ["Storage"].iter().any(|ending| name.ends_with(ending))
+            let other = name.ends_with("Storage")
                 || ["float8_", "float4_", "complex", "quint", "qint", "bits"].iter().any(|word| name.starts_with(word));
             return other.then_some(Element::Other(name));
         }
@@ -174,7 +174,7 @@ impl<'a> Machine<'a> {
             b'(' => self.mark(),
             b'0' => self.pop_any(),
             // POP_MARK
-            b'1' => self.to_mark().map(drop),
+            b'1' => self.since_mark().map(drop),
             // DUP
             b'2' => self.top().and_then(|top| self.stack(top)),
             // NONE, NEWTRUE, NEWFALSE, EMPTY_SET
@@ -213,13 +213,13 @@ impl<'a> Machine<'a> {
                 self.push(Value::Tuple(items))
             }
             // FROZENSET
-            0x91 => self.to_mark().and_then(|_| self.stack(OPAQUE)),
+            0x91 => self.since_mark().and_then(|_| self.stack(OPAQUE)),
             b'a' => self.last(1).and_then(|items| self.append(items)),
-            b'e' => self.to_mark().and_then(|items| self.append(items)),
+            b'e' => self.since_mark().and_then(|items| self.append(items)),
             b's' => self.last(2).and_then(|items| self.set_items(&items)),
-            b'u' => self.to_mark().and_then(|items| self.set_items(&items)),
+            b'u' => self.since_mark().and_then(|items| self.set_items(&items)),
             // ADDITEMS
-            0x90 => self.to_mark().and_then(|_| self.top().map(drop)),
+            0x90 => self.since_mark().and_then(|_| self.top().map(drop)),
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
                 self.global(module, name)
@@ -236,7 +236,7 @@ impl<'a> Machine<'a> {
             // NEWOBJ, NEWOBJ_EX, OBJ, INST
             0x81 => self.last(2).and_then(|_| self.stack(OPAQUE)),
             0x92 => self.last(3).and_then(|_| self.stack(OPAQUE)),
-            b'o' => self.to_mark().and_then(|_| self.stack(OPAQUE)),
+            b'o' => self.since_mark().and_then(|_| self.stack(OPAQUE)),
             // BUILD: the attributes of an object. Those of a dict, such as `_metadata`, are no entries.
             b'b' => self.last(1).and_then(|_| self.top().map(drop)),
             // EXT1, EXT2, EXT4
@@ -316,11 +316,18 @@ impl<'a> Machine<'a> {
     fn last(&mut self, count: usize) -> Result<Vec<Id>, Problem> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let first = self.stack.len().checked_sub(count).filter(|first| *first >= floor).ok_or(EMPTY)?;
-        Ok(self.stack.split_off(first))
+        Ok(self.above(first))
+    }
+
+    /// Takes the values from an index on. Not `split_off`, whose results may keep the capacity of the whole stack.
+    fn above(&mut self, first: usize) -> Vec<Id> {
+        self.stack.drain(first..).collect()
     }
 
     fn pop(&mut self) -> Result<Id, Problem> {
-        Ok(self.last(1)?[0])
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
     }
 
     /// POP drops a mark where one is on top.
@@ -337,9 +344,9 @@ impl<'a> Machine<'a> {
         self.stack[floor..].last().copied().ok_or_else(|| EMPTY.to_owned())
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>, Problem> {
+    fn since_mark(&mut self) -> Result<Vec<Id>, Problem> {
         let mark = self.marks.pop().ok_or("a mark is missing")?;
-        Ok(self.stack.split_off(mark))
+        Ok(self.above(mark))
     }
 
     fn opaque(&mut self, length: usize) -> Result<(), Problem> {
@@ -366,7 +373,7 @@ impl<'a> Machine<'a> {
 
     /// DICT, LIST, TUPLE.
     fn container(&mut self, opcode: u8) -> Result<(), Problem> {
-        let items = self.to_mark()?;
+        let items = self.since_mark()?;
         match opcode {
             b'l' => self.push(Value::List(items)),
             b't' => self.push(Value::Tuple(items)),
@@ -410,7 +417,7 @@ impl<'a> Machine<'a> {
 
     /// REDUCE: the few calls that make tensors and dicts; the result of every other is opaque.
     fn call(&mut self) -> Result<(), Problem> {
-        let [function, arguments] = self.last(2)?[..] else { unreachable!("two values were asked for") };
+        let (arguments, function) = (self.pop()?, self.pop()?);
         let (Value::Global(function), Value::Tuple(items)) = (self.get(function), self.get(arguments)) else {
             return self.stack(OPAQUE);
         };

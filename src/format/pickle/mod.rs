@@ -57,9 +57,8 @@ fn locate(bytes: &[u8]) -> Result<Vec<(String, Place)>, String> {
     }
     let entries = entries(bytes)?;
     let root = root(&entries)?;
-    if ["constants.pkl", "code/"].iter().any(|name| entries.keys().any(|own| own.strip_prefix(root) == Some(*name)))
-        || entries.keys().any(|own| own.strip_prefix(root).is_some_and(|name| name.starts_with("code/")))
-    {
+    let of_program = |name: &str| name == "constants.pkl" || name.starts_with("code/");
+    if entries.keys().any(|name| name.strip_prefix(root).is_some_and(of_program)) {
         return Err("it is a TorchScript program: save model.state_dict() instead".to_owned());
     }
     let entry = |name: &str| entries.get(&format!("{root}{name}")).map(|entry| entry.range(name)).transpose();

@@ -25,11 +25,11 @@ pub(super) struct Described<'a> {
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
-    /// Whether a storage of bytes holds it.
+    /// The storage's length.
     pub(super) length: StorageLength,
 }
 
-/// The length of a storage.
+/// The length of a storage, in values of its type; of an untyped one in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum StorageLength {
     Values(usize),
