@@ -219,7 +219,7 @@ fn a_call_of_the_system_runs_nothing() {
     let touched = dir.path().join("touched");
     let command = text(&format!("touch '{}'", touched.display()));
     for module in ["os", "posix", "nt"] {
-        let evil = call(module, "system", &[command.clone()]);
+        let evil = call(module, "system", std::slice::from_ref(&command));
         assert!(problem(checkpoint(&evil)).contains("a Python object"));
         let beside = dict(&[("evil", evil), ("w", tensor(0, &[6], &[1]))]);
         assert_eq!(names(&beside), ["w"]);
