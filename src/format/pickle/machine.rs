@@ -316,12 +316,7 @@ impl<'a> Machine<'a> {
     fn last(&mut self, count: usize) -> Result<Vec<Id>, Problem> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let first = self.stack.len().checked_sub(count).filter(|first| *first >= floor).ok_or(EMPTY)?;
-        Ok(self.above(first))
-    }
-
-    /// Takes the values from an index on. Not `split_off`, whose results may keep the capacity of the whole stack.
-    fn above(&mut self, first: usize) -> Vec<Id> {
-        self.stack.drain(first..).collect()
+        Ok(self.stack.split_off(first))
     }
 
     fn pop(&mut self) -> Result<Id, Problem> {
@@ -346,7 +341,7 @@ impl<'a> Machine<'a> {
 
     fn since_mark(&mut self) -> Result<Vec<Id>, Problem> {
         let mark = self.marks.pop().ok_or("a mark is missing")?;
-        Ok(self.above(mark))
+        Ok(self.stack.split_off(mark))
     }
 
     fn opaque(&mut self, length: usize) -> Result<(), Problem> {
