@@ -214,6 +214,19 @@ fn the_state_of_the_training_is_skipped() {
 }
 
 #[test]
+fn what_pythons_own_pickler_writes_is_read() {
+    // Protocol 2 with Namespace, numbers of numpy, optimizer and scaler; protocol 4 with averaged weights one dict deeper.
+    for (name, first) in [("training", 10.0), ("average", 30.0)] {
+        let bytes = std::fs::read(fixture("pickle").join(format!("{name}.pth"))).unwrap();
+        let source = open(bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(source.names().collect::<Vec<_>>(), ["head.bias", "head.weight", "steps"], "{name}");
+        let found = read(&source);
+        assert_eq!(found["head.weight"], (vec![2, 3], (0..6).map(|i| first + i as f32).collect()), "{name}");
+        assert_eq!(found["head.bias"], (vec![2], vec![first + 1.0, first + 2.0]), "{name}");
+    }
+}
+
+#[test]
 fn a_call_of_the_system_runs_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let touched = dir.path().join("touched");

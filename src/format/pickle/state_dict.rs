@@ -41,14 +41,12 @@ pub(super) fn tensors<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<String, Descri
     let Value::Dict(top) = pickle.top() else {
         return Err("it holds a Python object, not a dict of tensors: save model.state_dict() instead".to_owned());
     };
-    let under = |key: &str| {
-        let found = top.iter().rev().find(|(own, _)| matches!(pickle.get(*own), Value::Text(text) if *text == key))?;
-        match pickle.get(found.1) {
-            Value::Dict(dict) if has_tensor(pickle, dict) => Some(dict),
-            _ => None,
-        }
-    };
-    let chosen = MODEL.iter().find_map(|key| under(key)).or_else(|| has_tensor(pickle, top).then_some(top));
+    let chosen = MODEL.iter().find_map(|key| {
+        let under = dict_of(pickle, top, key)?;
+        // Averaged weights may lie one dict deeper, beside their decay.
+        [Some(under), dict_of(pickle, under, "state_dict")].into_iter().flatten().find(|dict| has_tensor(pickle, dict))
+    });
+    let chosen = chosen.or_else(|| has_tensor(pickle, top).then_some(top));
     let chosen = chosen.ok_or("it holds no dict of tensors")?;
     // Of equal keys the last counts.
     let mut ids: BTreeMap<&str, Id> = BTreeMap::new();
@@ -73,6 +71,15 @@ pub(super) fn tensors<'a>(pickle: &Pickle<'a>) -> Result<BTreeMap<String, Descri
         found = found.into_iter().map(|(name, described)| (name[WRAPPER.len()..].to_owned(), described)).collect();
     }
     Ok(found)
+}
+
+/// The dict under a key.
+fn dict_of<'p>(pickle: &'p Pickle<'_>, dict: &[(Id, Id)], key: &str) -> Option<&'p Vec<(Id, Id)>> {
+    let found = dict.iter().rev().find(|(own, _)| matches!(pickle.get(*own), Value::Text(text) if *text == key))?;
+    match pickle.get(found.1) {
+        Value::Dict(dict) => Some(dict),
+        _ => None,
+    }
 }
 
 fn has_tensor(pickle: &Pickle<'_>, dict: &[(Id, Id)]) -> bool {
