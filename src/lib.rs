@@ -139,4 +139,5 @@ pub use text::Message;
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/library.md")]
 #[doc = include_str!("../docs/states.md")]
+#[cfg_attr(feature = "vision", doc = include_str!("../docs/pictures.md"))]
 struct Pages;

@@ -5,16 +5,18 @@ mod common;
 #[path = "common/small_states.rs"]
 mod small_states;
 
-use common::{gpu, no_gpu};
+use common::{Shape, TINY, fixture, gpu, no_gpu};
 use peregrine::Error;
+use peregrine::gpu::Gpu;
 use peregrine::kernels::case::Random;
 use peregrine::runtime::{
-    AnswerOptions, CancelHandle, Engine, Mark, PrefixBudget, Reuse, Sampling, Session, Snapshot, StateBudget,
+    AnswerOptions, CancelHandle, Checkpoint, Engine, EngineOptions, Mark, PrefixBudget, Prompt, Reuse, Sampling,
+    Session, Snapshot, StateBudget,
 };
-use peregrine::text::Message;
-use small_states::{PLAIN, engine, room};
+use peregrine::text::{Message, Template};
+use small_states::{PLAIN, room};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 const SLOTS: usize = 3;
 const THREADS: usize = 2;
@@ -25,8 +27,25 @@ struct Shared {
     handles: Mutex<Vec<CancelHandle>>,
     marks: Mutex<Vec<Mark>>,
     snapshots: Mutex<Vec<Snapshot>>,
+    /// Count of each kind of call.
+    calls: Mutex<BTreeMap<&'static str, usize>>,
     /// Count of each kind of outcome.
     outcomes: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+/// The name of a call and its outcome.
+type Call = (&'static str, peregrine::Result<()>);
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap()
+}
+
+/// Takes one of these, or none; all but a few are dropped.
+fn any_of<T>(all: &Mutex<Vec<T>>, random: &mut Random) -> Option<T> {
+    let mut all = lock(all);
+    all.truncate(6);
+    let at = random.below(all.len().max(1));
+    (at < all.len()).then(|| all.swap_remove(at))
 }
 
 /// A setting, often out of range.
@@ -62,6 +81,16 @@ fn any_options(random: &mut Random) -> AnswerOptions {
         .logprobs([None, None, Some(0), Some(3), Some(100_000)][random.below(5)])
 }
 
+fn any_prompt(random: &mut Random) -> Prompt {
+    match random.below(5) {
+        0 => Prompt::Message("Hi.".to_owned()),
+        1 => Prompt::Ids(any_ids(random)),
+        2 => Prompt::Resume,
+        3 => Prompt::Retry,
+        _ => Prompt::Messages((0..random.below(3)).map(|_| any_message(random)).collect()),
+    }
+}
+
 fn any_message(random: &mut Random) -> Message {
     let role = ["user", "assistant", "system", "tool", ""][random.below(5)];
     Message::new(role, ["", "Hi.", "<|im_end|>", "\0\u{202e}"][random.below(4)])
@@ -81,6 +110,7 @@ fn kind(outcome: &peregrine::Result<()>) -> &'static str {
         Err(Error::Cancelled) => "cancelled",
         Err(Error::AllBanned { .. }) => "all banned",
         Err(Error::NotFinite { .. }) => "not finite",
+        Err(Error::NotAState { .. } | Error::NewerState { .. } | Error::DamagedState { .. }) => "a damaged state",
         Err(error) => panic!("not one of the errors that calls may meet: {error:?}"),
     }
 }
@@ -89,82 +119,118 @@ fn drain(answer: peregrine::Result<peregrine::runtime::Answer<'_>>, take: usize)
     answer?.take(take).try_for_each(|piece| piece.map(|_| ()))
 }
 
-/// One random call on a session, which it may replace.
-fn call(engine: &Engine, session: &mut Option<Session>, shared: &Shared, random: &mut Random) -> peregrine::Result<()> {
+/// A random call on a session, which it may replace: its name and its outcome.
+fn call(engine: &Engine, session: &mut Option<Session>, shared: &Shared, random: &mut Random) -> Call {
     let Some(now) = session.as_mut() else {
-        *session = Some(engine.session(any_sampling(random))?);
-        return Ok(());
+        return ("session", engine.session(any_sampling(random)).map(|new| *session = Some(new)));
     };
     let options = any_options(random);
     // An answer may be dropped at any moment.
     let take = random.below(6);
-    match random.below(24) {
-        0 => now.feed(&any_ids(random)),
-        1 | 2 => drain(now.send(["", "Hi.", "And then?"][random.below(3)], &options), take),
-        3 => drain(now.resume(&options), take),
-        4 => drain(now.retry(&options), take),
-        5 => now.undo().map(|_| ()),
-        6 => now.set_sampling(any_sampling(random)),
-        7 => now.clear(),
-        8 => {
-            now.system(["Be brief.", ""][random.below(2)]);
-            Ok(())
-        }
+    match random.below(28) {
+        0 => ("feed", now.feed(&any_ids(random))),
+        1 | 2 => ("send", drain(now.send(["", "Hi.", "And then?"][random.below(3)], &options), take)),
+        3 => ("resume", drain(now.resume(&options), take)),
+        4 => ("retry", drain(now.retry(&options), take)),
+        5 => ("undo", now.undo().map(|_| ())),
+        6 => ("set_sampling", now.set_sampling(any_sampling(random))),
+        7 => ("clear", now.clear()),
+        8 => ("system", Ok(now.system(["Be brief.", ""][random.below(2)]))),
         9 => {
             let messages = (0..random.below(4)).map(|_| any_message(random)).collect();
-            drain(now.converse(messages, &options), take)
+            ("converse", drain(now.converse(messages, &options), take))
         }
-        10 => drain(now.complete(&any_ids(random), &options), take),
+        10 => ("complete", drain(now.complete(&any_ids(random), &options), take)),
         11 => {
-            let mut generation = now.generate(&any_ids(random), &options)?;
-            for _ in 0..take {
-                generation.next_id()?;
-            }
-            Ok(())
+            let generation = now.generate(&any_ids(random), &options);
+            let tokens = generation.and_then(|mut all| (0..take).try_for_each(|_| all.next_id().map(|_| ())));
+            ("generate", tokens)
         }
-        12 => now.fork().map(|other| *session = Some(other)),
-        13 => now.mark().map(|mark| shared.marks.lock().unwrap().push(mark)),
-        14 => {
-            let mut marks = shared.marks.lock().unwrap();
-            marks.truncate(6);
-            let at = random.below(marks.len().max(1));
-            let mark = (at < marks.len()).then(|| marks.swap_remove(at));
-            drop(marks);
-            mark.map_or(Ok(()), |mark| now.back_to(&mark))
-        }
-        15 => now.snapshot().map(|snapshot| shared.snapshots.lock().unwrap().push(snapshot)),
+        12 => ("fork", now.fork().map(|other| *session = Some(other))),
+        13 => ("mark", now.mark().map(|mark| lock(&shared.marks).push(mark))),
+        14 => ("back_to", any_of(&shared.marks, random).map_or(Ok(()), |mark| now.back_to(&mark))),
+        15 => ("snapshot", now.snapshot().map(|snapshot| lock(&shared.snapshots).push(snapshot))),
         16 => {
-            let mut snapshots = shared.snapshots.lock().unwrap();
-            snapshots.truncate(6);
-            let snapshot = snapshots.pop();
-            drop(snapshots);
-            snapshot.map_or(Ok(()), |snapshot| now.restore(&snapshot).map(|_| ()))
+            let snapshot = any_of(&shared.snapshots, random);
+            ("restore", snapshot.map_or(Ok(()), |snapshot| now.restore(&snapshot).map(|_| ())))
         }
-        17 => now.keep_ids(random.below(2) == 0),
+        17 => ("keep_ids", now.keep_ids(random.below(2) == 0)),
         18 => {
-            let mut handles = shared.handles.lock().unwrap();
+            let mut handles = lock(&shared.handles);
             handles.push(now.cancel_handle());
             handles.truncate(8);
-            handles[random.below(handles.len())].cancel();
-            Ok(())
+            ("cancel", Ok(handles[random.below(handles.len())].cancel()))
         }
-        19 => engine.set_state_budget(room(engine, [0, 1, 2].map(|_| random.below(4) as u64))),
+        19 => ("set_state_budget", engine.set_state_budget(room(engine, [0, 1, 2].map(|_| random.below(4) as u64)))),
         20 => {
             let reuse = [Reuse::Read, Reuse::Answers][random.below(2)];
-            engine.set_prefix_cache(PrefixBudget { bytes: random.below(3) as u64 * 100_000, reuse });
-            Ok(())
+            let budget = PrefixBudget { bytes: random.below(3) as u64 * 100_000, reuse };
+            ("set_prefix_cache", Ok(engine.set_prefix_cache(budget)))
         }
-        21 => engine.recover(&mut |_| {}).map(|_| ()),
+        21 => ("recover", engine.recover(&mut |_| {}).map(|_| ())),
         22 => {
             let _ = (now.messages().len(), now.ids().map(<[u32]>::len), now.position(), engine.state_stats());
             let _ = (engine.counts(), engine.prefix_stats(), now.was_read_again(), now.sampling() == &Sampling::GREEDY);
-            Ok(())
+            ("getters", Ok(()))
         }
+        23 => (
+            "a state as bytes",
+            any_of(&shared.snapshots, random).map_or(Ok(()), |state| as_bytes(state, shared, random)),
+        ),
+        24 => {
+            let mut answer = session.take().expect("there is one").into_answer(any_prompt(random), &options);
+            let outcome = answer.by_ref().take(take).try_for_each(|piece| piece.map(|_| ()));
+            *session = answer.into_session();
+            ("into_answer", outcome)
+        }
+        25 => {
+            // The other thread drops the session, if it is not given back.
+            let mut answer = session.take().expect("there is one").into_answer(any_prompt(random), &options);
+            let handle = answer.session().cancel_handle();
+            let worker = std::thread::spawn(move || {
+                let outcome = answer.by_ref().take(take).try_for_each(|piece| piece.map(|_| ()));
+                (outcome, answer.into_session())
+            });
+            if random.below(2) == 0 {
+                handle.cancel();
+            }
+            let (outcome, back) = worker.join().expect("it does not panic");
+            *session = back.filter(|_| random.below(2) == 0);
+            ("an answer on a thread", outcome)
+        }
+        26 => ("recover_on", engine.recover_on(&engine.gpu(), &mut |_| {}).map(|_| ())),
         _ => {
             *session = None;
-            Ok(())
+            ("drop", Ok(()))
         }
     }
+}
+
+/// Writes a state and reads it again; half of the time a bit has changed, which must be refused.
+fn as_bytes(state: Snapshot, shared: &Shared, random: &mut Random) -> peregrine::Result<()> {
+    let state = if random.below(2) == 0 { state.halved() } else { state };
+    let mut bytes = state.to_bytes()?;
+    let damaged = random.below(2) == 0;
+    if damaged {
+        let at = random.below(bytes.len());
+        bytes[at] ^= 1 << random.below(8);
+    }
+    let read = Snapshot::from_bytes("a state", &bytes)?;
+    assert!(!damaged, "a state with a changed bit was read");
+    lock(&shared.snapshots).push(read);
+    Ok(())
+}
+
+/// An engine with a model of one small layer, because the calls are the subject: random weights, a real tokenizer.
+fn small_engine(gpu: &Gpu) -> Engine {
+    let dir = tempfile::tempdir().unwrap();
+    Shape { vocab: 301, layers: 1, ..TINY }.write(dir.path());
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        std::fs::copy(fixture("falcon-tiny").join(file), dir.path().join(file)).unwrap();
+    }
+    let mut checkpoint = Checkpoint::open(dir.path()).unwrap();
+    checkpoint.set_template(Template::new("test", PLAIN).unwrap());
+    Engine::load(gpu, checkpoint, EngineOptions::default().slots(SLOTS).chunk(32), &mut |_| {}).unwrap()
 }
 
 #[test]
@@ -172,11 +238,11 @@ fn random_calls_succeed_or_fail_with_typed_errors_and_leak_nothing() {
     if no_gpu("random_calls_succeed_or_fail_with_typed_errors_and_leak_nothing") {
         return;
     }
-    let calls = std::env::var("PEREGRINE_CALLS").ok().and_then(|calls| calls.parse().ok()).unwrap_or(3000);
+    let calls = std::env::var("PEREGRINE_CALLS").ok().and_then(|calls| calls.parse().ok()).unwrap_or(6000);
     let gpu = gpu();
-    let engine = engine(&gpu, SLOTS, PLAIN);
+    let engine = small_engine(&gpu);
     let leave_nothing = |shared: &Shared| {
-        shared.marks.lock().unwrap().clear();
+        lock(&shared.marks).clear();
         engine.set_prefix_cache(PrefixBudget::NONE);
         engine.set_state_budget(StateBudget::NONE).unwrap();
         let all: Vec<Session> = (0..SLOTS).map(|_| engine.session(Sampling::GREEDY).unwrap()).collect();
@@ -195,15 +261,16 @@ fn random_calls_succeed_or_fail_with_typed_errors_and_leak_nothing() {
                 let mut random = Random::new(thread as u64);
                 let mut session = None;
                 for _ in 0..calls / THREADS {
-                    let kind = kind(&call(engine, &mut session, shared, &mut random));
-                    *shared.outcomes.lock().unwrap().entry(kind).or_default() += 1;
+                    let (name, outcome) = call(engine, &mut session, shared, &mut random);
+                    *lock(&shared.calls).entry(name).or_default() += 1;
+                    *lock(&shared.outcomes).entry(kind(&outcome)).or_default() += 1;
                 }
             });
         }
     });
     assert_eq!(leave_nothing(&shared), before, "memory of the device was left behind");
-    let outcomes = shared.outcomes.lock().unwrap();
-    println!("reached: {calls} calls from {THREADS} threads: {outcomes:?}");
+    let outcomes = lock(&shared.outcomes);
+    println!("reached: {calls} calls from {THREADS} threads: {:?}; {outcomes:?}", lock(&shared.calls));
     for kind in ["a bad setting", "an id out of range", "nothing to resume", "nothing to undo", "a state not kept"] {
         assert!(outcomes.contains_key(kind), "{kind} never came: {outcomes:?}");
     }

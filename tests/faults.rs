@@ -377,7 +377,7 @@ fn a_failed_allocation_at_any_point_of_a_load_reports_the_plan() {
     println!("reached: {allocations} allocations of a load refused in turn, 0 bytes left behind");
 }
 
-/// Runs the program with a device loss after `after` submissions: stdout without white space, and stderr.
+/// Runs the program with a device loss after `after` submissions: stdout without time stamps, and stderr.
 fn run_with_a_loss(arguments: &[&str], input: &str, after: Option<u64>) -> (String, String) {
     let mut command = program::peregrine();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -386,9 +386,22 @@ fn run_with_a_loss(arguments: &[&str], input: &str, after: Option<u64>) -> (Stri
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let text = program::stdout(&output);
-    // Answers of a batch have a time stamp.
     let timeless = text.split("\"created\":").map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()));
-    (timeless.flat_map(str::split_whitespace).collect(), program::stderr(&output))
+    (timeless.collect(), program::stderr(&output))
+}
+
+/// A command that is given `input` writes the same with a device loss after each of these numbers of submissions.
+fn writes_the_same(arguments: &[&str], input: &str, moments: &[u64]) {
+    let (expected, said) = run_with_a_loss(arguments, input, None);
+    assert!(!said.contains("GPU was lost"), "{said}");
+    let mut losses = 0;
+    for after in moments {
+        let (got, said) = run_with_a_loss(arguments, input, Some(*after));
+        assert_eq!(got, expected, "{arguments:?} after {after} submissions");
+        losses += said.matches("the GPU was lost (").count();
+    }
+    assert!(losses + 1 >= moments.len(), "{arguments:?}: only {losses} losses");
+    println!("reached: {} with {losses} losses, the text of one without", arguments[0]);
 }
 
 #[test]
@@ -404,18 +417,37 @@ fn a_chat_and_a_batch_recover_from_a_lost_device() {
             format!("{line}\n")
         })
         .collect();
-    let chat = (&["chat", "--temp", "0", "-n", "40"][..], chat.to_owned(), [30, 45, 60, 75]);
-    let batch = (&["batch", "--slots", "1", "-i", "-", "-o", "-"][..], batch, [70, 110, 150, 200]);
-    for (arguments, input, moments) in [chat, batch] {
-        let (expected, said) = run_with_a_loss(arguments, &input, None);
-        assert!(!said.contains("GPU was lost"), "{said}");
-        let mut losses = 0;
-        for after in moments {
-            let (got, said) = run_with_a_loss(arguments, &input, Some(after));
-            assert_eq!(got, expected, "{arguments:?} after {after} submissions");
-            losses += said.matches("the GPU was lost (").count();
-        }
-        assert!(losses >= 3, "{arguments:?}: only {losses} losses");
-        println!("reached: {} with {losses} losses, the text of one without", arguments[0]);
-    }
+    writes_the_same(&["chat", "--temp", "0", "-n", "40"], chat, &[30, 45, 60, 75]);
+    writes_the_same(&["batch", "--slots", "1", "-i", "-", "-o", "-"], &batch, &[70, 110, 150, 200]);
 }
+
+#[test]
+fn a_run_recovers_from_a_lost_device() {
+    if no_gpu("a_run_recovers_from_a_lost_device") {
+        return;
+    }
+    let arguments = ["run", "-p", "-", "-n", "40", "--temp", "0.9", "--seed", "3", "--chunk", "16"];
+    let text = "Once upon a time there was a fox who lived in a wood. ".repeat(6);
+    writes_the_same(&arguments, &text, &MOMENTS);
+    writes_the_same(&["run", "-cnv", "-p", "-", "-n", "40", "--temp", "0"], "Tell me a story about a fox.", &MOMENTS);
+}
+
+#[test]
+fn an_evaluation_recovers_from_a_lost_device() {
+    if no_gpu("an_evaluation_recovers_from_a_lost_device") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [text, questions] = ["text", "questions"].map(|name| dir.path().join(name));
+    std::fs::write(&text, "Once upon a time there was a fox who lived in a wood. ".repeat(12)).unwrap();
+    let question = |i: usize| format!("{{\"prompt\": \"{i} plus 4 is\", \"answer\": \"no\"}}\n");
+    std::fs::write(&questions, (0..6).map(question).collect::<String>()).unwrap();
+    let [text, questions] = [&text, &questions].map(|path| path.to_str().unwrap());
+    let of_text = ["eval", "--json", "-w", "f16", "--ctx", "24", "-f", text];
+    writes_the_same(&of_text, "", &[24, 34]);
+    let of_questions = ["eval", "--json", "--slots", "2", "--questions", questions];
+    writes_the_same(&of_questions, "", &[40, 90]);
+}
+
+/// Submissions before a loss: while a prompt is read, and while an answer is written.
+const MOMENTS: [u64; 4] = [22, 28, 36, 44];

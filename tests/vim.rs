@@ -3,11 +3,13 @@
 mod common;
 
 use common::{Expected, close, fixture};
+use peregrine::Error;
 use peregrine::format::{TensorSource, WeightFormat};
 use peregrine::gpu::Gpu;
 use peregrine::kernels::linear::Math;
 use peregrine::kernels::variants::Variants;
 use peregrine::model::{Recipe, Vim, VimForward, VimTensors, VimWeights};
+use peregrine::vision::{FeatureOptions, Picture, VisionCheckpoint, VisionModel, VisionOptions};
 use pollster::block_on;
 use std::path::Path;
 use std::sync::Arc;
@@ -278,4 +280,146 @@ fn reversal_is_right_at_every_length() {
         // Negative control: the directions differ.
         assert!(forward != backward, "{variant}, {tokens} rows");
     }
+}
+
+/// A digit of 8 x 8, ink from 0 to 16, enlarged to 32 x 32 as the model's training enlarged it.
+fn enlarged(ink: &[f64]) -> Picture {
+    let along: Vec<(usize, usize, f64)> = (0..32)
+        .map(|i| {
+            let at = ((f64::from(i) + 0.5) / 4.0 - 0.5).max(0.0);
+            let first = at.floor() as usize;
+            (first, (first + 1).min(7), at - at.floor())
+        })
+        .collect();
+    let mut rgb = Vec::new();
+    for (y0, y1, y) in &along {
+        for (x0, x1, x) in &along {
+            let line = |row: usize| ink[row * 8 + x0] * (1.0 - x) + ink[row * 8 + x1] * x;
+            let value = (line(*y0) * (1.0 - y) + line(*y1) * y) / 16.0 * 255.0;
+            rgb.extend([value.round_ties_even() as u8; 3]);
+        }
+    }
+    Picture::from_rgb(32, 32, rgb).unwrap()
+}
+
+#[test]
+fn digits_are_classified_as_the_models_card_says() {
+    if common::no_gpu("digits_are_classified_as_the_models_card_says") {
+        return;
+    }
+    let gpu = common::gpu();
+    let checkpoint = VisionCheckpoint::open(common::shipped("vim-digits")).unwrap();
+    let mut model = VisionModel::load(&gpu, checkpoint, VisionOptions::default(), &mut |_| {}).unwrap();
+
+    // The samples, with the logits that training's framework gave.
+    let folder = common::shipped("vim-digits");
+    let reference: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
+    let samples = reference.as_array().unwrap();
+    let pictures: Vec<Picture> =
+        samples.iter().map(|sample| Picture::open(folder.join(sample["file"].as_str().unwrap())).unwrap()).collect();
+    let mut done = Vec::new();
+    let logits = model.logits(&pictures, &mut |count| done.push(count)).unwrap();
+    assert_eq!(done.last(), Some(&samples.len()));
+    let mut worst = 0.0f64;
+    for (sample, logits) in samples.iter().zip(&logits) {
+        for (wanted, got) in sample["logits"].as_array().unwrap().iter().zip(logits) {
+            worst = worst.max((wanted.as_f64().unwrap() - f64::from(*got)).abs());
+        }
+    }
+    eprintln!("logits of {} samples: {worst:.1e}", samples.len());
+    assert!(worst < 1e-4, "{worst}");
+    let best = model.classify(&pictures, 3, &mut |_| {}).unwrap();
+    for (sample, classes) in samples.iter().zip(&best) {
+        assert_eq!(classes.len(), 3);
+        assert_eq!(classes[0].index as u64, sample["argmax"].as_u64().unwrap());
+        assert_eq!(classes[0].name, classes[0].index.to_string());
+        assert!(classes[0].probability >= classes[1].probability && classes[0].probability <= 1.0);
+    }
+
+    // The whole test set, in batches that do not divide it.
+    let digits = Expected::read(&fixture("digits").join("test.safetensors"));
+    let pictures: Vec<Picture> = digits.get("pixels").chunks_exact(64).map(enlarged).collect();
+    let found = model.classify(&pictures, 1, &mut |_| {}).unwrap();
+    let right = found.iter().zip(digits.get("labels")).filter(|(classes, label)| classes[0].index as f64 == **label);
+    let right = right.count();
+    let card: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("measured.json")).unwrap()).unwrap();
+    assert_eq!(card["test_images"], pictures.len());
+    let accuracy = (right as f64 / pictures.len() as f64 * 1e4).round() / 1e4;
+    assert_eq!(card["test_accuracy"], accuracy, "{right} of {}", pictures.len());
+}
+
+#[test]
+fn features_of_layers_and_resolutions_have_their_shapes() {
+    if common::no_gpu("features_of_layers_and_resolutions_have_their_shapes") {
+        return;
+    }
+    let gpu = common::gpu();
+    let checkpoint = VisionCheckpoint::embedded().unwrap();
+    let mut model = VisionModel::load(&gpu, checkpoint, VisionOptions::default().batch(2), &mut |_| {}).unwrap();
+    let digits = Expected::read(&fixture("digits").join("test.safetensors"));
+    let pictures: Vec<Picture> = digits.get("pixels").chunks_exact(64).take(3).map(enlarged).collect();
+    let wanted = FeatureOptions::default().map(true).layers([3, 0]).image([40, 64]);
+    let features = model.features(&pictures, &wanted, &mut |_| {}).unwrap();
+    assert_eq!(features.len(), 3);
+    for features in &features {
+        assert_eq!(features.class_token.len(), 64);
+        for map in features.map.iter().chain(&features.layers) {
+            assert_eq!([map.channels, map.height, map.width, map.values.len()], [64, 10, 16, 64 * 160]);
+        }
+        assert_eq!((features.map.is_some(), features.layers.len()), (true, 2));
+        assert_ne!(features.layers[0], features.layers[1]);
+    }
+    // Alone and in batches: the same bits. Without layers: the same class token.
+    let alone = model.features(&pictures[2..], &wanted, &mut |_| {}).unwrap();
+    assert_eq!(alone[0], features[2]);
+    let plain = FeatureOptions::default().image([40, 64]);
+    let plain = model.features(&pictures[..1], &plain, &mut |_| {}).unwrap();
+    assert_eq!((bits(&plain[0].class_token), plain[0].map.is_none()), (bits(&features[0].class_token), true));
+
+    let bad = FeatureOptions::default().layers([4]);
+    assert!(model.features(&pictures, &bad, &mut |_| {}).unwrap_err().to_string().contains("layers"));
+    model.cancel_handle().cancel_all();
+    assert!(matches!(model.classify(&pictures, 1, &mut |_| {}), Err(Error::Cancelled)));
+}
+
+#[test]
+fn memory_is_planned_and_what_does_not_fit_is_refused_with_what_does() {
+    if common::no_gpu("memory_is_planned_and_what_does_not_fit_is_refused_with_what_does") {
+        return;
+    }
+    let gpu = common::gpu();
+    let vim = Vim { layers: 2, ..Vim::named("vim-tiny").unwrap() };
+    let before = gpu.allocated_bytes();
+    let weights = Arc::new(VimWeights::made_up(&gpu, &vim, WeightFormat::F16).unwrap());
+    let variants = block_on(Variants::tried(&gpu, Math::Exact, &vim.kernel_sizes())).unwrap();
+    let of_weights = gpu.allocated_bytes() - before;
+    let planned = vim.made_up_bytes(WeightFormat::F16);
+    assert!(of_weights.abs_diff(planned) < planned / 100, "{of_weights} bytes, planned {planned}");
+    // Memory grows with the number of patches, and as planned.
+    let mut a_token = Vec::new();
+    for (image, batch) in [([224, 224], 1), ([224, 224], 3), ([512, 384], 1), ([1248, 1248], 1)] {
+        let before = gpu.allocated_bytes();
+        let forward = VimForward::new(&gpu, &vim, weights.clone(), (image, batch), &variants).unwrap();
+        let used = gpu.allocated_bytes() - before;
+        let planned = vim.activation_bytes(gpu.caps(), image, batch);
+        eprintln!("{image:?} x {batch}: {used} bytes, planned {planned}");
+        assert!(used.abs_diff(planned) < planned / 50 + 200_000, "{image:?}: {used} bytes, planned {planned}");
+        a_token.push(used as f64 / (forward.tokens() * batch) as f64);
+    }
+    let (least, most) =
+        (a_token.iter().fold(f64::MAX, |m, v| m.min(*v)), a_token.iter().fold(0.0f64, |m, v| m.max(*v)));
+    assert!(most < 1.2 * least, "{a_token:?} bytes a token");
+
+    let refused = |wanted, room| vim.memory(&gpu, planned, wanted, room).unwrap_err().to_string();
+    assert!(vim.memory(&gpu, planned, ([224; 2], 4), None).is_ok());
+    let too_many = refused(([224; 2], 64), Some(planned + 60_000_000));
+    assert!(too_many.contains("try --batch"), "{too_many}");
+    let too_large = refused(([1248; 2], 1), Some(planned + 60_000_000));
+    assert!(too_large.contains("one picture of") && too_large.contains("fits"), "{too_large}");
+    assert!(refused(([8, 8], 1), None).contains("at least as large as a patch"));
+    // What it says fits does.
+    let side: usize = too_large.split("one picture of ").nth(1).unwrap().split('x').next().unwrap().parse().unwrap();
+    assert!(vim.memory(&gpu, planned, ([side; 2], 1), Some(planned + 60_000_000)).is_ok());
 }

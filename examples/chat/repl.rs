@@ -55,7 +55,7 @@ pub struct Setup<'a> {
 }
 
 /// Consecutive device losses after which an answer is given up.
-const MAX_LOSSES: usize = 3;
+pub const MAX_LOSSES: usize = 3;
 
 struct Repl<'a> {
     session: &'a mut Session,
@@ -234,12 +234,14 @@ impl Repl<'_> {
         }
     }
 
-    /// Streams an answer; also gives the time of its first token. Subtracts its tokens from `options.max_tokens`.
+    /// Streams an answer, or the rest of one, and adds it to what was printed; gives the time of its first token. Subtracts its
+    /// tokens from `options.max_tokens`.
     fn stream(
         &mut self,
         ask: &dyn for<'s> Fn(&'s mut Session, &AnswerOptions) -> peregrine::Result<Answer<'s>>,
         options: &mut AnswerOptions,
-    ) -> anyhow::Result<(Printed, Instant)> {
+        told: &mut Printed,
+    ) -> anyhow::Result<Instant> {
         let cancel = self.session.cancel_handle();
         self.interrupts.answering(true);
         let outcome = ask(self.session, options).map_err(Into::into).and_then(|mut answer| {
@@ -248,13 +250,9 @@ impl Repl<'_> {
                 cancel.cancel();
             }
             let first = Instant::now();
-            let told = stream(&mut answer, screen::columns());
+            let outcome = stream(&mut answer, screen::columns(), told);
             options.max_tokens = options.max_tokens.map(|most| most.saturating_sub(answer.generation().tokens()));
-            let told = told?;
-            if told.open || told.empty {
-                writeln!(std::io::stdout())?;
-            }
-            Ok((told, first))
+            outcome.map(|()| first)
         });
         self.interrupts.answering(false);
         outcome
@@ -269,21 +267,29 @@ impl Repl<'_> {
         let messages = before.len();
         let started = Instant::now();
         let mut options = self.options.clone();
-        let mut outcome = self.stream(&ask, &mut options);
+        let mut told = Printed::NOTHING;
+        let mut outcome = self.stream(&ask, &mut options, &mut told);
         for _ in 0..MAX_LOSSES {
             let Some(lost @ Error::DeviceLost { .. }) = outcome.as_ref().err().and_then(|error| error.downcast_ref())
             else {
                 break;
             };
+            if screen::columns().is_some() {
+                told.end_line()?;
+            }
             self.reopen(lost)?;
             let begun = self.session.messages() != before;
             outcome = if begun {
-                self.stream(&|session, options| session.resume(options), &mut options)
+                self.stream(&|session, options| session.resume(options), &mut options, &mut told)
             } else {
-                self.stream(&ask, &mut options)
+                self.stream(&ask, &mut options, &mut told)
             };
         }
-        let Some((told, first)) = self.report(outcome)? else { return Ok(()) };
+        if outcome.is_ok() && told.empty {
+            writeln!(std::io::stdout())?;
+        }
+        told.end_line()?;
+        let Some(first) = self.report(outcome)? else { return Ok(()) };
         if self.session.was_read_again() {
             note(
                 "the conversation was read again from its start: earlier messages changed, or their states were dropped",

@@ -30,7 +30,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// The outcome of a printed answer.
+/// What was printed of an answer so far.
 pub struct Printed {
     pub tokens: u64,
     pub finish: Option<Finish>,
@@ -41,6 +41,14 @@ pub struct Printed {
 }
 
 impl Printed {
+    /// Before the first piece.
+    pub const NOTHING: Printed = Printed { tokens: 0, finish: None, empty: true, open: false };
+
+    /// Ends the last line of an answer that an error cut off.
+    pub fn end_line(&mut self) -> std::io::Result<()> {
+        if std::mem::take(&mut self.open) { writeln!(std::io::stdout()) } else { Ok(()) }
+    }
+
     /// A note about an unexpectedly empty answer.
     pub fn why_empty(&self) -> Option<&'static str> {
         match self.finish {
@@ -54,16 +62,17 @@ impl Printed {
     }
 }
 
-/// Streams an answer to stdout, wrapped at `columns`.
-pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result<Printed> {
+/// Streams an answer, or the rest of one, to stdout, wrapped at `columns`, and adds it to what was printed.
+pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>, printed: &mut Printed) -> anyhow::Result<()> {
     let mut stdout = std::io::stdout().lock();
     let mut wrap = Wrap::new(columns);
-    let mut last = None;
     let mut outcome = Ok(());
     for piece in answer.by_ref() {
         match piece {
             Ok(piece) => {
-                last = piece.chars().next_back().or(last);
+                if let Some(last) = piece.chars().next_back() {
+                    (printed.empty, printed.open) = (false, last != '\n');
+                }
                 stdout.write_all(wrap.push(&piece).as_bytes())?;
                 stdout.flush()?;
             }
@@ -72,13 +81,9 @@ pub fn stream(answer: &mut Answer<'_>, columns: Option<usize>) -> anyhow::Result
     }
     stdout.write_all(wrap.finish().as_bytes())?;
     stdout.flush()?;
-    let (tokens, finish) = (answer.generation().tokens() as u64, answer.finish());
-    let told = Printed { tokens, finish, empty: last.is_none(), open: last.is_some_and(|last| last != '\n') };
-    if outcome.is_err() && told.open {
-        writeln!(stdout)?;
-    }
-    outcome?;
-    Ok(told)
+    printed.tokens += answer.generation().tokens() as u64;
+    printed.finish = answer.finish();
+    Ok(outcome?)
 }
 
 /// The speed of an answer, printed as a line of at most 80 columns.

@@ -1,12 +1,16 @@
 //! `peregrine eval`: perplexity on a text, accuracy on questions or pictures, and the divergence from another model or weight format.
 
+use super::chat::repl::screen::note;
+use super::chat::repl::{MAX_LOSSES, reopened_message};
 use super::interrupt::remove_files_on_signal;
 use super::model::{ModelArgs, load_forward};
 use super::vision;
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use peregrine::eval::{Accuracy, LabelledPicture, Mean, Question, Rating, Reading, Report, WINDOW, ask, rate, run};
+use peregrine::eval::{
+    Accuracy, LabelledPicture, Mean, Question, Rating, Reading, Report, Tally, WINDOW, add_windows, ask, rate,
+};
 use peregrine::gpu::Gpu;
 use peregrine::kernels::linear::Math;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
@@ -62,6 +66,13 @@ struct Against {
     forward: Forward,
 }
 
+/// What is evaluated, on an open device.
+struct Models {
+    gpu: Gpu,
+    model: Forward,
+    against: Option<Against>,
+}
+
 impl Eval {
     pub fn run(self) -> anyhow::Result<()> {
         remove_files_on_signal();
@@ -78,38 +89,41 @@ impl Eval {
         let checkpoint = self.model.checkpoint()?;
         let ids = text.as_deref().map(|text| self.encode(&checkpoint, text)).transpose()?;
         let gpu = self.model.device.open(self.model.verbose)?;
-        let mut options = self.model.options();
-        let mut against = if ids.is_some() { self.reference(&gpu, &checkpoint, options)? } else { None };
-        // The reference takes its memory out of the budget.
-        options.memory = options.memory.map(|bytes| bytes.saturating_sub(gpu.allocated_bytes()));
-        if questions.is_some() {
-            options.slots = self.slots;
-        }
-        let mut model = load_forward(&gpu, &checkpoint, options, self.model.verbose)?;
-
-        let report = ids.map(|ids| {
+        let mut models = self.load(gpu, &checkpoint)?;
+        let mut report = None;
+        if let Some(ids) = &ids {
             let bar = bar(ids.len() - ids.len().div_ceil(self.ctx.max(1)), "tokens, perplexity");
-            let reference = against.as_mut().map(|against| &mut against.forward);
-            let reading = if self.steps { Reading::Steps } else { Reading::Chunks };
-            let report = run(&mut model, reference, &ids, (self.ctx, reading), &mut |tally| {
-                bar.set_position(tally.tokens() as u64);
-                bar.set_message(format!("{:.4}", tally.perplexity()));
-            });
+            let how = (self.ctx, if self.steps { Reading::Steps } else { Reading::Chunks });
+            let mut tally = Tally::default();
+            models = self.insist(models, &checkpoint, |Models { model, against, .. }| {
+                let reference = against.as_mut().map(|against| &mut against.forward);
+                let outcome = add_windows(&mut tally, (model, reference), ids, how, &mut |tally| {
+                    bar.set_position(tally.tokens() as u64);
+                    bar.set_message(format!("{:.4}", tally.perplexity()));
+                });
+                (tally.tokens(), outcome)
+            })?;
             bar.finish_and_clear();
-            anyhow::Ok((ids.len(), report?))
-        });
-        let report = report.transpose()?;
-        let accuracy = questions.map(|questions| {
+            report = Some((ids.len(), tally.report()));
+        }
+        let mut accuracy = None;
+        if let Some(questions) = &questions {
             let bar = bar(questions.len(), "questions, correct");
-            let accuracy = ask(&mut model, &checkpoint, &questions, &mut |so_far| {
-                bar.set_position(so_far.asked as u64);
-                bar.set_message(format!("{:.2} %", 100.0 * so_far.share()));
-            });
+            let mut sum = Accuracy::default();
+            models = self.insist(models, &checkpoint, |models| {
+                let before = sum;
+                let outcome = ask(&mut models.model, &checkpoint, &questions[before.asked..], &mut |more| {
+                    sum = Accuracy { right: before.right + more.right, asked: before.asked + more.asked };
+                    bar.set_position(sum.asked as u64);
+                    bar.set_message(format!("{:.2} %", 100.0 * sum.share()));
+                });
+                (sum.asked, outcome.map(|_| ()))
+            })?;
             bar.finish_and_clear();
-            accuracy
-        });
-        let accuracy = accuracy.transpose()?;
+            accuracy = Some(sum);
+        }
 
+        let Models { gpu, model, against } = models;
         let label = format!("{}, weights {}", checkpoint.label(), model.weights().formats());
         let against =
             against.map(|against| format!("{}, weights {}", against.label, against.forward.weights().formats()));
@@ -186,6 +200,48 @@ impl Eval {
             return Err(peregrine::Error::TextTooShort { tokens: ids.len() }.into());
         }
         Ok(ids)
+    }
+
+    /// Loads the model, and its reference where a text is scored.
+    fn load(&self, gpu: Gpu, checkpoint: &Checkpoint) -> anyhow::Result<Models> {
+        let mut options = self.model.options();
+        let against = if self.text.is_some() { self.reference(&gpu, checkpoint, options)? } else { None };
+        // The reference takes its memory out of the budget.
+        options.memory = options.memory.map(|bytes| bytes.saturating_sub(gpu.allocated_bytes()));
+        if self.questions.is_some() {
+            options.slots = self.slots;
+        }
+        let model = load_forward(&gpu, checkpoint, options, self.model.verbose)?;
+        Ok(Models { gpu, model, against })
+    }
+
+    /// Does `what`, which tells how much is done. After each loss of the device reopens it, loads the models again and does the
+    /// rest; gives up after [`MAX_LOSSES`] without any progress.
+    fn insist(
+        &self,
+        models: Models,
+        checkpoint: &Checkpoint,
+        mut what: impl FnMut(&mut Models) -> (usize, peregrine::Result<()>),
+    ) -> anyhow::Result<Models> {
+        let (mut models, mut losses, mut done_before) = (models, 0, 0);
+        loop {
+            let (done, outcome) = what(&mut models);
+            let lost = match outcome {
+                Ok(()) => return Ok(models),
+                Err(lost @ peregrine::Error::DeviceLost { .. }) => lost,
+                Err(error) => return Err(error.into()),
+            };
+            losses = if done > done_before { 1 } else { losses + 1 };
+            done_before = done;
+            if losses > MAX_LOSSES {
+                return Err(lost.into());
+            }
+            // The driver may still count the memory of the old models.
+            let gpu = models.gpu.clone();
+            drop(models);
+            models = self.load(gpu.reopen()?, checkpoint)?;
+            note(&reopened_message(&lost, &models.gpu.info().name));
+        }
     }
 
     /// Loads the reference: the other model, or the same model as stored; `None` if there is nothing to compare.

@@ -13,6 +13,7 @@ mod inspect;
 mod interrupt;
 mod llama_flags;
 mod logits;
+mod losses;
 mod model;
 mod prompt;
 mod quantize;

@@ -1,6 +1,7 @@
 //! The prompt of `run`: its sources, and reading it in chunks without holding it in memory as a whole.
 
 use super::interrupt::Interrupt;
+use super::losses::Losses;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::runtime::Session;
@@ -63,13 +64,13 @@ impl Prompt {
     }
 
     /// Feeds the prompt to a session in chunks of at most `chunk` tokens. An interrupt stops between two chunks, so that the
-    /// text can continue there.
+    /// text can continue there. A lost device is reopened.
     pub fn feed(
         self,
         session: &mut Session,
-        specials: Specials,
-        chunk: usize,
+        (specials, chunk): (Specials, usize),
         interrupt: &Interrupt,
+        losses: &mut Losses,
     ) -> anyhow::Result<ReadPrompt> {
         let engine = session.engine().clone();
         let tokenizer = engine.checkpoint().tokenizer()?;
@@ -87,7 +88,12 @@ impl Prompt {
             }
             match chunks.next(chunk) {
                 Ok(Some(chunk)) => {
-                    session.feed(&chunk.ids)?;
+                    let before = session.position();
+                    losses.insist(|| {
+                        // After a loss some of them may be fed already.
+                        let fed = usize::try_from(session.position() - before).unwrap_or(usize::MAX);
+                        chunk.ids.get(fed..).map_or(Ok(()), |rest| session.feed(rest))
+                    })?;
                     read.tokens += chunk.ids.len() as u64;
                     read.bytes = chunk.end;
                     bar.show(&read);

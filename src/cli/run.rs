@@ -1,8 +1,9 @@
 //! `peregrine run`: one prompt, one answer. stdout has the answer only.
 
-use super::chat::repl::screen::{self, Stats, note};
+use super::chat::repl::screen::{self, Printed, Stats, note};
 use super::force::ForceArgs;
 use super::interrupt::Interrupt;
+use super::losses::Losses;
 use super::model::ModelArgs;
 use super::prompt::{Prompt, ReadPrompt};
 use super::sampling::SamplingArgs;
@@ -10,9 +11,9 @@ use super::template::TemplateArgs;
 use clap::Args;
 use peregrine::Error;
 use peregrine::output::AtomicFile;
-use peregrine::runtime::{Answer, AnswerOptions, Finish, Session, Snapshot};
+use peregrine::runtime::{AnswerOptions, Finish, Session, Snapshot};
 use peregrine::text::Specials;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -77,15 +78,18 @@ impl Run {
             None => self.sampling.resolve(&checkpoint)?,
         };
         let engine = self.model.load(checkpoint)?;
-        let mut session = engine.session(sampling.clone())?;
+        let mut losses = Losses::of(&engine);
+        let mut session = losses.insist(|| engine.session(sampling.clone()))?;
         if let Some(snapshot) = &snapshot {
-            session.restore(snapshot)?.iter().for_each(|warning| eprintln!("{warning}"));
-            session.set_sampling(sampling)?;
+            let warnings = losses.insist(|| session.restore(snapshot))?;
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            losses.insist(|| session.set_sampling(sampling.clone()))?;
         }
         interrupt.listen();
-        let outcome = self.answer(&mut session, prompt, &options, &interrupt);
+        let mut answering = Answering { session: &mut session, options, interrupt: &interrupt, losses: &mut losses };
+        let outcome = self.answer(&mut answering, prompt);
         if let (Some(path), true) = (&self.save_state, outcome.is_ok()) {
-            self.snapshot(&session)?.save(path)?;
+            losses.insist(|| self.snapshot(&session))?.save(path)?;
         }
         match outcome? {
             Outcome::Done => Ok(()),
@@ -100,79 +104,65 @@ impl Run {
     }
 
     /// Feeds the prompt, if there is one, and prints the answer.
-    fn answer(
-        &self,
-        session: &mut Session,
-        prompt: Option<Prompt>,
-        options: &AnswerOptions,
-        interrupt: &Interrupt,
-    ) -> anyhow::Result<Outcome> {
+    fn answer(&self, with: &mut Answering<'_>, prompt: Option<Prompt>) -> anyhow::Result<Outcome> {
         let started = Instant::now();
-        let before = session.position();
-        let mut answer = match prompt {
-            None => {
-                interrupt.cancels(0, session.cancel_handle());
-                match session.resume(options) {
-                    Err(Error::NothingToResume) => {
-                        note("the saved answer is complete: give a prompt to continue");
-                        return Ok(Outcome::Done);
-                    }
-                    answer => answer?,
-                }
-            }
+        let before = with.session.position();
+        let begin = match prompt {
+            None => Begin::Resume,
             Some(prompt) if self.conversation => {
                 let text = match prompt.text() {
-                    Err(_) if interrupt.hit() => return Ok(Outcome::Interrupted),
+                    Err(_) if with.interrupt.hit() => return Ok(Outcome::Interrupted),
                     text => text?,
                 };
                 if let Some(system) = &self.system_prompt {
-                    session.system(&self.sampling.escape.apply("--system-prompt", system)?);
+                    with.session.system(&self.sampling.escape.apply("--system-prompt", system)?);
                 }
-                interrupt.cancels(0, session.cancel_handle());
-                session.send(&text, options)?
+                Begin::Message(text)
             }
             Some(prompt) => {
                 let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
-                let read = prompt.feed(session, specials, self.model.chunk, interrupt)?;
+                let how = (specials, self.model.chunk);
+                let read = prompt.feed(with.session, how, with.interrupt, with.losses)?;
                 if read.interrupted {
                     self.report_stopped(&read);
                     return Ok(Outcome::Interrupted);
                 }
-                interrupt.cancels(0, session.cancel_handle());
-                session.complete(&[], options)?
+                Begin::Text
             }
         };
-        let first = Instant::now();
-        let printed = match self.print(&mut answer) {
+        with.interrupt.cancels(0, with.session.cancel_handle());
+        let mut printed = Printed::NOTHING;
+        let outcome = with.print(&begin, &mut printed);
+        // Another run may continue the text of a saved state.
+        let ends = outcome.is_err() || self.save_state.is_none() || std::io::stdout().is_terminal();
+        let ended = if ends { printed.end_line() } else { Ok(()) };
+        let outcome = outcome.and_then(|first| ended.map(|()| first).map_err(Into::into));
+        let first = match outcome {
+            Ok(first) => first,
             Err(error) => match error.downcast() {
-                // stdout is closed, but the state of the last token can still be saved.
-                Ok(unwritten) => return Ok(Outcome::OutputClosed(unwritten)),
-                Err(error) => return Err(error),
+                Ok(Error::NothingToResume) if begin == Begin::Resume => {
+                    note("the saved answer is complete: give a prompt to continue");
+                    return Ok(Outcome::Done);
+                }
+                Ok(error) => return Err(error.into()),
+                Err(error) => match error.downcast() {
+                    // stdout is closed, but the state of the last token can still be saved.
+                    Ok(unwritten) => return Ok(Outcome::OutputClosed(unwritten)),
+                    Err(error) => return Err(error),
+                },
             },
-            Ok(printed) => printed,
         };
-        drop(answer);
         // With --save-state -n 0 an empty answer is intended.
         if self.save_state.is_none() || printed.tokens > 0 {
             printed.why_empty().into_iter().for_each(note);
         }
-        let read = session.position().saturating_sub(before + printed.tokens);
+        let read = with.session.position().saturating_sub(before + printed.tokens);
         if self.model.verbose || std::io::stderr().is_terminal() {
             Stats::of(read, printed.tokens, (started, first))
                 .into_iter()
                 .for_each(|figures| note(&figures.to_string()));
         }
         Ok(if printed.finish == Some(Finish::Cancelled) { Outcome::Interrupted } else { Outcome::Done })
-    }
-
-    /// Prints the answer and a final newline, unless the state is saved and another run may continue the text.
-    fn print(&self, answer: &mut Answer<'_>) -> anyhow::Result<screen::Printed> {
-        let printed = screen::stream(answer, screen::columns())?;
-        let mut stdout = std::io::stdout();
-        if printed.open && (self.save_state.is_none() || stdout.is_terminal()) {
-            writeln!(stdout)?;
-        }
-        Ok(printed)
     }
 
     fn report_stopped(&self, read: &ReadPrompt) {
@@ -194,6 +184,66 @@ impl Run {
                 anyhow::bail!("no prompt: give one with -p TEXT, -f FILE or on stdin")
             }
             _ => Ok(Some(Prompt::of_stdin(interrupt))),
+        }
+    }
+}
+
+/// What the answer follows.
+#[derive(PartialEq, Eq)]
+enum Begin {
+    /// The saved answer that was cut off.
+    Resume,
+    /// A message.
+    Message(String),
+    /// The text that was fed.
+    Text,
+}
+
+/// A session that answers.
+struct Answering<'a> {
+    session: &'a mut Session,
+    options: AnswerOptions,
+    interrupt: &'a Interrupt,
+    losses: &'a mut Losses,
+}
+
+impl Answering<'_> {
+    /// Prints the answer; gives the time of its first token. If the device is lost, reopens it and goes on where the text ends.
+    fn print(&mut self, begin: &Begin, printed: &mut Printed) -> anyhow::Result<Instant> {
+        let mut first = None;
+        loop {
+            let begun = first.is_some();
+            let answer = match begin {
+                _ if begun => self.session.resume(&self.options),
+                Begin::Resume => self.session.resume(&self.options),
+                Begin::Message(text) => self.session.send(text, &self.options),
+                Begin::Text => self.session.complete(&[], &self.options),
+            };
+            let outcome = match answer {
+                Err(error) => Err(error.into()),
+                Ok(mut answer) => {
+                    first.get_or_insert_with(Instant::now);
+                    let outcome = screen::stream(&mut answer, screen::columns(), printed);
+                    let tokens = answer.generation().tokens();
+                    self.options.max_tokens = self.options.max_tokens.map(|most| most.saturating_sub(tokens));
+                    if tokens > 0 {
+                        self.losses.went_on();
+                    }
+                    outcome
+                }
+            };
+            match outcome.map_err(|error| error.downcast::<Error>()) {
+                Ok(()) => return Ok(first.unwrap_or_else(Instant::now)),
+                // The loss came after the last token.
+                Err(Ok(Error::NothingToResume)) if begun => return Ok(first.unwrap_or_else(Instant::now)),
+                Err(Ok(error)) => {
+                    if screen::columns().is_some() {
+                        printed.end_line()?;
+                    }
+                    self.losses.recover(error)?;
+                }
+                Err(Err(other)) => return Err(other),
+            }
         }
     }
 }

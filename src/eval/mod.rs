@@ -53,11 +53,25 @@ fn read(
 /// Perplexity is `exp` of the mean loss in nats. The divergence is KL(reference ‖ model), zero if both predict the same.
 pub fn run(
     model: &mut Forward,
-    mut reference: Option<&mut Forward>,
+    reference: Option<&mut Forward>,
+    ids: &[u32],
+    how: (usize, Reading),
+    on_window: &mut dyn FnMut(&Tally),
+) -> Result<Report> {
+    let mut tally = Tally::default();
+    add_windows(&mut tally, (model, reference), ids, how, on_window)?;
+    Ok(tally.report())
+}
+
+/// [`run`], from the first window that `tally` lacks. After an error it has whole windows, and the same call on models that were
+/// loaded again goes on.
+pub fn add_windows(
+    tally: &mut Tally,
+    (model, mut reference): (&mut Forward, Option<&mut Forward>),
     ids: &[u32],
     (window, reading): (usize, Reading),
     on_window: &mut dyn FnMut(&Tally),
-) -> Result<Report> {
+) -> Result<()> {
     if window < 2 {
         let problem = "a window needs at least two tokens, since its first is not scored";
         return Err(Error::BadSetting { name: "ctx", value: window.to_string(), problem });
@@ -69,8 +83,9 @@ pub fn run(
     if let Some(other) = reference.as_ref().map(|reference| reference.config().vocab).filter(|other| *other != vocab) {
         return Err(Error::VocabulariesDiffer { model: vocab, reference: other });
     }
-    let mut tally = Tally::default();
-    for ids in ids.chunks(window).filter(|ids| ids.len() > 1) {
+    // All windows but the last have the same length.
+    let done = tally.tokens() / (window - 1);
+    for ids in ids.chunks(window).skip(done).filter(|ids| ids.len() > 1) {
         // Nothing follows the last token, so it is not fed.
         let (fed, scored) = (&ids[..ids.len() - 1], &ids[1..]);
         let mut kept = Vec::new();
@@ -82,17 +97,18 @@ pub fn run(
             })?;
         }
         let mut kept = kept.chunks_exact(vocab);
-        let mut at = 0;
+        let mut of_window = Tally::default();
         read(model, reading, fed, |rows| {
             for row in rows.chunks_exact(vocab) {
+                let at = of_window.tokens();
                 let predicted = |row: &[f32]| Prediction::of(row).ok_or(Error::NotFinite { position: at as u64 });
                 let reference = kept.next().map(predicted).transpose()?;
-                tally.add(scored[at], &predicted(row)?, reference.as_ref());
-                at += 1;
+                of_window.add(scored[at], &predicted(row)?, reference.as_ref());
             }
             Ok(())
         })?;
-        on_window(&tally);
+        tally.append(of_window);
+        on_window(tally);
     }
-    Ok(tally.report())
+    Ok(())
 }

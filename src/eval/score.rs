@@ -107,6 +107,14 @@ impl Tally {
         }
     }
 
+    /// Adds the positions of another tally.
+    pub(super) fn append(&mut self, other: Tally) {
+        self.losses.extend(other.losses);
+        self.reference_losses.extend(other.reference_losses);
+        self.divergences.extend(other.divergences);
+        self.agreements.extend(other.agreements);
+    }
+
     /// Tokens scored so far.
     pub fn tokens(&self) -> usize {
         self.losses.len()

@@ -5,6 +5,8 @@ mod bnb;
 mod ggml;
 pub mod gguf;
 mod pack;
+#[cfg(feature = "pickle")]
+mod pickle;
 mod safetensors;
 mod safetensors_write;
 mod shards;

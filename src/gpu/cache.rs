@@ -58,7 +58,7 @@ impl Cache {
         let Some(data) = pipelines.cache.get_data() else { return Ok(()) };
         let mut saved = pipelines.saved.lock().unwrap_or_else(|e| e.into_inner());
         if *saved != data {
-            write_atomic(&pipelines.path, &[&data[..], &checksum(&data)].concat())?;
+            write_checked(&pipelines.path, &data)?;
             *saved = data;
         }
         Ok(())
@@ -89,6 +89,11 @@ impl Pipelines {
     }
 }
 
+/// Writes data and its checksum.
+fn write_checked(path: &Path, data: &[u8]) -> Result<()> {
+    write_atomic(path, &[data, &checksum(data)].concat())
+}
+
 /// Follows the data in a file: a driver trusts the data it is given.
 fn checksum(data: &[u8]) -> [u8; CHECKSUM] {
     Sha256::digest(data).into()
@@ -106,4 +111,120 @@ pub(crate) fn write_atomic(path: &Path, data: &[u8]) -> Result<()> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     }
     output::write_atomic(path, data)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::kernels::case::Random;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    /// Names the folder in which the process that is killed writes.
+    const FOLDER: &str = "PEREGRINE_TEST_CACHE";
+
+    const PIPELINES: &str = "driver.pipelines";
+    const TUNED: &str = "tuned-1.json";
+
+    /// Compiled pipelines of two sizes.
+    fn pipelines() -> [Vec<u8>; 2] {
+        [vec![1; 900_000], vec![2; 300_000]]
+    }
+
+    /// Results of tuning of two sizes.
+    fn tuned() -> [String; 2] {
+        [40, 9000].map(|count| serde_json::json!({ "key": "adapter", "forms": vec!["a form"; count] }).to_string())
+    }
+
+    /// What kills of a process that writes both files found.
+    #[derive(Default)]
+    struct Killed {
+        broken: usize,
+        changed: usize,
+        half_written: usize,
+    }
+
+    fn kill_writers(writer: &str, dir: &Path, rounds: usize) -> Killed {
+        let mut random = Random::new(41);
+        let (mut killed, mut last) = (Killed::default(), vec![]);
+        for round in 0..rounds {
+            let mut command = Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", &format!("{}::{writer}", module()), "--nocapture", "--include-ignored"]);
+            command.env(FOLDER, dir).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert!(said.any(|line| line.unwrap().contains("writing from now on")), "{writer} never began");
+            std::thread::sleep(Duration::from_secs_f32(random.uniform(0.0, 0.04)));
+            child.kill().unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some(9), "round {round}: it was over before it was killed");
+            let now = [PIPELINES, TUNED].map(|name| std::fs::read(dir.join(name)).unwrap_or_default());
+            let whole = intact(&now[0]).is_some_and(|data| pipelines().iter().any(|known| known == data))
+                && tuned().iter().any(|known| known.as_bytes() == now[1]);
+            killed.broken += usize::from(!whole);
+            killed.changed += usize::from(now.as_slice() != last);
+            killed.half_written += usize::from(std::fs::read_dir(dir).unwrap().count() > 2);
+            last = now.to_vec();
+        }
+        killed
+    }
+
+    fn module() -> &'static str {
+        module_path!().split_once("::").expect("the crate and its module").1
+    }
+
+    fn write_both(dir: &Path, which: usize) {
+        write_checked(&dir.join(PIPELINES), &pipelines()[which]).unwrap();
+        write_atomic(&dir.join(TUNED), tuned()[which].as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_process_killed_at_any_moment_leaves_whole_files_of_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        write_both(dir.path(), 0);
+        let rounds = std::env::var("PEREGRINE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(60);
+        let killed = kill_writers("the_process_that_is_killed", dir.path(), rounds);
+        println!(
+            "reached: {rounds} writers of the cache killed, {} of them in a file; {} broken, {} changed",
+            killed.half_written, killed.broken, killed.changed
+        );
+        assert_eq!(killed.broken, 0);
+        assert!(killed.half_written > 5, "only {} were killed while they wrote", killed.half_written);
+        assert!(killed.changed > 5, "the files changed only {} times", killed.changed);
+        // The next writes remove leftovers.
+        write_both(dir.path(), 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_cache_written_in_place_would_be_found_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        write_both(dir.path(), 0);
+        assert!(kill_writers("the_process_that_is_killed_and_writes_in_place", dir.path(), 30).broken > 0);
+    }
+
+    #[test]
+    #[ignore = "the other half of a test before it"]
+    fn the_process_that_is_killed() {
+        let Some(dir) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+        let first = std::fs::read_to_string(dir.join(TUNED)).unwrap();
+        println!("writing from now on");
+        // Begins with the contents that are not there, so that each write changes the files.
+        for turn in usize::from(first == tuned()[0]).. {
+            write_both(&dir, turn % 2);
+        }
+    }
+
+    #[test]
+    #[ignore = "the other half of a test before it"]
+    fn the_process_that_is_killed_and_writes_in_place() {
+        let Some(dir) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+        println!("writing from now on");
+        for which in [0, 1].iter().cycle() {
+            let data = &pipelines()[*which];
+            std::fs::write(dir.join(PIPELINES), [&data[..], &checksum(data)].concat()).unwrap();
+            std::fs::write(dir.join(TUNED), &tuned()[*which]).unwrap();
+        }
+    }
 }

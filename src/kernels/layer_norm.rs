@@ -52,7 +52,7 @@ pub struct LayerNorm<'a> {
 
 impl LayerNorm<'_> {
     /// Records the norm of `every` of the rows of x into rows 0.. of y, one for each row of the run.
-    pub fn record(&self, plan: &mut Plan, label: &str, (x, y): (&Activation, &Activation), every: Every) -> Result<()> {
+    pub fn record(&self, plan: &mut Plan, label: &str, (x, every, y): (&Activation, Every, &Activation)) -> Result<()> {
         let params = Params {
             dim: size(x.width),
             x_stride: size(every.step * x.stride),
@@ -115,7 +115,7 @@ pub(super) fn cases() -> Vec<Case> {
             let (x, y) = (io.rows_in("x", &x, dim)?, io.rows_out("y", &y, dim, tolerance)?);
             let (weight, bias) = (io.input("weight", &weight)?, io.input("bias", &bias)?);
             let norm = LayerNorm { weight: &weight, bias: &bias, eps: 1e-6 };
-            norm.record(&mut io.plan, "y", (&x, &y), Every { first, step })
+            norm.record(&mut io.plan, "y", (&x, Every { first, step }, &y))
         }));
     }
     cases

@@ -8,6 +8,10 @@ use crate::model::{Vim, VimTensors};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+/// The names of ImageNet's classes, a line each.
+const IMAGENET: &str = include_str!("imagenet.txt");
+const IMAGENET_CLASSES: usize = 1000;
+
 /// A Vision Mamba's files. Opening maps the weights and reads the small ones.
 pub struct VisionCheckpoint {
     label: String,
@@ -119,8 +123,9 @@ impl VisionCheckpoint {
 
     /// The name of a class: by the config, else ImageNet's where there are as many classes, else its number.
     pub fn class_name(&self, class: usize) -> String {
-        match self.vim.labels.get(class) {
-            Some(label) => label.clone(),
+        let imagenet = || IMAGENET.lines().nth(class).filter(|_| self.vim.classes == IMAGENET_CLASSES);
+        match self.vim.labels.get(class).map(String::as_str).or_else(imagenet) {
+            Some(label) => label.to_owned(),
             None => class.to_string(),
         }
     }

@@ -75,7 +75,7 @@ impl DeitForward {
 
         let mut head = Plan::new(gpu, "class");
         let every = Every { first: cut.class_at, step: cut.tokens() };
-        weights.norm.with(deit.norm_eps).record(&mut head, "norm", (&on.x[0], &on.features), every)?;
+        weights.norm.with(deit.norm_eps).record(&mut head, "norm", (&on.x[0], every, &on.features))?;
         let epilogue = (Prologue::None, Epilogue::Table(&weights.head.bias));
         let ends = (&on.features, &on.logits);
         weights.head.matrix.record(&mut head, "head", ends, epilogue, (product, &classes))?;
@@ -130,7 +130,7 @@ impl Recorder<'_> {
         let at = |name: &str| format!("blocks.{i}.{name}");
         let [x, after_attention] = &on.x;
         let all = Every { first: 0, step: 1 };
-        layer.norm1.with(deit.norm_eps).record(plan, &at("norm1"), (x, &on.normed), all)?;
+        layer.norm1.with(deit.norm_eps).record(plan, &at("norm1"), (x, all, &on.normed))?;
         let bias = Epilogue::Table(&layer.qkv.bias);
         self.product(plan, &at("qkv"), &layer.qkv.matrix, (&on.normed, &on.qkv), bias)?;
         let attended = (&on.qkv, &on.normed);
@@ -140,7 +140,7 @@ impl Recorder<'_> {
         }
         let residual = Epilogue::BiasResidual(&layer.proj.bias, x);
         self.product(plan, &at("proj"), &layer.proj.matrix, (&on.normed, after_attention), residual)?;
-        layer.norm2.with(deit.norm_eps).record(plan, &at("norm2"), (after_attention, &on.normed), all)?;
+        layer.norm2.with(deit.norm_eps).record(plan, &at("norm2"), (after_attention, all, &on.normed))?;
         let gelu = Epilogue::Gelu(&layer.fc1.bias);
         self.product(plan, &at("fc1"), &layer.fc1.matrix, (&on.normed, &on.mlp), gelu)?;
         let residual = Epilogue::BiasResidual(&layer.fc2.bias, after_attention);
