@@ -1,7 +1,9 @@
 // y = x / sqrt(mean(x^2) + eps) * weight, one workgroup per row.
 struct Params {
   dim: u32,       // hidden size
-  stride: u32,    // floats from one row to the next, of x and of y
+  x_stride: u32,  // floats from one row of x to the next
+  x_first: u32,   // floats before the first row of x
+  y_stride: u32,  // floats from one row of y to the next
   eps: f32,
 }
 @group(0) @binding(0) var<uniform> params: Params;
@@ -12,8 +14,8 @@ struct Params {
 
 @compute @workgroup_size(WG)
 fn rms_norm(group: Group, lanes: Lanes) {
-  let x_first = (batch.first + group.id.x) * params.stride;
-  let y_first = group.id.x * params.stride;
+  let x_first = params.x_first + (batch.first + group.id.x) * params.x_stride;
+  let y_first = group.id.x * params.y_stride;
   var squares = 0.0;
   for (var i = lanes.index; i < params.dim; i += WG) { squares += x[x_first + i] * x[x_first + i]; }
   let scale = inverseSqrt(workgroup_sum(squares, group, lanes) / f32(params.dim) + params.eps);

@@ -2,11 +2,17 @@
 
 @compute @workgroup_size(WG)
 fn scan_local(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) index: u32) {
-  let d = group.x * CHANNELS + index / LANES;
-  let own_d = group.x * CHANNELS + index % CHANNELS;  // the channel that this lane loads
-  let segment = group.y;
+  let groups = (params.inner + CHANNELS - 1u) / CHANNELS;
+  let segments = (sequence_rows() + params.segment - 1u) / params.segment;
+  let channels = channels_of(group.x, groups) * CHANNELS;
+  let d = channels + index / LANES;
+  let own_d = channels + index % CHANNELS;  // the channel that this lane loads
+  let s = Sequence(picture_of_part(group.y, segments), direction_of(group.x, groups));
+  let segment = part_of(group.y, segments);
   let start = segment * params.segment;
-  let end = min(batch.rows, start + params.segment);
+  let end = min(sequence_rows(), start + params.segment);
+  let carried = sequence_number(s) * segments + segment;
+  let weights = weights_row(s, N + 1u);
 
   var h: array<States, SHARE>;
   var a: array<States, SHARE>;
@@ -15,18 +21,18 @@ fn scan_local(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     for (var w = 0u; w < WIDTH; w++) {
       let n = state_at(j, w, index);
       a_values[w] = 0.0;
-      if (n < N && d < params.inner) { a_values[w] = a_skip[n * params.inner + d]; }
+      if (n < N && d < params.inner) { a_values[w] = a_skip[(weights + n) * params.inner + d]; }
     }
     a[j] = states_of(a_values);
   }
   var dts = 0.0;
 
-  load_tile(start, end, own_d, index);
+  load_tile(s, start, end, own_d, index);
   for (var first = start; first < end; first += TILE) {
     let count = min(TILE, end - first);
     keep_tile(index);
     workgroupBarrier();
-    load_tile(first + TILE, end, own_d, index);
+    load_tile(s, first + TILE, end, own_d, index);
     for (var t = 0u; t < count; t++) {
       let dt_x = tile_dt_x[t * CHANNELS + index / LANES];
       dts += dt_x.x;
@@ -42,8 +48,8 @@ fn scan_local(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
     let values = values_of(h[j]);
     for (var w = 0u; w < WIDTH; w++) {
       let n = state_at(j, w, index);
-      if (n < N) { carry[(segment * N + n) * params.inner + d] = values[w]; }
+      if (n < N) { carry[(carried * N + n) * params.inner + d] = values[w]; }
     }
   }
-  if (index % LANES == 0u) { dt_sum[segment * params.inner + d] = dts; }
+  if (index % LANES == 0u) { dt_sum[carried * params.inner + d] = dts; }
 }

@@ -4,12 +4,17 @@
 @compute @workgroup_size(WG)
 fn scan(group: Group, lanes: Lanes) {
   let index = lane_index(group, lanes);
-  let d = group.id.x * CHANNELS + index / LANES;
-  let own_d = group.id.x * CHANNELS + index % CHANNELS;  // the channel that this lane loads and writes
-  let segment = group.id.y;
+  let groups = (params.inner + CHANNELS - 1u) / CHANNELS;
+  let segments = (sequence_rows() + params.segment - 1u) / params.segment;
+  let channels = channels_of(group.id.x, groups) * CHANNELS;
+  let d = channels + index / LANES;
+  let own_d = channels + index % CHANNELS;  // the channel that this lane loads and writes
+  let s = Sequence(picture_of_part(group.id.y, segments), direction_of(group.id.x, groups));
+  let segment = part_of(group.id.y, segments);
   let start = segment * params.segment;
-  let end = min(batch.rows, start + params.segment);
-  let slot = batch.slot * params.versions;
+  let end = min(sequence_rows(), start + params.segment);
+  let carried = sequence_number(s) * segments + segment;
+  let weights = weights_row(s, N + 1u);
 
   var h: array<States, SHARE>;
   var a: array<States, SHARE>;
@@ -21,11 +26,11 @@ fn scan(group: Group, lanes: Lanes) {
       h_values[w] = 0.0;
       a_values[w] = 0.0;
       if (n < N && d < params.inner) {
-        a_values[w] = a_skip[n * params.inner + d];
+        a_values[w] = a_skip[(weights + n) * params.inner + d];
         if (segment == 0u) {
-          h_values[w] = state[((slot + batch.read_version) * N + n) * params.inner + d];
+          h_values[w] = h_before(n, d);
         } else {
-          h_values[w] = carry[(segment * N + n) * params.inner + d];
+          h_values[w] = carry[(carried * N + n) * params.inner + d];
         }
       }
     }
@@ -33,9 +38,9 @@ fn scan(group: Group, lanes: Lanes) {
     a[j] = states_of(a_values);
   }
   var skip = 0.0;
-  if (own_d < params.inner) { skip = a_skip[N * params.inner + own_d]; }
+  if (own_d < params.inner) { skip = a_skip[(weights + N) * params.inner + own_d]; }
 
-  load_tile(start, end, own_d, index);
+  load_tile(s, start, end, own_d, index);
   for (var first = start; first < end; first += TILE) {
     let count = min(TILE, end - first);
     keep_tile(index);
@@ -43,10 +48,12 @@ fn scan(group: Group, lanes: Lanes) {
     for (var k = 0u; k < OWN; k++) {
       let t = own_token(k, index);
       x_z[k] = vec2<f32>(next_dt_x[k].y, 0.0);
-      if (t < count && own_d < params.inner) { x_z[k].y = z[(first + t) * params.z_stride + params.z_first + own_d]; }
+      if (t < count && own_d < params.inner) {
+        x_z[k].y = z[shared_row(s, first + t) * params.z_stride + params.z_first + own_d];
+      }
     }
     workgroupBarrier();
-    load_tile(first + TILE, end, own_d, index);
+    load_tile(s, first + TILE, end, own_d, index);
     for (var t = 0u; t < count; t++) {
       let dt_x = tile_dt_x[t * CHANNELS + index / LANES];
       var sum = States();
@@ -61,17 +68,18 @@ fn scan(group: Group, lanes: Lanes) {
     for (var k = 0u; k < OWN; k++) {
       let t = own_token(k, index);
       if (t < count && own_d < params.inner) {
-        y[(first + t) * params.stride + own_d] = (kept_sum(t, index % CHANNELS) + skip * x_z[k].x) * silu(x_z[k].y);
+        let at = own_row(s, first + t) * params.stride + own_d;
+        put_y(at, (kept_sum(t, index % CHANNELS) + skip * x_z[k].x) * silu(x_z[k].y));
       }
     }
   }
 
-  if (end == batch.rows && d < params.inner) {
+  if (end == sequence_rows() && d < params.inner) {
     for (var j = 0u; j < SHARE; j++) {
       let values = values_of(h[j]);
       for (var w = 0u; w < WIDTH; w++) {
         let n = state_at(j, w, index);
-        if (n < N) { state[((slot + batch.write_version) * N + n) * params.inner + d] = values[w]; }
+        if (n < N) { keep_h(n, d, values[w]); }
       }
     }
   }

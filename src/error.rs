@@ -81,9 +81,9 @@ pub enum Error {
         /// How many shards the model has.
         shards: u64,
     },
-    /// The folder holds only a pickled checkpoint, which is executable code and is not loaded.
+    /// The folder holds only a pickled checkpoint, which builds without the feature `pickle` do not load.
     #[error(
-        "{} holds only pytorch_model.bin, a pickle, which peregrine does not load. Convert it once with:\n  \
+        "{} holds only pytorch_model.bin, a pickle, which this build of peregrine does not load. Convert it once with:\n  \
          python3 -c \"import torch, safetensors.torch as s; d='{}/'; \
          w = torch.load(d + 'pytorch_model.bin', map_location='cpu', weights_only=True); \
          s.save_file({{k: v.clone().contiguous() for k, v in w.items()}}, d + 'model.safetensors')\"",
@@ -125,6 +125,14 @@ pub enum Error {
         /// The file.
         file: String,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// A PyTorch checkpoint is damaged, or is none of `torch.save`'s archives of tensors.
+    #[error("{file} cannot be read as a PyTorch checkpoint: {problem}")]
+    BadPickle {
+        /// The file.
+        file: String,
+        /// What is wrong with it, and what to do.
         problem: String,
     },
     /// An output must not be overwritten, or its format cannot hold the data.
@@ -228,6 +236,16 @@ pub enum Error {
         /// The template engine's message, with the line.
         problem: String,
     },
+    /// A picture cannot be read.
+    #[error("{picture}: {problem}; {hint}")]
+    BadPicture {
+        /// Its file or name.
+        picture: String,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// No usable GPU adapter.
     #[error("no GPU adapter found: {why}")]
     NoAdapter {
@@ -308,6 +326,18 @@ pub enum Error {
         /// The tensor or activation.
         what: String,
         /// Bytes of a row.
+        bytes: u64,
+        /// The adapter's limit.
+        limit: u64,
+    },
+    /// Attention that stores its scores cannot run with so many tokens on this adapter.
+    #[error(
+        "attention scores of {tokens} tokens take {bytes} bytes a head, and this adapter binds at most {limit}: use tiled attention, or smaller pictures"
+    )]
+    ScoresTooLarge {
+        /// Tokens of a picture.
+        tokens: usize,
+        /// Bytes of the scores of a head.
         bytes: u64,
         /// The adapter's limit.
         limit: u64,

@@ -76,6 +76,10 @@
 //! # }
 //! ```
 //!
+//! # Pictures
+//!
+//! With the feature `vision`, the module `vision` classifies pictures and gives their features by Vision Mamba.
+//!
 //! # When something fails
 //!
 //! Nothing that a user, a file or a driver can cause panics. After an error of [`Session`] the conversation is as before the
@@ -115,6 +119,8 @@ pub mod runtime;
 pub mod selftest;
 #[doc(hidden)]
 pub mod text;
+#[cfg(feature = "vision")]
+pub mod vision;
 
 #[doc(inline)]
 pub use error::{Error, Result};
@@ -133,4 +139,5 @@ pub use text::Message;
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../docs/library.md")]
 #[doc = include_str!("../docs/states.md")]
+#[cfg_attr(feature = "vision", doc = include_str!("../docs/pictures.md"))]
 struct Pages;

@@ -159,3 +159,42 @@ fn bench_generates_twice_with_sampling_flags() {
     refused(&run(&[&shape, &["--top-p", "1.5"][..]].concat()), 2, &["top_p is 1.5"]);
     refused(&run(&["bench", "--longest", "8k", "--temp", "1"]), 2, &["--longest", "--temp"]);
 }
+
+#[test]
+fn bench_compares_pictures_with_a_transformer_of_the_same_width() {
+    if no_gpu("bench_compares_pictures_with_a_transformer_of_the_same_width") {
+        return;
+    }
+    let shape = ["bench", "--shape", "vim-tiny", "--weights", "f32", "-r", "1", "--no-warmup"];
+    let measured = rows(&stdout(&run(&[&shape[..], &["--image", "32", "--batch", "2", "-o", "json"]].concat())));
+    let models: Vec<&str> = measured.iter().map(|row| row["model"].as_str().unwrap()).collect();
+    assert_eq!(models, ["vim-tiny", "deit-tiny tiled", "deit-tiny stored"]);
+    for row in &measured {
+        for field in ["pictures_per_s", "seconds_best", "seconds_mean", "gflop_s", "gpu_bytes", "dispatches"] {
+            assert!(row[field].as_f64().unwrap() > 0.0, "{field}: {row}");
+        }
+        assert_eq!((&row["tokens"], &row["batch"]), (&Value::from(5), &Value::from(2)));
+        // What was computed before, and the parameters of the dispatches.
+        let [counted, planned] = ["gpu_bytes", "planned_bytes"].map(|field| row[field].as_u64().unwrap());
+        assert!((planned..planned + 64 * 1024).contains(&counted), "{counted} of {planned}: {row}");
+    }
+
+    let dir = tempfile::tempdir().unwrap();
+    let picture = dir.path().join("pictures.svg");
+    let dry = ["--dry-run", "--image", "224,1248", "--batch", "1", "--picture", picture.to_str().unwrap()];
+    let table = stdout(&run(&[&shape[..], &dry].concat()));
+    assert_eq!(table.lines().filter(|line| line.contains("| - | - |")).count(), 6, "{table}");
+    // Two matrices of 6085 x 6085 scores for each of three heads.
+    let line = table.lines().find(|line| line.starts_with("| deit-tiny stored | 1248x1248 | 6085 | 1 |")).unwrap();
+    let bytes: f64 = line.split(" | ").nth(8).unwrap().parse().unwrap();
+    assert!((900.0..1000.0).contains(&bytes), "{line}");
+    assert!(std::fs::read_to_string(&picture).unwrap().starts_with("<svg"));
+}
+
+#[test]
+fn bench_takes_sizes_of_pictures_with_shapes_that_read_pictures() {
+    refused(&run(&["bench", "--image", "224"]), 2, &["--image", "vim-tiny"]);
+    refused(&run(&["bench", "--shape", "mamba-130m", "--dry-run"]), 2, &["--dry-run", "vim-tiny"]);
+    refused(&run(&["bench", "--shape", "vim-tiny", "--longest"]), 2, &["--longest"]);
+    refused(&run(&["bench", "--shape", "vim-tiny", "-r", "0"]), 2, &["--repetitions", "--dry-run"]);
+}

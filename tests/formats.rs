@@ -148,6 +148,7 @@ fn missing_files_and_tensors_are_named() {
 }
 
 #[test]
+#[cfg(not(feature = "pickle"))]
 fn a_pickle_is_refused_with_the_command_that_converts_it() {
     let error = failure(&fixture("mamba-tiny-original"));
     assert!(matches!(error, Error::PickleOnly { .. }));

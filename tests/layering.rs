@@ -14,9 +14,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kernels", &["kernels", "gpu", "format", "error"]),
     ("model", &["model", "kernels", "gpu", "format", "input", "error"]),
     ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "input", "output", "error"]),
+    ("vision", &["vision", "runtime", "model", "kernels", "gpu", "format", "input", "error"]),
     ("openai", &["openai", "runtime", "text", "error"]),
-    ("eval", &["eval", "runtime", "model", "text", "error"]),
-    ("bench", &["bench", "model", "kernels", "gpu", "error"]),
+    ("eval", &["eval", "vision", "runtime", "model", "text", "error"]),
+    ("bench", &["bench", "model", "kernels", "gpu", "format", "error"]),
     ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),
 ];
 

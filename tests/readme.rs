@@ -8,11 +8,19 @@ use program::{of_other_test, other_test, stdout};
 use std::path::{Path, PathBuf};
 
 const LIBRARY: &str = include_str!("../docs/library.md");
+const PICTURES: &str = include_str!("../docs/pictures.md");
 const STATES: &str = include_str!("../docs/states.md");
 const MANIFEST: &str = include_str!("../Cargo.toml");
 
 mod generate {
     include!("../examples/generate.rs");
+    pub fn run() {
+        main().unwrap();
+    }
+}
+
+mod classify {
+    include!("../examples/classify.rs");
     pub fn run() {
         main().unwrap();
     }
@@ -34,10 +42,15 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
 #[test]
 fn each_program_of_the_pages_is_an_example() {
     // Without the line with the cargo command.
-    let examples = [include_str!("../examples/generate.rs"), include_str!("../examples/states.rs")];
+    let examples = [
+        include_str!("../examples/generate.rs"),
+        include_str!("../examples/states.rs"),
+        include_str!("../examples/classify.rs"),
+    ];
     let examples = examples.map(|text| text.split_once("\n\n").unwrap().1);
     assert_eq!(blocks(LIBRARY, "rust,no_run"), [examples[0]]);
     assert_eq!(blocks(STATES, "rust,no_run"), [examples[1]]);
+    assert_eq!(blocks(PICTURES, "rust,no_run"), [examples[2]]);
     let programs: usize = pages().iter().map(|(_, text)| text.matches("```rust").count()).sum();
     assert_eq!(programs, examples.len(), "a program that no test runs");
 }
@@ -158,8 +171,18 @@ fn the_programs_of_the_pages_run() {
     assert!(story.contains("fox") && story.len() > 300, "{story}");
     let states = said("other_process_has_states");
     assert!(states.contains("3 plus 4 is 7.") && states.contains("fox") && states.contains("bear"), "{states}");
+    std::fs::copy(common::shipped("vim-digits").join("samples/04-2.png"), dir.path().join("digit.png")).unwrap();
+    assert!(said("other_process_classifies").contains("2 with 9"));
     #[cfg(unix)]
     assert!(dir.path().join("talk.state").exists());
+}
+
+#[test]
+#[ignore = "run by the_programs_of_the_pages_run, in a process of its own"]
+fn other_process_classifies() {
+    if of_other_test().is_some() {
+        classify::run();
+    }
 }
 
 #[test]

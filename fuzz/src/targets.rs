@@ -20,6 +20,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("generation", generation),
     ("gguf", gguf),
     ("index", index),
+    ("pickle", pickle),
     ("request", request),
     ("safetensors", safetensors),
     ("state", state),
@@ -67,6 +68,13 @@ pub fn gguf(bytes: &[u8]) {
 fn equals_itself(value: &peregrine::format::gguf::Value) -> bool {
     let same = value;
     value == same
+}
+
+/// A checkpoint of PyTorch: its archive, its pickle, its tensors and some of their values.
+pub fn pickle(bytes: &[u8]) {
+    if let Ok(source) = TensorSource::from_bytes("fuzz.pth", bytes.to_vec()) {
+        decode_all(&source);
+    }
 }
 
 /// A safetensors file: plain and quantized tensors and some of their values.

@@ -7,4 +7,6 @@ struct Batch {
   write_version: u32,  // prefill: the version to write
   entry: u32,          // first entry of the row table that select updates
   advance: u32,        // 1: select adds one to position and version (decode)
+  tokens: u32,         // pictures: rows of a picture
+  direction_rows: u32, // pictures: rows from the values of one direction to those of the other
 }

@@ -11,11 +11,8 @@ struct Params {
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;
-@group(0) @binding(2) var<storage, read> dt: array<f32>;             // [rows, D]
-@group(0) @binding(3) var<storage, read> x: array<f32>;              // [rows, D], after the convolution
+@group(0) @binding(3) var<storage, read> x: array<f32>;              // [direction][rows, D], after the convolution
 @group(0) @binding(4) var<storage, read> z: array<f32>;              // [rows, u | z]
-@group(0) @binding(5) var<storage, read> dbc: array<f32>;            // [rows, dt | B | C]
-@group(0) @binding(6) var<storage, read> a_skip: array<f32>;         // [N + 1, D]: A log2(e), then the skip D
-@group(0) @binding(7) var<storage, read> carry: array<f32>;          // [segments, N, D]: the h a segment starts from
-@group(0) @binding(8) var<storage, read_write> state: array<f32>;    // [slot][version][N][D]
-@group(0) @binding(9) var<storage, read_write> y: array<f32>;        // [rows, D]
+@group(0) @binding(5) var<storage, read> dbc: array<f32>;            // [direction][rows, dt | B | C]
+@group(0) @binding(6) var<storage, read> a_skip: array<f32>;         // [direction][N + 1, D]: A log2(e), then the skip D
+@group(0) @binding(7) var<storage, read> carry: array<f32>;          // [sequence][segments, N, D]: the h a segment starts from

@@ -18,13 +18,13 @@ fn own_token(k: u32, index: u32) -> u32 { return index / CHANNELS + k * LANES; }
 // The state that is number w of a lane's j-th States.
 fn state_at(j: u32, w: u32, index: u32) -> u32 { return (j * LANES + index % LANES) * WIDTH + w; }
 
-// Loads this lane's part of the tile that begins at token `first`, of channel `d`; zeros from token `end` on.
-fn load_tile(first: u32, end: u32, d: u32, index: u32) {
+// Loads this lane's part of the tile that begins at token `first` of a sequence, of channel `d`; zeros from token `end` on.
+fn load_tile(s: Sequence, first: u32, end: u32, d: u32, index: u32) {
   for (var k = 0u; k < OWN; k++) {
     let t = own_token(k, index);
     next_dt_x[k] = vec2<f32>();
     if (t < TILE && first + t < end && d < params.inner) {
-      let at = (first + t) * params.stride + d;
+      let at = own_row(s, first + t) * params.stride + d;
       next_dt_x[k] = vec2<f32>(dt[at], x[at]);
     }
   }
@@ -37,7 +37,7 @@ fn load_tile(first: u32, end: u32, d: u32, index: u32) {
       let n = (i % ROW) * WIDTH + w;
       values[w] = 0.0;
       if (n < N && t < TILE && first + t < end) {
-        values[w] = dbc[(first + t) * params.dbc_stride + params.b_first + half * N + n];
+        values[w] = dbc[own_row(s, first + t) * params.dbc_stride + params.b_first + half * N + n];
       }
     }
     next_bc[k] = states_of(values);

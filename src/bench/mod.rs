@@ -1,10 +1,12 @@
 //! Benchmarks of a model on an adapter: tokens per second, bytes read per token, and their share of the adapter's memory bandwidth.
 
 mod longest;
+mod pictures;
 mod profile;
 mod report;
 
 pub use longest::{Length, Longest, key_value_bytes, longest};
+pub use pictures::{PictureModel, PictureOptions, PictureReport, PictureRow, PictureSize, PictureTimes, pictures};
 pub use profile::KernelTime;
 pub use report::{Measurement, Report, Size, Subject};
 

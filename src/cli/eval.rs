@@ -1,24 +1,28 @@
-//! `peregrine eval`: perplexity on a text, accuracy on questions, and the divergence from another model or weight format.
+//! `peregrine eval`: perplexity on a text, accuracy on questions or pictures, and the divergence from another model or weight format.
 
 use super::chat::repl::screen::note;
 use super::chat::repl::{MAX_LOSSES, reopened_message};
 use super::interrupt::remove_files_on_signal;
 use super::model::{ModelArgs, load_forward};
+use super::vision;
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use peregrine::eval::{Accuracy, Mean, Question, Reading, Report, Tally, WINDOW, add_windows, ask};
+use peregrine::eval::{
+    Accuracy, LabelledPicture, Mean, Question, Rating, Reading, Report, Tally, WINDOW, add_windows, ask, rate,
+};
 use peregrine::gpu::Gpu;
 use peregrine::kernels::linear::Math;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 use peregrine::text::{Specials, utf8};
+use peregrine::vision::{VisionCheckpoint, VisionOptions};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
-#[command(group(clap::ArgGroup::new("task").required(true).multiple(true).args(["text", "questions"])))]
+#[command(group(clap::ArgGroup::new("task").required(true).multiple(true).args(["text", "questions", "pictures"])))]
 pub struct Eval {
     #[command(flatten)]
     model: ModelArgs,
@@ -44,6 +48,10 @@ pub struct Eval {
     /// Questions to answer: a JSON object with "prompt" and "answer" per line
     #[arg(long, value_name = "FILE.jsonl")]
     questions: Option<PathBuf>,
+    /// Pictures to classify: a file with a JSON object with "image" and "answer" per line, or a folder with a folder of pictures
+    /// for each class; -m names a picture model [default: the built-in vim-digits]
+    #[arg(long, value_name = "DIR|FILE.jsonl", conflicts_with_all = ["text", "questions"])]
+    pictures: Option<PathBuf>,
     /// Questions answered at a time
     #[arg(long, value_name = "N", default_value_t = 16)]
     slots: usize,
@@ -68,6 +76,9 @@ struct Models {
 impl Eval {
     pub fn run(self) -> anyhow::Result<()> {
         remove_files_on_signal();
+        if let Some(pictures) = &self.pictures {
+            return self.rate_pictures(pictures);
+        }
         // Fail on an unreadable file before loading anything.
         let text = self.text.as_deref().map(read_text).transpose()?;
         let questions = self.questions.as_deref().map(|path| {
@@ -146,6 +157,38 @@ impl Eval {
         if let Some(accuracy) = accuracy {
             writeln!(out, "questions      {:.2} % of {} correct", 100.0 * accuracy.share(), accuracy.asked)?;
         }
+        Ok(())
+    }
+
+    /// Accuracy on pictures.
+    fn rate_pictures(&self, from: &Path) -> anyhow::Result<()> {
+        let pictures = LabelledPicture::read_all(from)?;
+        let options = self.model.options();
+        let options = VisionOptions::default().math(options.math).weights(options.weights).memory(options.memory);
+        let checkpoint = match &self.model.checkpoint.model {
+            Some(path) => VisionCheckpoint::open(path)?,
+            None => VisionCheckpoint::embedded()?,
+        };
+        let gpu = self.model.device.open(self.model.verbose)?;
+        let mut model = vision::load(&gpu, checkpoint, options, self.model.verbose)?;
+        let bar = bar(pictures.len(), "pictures, correct");
+        let rating = rate(&mut model, &pictures, &mut |so_far| {
+            bar.set_position(so_far.asked as u64);
+            bar.set_message(format!("{:.2} %", 100.0 * so_far.top_1 as f64 / so_far.asked as f64));
+        });
+        bar.finish_and_clear();
+        let Rating { top_1, top_5, asked } = rating?;
+        let label = format!("{}, weights {}", model.checkpoint().label(), model.formats());
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let pictures = json!({ "top_1": top_1, "top_5": top_5, "asked": asked });
+            let json = json!({ "model": label, "device": gpu.info().to_string(), "pictures": pictures });
+            writeln!(out, "{json:#}")?;
+            return Ok(());
+        }
+        let share = |right: usize| 100.0 * right as f64 / asked as f64;
+        writeln!(out, "model          {label}")?;
+        writeln!(out, "pictures       {:.2} % of {asked} correct, {:.2} % in the top 5", share(top_1), share(top_5))?;
         Ok(())
     }
 

@@ -63,6 +63,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::BadConfig { .. }
             | Error::Unsupported { .. }
             | Error::BadSafetensors { .. }
+            | Error::BadPickle { .. }
             | Error::BadGguf { .. }
             | Error::BadQuantization { .. }
             | Error::UnsafeShard { .. }

@@ -1,9 +1,11 @@
 //! `peregrine inspect`: a checkpoint's config, tensor types and memory needs, without loading it.
 
 use super::model::{ModelArgs, converted_types};
+use super::vision;
 use clap::Args;
 use peregrine::model::{Bytes, Embeddings, MemoryPlan, ModelTensors, Room};
 use peregrine::runtime::Checkpoint;
+use peregrine::vision::VisionCheckpoint;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,6 +24,10 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> anyhow::Result<()> {
+        if let Some(path) = self.model.checkpoint.model.as_ref().filter(|path| VisionCheckpoint::is_at(path)) {
+            let gpu = self.model.device.open(false).ok();
+            return vision::inspect(path, gpu.as_ref(), &self.model.options(), self.json);
+        }
         let checkpoint = self.model.checkpoint()?;
         let (config, tensors) = (checkpoint.config(), checkpoint.tensors()?);
         let options = self.model.options().slots(self.slots);

@@ -22,6 +22,7 @@ mod sampling;
 mod selftest;
 mod shader_override;
 mod template;
+mod vision;
 mod weight_format;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -40,7 +41,7 @@ const VERSION: &str = if env!("PEREGRINE_COMMIT").is_empty() {
 const AFTER_HELP: &str = "Existing files are never overwritten without --force. llama.cpp flags that are not needed here, such as \
                           -ngl, -c and -t, are accepted with a note.";
 
-/// Runs Falcon Mamba and other Mamba models on any GPU.
+/// Runs Falcon Mamba and other Mamba models on any GPU: text, and pictures by Vision Mamba.
 #[derive(Parser)]
 #[command(name = "peregrine", version = VERSION, after_help = format!("{AFTER_HELP}\n\n{EXIT_CODES}"), arg_required_else_help = true)]
 struct Cli {
@@ -64,9 +65,13 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Convert a checkpoint's matrices to another format, into a .gguf file or a folder
     Quantize(quantize::Quantize),
+    /// Classify pictures
+    Classify(vision::Classify),
+    /// Write features of pictures to a safetensors file: class tokens and maps
+    Features(vision::WriteFeatures),
     /// Write the logits of given token ids to a safetensors file
     Logits(logits::Logits),
-    /// Measure perplexity on a text or accuracy on questions, and compare with another model or format
+    /// Measure perplexity on a text or accuracy on questions or pictures, and compare with another model or format
     Eval(eval::Eval),
     /// Compare every GPU kernel and a small model with CPU references on this machine
     Selftest(selftest::Selftest),
@@ -88,6 +93,8 @@ pub fn main() -> ExitCode {
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Quantize(quantize) => quantize.run(),
+        Command::Classify(classify) => classify.run(),
+        Command::Features(features) => features.run(),
         Command::Logits(logits) => logits.run(),
         Command::Eval(eval) => eval.run(),
         Command::Selftest(selftest) => selftest.run(),

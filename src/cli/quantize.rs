@@ -7,6 +7,7 @@ use super::weight_format::FormatArg;
 use clap::Args;
 use peregrine::model::Bytes;
 use peregrine::runtime::{Existing, ExportOptions};
+use peregrine::vision::VisionCheckpoint;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -28,12 +29,21 @@ impl Quantize {
     pub fn run(self) -> anyhow::Result<()> {
         remove_files_on_signal();
         self.weights.report();
-        let checkpoint = self.checkpoint.open()?;
         let existing = if self.force.is_given() { Existing::Replace } else { Existing::Refuse };
         let options = ExportOptions { weights: self.weights.format, existing };
         let mut bar = LoadBar::of("writing");
-        let before = checkpoint.tensors()?.bytes();
-        let bytes = checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?;
+        let (before, bytes) = match &self.checkpoint.model {
+            Some(path) if VisionCheckpoint::is_at(path) => {
+                let checkpoint = VisionCheckpoint::open(path)?;
+                let before = checkpoint.tensors()?.bytes();
+                (before, checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?)
+            }
+            _ => {
+                let checkpoint = self.checkpoint.open()?;
+                let before = checkpoint.tensors()?.bytes();
+                (before, checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?)
+            }
+        };
         bar.finish();
         eprintln!("wrote {}: {} of weights converted to {}", self.output.display(), Bytes(before), Bytes(bytes));
         Ok(())

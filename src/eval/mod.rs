@@ -1,8 +1,12 @@
 //! Quality of a model: perplexity on a text, divergence from a reference model, and accuracy on questions.
 
+#[cfg(feature = "vision")]
+mod pictures;
 mod questions;
 mod score;
 
+#[cfg(feature = "vision")]
+pub use pictures::{LabelledPicture, Rating, rate};
 pub use questions::{Accuracy, LONGEST_ANSWER, Question, ask};
 pub use score::{Comparison, Mean, Prediction, Report, Tally};
 

@@ -5,36 +5,16 @@
 //! the file's `__metadata__` has an entry for it: `"blocks:NAME": "FORMAT COLUMNS"`, such as `"q4_K 4096"`.
 
 use super::source::{Bytes, StoredType, TensorLocation};
-use super::{TensorSource, WeightFormat, shards};
+use super::{TensorSource, WeightFormat};
 use crate::error::{Error, Result};
 use crate::input::{FileKind, not_of_kind};
-use std::fs::File;
-use std::path::Path;
 
 /// The formats that are stored as bytes. The others are dtypes of the container or tensors of bitsandbytes.
 const STORED_AS_BYTES: [WeightFormat; 5] =
     [WeightFormat::Q8_0, WeightFormat::Q4_0, WeightFormat::Q4K, WeightFormat::Q5K, WeightFormat::Q6K];
 
-impl TensorSource {
-    /// The tensors of a checkpoint folder, in one safetensors file or several.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let mut source = TensorSource::empty(&dir.display().to_string());
-        for path in shards::of(dir)? {
-            let file = File::open(&path).map_err(|e| Error::unreadable(&path, e))?;
-            add(&mut source, path.display().to_string(), Bytes::map(&path, &file)?)?;
-        }
-        Ok(source)
-    }
-}
-
-/// The tensors of a file in memory.
-pub(super) fn from_bytes(label: &str, bytes: Bytes) -> Result<TensorSource> {
-    let mut source = TensorSource::empty(label);
-    add(&mut source, label.to_owned(), bytes)?;
-    Ok(source)
-}
-
-fn add(source: &mut TensorSource, label: String, bytes: Bytes) -> Result<()> {
+/// Adds the tensors of a file.
+pub(super) fn add(source: &mut TensorSource, label: String, bytes: Bytes) -> Result<()> {
     let bad = |problem: String| Error::BadSafetensors { file: label.clone(), problem };
     let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| {
         let empty = bytes.is_empty().then(|| bad("it is empty".to_owned()));

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 const ENDING: &str = ".safetensors";
 
 /// `model.safetensors`, else the files that an index names, else all parts of `NAME-00001-of-00003.safetensors` and the like,
-/// else the only .safetensors file.
+/// else the only .safetensors file, else [`pickles`].
 pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
     let single = dir.join("model.safetensors");
     if single.exists() {
@@ -24,11 +24,11 @@ pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
     if files.len() > 1 && !of_model.is_empty() {
         files = of_model;
     }
-    if ["pytorch_model.bin", "pytorch_model.bin.index.json"].iter().any(|name| dir.join(name).exists()) {
+    if names.iter().any(|name| is_pickle(name)) {
         // Beside a pickle, only files with such names hold the same weights.
         files.retain(|name| ["model", "weight", "consolidated"].iter().any(|word| name.contains(word)));
         if files.is_empty() {
-            return Err(Error::PickleOnly { dir: dir.to_owned() });
+            return pickles(dir, &names);
         }
     }
     if files.is_empty() {
@@ -47,6 +47,43 @@ pub(super) fn of(dir: &Path) -> Result<Vec<PathBuf>> {
         return Err(several(dir, &files));
     }
     Ok(files.into_iter().map(|name| dir.join(name)).collect())
+}
+
+const PICKLE: &str = "pytorch_model.bin";
+const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
+
+/// Whether a file holds weights as a pickle; training programs write the excluded ones beside a model.
+fn is_pickle(name: &str) -> bool {
+    [PICKLE, PICKLE_INDEX].contains(&name) || is_checkpoint(name)
+}
+
+/// A .pth or .pt file, which is read with the feature `pickle` only.
+fn is_checkpoint(name: &str) -> bool {
+    let of_training = ["optimizer", "scheduler", "scaler", "rng_state"];
+    cfg!(feature = "pickle")
+        && [".pth", ".pt"].iter().any(|ending| name.ends_with(ending))
+        && !of_training.iter().any(|word| name.starts_with(word))
+}
+
+#[cfg(not(feature = "pickle"))]
+fn pickles(dir: &Path, _: &[String]) -> Result<Vec<PathBuf>> {
+    Err(Error::PickleOnly { dir: dir.to_owned() })
+}
+
+/// The only .pth or .pt file, else pytorch_model.bin, else the files that its index names.
+#[cfg(feature = "pickle")]
+fn pickles(dir: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
+    let found: Vec<&str> = names.iter().map(String::as_str).filter(|name| is_checkpoint(name)).collect();
+    match found[..] {
+        [only] => Ok(vec![dir.join(only)]),
+        [] if names.iter().any(|name| name == PICKLE) => Ok(vec![dir.join(PICKLE)]),
+        [] => indexed(dir, &dir.join(PICKLE_INDEX)),
+        _ => Err(Error::Unsupported {
+            file: dir.display().to_string(),
+            what: format!("a folder of several checkpoints ({})", found.join(", ")),
+            hint: "keep one of them in it".to_owned(),
+        }),
+    }
 }
 
 /// Names of the files of a folder without hidden ones, sorted.
@@ -178,7 +215,14 @@ mod tests {
         assert_eq!(found(&[parts[0], parts[1], "adapter_model.safetensors"]).unwrap(), parts);
         let beside = ["pytorch_model.bin", "pytorch_model.safetensors", "expected.safetensors"];
         assert_eq!(found(&beside).unwrap(), ["pytorch_model.safetensors"]);
-        assert!(found(&[beside[0], beside[2]]).unwrap_err().contains("holds only pytorch_model.bin"));
+        if cfg!(feature = "pickle") {
+            assert_eq!(found(&[beside[0], beside[2]]).unwrap(), [beside[0]]);
+            assert_eq!(found(&["vim.pth", "optimizer.pt", beside[0], beside[2]]).unwrap(), ["vim.pth"]);
+            assert_eq!(found(&["vim.pth", "model.fp16.safetensors"]).unwrap(), ["model.fp16.safetensors"]);
+            assert!(found(&["a.pth", "b.pt"]).unwrap_err().contains("several checkpoints"));
+        } else {
+            assert!(found(&[beside[0], beside[2]]).unwrap_err().contains("holds only pytorch_model.bin"));
+        }
         let others = ["w-1-of-2.safetensors", "w-2-of-2.safetensors"];
         assert_eq!(found(&others).unwrap(), others);
         let indexed = ["x-1.safetensors", "x-2.safetensors"];

@@ -1,7 +1,7 @@
 //! The tensors of a checkpoint, in one file or several.
 
 use super::gguf::Metadata;
-use super::{Encoding, RareBlock, Tensor, WeightFormat, bnb};
+use super::{Encoding, RareBlock, Tensor, WeightFormat, bnb, shards};
 use crate::error::{Error, Result};
 use safetensors::Dtype;
 use std::borrow::Cow;
@@ -76,13 +76,46 @@ impl TensorSource {
         TensorSource { label: label.to_owned(), files: vec![], tensors: BTreeMap::new(), metadata: None }
     }
 
-    /// The tensors of a file in memory: safetensors, or GGUF by its first four bytes.
+    /// The tensors of a checkpoint folder: of its safetensors files; without such files and with the feature `pickle`, of its only
+    /// .pth or .pt file, else of pytorch_model.bin or the files that its index names.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut source = TensorSource::empty(&dir.display().to_string());
+        for path in shards::of(dir)? {
+            source.add_path(&path)?;
+        }
+        Ok(source)
+    }
+
+    /// The tensors of one file: safetensors or, with the feature `pickle`, a checkpoint of PyTorch by its first bytes. A file whose
+    /// name ends in .safetensors is read as nothing else.
+    pub fn open_file(path: &Path) -> Result<Self> {
+        let mut source = TensorSource::empty(&path.display().to_string());
+        source.add_path(path)?;
+        Ok(source)
+    }
+
+    fn add_path(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path).map_err(|e| Error::unreadable(path, e))?;
+        self.add_bytes(path.display().to_string(), Bytes::map(path, &file)?)
+    }
+
+    fn add_bytes(&mut self, label: String, bytes: Bytes) -> Result<()> {
+        #[cfg(feature = "pickle")]
+        if !label.ends_with(".safetensors") && super::pickle::is_pickle(&bytes) {
+            return super::pickle::add(self, label, bytes);
+        }
+        super::safetensors::add(self, label, bytes)
+    }
+
+    /// The tensors of a file in memory: GGUF by its first four bytes, else as [`TensorSource::open_file`] reads it.
     pub fn from_bytes(label: &str, bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
         let bytes = Bytes::Memory(bytes.into());
         if super::gguf::is_gguf(&bytes) {
             return super::gguf::from_bytes(label, bytes);
         }
-        super::safetensors::from_bytes(label, bytes)
+        let mut source = TensorSource::empty(label);
+        source.add_bytes(label.to_owned(), bytes)?;
+        Ok(source)
     }
 
     /// Adds a file; returns its index.

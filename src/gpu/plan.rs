@@ -15,6 +15,13 @@ pub enum Count {
     Fixed(u32),
     /// Enough for the rows of the run, this many a workgroup.
     Rows(u32),
+    /// `groups` for each `rows` rows of the run.
+    Each {
+        /// Rows.
+        rows: u32,
+        /// Workgroups.
+        groups: u32,
+    },
 }
 
 impl Count {
@@ -29,6 +36,7 @@ impl Count {
         match self {
             Count::Fixed(n) => n,
             Count::Rows(per_group) => rows.div_ceil(per_group),
+            Count::Each { rows: per, groups } => rows.div_ceil(per) * groups,
         }
     }
 }

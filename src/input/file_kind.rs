@@ -87,7 +87,7 @@ impl FileKind {
             FileKind::LfsPointer => "a Git LFS pointer, not the file itself",
             FileKind::WebPage => "a web page (HTML or XML)",
             FileKind::Utf16 => "text in UTF-16",
-            FileKind::Pickle => "a PyTorch pickle, which is executable code and is not loaded",
+            FileKind::Pickle => "a PyTorch pickle",
             FileKind::Zip => "a zip archive",
             FileKind::Packed(Packer::Gzip) => "compressed with gzip",
             FileKind::Packed(Packer::Bzip2) => "compressed with bzip2",

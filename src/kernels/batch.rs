@@ -20,6 +20,10 @@ params! {
         entry: u32,
         /// 1: select adds one to position and version.
         advance: u32,
+        /// Pictures: rows of a picture.
+        tokens: u32,
+        /// Pictures: rows from the values of one direction to those of the other.
+        direction_rows: u32,
     }
 }
 

@@ -5,7 +5,8 @@ use super::activation::Activation;
 use super::batch::Batch;
 use super::case::{Case, Tolerance, wide};
 use super::maths::silu;
-use super::parts::{BATCH, MATH, file};
+use super::parts::{BATCH, MATH, ROWS_OF_PICTURES, ROWS_OF_SLOT, file};
+use super::pictures::{DIRECTIONS, Pictures};
 use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -26,18 +27,32 @@ params! {
 
 const LANES: u32 = 64;
 
-fn def(kernel: usize) -> KernelDef {
-    let bindings = vec![
+/// What precedes the first token of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// A slot's state.
+    State,
+    /// Zeros, and nothing is kept.
+    Zero,
+}
+
+fn def(kernel: usize, before: Before) -> KernelDef {
+    let mut bindings = vec![
         Params::binding("params"),
         Batch::binding("batch"),
         Binding::read("u"),
         Binding::read("taps"),
-        Binding::write("state"),
         Binding::write("y"),
     ];
-    KernelDef::new("conv", vec![MATH, BATCH, file(wgsl!("conv.wgsl"))], bindings)
-        .consts(&[("K", size(kernel))])
-        .overrides(&[("WG", LANES)])
+    let parts = match before {
+        Before::State => {
+            bindings.push(Binding::write("state"));
+            [ROWS_OF_SLOT, file(wgsl!("lib/conv_from_state.wgsl"))]
+        }
+        Before::Zero => [ROWS_OF_PICTURES, file(wgsl!("lib/conv_from_zero.wgsl"))],
+    };
+    let parts = [MATH, BATCH].into_iter().chain(parts).chain([file(wgsl!("conv.wgsl"))]);
+    KernelDef::new("conv", parts.collect(), bindings).consts(&[("K", size(kernel))]).overrides(&[("WG", LANES)])
 }
 
 /// Weights and state of one layer's convolution.
@@ -64,28 +79,79 @@ impl Conv<'_> {
         (u, y): (&Activation, &Activation),
         batch: &Buf<Batch>,
     ) -> Result<()> {
+        let Conv { taps, inner, kernel, .. } = *self;
+        let from = Some((self.state, self.versions));
+        Dispatch { taps, inner, kernel, from }.record(plan, label, (u, y), batch)
+    }
+}
+
+/// Weights of a layer's convolutions over pictures, in both directions.
+#[derive(Clone, Copy)]
+pub struct PictureConv<'a> {
+    /// `[direction][K + 1, D]`.
+    pub taps: &'a Buf<f32>,
+    /// D.
+    pub inner: usize,
+    /// K.
+    pub kernel: usize,
+}
+
+impl PictureConv<'_> {
+    /// Records y `[direction][rows, D]` from the first D columns of u, which both directions read. Each picture begins with zeros.
+    pub fn record(
+        &self,
+        plan: &mut Plan,
+        label: &str,
+        (u, y): (&Activation, &Activation),
+        batch: &Buf<Batch>,
+    ) -> Result<()> {
+        let PictureConv { taps, inner, kernel } = *self;
+        Dispatch { taps, inner, kernel, from: None }.record(plan, label, (u, y), batch)
+    }
+}
+
+/// Either convolution; `from` is the state that it continues, with the versions of a slot.
+struct Dispatch<'a> {
+    taps: &'a Buf<f32>,
+    inner: usize,
+    kernel: usize,
+    from: Option<(&'a Buf<f32>, usize)>,
+}
+
+impl Dispatch<'_> {
+    fn record(
+        &self,
+        plan: &mut Plan,
+        label: &str,
+        (u, y): (&Activation, &Activation),
+        batch: &Buf<Batch>,
+    ) -> Result<()> {
         let params = Params {
             inner: size(self.inner),
             u_stride: size(u.stride),
             y_stride: size(y.stride),
-            versions: size(self.versions),
+            versions: size(self.from.map_or(0, |(_, versions)| versions)),
         };
         let params = plan.gpu().upload("conv params", &[params], Usage::Uniform)?;
-        let bound = [
+        let mut bound = vec![
             ("params", params.bind()),
             ("batch", batch.bind()),
             ("u", u.buf.bind()),
             ("taps", self.taps.bind()),
-            ("state", self.state.bind()),
             ("y", y.buf.bind()),
         ];
-        let cost = Cost {
-            macs: (self.inner * self.kernel) as u64,
-            bytes: floats((self.kernel + 1) * self.inner + 2 * (self.kernel - 1) * self.inner) as u64,
-            row_bytes: floats(2 * self.inner) as u64,
+        bound.extend(self.from.map(|(state, _)| ("state", state.bind())));
+        let (before, directions, kept) = match self.from {
+            Some(_) => (Before::State, 1, 2 * (self.kernel - 1)),
+            None => (Before::Zero, DIRECTIONS, 0),
         };
-        let grid = [Count::of(self.inner, LANES), Count::Rows(1)];
-        plan.dispatch(&def(self.kernel), label, &bound, grid, cost)
+        let cost = Cost {
+            macs: (directions * self.inner * self.kernel) as u64,
+            bytes: floats((directions * (self.kernel + 1) + kept) * self.inner) as u64,
+            row_bytes: floats((1 + directions) * self.inner) as u64,
+        };
+        let groups = size(directions * self.inner.div_ceil(LANES as usize));
+        plan.dispatch(&def(self.kernel, before), label, &bound, [Count::Fixed(groups), Count::Rows(1)], cost)
     }
 }
 
@@ -113,7 +179,8 @@ pub fn cpu(u: &[f64], taps: &[f32], inner: usize, state: &mut [f64]) -> Vec<f64>
 }
 
 pub(super) fn defs() -> Vec<KernelDef> {
-    [2, 3, 4].into_iter().map(def).collect()
+    let both = |kernel| [Before::State, Before::Zero].map(|before| def(kernel, before));
+    [2, 3, 4].into_iter().flat_map(both).collect()
 }
 
 /// Values of order 1. Worst measured on three drivers: nmse 7.0e-15, 0.05 of the bound.
@@ -143,6 +210,26 @@ pub(super) fn cases() -> Vec<Case> {
             let taps = io.input("taps", &taps)?;
             let conv = Conv { taps: &taps, state: &state, inner, kernel, versions };
             conv.record(&mut io.plan, "y", (&u, &y), &batch)
+        }));
+    }
+    for (most, tokens, inner, kernel) in [(1, 1, 70, 4), (2, 2, 40, 4), (3, 5, 70, 3), (1, 17, 130, 2)] {
+        cases.push(Case::new("conv", format!("{most} pictures {tokens}x{inner} kernel {kernel}"), move |io| {
+            let pictures = Pictures { tokens, most };
+            let mut taps =
+                || pack(&io.random.uniforms(inner * kernel, -1.0, 1.0), &io.random.uniforms(inner, -1.0, 1.0));
+            let taps = [taps(), taps()];
+            let u = io.random.uniforms(pictures.rows() * 2 * inner, -1.0, 1.0);
+            let used: Vec<f64> = wide(&u).chunks(2 * inner).flat_map(|row| row[..inner].to_vec()).collect();
+            let y = pictures.cpu(inner, |direction, picture| {
+                let rows = pictures.sequence(&used, inner, picture, direction);
+                cpu(&rows, &taps[direction], inner, &mut vec![0.0; (kernel - 1) * inner])
+            });
+            io.rows = pictures.rows();
+            let u = io.rows_in("u", &u, 2 * inner)?;
+            let y = io.directions_out("y", None, (&y, inner), pictures, TOLERANCE)?;
+            let batch = io.uniform(pictures.batch(most))?;
+            let taps = io.input("taps", &taps.concat())?;
+            PictureConv { taps: &taps, inner, kernel }.record(&mut io.plan, "y", (&u, &y), &batch)
         }));
     }
     cases

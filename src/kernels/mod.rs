@@ -4,15 +4,20 @@
 //! (`tests/layering.rs`).
 
 pub mod activation;
+pub mod attention;
 pub mod batch;
 pub mod case;
 pub mod conv;
 pub mod dbc_norm;
 pub mod embed;
 pub mod fill;
+pub mod layer_norm;
 pub mod linear;
 pub mod maths;
+pub mod merge;
 mod parts;
+pub mod patches;
+pub mod pictures;
 pub mod rms_norm;
 pub mod scan;
 pub mod select;
@@ -23,6 +28,7 @@ pub mod variants;
 
 pub use activation::{Activation, Order, ROW_ALIGN};
 pub use batch::{Batch, RowEntry};
+pub use pictures::DIRECTIONS;
 pub(crate) use sizes::{floats, size};
 
 use crate::gpu::{Caps, KernelDef, ShaderPart};
@@ -42,6 +48,10 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (fill::defs(), fill::cases()),
         (stream::defs(), stream::cases()),
         (linear::tops_defs(), linear::tops_cases()),
+        (patches::defs(), patches::cases()),
+        (merge::defs(), merge::cases()),
+        (layer_norm::defs(), layer_norm::cases()),
+        (attention::defs(caps), attention::cases(caps)),
     ];
     all.extend(scan::ScanVariant::all(caps).into_iter().map(|variant| (scan::defs(variant), scan::cases(variant))));
     all

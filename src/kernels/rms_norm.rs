@@ -13,8 +13,12 @@ params! {
     pub struct Params {
         /// Hidden size.
         dim: u32,
-        /// Floats from one row to the next, of x and of y.
-        stride: u32,
+        /// Floats from one row of x to the next.
+        x_stride: u32,
+        /// Floats before the first row of x.
+        x_first: u32,
+        /// Floats from one row of y to the next.
+        y_stride: u32,
         /// Added to the mean square.
         eps: f32,
     }
@@ -44,8 +48,34 @@ pub fn record(
     eps: f32,
     batch: &Buf<Batch>,
 ) -> Result<()> {
-    assert_eq!(x.stride, y.stride, "{label}: x and y are laid out alike");
-    let params = Params { dim: size(x.width), stride: size(x.stride), eps };
+    let every = Every { first: 0, step: 1 };
+    record_every(plan, label, (x, every, y), (weight, eps), batch)
+}
+
+/// Some rows of x: `first`, and every `step`-th after it.
+#[derive(Debug, Clone, Copy)]
+pub struct Every {
+    /// The first row.
+    pub first: usize,
+    /// Rows from one to the next.
+    pub step: usize,
+}
+
+/// [`record`] of some rows of x, such as the class tokens of pictures.
+pub fn record_every(
+    plan: &mut Plan,
+    label: &str,
+    (x, every, y): (&Activation, Every, &Activation),
+    (weight, eps): (&Buf<f32>, f32),
+    batch: &Buf<Batch>,
+) -> Result<()> {
+    let params = Params {
+        dim: size(x.width),
+        x_stride: size(every.step * x.stride),
+        x_first: size(every.first * x.stride),
+        y_stride: size(y.stride),
+        eps,
+    };
     let params = plan.gpu().upload("rms_norm params", &[params], Usage::Uniform)?;
     let bound = [
         ("params", params.bind()),
@@ -96,5 +126,17 @@ pub(super) fn cases() -> Vec<Case> {
             record(&mut io.plan, "y", (&x, &y), &weight, 1e-5, &batch)
         }));
     }
+    let (rows, every, dim) = (3, Every { first: 2, step: 5 }, 70);
+    cases.push(Case::new("rms_norm", format!("{rows}x{dim}, row 2 of each 5"), move |io| {
+        let x = io.random.uniforms(rows * every.step * dim, -1.0, 1.0);
+        let weight = io.random.uniforms(dim, -2.0, 2.0);
+        let taken: Vec<f32> = x.chunks_exact(dim).skip(every.first).step_by(every.step).flatten().copied().collect();
+        io.rows = rows;
+        let y = cpu(&wide(&taken), &weight, 1e-5);
+        let (x, y) = (io.rows_in("x", &x, dim)?, io.rows_out("y", &y, dim, TOLERANCE)?);
+        let weight = io.input("weight", &weight)?;
+        let batch = io.uniform(Batch { rows: size(rows), ..Default::default() })?;
+        record_every(&mut io.plan, "y", (&x, every, &y), (&weight, 1e-5), &batch)
+    }));
     cases
 }

@@ -14,7 +14,8 @@ use super::batch::Batch;
 use super::case::Case;
 use super::dbc_norm::DbcLayout;
 use super::maths::silu;
-use super::parts::{BATCH, MATH, file};
+use super::parts::{BATCH, MATH, ROWS_OF_PICTURES, ROWS_OF_SLOT, file};
+use super::pictures::{DIRECTIONS, Pictures};
 use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
@@ -63,8 +64,6 @@ params! {
     pub struct CarryParams {
         /// Channels, D.
         inner: u32,
-        /// Segments of a full chunk.
-        segments: u32,
         /// Tokens in a segment.
         segment: u32,
         /// Versions of a slot's state.
@@ -81,7 +80,25 @@ const TILE: ShaderPart = file(wgsl!("lib/scan_tile.wgsl"));
 const SUM_SHARED: ShaderPart = file(wgsl!("lib/channel_sum_shared.wgsl"));
 const SUM_SHUFFLE: ShaderPart = file(wgsl!("lib/channel_sum_shuffle.wgsl"));
 
-fn local_def(variant: ScanVariant, state: usize) -> KernelDef {
+/// What precedes the first token of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// A slot's state.
+    State,
+    /// Zeros, and nothing is kept.
+    Zero,
+}
+
+impl Before {
+    fn parts(self) -> [ShaderPart; 2] {
+        match self {
+            Before::State => [ROWS_OF_SLOT, file(wgsl!("lib/scan_from_state.wgsl"))],
+            Before::Zero => [ROWS_OF_PICTURES, file(wgsl!("lib/scan_from_zero.wgsl"))],
+        }
+    }
+}
+
+fn local_def(variant: ScanVariant, state: usize, before: Before) -> KernelDef {
     let bindings = vec![
         LocalParams::binding("params"),
         Batch::binding("batch"),
@@ -94,43 +111,54 @@ fn local_def(variant: ScanVariant, state: usize) -> KernelDef {
     ];
     // Nothing is summed over lanes: one of the two sums is enough.
     let variant = variant.shared();
-    let def = KernelDef::new("scan_local", vec![BATCH, LOCAL_PARAMS], bindings);
+    let [rows, _] = before.parts();
+    let def = KernelDef::new("scan_local", vec![BATCH, rows, LOCAL_PARAMS], bindings);
     variant.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
 }
 
-fn carry_def(state: usize) -> KernelDef {
-    let bindings = vec![
+fn carry_def(state: usize, before: Before) -> KernelDef {
+    let mut bindings = vec![
         CarryParams::binding("params"),
         Batch::binding("batch"),
         Binding::read("a_skip"),
         Binding::read("dt_sum"),
-        Binding::read("state"),
         Binding::write("carry"),
     ];
-    KernelDef::new("scan_carry", vec![BATCH, file(wgsl!("scan_carry.wgsl"))], bindings)
-        .consts(&[("N", size(state))])
-        .overrides(&[("WG", LANES)])
+    let mut parts = vec![BATCH];
+    parts.extend(before.parts());
+    if before == Before::State {
+        bindings.push(Binding::read("state"));
+        parts.push(file(wgsl!("lib/scan_carry_state.wgsl")));
+    }
+    parts.push(file(wgsl!("scan_carry.wgsl")));
+    KernelDef::new("scan_carry", parts, bindings).consts(&[("N", size(state))]).overrides(&[("WG", LANES)])
 }
 
-fn scan_def(variant: ScanVariant, state: usize) -> KernelDef {
-    let bindings = vec![
-        Params::binding("params"),
-        Batch::binding("batch"),
-        Binding::read("dt"),
-        Binding::read("x"),
-        Binding::read("z"),
-        Binding::read("dbc"),
-        Binding::read("a_skip"),
-        Binding::read("carry"),
-        Binding::write("state"),
-        Binding::write("y"),
-    ];
-    let mut def = KernelDef::new(variant.name(), vec![MATH, BATCH, PARAMS], bindings);
+fn scan_def(variant: ScanVariant, state: usize, before: Before) -> KernelDef {
+    let mut bindings = vec![Params::binding("params"), Batch::binding("batch")];
+    let operands = ["x", "z", "dbc", "a_skip", "carry"].map(Binding::read);
+    let mut parts = vec![MATH, BATCH];
+    parts.extend(before.parts());
+    match before {
+        Before::State => {
+            bindings.push(Binding::read("dt"));
+            bindings.extend(operands);
+            bindings.extend([Binding::write("y"), Binding::write("state")]);
+            parts.extend([file(wgsl!("lib/scan_y_apart.wgsl")), file(wgsl!("lib/scan_keep_state.wgsl"))]);
+        }
+        Before::Zero => {
+            bindings.push(Binding::write("dt"));
+            bindings.extend(operands);
+            parts.push(file(wgsl!("lib/scan_y_in_place.wgsl")));
+        }
+    }
+    parts.push(PARAMS);
+    let mut def = KernelDef::new(variant.name(), parts, bindings);
     def.entry = "scan";
     variant.def(def, file(wgsl!("scan.wgsl")), file(wgsl!("scan_tiled.wgsl")), state)
 }
 
-/// The segments of a chunk, and the buffers between the passes.
+/// The segments of a sequence, and the buffers between the passes.
 pub struct Segments {
     tokens: usize,
     count: usize,
@@ -141,15 +169,38 @@ pub struct Segments {
 impl Segments {
     /// At most `count` segments for chunks of at most `chunk` tokens, D channels and N states.
     pub fn new(gpu: &Gpu, chunk: usize, count: usize, inner: usize, state: usize) -> Result<Self> {
-        let tokens = chunk.div_ceil(count.max(1)).max(1);
-        let count = chunk.div_ceil(tokens);
-        let carried = if count > 1 { count } else { 0 };
+        Self::of_sequences(gpu, (1, chunk), count, (inner, state))
+    }
+
+    /// At most `count` segments of each sequence of a full batch of pictures.
+    pub fn of_pictures(gpu: &Gpu, pictures: Pictures, count: usize, inner: usize, state: usize) -> Result<Self> {
+        Self::of_sequences(gpu, (DIRECTIONS * pictures.most, pictures.tokens), count, (inner, state))
+    }
+
+    fn of_sequences(
+        gpu: &Gpu,
+        (sequences, rows): (usize, usize),
+        count: usize,
+        (inner, state): (usize, usize),
+    ) -> Result<Self> {
+        let tokens = rows.div_ceil(count.max(1)).max(1);
+        let count = rows.div_ceil(tokens);
+        let carried = if count > 1 { sequences * count } else { 0 };
         Ok(Segments {
             tokens,
             count,
             carry: gpu.buffer("scan carry", carried * inner * state, Usage::Storage)?,
             dt_sum: gpu.buffer("scan dt_sum", carried * inner, Usage::Storage)?,
         })
+    }
+
+    /// Bytes of the buffers of a full batch of pictures.
+    pub fn bytes_of_pictures(pictures: Pictures, count: usize, inner: usize, state: usize) -> usize {
+        let tokens = pictures.tokens.div_ceil(count.max(1)).max(1);
+        match pictures.tokens.div_ceil(tokens) {
+            1 => 0,
+            count => floats(DIRECTIONS * pictures.most * count * inner * (state + 1)),
+        }
     }
 }
 
@@ -185,29 +236,6 @@ pub struct Operands<'a> {
 }
 
 impl Scan<'_> {
-    fn params(&self, on: Operands<'_>, segment: u32) -> Params {
-        Params {
-            inner: size(self.inner),
-            stride: size(on.dt.stride),
-            z_stride: size(on.xz.stride),
-            z_first: size(self.inner),
-            dbc_stride: size(on.dbc.stride),
-            b_first: size(self.layout.b_first()),
-            segment,
-            versions: size(self.versions),
-        }
-    }
-
-    /// dt, x, z, y, B and C per token; A, the skip and the state once per chunk.
-    fn cost(&self) -> Cost {
-        let states = self.inner * self.layout.state;
-        Cost {
-            macs: (states * 2) as u64,
-            bytes: floats(3 * states + self.inner) as u64,
-            row_bytes: floats(4 * self.inner + 2 * self.layout.state) as u64,
-        }
-    }
-
     /// Records the scan of a chunk of the batch's slot.
     pub fn record(
         &self,
@@ -217,11 +245,146 @@ impl Scan<'_> {
         segments: &Segments,
         batch: &Buf<Batch>,
     ) -> Result<()> {
+        let Scan { a_skip, inner, layout, variant, .. } = *self;
+        let over = Over::Slot { state: self.state, versions: self.versions };
+        Dispatches { a_skip, inner, layout, variant, over }.record(plan, label, on, segments, batch)
+    }
+}
+
+/// Weights of a layer's scans over pictures, in both directions.
+pub struct PictureScan<'a> {
+    /// `[direction][N + 1, D]`, each as [`pack`] makes it.
+    pub a_skip: &'a Buf<f32>,
+    /// D.
+    pub inner: usize,
+    /// Layout of a row of dbc.
+    pub layout: DbcLayout,
+    /// The variant.
+    pub variant: ScanVariant,
+    /// The pictures.
+    pub pictures: Pictures,
+}
+
+/// Activations of a scan over pictures.
+#[derive(Clone, Copy)]
+pub struct PictureOperands<'a> {
+    /// `[direction][rows, D]`: dt after softplus, which the scan replaces by y, gated.
+    pub dt_y: &'a Activation,
+    /// `[direction][rows, D]`, after the convolution.
+    pub x: &'a Activation,
+    /// `[rows, u | z]`; both directions read z, its second half.
+    pub xz: &'a Activation,
+    /// `[direction][rows, dt | B | C]`.
+    pub dbc: &'a Activation,
+}
+
+impl PictureScan<'_> {
+    /// Records the scans of the batch's pictures, each from zero.
+    pub fn record(
+        &self,
+        plan: &mut Plan,
+        label: &str,
+        on: PictureOperands<'_>,
+        segments: &Segments,
+        batch: &Buf<Batch>,
+    ) -> Result<()> {
+        let PictureScan { a_skip, inner, layout, variant, pictures } = *self;
+        let PictureOperands { dt_y, x, xz, dbc } = on;
+        let on = Operands { dt: dt_y, x, xz, dbc, y: dt_y };
+        let over = Over::Pictures(pictures);
+        Dispatches { a_skip, inner, layout, variant, over }.record(plan, label, on, segments, batch)
+    }
+}
+
+/// What a scan runs over.
+#[derive(Clone, Copy)]
+enum Over<'a> {
+    Slot { state: &'a Buf<f32>, versions: usize },
+    Pictures(Pictures),
+}
+
+impl<'a> Over<'a> {
+    fn before(self) -> Before {
+        match self {
+            Over::Slot { .. } => Before::State,
+            Over::Pictures(_) => Before::Zero,
+        }
+    }
+
+    fn directions(self) -> usize {
+        match self {
+            Over::Slot { .. } => 1,
+            Over::Pictures(_) => DIRECTIONS,
+        }
+    }
+
+    fn versions(self) -> usize {
+        match self {
+            Over::Slot { versions, .. } => versions,
+            Over::Pictures(_) => 0,
+        }
+    }
+
+    fn state(self) -> Option<&'a Buf<f32>> {
+        match self {
+            Over::Slot { state, .. } => Some(state),
+            Over::Pictures(_) => None,
+        }
+    }
+
+    /// Workgroups over the segments of all sequences of a direction.
+    fn segments(self, segments: &Segments) -> Count {
+        match self {
+            Over::Slot { .. } => Count::Rows(size(segments.tokens)),
+            Over::Pictures(pictures) => Count::Each { rows: size(pictures.tokens), groups: size(segments.count) },
+        }
+    }
+
+    /// Workgroups over the states of all sequences of a direction.
+    fn states(self, states: usize) -> Count {
+        match self {
+            Over::Slot { .. } => Count::of(states, 1),
+            Over::Pictures(pictures) => Count::Each { rows: size(pictures.tokens), groups: size(states) },
+        }
+    }
+}
+
+/// The dispatches of either scan.
+struct Dispatches<'a> {
+    a_skip: &'a Buf<f32>,
+    inner: usize,
+    layout: DbcLayout,
+    variant: ScanVariant,
+    over: Over<'a>,
+}
+
+impl Dispatches<'_> {
+    /// dt, x, z, y, B and C per token; A, the skip and the state once per chunk.
+    fn cost(&self) -> Cost {
+        let (directions, states) = (self.over.directions(), self.inner * self.layout.state);
+        let kept = if self.over.state().is_some() { 2 * states } else { 0 };
+        Cost {
+            macs: (directions * states * 2) as u64,
+            bytes: floats(directions * (states + self.inner) + kept) as u64,
+            row_bytes: floats(directions * (3 * self.inner + 2 * self.layout.state) + self.inner) as u64,
+        }
+    }
+
+    fn record(
+        &self,
+        plan: &mut Plan,
+        label: &str,
+        on: Operands<'_>,
+        segments: &Segments,
+        batch: &Buf<Batch>,
+    ) -> Result<()> {
         assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y have one stride");
-        let state = self.layout.state;
+        let Dispatches { variant, over, .. } = *self;
+        let (state, before) = (self.layout.state, over.before());
         let segment = size(segments.tokens);
-        let channels = Count::of(self.inner, self.variant.channels());
-        let per_segment = Count::Rows(segment);
+        let over_channels =
+            |per_group: u32| Count::Fixed(size(over.directions() * self.inner.div_ceil(per_group as usize)));
+        let grid = [over_channels(variant.channels()), over.segments(segments)];
         let cost = self.cost();
         if segments.count > 1 {
             let params = LocalParams {
@@ -242,34 +405,32 @@ impl Scan<'_> {
                 ("carry", segments.carry.bind()),
                 ("dt_sum", segments.dt_sum.bind()),
             ];
-            plan.dispatch(
-                &local_def(self.variant, state),
-                format!("{label}.local"),
-                &bound,
-                [channels, per_segment],
-                cost,
-            )?;
-            let params = CarryParams {
-                inner: size(self.inner),
-                segments: size(segments.count),
-                segment,
-                versions: size(self.versions),
-            };
+            plan.dispatch(&local_def(variant, state, before), format!("{label}.local"), &bound, grid, cost)?;
+            let params = CarryParams { inner: size(self.inner), segment, versions: size(over.versions()) };
             let params = plan.gpu().upload("scan_carry params", &[params], Usage::Uniform)?;
-            let bound = [
+            let mut bound = vec![
                 ("params", params.bind()),
                 ("batch", batch.bind()),
                 ("a_skip", self.a_skip.bind()),
                 ("dt_sum", segments.dt_sum.bind()),
-                ("state", self.state.bind()),
                 ("carry", segments.carry.bind()),
             ];
-            let grid = [Count::of(self.inner, LANES), Count::of(state, 1)];
-            plan.dispatch(&carry_def(state), format!("{label}.carry"), &bound, grid, Cost::default())?;
+            bound.extend(over.state().map(|state| ("state", state.bind())));
+            let grid = [over_channels(LANES), over.states(state)];
+            plan.dispatch(&carry_def(state, before), format!("{label}.carry"), &bound, grid, Cost::default())?;
         }
-        let params = self.params(on, segment);
+        let params = Params {
+            inner: size(self.inner),
+            stride: size(on.dt.stride),
+            z_stride: size(on.xz.stride),
+            z_first: size(self.inner),
+            dbc_stride: size(on.dbc.stride),
+            b_first: size(self.layout.b_first()),
+            segment,
+            versions: size(over.versions()),
+        };
         let params = plan.gpu().upload("scan params", &[params], Usage::Uniform)?;
-        let bound = [
+        let mut bound = vec![
             ("params", params.bind()),
             ("batch", batch.bind()),
             ("dt", on.dt.buf.bind()),
@@ -278,10 +439,11 @@ impl Scan<'_> {
             ("dbc", on.dbc.buf.bind()),
             ("a_skip", self.a_skip.bind()),
             ("carry", segments.carry.bind()),
-            ("state", self.state.bind()),
-            ("y", on.y.buf.bind()),
         ];
-        plan.dispatch(&scan_def(self.variant, state), label, &bound, [channels, per_segment], cost)
+        if let Some(state) = over.state() {
+            bound.extend([("y", on.y.buf.bind()), ("state", state.bind())]);
+        }
+        plan.dispatch(&scan_def(variant, state, before), label, &bound, grid, cost)
     }
 }
 
@@ -339,9 +501,13 @@ pub fn cpu(on: &CpuOperands<'_>, h: &mut [f64], inner: usize) -> (Vec<f64>, Vec<
 }
 
 pub(super) fn defs(variant: ScanVariant) -> Vec<KernelDef> {
-    [1, 8, 16, 32, 64].into_iter().flat_map(|n| [local_def(variant, n), carry_def(n), scan_def(variant, n)]).collect()
+    let of = |(n, before)| [local_def(variant, n, before), carry_def(n, before), scan_def(variant, n, before)];
+    let slots = [1, 8, 16, 32, 64].map(|n| (n, Before::State));
+    slots.into_iter().chain([8, 16].map(|n| (n, Before::Zero))).flat_map(of).collect()
 }
 
 pub(super) fn cases(variant: ScanVariant) -> Vec<Case> {
-    cases::chunk(variant)
+    let mut all = cases::chunk(variant);
+    all.extend(cases::pictures(variant));
+    all
 }

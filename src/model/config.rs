@@ -76,6 +76,9 @@ fn unclaimed(json: &Json<'_>) -> Error {
     const SUPPORTED: &str = "supported are falcon_mamba, mamba and mamba_ssm checkpoints";
     let architectures = json.get("architectures").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     match (json.get("model_type"), json.get("error"), architectures) {
+        (Some(kind), ..) if kind == "vim" => {
+            json.unsupported("a model of pictures, Vision Mamba,", "the commands classify and features run it")
+        }
         (Some(other), ..) => json.unsupported(format!("model_type {}", shown(other)), SUPPORTED),
         (None, Some(error), _) => {
             let found = format!("an error that a server sent instead of the file: {}", shown(error));

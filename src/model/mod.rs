@@ -6,6 +6,8 @@ mod architecture;
 mod blocking;
 mod capacity;
 mod config;
+#[cfg(feature = "bench")]
+mod deit;
 mod embeddings;
 mod feed;
 mod forward;
@@ -25,11 +27,14 @@ mod tensors;
 mod trace;
 mod tune;
 mod unused;
+mod vim;
 mod weights;
 
 pub use architecture::{Architecture, LayerTensorId, LayerTensors, TensorId};
 pub(crate) use config::ConfigEntry;
 pub use config::{Config, UnusedKeys, eos_ids};
+#[cfg(feature = "bench")]
+pub use deit::{Attention, Deit, DeitForward, DeitWeights, PictureBatch};
 pub use embeddings::Embeddings;
 pub use forward::{Choosing, Forward, Logits};
 pub use mamba::{Family, Mamba, SHAPES};
@@ -44,4 +49,5 @@ pub use tensors::ModelTensors;
 pub(crate) use tensors::ValueMap;
 pub use trace::Tap;
 pub use unused::Unused;
+pub use vim::{VIM_SHAPES, Vim, VimForward, VimMemory, VimTap, VimTensors, VimWeights};
 pub use weights::{Progress, Weights};

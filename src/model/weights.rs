@@ -68,7 +68,26 @@ pub(super) struct Loader<'g, 'a> {
     uploads: Uploads<'a>,
 }
 
-impl<'a> Loader<'_, 'a> {
+impl<'g, 'a> Loader<'g, 'a> {
+    /// Without uploads yet.
+    pub(super) fn new(gpu: &'g Gpu, recipe: Recipe) -> Self {
+        Loader { gpu, recipe, uploads: Uploads::default() }
+    }
+
+    /// Runs the uploads, of `total` bytes of the checkpoint; `release` gets each piece that is on the device.
+    pub(super) fn run(
+        self,
+        total: u64,
+        release: impl Fn(&[u8]) + Sync,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<()> {
+        let mut done = 0;
+        self.uploads.run(self.gpu, &release, &mut |bytes| {
+            done += bytes as u64;
+            progress(Progress { done, total });
+        })
+    }
+
     /// A vector in f32, padded.
     pub(super) fn vector(&mut self, tensor: &'a Tensor<'a>) -> Result<Buf<f32>> {
         let len = tensor.shape.iter().product::<usize>().next_multiple_of(ROW_ALIGN);
@@ -102,7 +121,18 @@ pub(super) struct Generator<'g> {
     pub(super) random: Random,
 }
 
-impl Generator<'_> {
+impl<'g> Generator<'g> {
+    /// With the same values at every run.
+    pub(super) fn new(gpu: &'g Gpu, recipe: Recipe) -> Self {
+        Generator { gpu, recipe, random: Random::new(1) }
+    }
+
+    /// Biases of dt as before training: softplus of them is log-uniform from 0.001 to 0.1.
+    pub(super) fn dt_bias(&mut self, channels: usize) -> Vec<f32> {
+        let bias = |random: &mut Random| random.uniform(0.001f32.ln(), 0.1f32.ln()).exp().exp_m1().ln();
+        (0..channels).map(|_| bias(&mut self.random)).collect()
+    }
+
     /// A vector of these values, padded.
     pub(super) fn vector(&self, name: &str, values: &[f32]) -> Result<Buf<f32>> {
         self.gpu.upload(name, &padded(values.to_vec()), Usage::Storage)
@@ -125,7 +155,7 @@ impl Weights {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
         let WeightOptions { recipe, embeddings } = options;
-        let mut loader = Loader { gpu, recipe, uploads: Uploads::default() };
+        let mut loader = Loader::new(gpu, recipe);
         let mut total = tensors.bytes();
         let table = &tensors.embedding;
         let embedding = match tensors.embeddings(embeddings) {
@@ -148,18 +178,14 @@ impl Weights {
             (None, Some(embedding)) => embedding.clone(),
             (head, _) => Arc::new(loader.matrix(Role::Head, head.as_ref().unwrap_or(table))?),
         };
-        let mut done = 0;
-        loader.uploads.run(gpu, &|piece| tensors.source.release(piece), &mut |bytes| {
-            done += bytes as u64;
-            progress(Progress { done, total });
-        })?;
+        loader.run(total, |piece| tensors.source.release(piece), progress)?;
         Ok(Weights { embedding, layers, norm_f, head })
     }
 
     /// Made-up weights of a shape, their matrices generated on the device: a model of this cost without its files.
     pub fn made_up(gpu: &Gpu, shape: &Shape, format: WeightFormat, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
         let Shape { config, tied, .. } = shape;
-        let mut generator = Generator { gpu, recipe: Recipe::To(format), random: Random::new(1) };
+        let mut generator = Generator::new(gpu, Recipe::To(format));
         let total = config.parameters(*tied) * format.block_bytes() as u64 / format.block_values() as u64;
         let role = if *tied { Role::TiedEmbedding } else { Role::Embedding };
         let table = Arc::new(generator.matrix("embedding", role, config.vocab, config.hidden)?);

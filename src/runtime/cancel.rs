@@ -47,7 +47,7 @@ impl CancelHandle {
     }
 
     /// Begins a call; returns its flag.
-    pub(super) fn begin(&self) -> Arc<AtomicBool> {
+    pub(crate) fn begin(&self) -> Arc<AtomicBool> {
         let mut calls = self.0.lock();
         calls.newest = Arc::new(AtomicBool::new(calls.all));
         calls.newest.clone()

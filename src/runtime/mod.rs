@@ -18,6 +18,8 @@ mod states;
 pub use cancel::CancelHandle;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
+#[cfg(feature = "vision")]
+pub(crate) use export::write_staged_folder;
 pub use export::{Existing, ExportOptions};
 pub use prefix::{PrefixBudget, PrefixStats, Reuse};
 pub use sampler::{Sampling, SamplingDefaults};

@@ -33,7 +33,7 @@ pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name)
 }
 
-/// Tensors of a safetensors file, by name: shape and values (F32, F64 and I32 alike as f64).
+/// Tensors of a safetensors file, by name: shape and values (all types as f64).
 pub struct Expected(HashMap<String, (Vec<usize>, Vec<f64>)>);
 
 impl Expected {
@@ -52,6 +52,7 @@ impl Expected {
                 safetensors::Dtype::I32 => {
                     data.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()).into()).collect()
                 }
+                safetensors::Dtype::U8 => data.iter().map(|v| f64::from(*v)).collect(),
                 other => panic!("a fixture holds {other:?}"),
             }
         };

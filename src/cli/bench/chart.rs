@@ -1,6 +1,6 @@
 //! SVG charts of speed and memory against position.
 
-use peregrine::bench::{Length, Longest, Report, Subject};
+use peregrine::bench::{Length, Longest, PictureReport, PictureRow, Report, Subject};
 use peregrine::gpu::AdapterInfo;
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -138,5 +138,50 @@ fn draw_longest_on(area: Area<'_>, longest: &Longest) -> anyhow::Result<()> {
         let points = measured(prompt, &|length| length.tokens_per_s);
         chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?;
     }
+    Ok(())
+}
+
+/// Pictures per second against the side of the pictures, above device memory, each on a log axis; a line per model and batch.
+pub fn draw_pictures(report: &PictureReport) -> anyhow::Result<String> {
+    let model = report.rows.first().map_or("", |row| row.model.as_str());
+    let title = format!("{model} and its peers, {} · {}", report.format, report.adapter.name);
+    svg((900, 860), &title, |area| {
+        let (speed, memory) = area.split_vertically(412);
+        draw_series(&speed, report, "pictures/s", &|row| row.per_s())?;
+        draw_series(&memory, report, "MB on the device", &|row| Some(row.bytes() as f64 / 1e6))
+    })
+}
+
+/// One value of every row against the side of its pictures; rows without it are left out.
+fn draw_series(
+    area: &Area<'_>,
+    report: &PictureReport,
+    what: &str,
+    value: &dyn Fn(&PictureRow) -> Option<f64>,
+) -> anyhow::Result<()> {
+    let sides = report.rows.iter().map(|row| row.size.image[0] as f64);
+    let (first, last) = (sides.clone().fold(f64::INFINITY, f64::min), sides.fold(0.0, f64::max));
+    let values = report.rows.iter().filter_map(value);
+    let (least, most) = (values.clone().fold(f64::INFINITY, f64::min), values.fold(0.0, f64::max));
+    if most <= 0.0 {
+        return Ok(()); // nothing ran
+    }
+    let across = first * 0.95..last * 1.05;
+    let mut chart = framed(area).build_cartesian_2d(across, (least / 2.0..most * 2.0).log_scale())?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc("side of the picture (pixels)").y_desc(what).label_style(FONT);
+    let number = |value: &f64| if *value < 1.0 { format!("{value:.2}") } else { format!("{value:.0}") };
+    mesh.x_label_formatter(&number).y_label_formatter(&number).draw()?;
+    for (i, (name, rows)) in report.series().into_iter().enumerate() {
+        let mut points: Vec<(f64, f64)> =
+            rows.into_iter().filter_map(|row| Some((row.size.image[0] as f64, value(row)?))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let color = Palette99::pick(i).to_rgba();
+        let legend = move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2));
+        chart.draw_series(LineSeries::new(points, color.stroke_width(2)).point_size(3))?.label(name).legend(legend);
+    }
+    let mut labels = chart.configure_series_labels();
+    labels.position(SeriesLabelPosition::UpperLeft).background_style(WHITE.mix(0.8)).border_style(BLACK);
+    labels.label_font(FONT).draw()?;
     Ok(())
 }

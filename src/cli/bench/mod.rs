@@ -9,9 +9,9 @@ use super::model::{DeviceArgs, KernelArgs, LoadBar, report_plan, save_pipelines}
 use super::sampling::SamplerArgs;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use peregrine::bench::{Options, Subject, longest, run};
+use peregrine::bench::{Options, PictureModel, PictureOptions, Subject, longest, pictures, run};
 use peregrine::format::WeightFormat;
-use peregrine::model::{Config, Forward, MemoryPlan, Recipe, SHAPES, Shape, Weights};
+use peregrine::model::{Config, Forward, MemoryPlan, Recipe, SHAPES, Shape, VIM_SHAPES, Weights};
 use peregrine::output::{AtomicFile, write_atomic};
 use peregrine::runtime::{Checkpoint, SamplingDefaults};
 use std::io::Write;
@@ -24,7 +24,8 @@ pub struct Bench {
     /// A .gguf file or a checkpoint folder [default: the built-in tiny-chat]
     #[arg(short, long, value_name = "MODEL", conflicts_with = "shape")]
     model: Option<PathBuf>,
-    /// Random weights of this model shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b) or a config.json
+    /// Random weights of this model shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b, vim-tiny, vim-small, vim-base) or a
+    /// config.json
     #[arg(long, value_name = "SHAPE")]
     shape: Option<String>,
     #[command(flatten)]
@@ -61,7 +62,9 @@ pub struct Bench {
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1M", value_parser = tokens)]
     #[arg(conflicts_with_all = SamplerArgs::NAMES)]
     longest: Option<usize>,
-    /// Plot speed and memory into an SVG file, against the depths of -d or the lengths of --longest
+    #[command(flatten, next_help_heading = "Shapes that classify pictures, beside a DeiT of the same width")]
+    pictures: PictureArgs,
+    /// Plot speed and memory into an SVG file, against the depths of -d, the lengths of --longest or the sizes of --image
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
     #[command(flatten)]
@@ -71,6 +74,25 @@ pub struct Bench {
     output: Output,
     #[command(flatten)]
     llama_flags: LlamaFlags,
+}
+
+#[derive(Args)]
+struct PictureArgs {
+    /// Sides of square pictures in pixels, such as 224,512,1248 [default: 224]
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    image: Vec<usize>,
+    /// Pictures per run, such as 1,8 [default: 1]
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    batch: Vec<usize>,
+    /// Only show the device memory of each, without running anything
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl PictureArgs {
+    fn is_given(&self) -> bool {
+        !self.image.is_empty() || !self.batch.is_empty() || self.dry_run
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,8 +130,19 @@ impl Bench {
         if self.longest.is_some() && self.output == Output::Csv {
             return Err(usage_error("--longest prints md or json"));
         }
+        let of_pictures = self.shape.as_deref().and_then(PictureModel::beside);
+        if of_pictures.is_none() && self.pictures.is_given() {
+            let known = VIM_SHAPES.join(", ");
+            return Err(usage_error(format!("--image, --batch and --dry-run need --shape with one of {known}")));
+        }
+        if of_pictures.is_some() && (self.longest.is_some() || self.output == Output::Csv) {
+            return Err(usage_error("shapes that classify pictures have no --longest, and print md or json"));
+        }
         self.llama_flags.report()?;
         self.kernels.report();
+        if let Some(models) = of_pictures {
+            return self.run_pictures(models);
+        }
         let Loaded { mut forward, subject, defaults } = self.load()?;
         let sampling = self.choice.is_given().then(|| self.choice.over(&defaults).rules(forward.config().vocab));
         let options = Options {
@@ -122,8 +155,7 @@ impl Bench {
             profile: self.profile,
             sampling: sampling.transpose()?,
         };
-        let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} measuring {msg}")?);
-        spinner.enable_steady_tick(Duration::from_millis(200));
+        let spinner = spinner()?;
         if let Some(most) = self.longest {
             return self.run_longest(&mut forward, subject, most as u64, &spinner);
         }
@@ -160,6 +192,36 @@ impl Bench {
         match self.output {
             Output::Md => write!(stdout, "{}", longest.markdown())?,
             Output::Json | Output::Csv => writeln!(stdout, "{:#}", longest.json())?,
+        }
+        Ok(())
+    }
+
+    fn run_pictures(&self, models: Vec<(String, PictureModel)>) -> anyhow::Result<()> {
+        if self.repetitions == 0 {
+            return Err(usage_error("--repetitions is 0: at least one is needed; --dry-run shows memory alone"));
+        }
+        let or = |given: &[usize], default: usize| if given.is_empty() { vec![default] } else { given.to_vec() };
+        let options = PictureOptions {
+            models,
+            sides: or(&self.pictures.image, 224),
+            batches: or(&self.pictures.batch, 1),
+            format: self.kernels.weights().unwrap_or(WeightFormat::Bf16),
+            repetitions: if self.pictures.dry_run { 0 } else { self.repetitions },
+            warmup: !self.no_warmup,
+            commit: env!("PEREGRINE_COMMIT").to_owned(),
+        };
+        let gpu = self.device.open(false)?;
+        let spinner = spinner()?;
+        let report = pictures(&gpu, &options, &mut |what| spinner.set_message(what.to_owned()))?;
+        spinner.finish_and_clear();
+        save_pipelines(&gpu, false);
+        if let Some(path) = &self.picture {
+            write_atomic(path, chart::draw_pictures(&report)?.as_bytes())?;
+        }
+        let mut stdout = std::io::stdout().lock();
+        match self.output {
+            Output::Md => write!(stdout, "{}", report.markdown())?,
+            Output::Json | Output::Csv => writeln!(stdout, "{:#}", report.json())?,
         }
         Ok(())
     }
@@ -205,6 +267,13 @@ impl Bench {
         };
         Ok(Loaded { forward, subject, defaults })
     }
+}
+
+/// Shows what is being measured.
+fn spinner() -> anyhow::Result<ProgressBar> {
+    let spinner = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} measuring {msg}")?);
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    Ok(spinner)
 }
 
 /// A published shape by name, or the shape of a config.json.

@@ -5,6 +5,7 @@ use super::random::Random;
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Plan, Usage};
 use crate::kernels::activation::{Activation, Order, ROW_ALIGN};
+use crate::kernels::pictures::{DIRECTIONS, Pictures};
 
 /// Guard words before and after an output: 256 bytes, the largest alignment of a binding.
 const GUARD: usize = 64;
@@ -186,6 +187,41 @@ impl Io {
         let start = vec![None; expected.len()];
         let buf = self.output_f32(name, &start, expected, tolerance)?;
         Ok(Activation { buf, width: room, stride, order: Order::Plain })
+    }
+
+    /// Values of both directions of pictures that the kernel reads, `[direction][rows, width]`.
+    pub fn directions_in(&self, name: &str, values: &[f32], width: usize, pictures: Pictures) -> Result<Activation> {
+        let both = pictures.both(&self.gpu, name, width)?;
+        for (direction, rows) in values.chunks_exact(pictures.rows() * width).enumerate() {
+            for (row, values) in rows.chunks_exact(width).enumerate() {
+                both.write_row(&self.gpu, direction * pictures.direction_rows() + row, values)?;
+            }
+        }
+        Ok(both)
+    }
+
+    /// Values of both directions of pictures that the kernel writes, over `before` where it reads them first. What pads rows and
+    /// directions must stay unwritten.
+    pub fn directions_out(
+        &mut self,
+        name: &str,
+        before: Option<&[f32]>,
+        (cpu, width): (&[f64], usize),
+        pictures: Pictures,
+        tolerance: Tolerance,
+    ) -> Result<Activation> {
+        let stride = width.next_multiple_of(ROW_ALIGN);
+        let words = DIRECTIONS * pictures.direction_rows() * stride;
+        let (mut start, mut expected) = (vec![None; words], vec![None; words]);
+        for (i, value) in cpu.iter().enumerate() {
+            let (row, column) = (i / width, i % width);
+            let (direction, row) = (row / pictures.rows(), row % pictures.rows());
+            let at = (direction * pictures.direction_rows() + row) * stride + column;
+            expected[at] = Some(*value);
+            start[at] = before.map(|before| before[i].to_bits());
+        }
+        let buf = self.output_f32(name, &start, expected, tolerance)?;
+        Ok(Activation { buf, width, stride, order: Order::Plain })
     }
 
     /// A buffer without rows that the kernel writes; words that are `None` in the twin's values must stay unwritten.

@@ -12,7 +12,7 @@ use crate::format::{Tensor, WeightFormat};
 use crate::kernels::activation::int8;
 use crate::kernels::batch::Batch;
 use crate::kernels::case::{Case, Io, Tolerance, wide};
-use crate::kernels::maths::softplus;
+use crate::kernels::maths::{gelu, softplus};
 use crate::kernels::sizes::size;
 
 /// Number of cases for a variant.
@@ -135,18 +135,23 @@ fn build(
     let x = io.random.uniforms(tokens * columns, -1.0, 1.0);
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
     let bias = io.random.uniforms(rows, -8.0, 8.0);
+    let table_rows = tokens.min(4);
     let mut y = cpu(&wide(&seen(product, &x, columns)), &tensor.to_f32(), columns);
     for (i, y) in y.iter_mut().enumerate() {
         *y = match epilogue {
             EpilogueKind::Store => *y,
             EpilogueKind::Residual => *y + f64::from(residual[i]),
             EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
+            EpilogueKind::Gelu => gelu(*y + f64::from(bias[i % rows])),
+            EpilogueKind::BiasResidual => f64::from(residual[i]) + (*y + f64::from(bias[i % rows])),
+            EpilogueKind::Table => *y + f64::from(residual[i % (table_rows * rows)]),
             _ => unreachable!("a decode step's epilogue has its cases in matvec.rs"),
         };
     }
     io.rows = tokens;
     let x = io.rows_in_order("x", &x, columns, product.order(&linear))?;
     let y = io.rows_out("y", &y, rows, tolerance(product, columns))?;
+    let table = io.rows_in("table", &residual[..table_rows * rows], rows)?;
     let residual = io.rows_in("residual", &residual, rows)?;
     let bias = io.input("bias", &bias)?;
     let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
@@ -154,6 +159,9 @@ fn build(
         EpilogueKind::Store => Epilogue::Store,
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
+        EpilogueKind::Gelu => Epilogue::Gelu(&bias),
+        EpilogueKind::BiasResidual => Epilogue::BiasResidual(&bias, &residual),
+        EpilogueKind::Table => Epilogue::Table(&table.buf),
         _ => unreachable!("a decode step's epilogue has its cases in matvec.rs"),
     };
     linear.record(&mut io.plan, "y", (&x, &y), (Prologue::None, epilogue), (product, &batch))

@@ -56,6 +56,12 @@ pub enum Epilogue<'a> {
     ResidualNorm(&'a Activation, NextNorm<'a>),
     /// y = softplus(W x + bias), in prefill.
     Softplus(&'a Buf<f32>),
+    /// y = W x + row (token mod R) of a table of R rows with y's layout: positions of patches, or a bias where R is 1.
+    Table(&'a Buf<f32>),
+    /// y = gelu(W x + bias).
+    Gelu(&'a Buf<f32>),
+    /// y = residual + (W x + bias); the residual has y's layout.
+    BiasResidual(&'a Buf<f32>, &'a Activation),
     /// y = silu(conv(W x)) in the first D rows, silu(W x) in the others, in a decode step: [x | gate], x in y's order and padded to
     /// whole units.
     Mixer(Conv<'a>, &'a Buf<RowEntry>),
@@ -72,6 +78,9 @@ pub(super) enum EpilogueKind {
     /// [`EpilogueKind::ResidualNorm`] with packed int8 output.
     ResidualNormInt8,
     Softplus,
+    Table,
+    Gelu,
+    BiasResidual,
     /// With the number of taps of the convolution.
     Mixer(usize),
     /// With the number of versions of a slot.
@@ -86,6 +95,9 @@ impl Epilogue<'_> {
             Epilogue::ResidualNorm(_, next) if next.normed.order == Order::Int8 => EpilogueKind::ResidualNormInt8,
             Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,
             Epilogue::Softplus(_) => EpilogueKind::Softplus,
+            Epilogue::Table(_) => EpilogueKind::Table,
+            Epilogue::Gelu(_) => EpilogueKind::Gelu,
+            Epilogue::BiasResidual(..) => EpilogueKind::BiasResidual,
             Epilogue::Mixer(conv, _) => EpilogueKind::Mixer(conv.kernel),
             Epilogue::Logits(_, versions) => EpilogueKind::Logits(*versions),
         }

@@ -190,7 +190,7 @@ impl MatmulVariant {
                 KernelDef::new("matmul", parts, bindings).consts(&consts).overrides(&[("WG", DIRECT_LANES)])
             }
             MatmulVariant::Shared => {
-                parts.push(file(wgsl!("matmul_shared.wgsl")));
+                parts.extend([wgsl!("lib/multiply_shared.wgsl"), wgsl!("matmul_shared.wgsl")].map(file));
                 let consts = [("SUBGROUP", SHARED_LANES), ("TOKENS", SHARED_TOKENS), ("LANE_ROWS", LANE_ROWS)];
                 KernelDef::new("matmul", parts, bindings).consts(&consts)
             }

@@ -102,6 +102,18 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
             parts.push(file(wgsl!("lib/epilogue_softplus.wgsl")));
             bindings.push(Binding::read("bias"));
         }
+        EpilogueKind::Table => {
+            parts.push(file(wgsl!("lib/epilogue_table.wgsl")));
+            bindings.push(Binding::read("table"));
+        }
+        EpilogueKind::Gelu => {
+            parts.push(file(wgsl!("lib/epilogue_gelu.wgsl")));
+            bindings.push(Binding::read("bias"));
+        }
+        EpilogueKind::BiasResidual => {
+            parts.push(file(wgsl!("lib/epilogue_bias_residual.wgsl")));
+            bindings.extend([Binding::read("bias"), Binding::read("residual")]);
+        }
         EpilogueKind::Mixer(kernel) => {
             parts.extend([ROW_ENTRY, PLACED, file(wgsl!("lib/epilogue_mixer.wgsl"))]);
             bindings.extend([
@@ -236,7 +248,17 @@ impl Linear {
                     row_bytes += floats(2 * shard.rows + shard.rows.div_ceil(square_rows));
                     bytes += floats(shard.rows);
                 }
-                Epilogue::Softplus(bias) => bound.push(("bias", bias.bind())),
+                Epilogue::Softplus(bias) | Epilogue::Gelu(bias) => bound.push(("bias", bias.bind())),
+                Epilogue::BiasResidual(bias, residual) => {
+                    assert_eq!(residual.stride, y.stride, "{}: the residual has the stride of y", self.name);
+                    bound.extend([("bias", bias.bind()), ("residual", residual.buf.bind())]);
+                    row_bytes += floats(shard.rows);
+                }
+                Epilogue::Table(table) => {
+                    assert!(table.len().is_multiple_of(y.stride), "{}: the table has the stride of y", self.name);
+                    bound.push(("table", table.bind()));
+                    bytes += floats(shard.rows * table.len() / y.stride);
+                }
                 Epilogue::Mixer(conv, rows) => {
                     let mixer = MixerParams {
                         inner: size(conv.inner),

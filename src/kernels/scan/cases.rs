@@ -1,11 +1,12 @@
 //! Cases of the scan: a chunk in every variant.
 
-use super::{CpuOperands, Operands, Scan, ScanVariant, Segments, cpu, pack};
+use super::{CpuOperands, Operands, PictureOperands, PictureScan, Scan, ScanVariant, Segments, cpu, pack};
 use crate::error::Result;
 use crate::kernels::activation::ROW_ALIGN;
 use crate::kernels::batch::Batch;
 use crate::kernels::case::{Case, Io, Tolerance, wide};
 use crate::kernels::dbc_norm::DbcLayout;
+use crate::kernels::pictures::{DIRECTIONS, Pictures};
 use crate::kernels::sizes::size;
 
 /// y up to about 50, from sums of rounded products: exp2() of a software driver is off by up to 3e-7 of its value. Worst
@@ -85,4 +86,70 @@ fn build(io: &mut Io, variant: ScanVariant, segments: usize, Size { rows, inner,
     let batch = io.uniform(batch)?;
     let segments = Segments::new(&io.gpu, rows, segments, inner, state)?;
     scan.record(&mut io.plan, "y", on, &segments, &batch)
+}
+
+/// Batches of pictures at the limits of tiles, lanes and segments.
+pub(super) fn pictures(variant: ScanVariant) -> Vec<Case> {
+    let shapes = [(1, 1, 9, 16, 1), (2, 2, 24, 8, 1), (3, 17, 40, 16, 1), (1, 65, 40, 16, 4), (2, 33, 9, 16, 3)];
+    let case = |(most, tokens, inner, state, segments)| {
+        let shape = format!("{most} pictures {tokens}x{inner}x{state} in {segments}");
+        let size = Size { rows: most * tokens, inner, state };
+        Case::new(variant.name(), shape, move |io| {
+            build_pictures(io, variant, segments, (Pictures { tokens, most }, size))
+        })
+    };
+    shapes.into_iter().map(case).collect()
+}
+
+fn build_pictures(
+    io: &mut Io,
+    variant: ScanVariant,
+    segments: usize,
+    (pictures, Size { rows, inner, state }): (Pictures, Size),
+) -> Result<()> {
+    let layout = DbcLayout { dt_rank: 3, state };
+    let random = &mut io.random;
+    let dt: Vec<f32> = (0..DIRECTIONS * rows * inner).map(|_| random.uniform(-9.0, 3.0).exp()).collect();
+    let a_skip: [Vec<f32>; DIRECTIONS] = std::array::from_fn(|_| {
+        let a_log: Vec<f32> = (0..inner * state).map(|_| random.uniform(-3.0, 3.5)).collect();
+        pack(&a_log, &random.uniforms(inner, -1.0, 1.0))
+    });
+    let x = random.uniforms(DIRECTIONS * rows * inner, -1.0, 1.0);
+    let xz = random.uniforms(rows * 2 * inner, -3.0, 3.0);
+    let b = random.uniforms(DIRECTIONS * rows * state, -1.0, 1.0);
+    let c = random.uniforms(DIRECTIONS * rows * state, -1.0, 1.0);
+    let z: Vec<f64> = wide(&xz).chunks(2 * inner).flat_map(|row| row[inner..].to_vec()).collect();
+    let y = pictures.cpu(inner, |direction, picture| {
+        let of = |values: &[f32], width: usize| {
+            let own = &values[direction * rows * width..][..rows * width];
+            wide(&pictures.sequence(own, width, picture, direction))
+        };
+        let on = CpuOperands {
+            dt: &of(&dt, inner),
+            x: &of(&x, inner),
+            z: &pictures.sequence(&z, inner, picture, direction),
+            b: &of(&b, state),
+            c: &of(&c, state),
+            a_skip: &a_skip[direction],
+        };
+        cpu(&on, &mut vec![0.0; inner * state], inner).1
+    });
+
+    let mut dbc = vec![0.0; DIRECTIONS * rows * layout.width()];
+    for (r, row) in dbc.chunks_exact_mut(layout.width()).enumerate() {
+        row[layout.b_first()..][..state].copy_from_slice(&b[r * state..][..state]);
+        row[layout.b_first() + state..].copy_from_slice(&c[r * state..][..state]);
+    }
+    io.rows = rows;
+    let (x, xz, dbc) = (
+        io.directions_in("x", &x, inner, pictures)?,
+        io.rows_in("xz", &xz, 2 * inner)?,
+        io.directions_in("dbc", &dbc, layout.width(), pictures)?,
+    );
+    let dt_y = io.directions_out("y", Some(&dt), (&y, inner), pictures, TOLERANCE)?;
+    let a_skip = io.input("a_skip", &a_skip.concat())?;
+    let batch = io.uniform(pictures.batch(pictures.most))?;
+    let segments = Segments::of_pictures(&io.gpu, pictures, segments, inner, state)?;
+    let on = PictureOperands { dt_y: &dt_y, x: &x, xz: &xz, dbc: &dbc };
+    PictureScan { a_skip: &a_skip, inner, layout, variant, pictures }.record(&mut io.plan, "y", on, &segments, &batch)
 }

@@ -15,7 +15,7 @@ pub(crate) struct Json<'a> {
 
 impl<'a> Json<'a> {
     /// The config.json called `file` in messages.
-    pub(super) fn new(file: &'a str, value: &'a Value) -> Result<Self> {
+    pub(in crate::model) fn new(file: &'a str, value: &'a Value) -> Result<Self> {
         let json = Json { file, path: "", value };
         if value.is_object() { Ok(json) } else { Err(json.bad("it is not a JSON object".to_owned())) }
     }

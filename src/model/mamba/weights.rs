@@ -4,7 +4,6 @@ use super::tensors::LayerTensors;
 use super::{Mamba, sizes};
 use crate::error::Result;
 use crate::gpu::Buf;
-use crate::kernels::case::Random;
 use crate::kernels::linear::Linear;
 use crate::kernels::{ROW_ALIGN, conv, floats, scan};
 use crate::model::config::Config;
@@ -73,9 +72,7 @@ impl Layer {
         let Mamba { inner: d, state: n, conv_kernel: k, .. } = *mamba;
         let [in_proj, x_proj, dt_proj, out_proj] = mamba.layer_matrices(config.hidden);
         let name = |what: &str| format!("layer.{layer}.{what}");
-        // softplus(bias) is log-uniform from 0.001 to 0.1.
-        let bias = |random: &mut Random| random.uniform(0.001f32.ln(), 0.1f32.ln()).exp().exp_m1().ln();
-        let dt_bias: Vec<f32> = (0..d).map(|_| bias(&mut made.random)).collect();
+        let dt_bias = made.dt_bias(d);
         let taps = conv::pack(&made.random.uniforms(d * k, -0.5, 0.5), &vec![0.0; d]);
         let a_log: Vec<f32> = (0..d).flat_map(|_| (1..=n).map(|n| (n as f32).ln())).collect();
         let a_skip = scan::pack(&a_log, &vec![1.0; d]);

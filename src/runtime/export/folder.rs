@@ -2,7 +2,7 @@
 
 use super::{Meter, Planned, Target, encode, planned};
 use crate::error::{Error, Result};
-use crate::format::{WeightFormat, blocks_entry, safetensors_head};
+use crate::format::{Entry, WeightFormat, blocks_entry, safetensors_header};
 use crate::model::{Naming, Progress, Recipe, Role, ValueMap};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::checkpoint::{Location, defaults};
@@ -10,30 +10,6 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-
-/// A tensor of the file.
-struct Entry {
-    name: String,
-    dtype: &'static str,
-    shape: Vec<usize>,
-    bytes: u64,
-}
-
-impl Entry {
-    fn new(name: String, dtype: &'static str, shape: &[usize]) -> Self {
-        let bytes = shape.iter().product::<usize>() as u64 * alignment(dtype);
-        Entry { name, dtype, shape: shape.to_vec(), bytes }
-    }
-}
-
-/// Bytes of a value.
-fn alignment(dtype: &str) -> u64 {
-    match dtype {
-        "F32" => 4,
-        "F16" | "BF16" => 2,
-        _ => 1,
-    }
-}
 
 /// The tensors that one is written as: the weight or its codes first, then its parts.
 fn entries(planned: &Planned<'_>) -> Vec<Entry> {
@@ -186,28 +162,6 @@ impl Checkpoint {
     }
 }
 
-/// The header of a safetensors file, and the offset of each entry in the file.
-fn header(entries: &[&Entry], said: serde_json::Map<String, Value>) -> (Vec<u8>, Vec<u64>) {
-    let mut fields = serde_json::Map::new();
-    let mut metadata = serde_json::Map::from_iter([("format".to_owned(), Value::from("pt"))]);
-    metadata.extend(said);
-    fields.insert("__metadata__".to_owned(), metadata.into());
-    // Wider dtypes first: this aligns all tensors, which torch requires.
-    let mut order: Vec<usize> = (0..entries.len()).collect();
-    order.sort_by_key(|i| std::cmp::Reverse(alignment(entries[*i].dtype)));
-    let (mut at, mut places) = (0, vec![0; entries.len()]);
-    for i in order {
-        let Entry { name, dtype, shape, bytes } = entries[i];
-        places[i] = at;
-        let offsets = [at, at + bytes];
-        fields.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": offsets }));
-        at += bytes;
-    }
-    let head = safetensors_head(fields);
-    places.iter_mut().for_each(|place| *place += head.len() as u64);
-    (head, places)
-}
-
 fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> Result<u64> {
     let fail = |e| Error::io("write", path, e);
     let all: Vec<Vec<Entry>> = planned.iter().map(entries).collect();
@@ -222,7 +176,7 @@ fn write_weights(path: &Path, planned: &[Planned<'_>], mut meter: Meter<'_>) -> 
             said.insert(key, value.into());
         }
     }
-    let (head, places) = header(&flat, said);
+    let (head, places) = safetensors_header(&flat, said);
     let mut file = File::create(path).map_err(fail)?;
     file.write_all(&head).map_err(fail)?;
     let mut places = places.into_iter();

@@ -110,6 +110,21 @@ impl Checkpoint {
     }
 }
 
+/// Writes a folder that appears complete or not at all: `write` fills its temporary place and returns the bytes to report. `input`
+/// is the model that is read.
+#[cfg(feature = "vision")]
+pub(crate) fn write_staged_folder(
+    out: &Path,
+    input: Option<&Path>,
+    existing: Existing,
+    write: impl FnOnce(&Path) -> Result<u64>,
+) -> Result<u64> {
+    let staged = Staged::new(out, OutputKind::Folder, input, existing)?;
+    let bytes = write(staged.path())?;
+    staged.commit()?;
+    Ok(bytes)
+}
+
 /// Counts the bytes of the input that are done and releases their memory.
 struct Meter<'a> {
     tensors: &'a ModelTensors<'a>,

@@ -10,12 +10,19 @@ use crate::gpu::{Caps, KernelDef};
 use crate::kernels::case::{Case, Io};
 
 const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residual, EpilogueKind::Softplus];
+/// The epilogues of picture models, and the formats that they are tested with.
+const OF_PICTURES: [EpilogueKind; 3] = [EpilogueKind::Table, EpilogueKind::Gelu, EpilogueKind::BiasResidual];
+const WITH_PICTURES: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
 
 pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_variant = |variant| {
         let def = move |format| {
-            let shape = |epilogue| Shape { format, columns: 0, squares: None, epilogue };
-            EPILOGUES.map(|epilogue| product::def(Product::Matmul(variant), shape(epilogue)))
+            let shape = move |epilogue| Shape { format, columns: 0, squares: None, epilogue };
+            let of_pictures = OF_PICTURES.into_iter().filter(move |_| WITH_PICTURES.contains(&format));
+            EPILOGUES
+                .into_iter()
+                .chain(of_pictures)
+                .map(move |epilogue| product::def(Product::Matmul(variant), shape(epilogue)))
         };
         WeightFormat::ALL.into_iter().flat_map(def)
     };
@@ -46,6 +53,15 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
             epilogues,
             (Cases::All, &|_| usize::MAX),
         ));
+        if epilogues.len() > 1 {
+            cases.extend(cases_of(
+                kernel,
+                &variant.to_string(),
+                (product, &WITH_PICTURES),
+                &OF_PICTURES,
+                (Cases::Few, &|_| usize::MAX),
+            ));
+        }
         // Tiles differ in how lines are loaded, which depends on the length of a unit and on the splits.
         let own = Some(Tile::CPU).filter(|_| caps.cpu);
         let others = |tile: &MatmulVariant| matches!(tile, MatmulVariant::Coop(_, _, tile) if *tile != own);
