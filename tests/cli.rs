@@ -320,7 +320,7 @@ fn inspect_reports_memory_needs_without_loading() {
         return;
     }
     let text = stdout(&run(&["inspect"]));
-    for word in ["Falcon Mamba: 8 layers", "parameters   2800320", "bf16", "state", "staging", "device"] {
+    for word in ["Falcon Mamba: 8 layers", "parameters   2800320", "bf16", "state", "staging", "backup", "device"] {
         assert!(text.contains(word), "{word}: {text}");
     }
     // The plan equals what loading takes, except for the parameters of dispatches.

@@ -61,7 +61,7 @@ impl Inspect {
                 },
                 "memory": {
                     "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
-                    "total": plan.total(), "host_staging": plan.staging, "largest_matrix": plan.largest_matrix,
+                    "total": plan.total(), "host_staging": plan.staging, "host_backup_per_slot": plan.backup_per_slot, "largest_matrix": plan.largest_matrix,
                     "most_shards": shards, "embeddings_on_host": plan.embeddings == Embeddings::Host, "room": room.map(Room::bytes), "fits": room.map(|room| room.holds(&plan)),
                     "formats": each.collect::<Vec<_>>(),
                 },
@@ -120,6 +120,11 @@ impl Inspect {
         writeln!(out, "  state        {} per conversation, at any length", Bytes(plan.state_per_slot))?;
         writeln!(out, "  activations  {}, for chunks of {} tokens", Bytes(plan.activations), self.model.chunk)?;
         writeln!(out, "  staging      up to {} on the host", Bytes(plan.staging))?;
+        writeln!(
+            out,
+            "  backup       up to {} on the host per conversation, for a lost device",
+            Bytes(plan.backup_per_slot)
+        )?;
         writeln!(out, "formats      total device memory by weight format:")?;
         for (format, other) in &each {
             let fits = room.map_or("", |room| if room.holds(other) { ", fits" } else { ", does not fit" });

@@ -79,12 +79,13 @@ mod tests {
 
     fn plan(weights: u64) -> MemoryPlan {
         let weights = weights * MB;
-        let (state_per_slot, activations, staging) = (10 * MB, 5 * MB, 64 * MB);
+        let (state_per_slot, activations, staging, backup_per_slot) = (10 * MB, 5 * MB, 60 * MB, 2 * MB);
         MemoryPlan {
             weights,
             state_per_slot,
             activations,
             staging,
+            backup_per_slot,
             slots: 2,
             largest_matrix: weights,
             embeddings: Embeddings::Device,
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn staging_counts_where_the_devices_memory_is_the_hosts() {
+    fn staging_and_backups_count_where_the_devices_memory_is_the_hosts() {
         let plan = plan(100);
         for (bytes, device, host) in [(125, true, false), (124, false, false), (188, true, false), (189, true, true)] {
             assert_eq!(Room::Free(FreeMemory::Device(bytes * MB)).holds(&plan), device, "{bytes}");

@@ -28,7 +28,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Bytes on the device by their use.
+/// Bytes on the device and on the host by their use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryPlan {
     /// Weights, in the formats of the recipe.
@@ -39,6 +39,8 @@ pub struct MemoryPlan {
     pub activations: u64,
     /// Most host memory of upload staging.
     pub staging: u64,
+    /// Most host memory of a session's backup, from which its state is restored after a loss of the device.
+    pub backup_per_slot: u64,
     /// Slots.
     pub slots: u64,
     /// Bytes of the largest matrix. If the adapter cannot bind it, it is cut into shards.
@@ -126,6 +128,7 @@ impl MemoryPlan {
             state_per_slot: config.state_layout().recurrent_bytes() * VERSIONS as u64,
             activations: capacity.bytes(config) + given,
             staging: staging_bytes(largest_piece) as u64,
+            backup_per_slot: config.state_layout().bytes(),
             slots: options.slots as u64,
             largest_matrix,
             embeddings,
@@ -208,10 +211,11 @@ impl Room {
         }
     }
 
-    /// Whether a plan fits. Where the device's memory is the host's, upload staging counts too.
+    /// Whether a plan fits. Where the device's memory is the host's, upload staging and backups of sessions count too.
     pub fn holds(self, plan: &MemoryPlan) -> bool {
-        let staging = if matches!(self, Room::Free(FreeMemory::Host(_))) { plan.staging } else { 0 };
-        plan.total() + staging <= self.bytes()
+        let on_host = plan.staging + plan.slots * plan.backup_per_slot;
+        let on_host = if matches!(self, Room::Free(FreeMemory::Host(_))) { on_host } else { 0 };
+        plan.total() + on_host <= self.bytes()
     }
 }
 
