@@ -1,4 +1,4 @@
-//! Classifies a picture with Vision Mamba: `cargo run --release --example classify`, in a folder with a digit.png.
+// Classifies a picture with Vision Mamba: `cargo run --release --example classify`, in a folder with a digit.png.
 
 use peregrine::vision::{Picture, VisionCheckpoint, VisionModel, VisionOptions};
 use peregrine::{AdapterChoice, Gpu};

@@ -16,10 +16,12 @@ const W_QUADS: u32 = min(QUADS, 4u);                         // quads of a unit 
 const W_LINE_PARTS: u32 = DEPTH_QUADS / W_QUADS;
 const W_PARTS: u32 = (ROWS * W_LINE_PARTS + WG - 1u) / WG;   // parts of W_QUADS that a lane loads in a step
 
+// Every array has a multiple of 16 bytes, also those that are not used: cooperative loads need that alignment, and a driver that
+// places one array after the other would misalign what follows a shorter one.
 var<workgroup> x_high: array<vec4<f16>, TOKENS * LINE>;  // [token, k]
-var<workgroup> x_low: array<vec4<f16>, max(1u, SPLIT_X * TOKENS * LINE)>;
+var<workgroup> x_low: array<vec4<f16>, max(2u, SPLIT_X * TOKENS * LINE)>;
 var<workgroup> w_high: array<vec4<f16>, ROWS * LINE>;    // [row, k]
-var<workgroup> w_low: array<vec4<f16>, max(1u, SPLIT_W * ROWS * LINE)>;
+var<workgroup> w_low: array<vec4<f16>, max(2u, SPLIT_W * ROWS * LINE)>;
 // The epilogue takes one matrix of each of FINISHED subgroups at a time.
 const FINISHED: u32 = min(4u, TOKEN_BLOCKS * ROW_BLOCKS);
 var<workgroup> sums: array<f32, FINISHED * SIZE * SIZE>;
