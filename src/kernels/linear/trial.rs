@@ -134,7 +134,7 @@ struct Race {
     x: Activation,
     y: Activation,
     batch: Buf<Batch>,
-    /// The twin's values for every [`Race::JUDGED`]-th token.
+    /// The twin's values for [`Race::JUDGED`] of the tokens.
     expected: Vec<f64>,
 }
 
@@ -153,14 +153,14 @@ impl RaceSize {
     fn of(caps: &Caps) -> Self {
         match caps.cpu {
             true => RaceSize { tokens: 256, rows: 2048, columns: 512, times: 1 },
-            false => RaceSize { tokens: 512, rows: 4096, columns: 1024, times: 4 },
+            false => RaceSize { tokens: 512, rows: 8192, columns: 512, times: 4 },
         }
     }
 }
 
 impl Race {
-    /// One token of this many is compared with the twin.
-    const JUDGED: usize = 64;
+    /// Tokens that are compared with the twin, evenly spread.
+    const JUDGED: usize = 4;
 
     fn new(gpu: &Gpu) -> Result<Self> {
         let race = RaceSize::of(gpu.caps());
@@ -171,7 +171,7 @@ impl Race {
         let values = random.uniforms(tokens * columns, -1.0, 1.0);
         let x = Activation::new(gpu, "trial x", tokens, columns)?;
         gpu.write(&x.buf, 0, &values)?;
-        let judged: Vec<f32> = values.chunks_exact(columns).step_by(Self::JUDGED).flatten().copied().collect();
+        let judged: Vec<f32> = values.chunks_exact(columns).step_by(tokens / Self::JUDGED).flatten().copied().collect();
         Ok(Race {
             gpu: gpu.clone(),
             size: race,
@@ -219,7 +219,7 @@ impl Race {
         let tolerance = tolerance(Product::Matmul(variant), columns);
         plan.run(tokens)?;
         let y = self.y.read(&self.gpu, tokens, 0..rows).await?;
-        let judged: Vec<f32> = y.chunks_exact(rows).step_by(Self::JUDGED).flatten().copied().collect();
+        let judged: Vec<f32> = y.chunks_exact(rows).step_by(tokens / Self::JUDGED).flatten().copied().collect();
         let expected: Vec<_> = self.expected.iter().copied().map(Some).collect();
         let fault = compare(&variant.to_string(), &judged, &expected, tolerance).err();
         Ok(fault.map(|fault| fault.to_string()))
