@@ -116,7 +116,6 @@ pub(crate) fn write_atomic(path: &Path, data: &[u8]) -> Result<()> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::kernels::case::Random;
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::ExitStatusExt;
     use std::process::{Command, Stdio};
@@ -147,7 +146,6 @@ mod tests {
     }
 
     fn kill_writers(writer: &str, dir: &Path, rounds: usize) -> Killed {
-        let mut random = Random::new(41);
         let (mut killed, mut last) = (Killed::default(), vec![]);
         for round in 0..rounds {
             let mut command = Command::new(std::env::current_exe().unwrap());
@@ -156,7 +154,8 @@ mod tests {
             let mut child = command.spawn().unwrap();
             let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
             assert!(said.any(|line| line.unwrap().contains("writing from now on")), "{writer} never began");
-            std::thread::sleep(Duration::from_secs_f32(random.uniform(0.0, 0.04)));
+            // Moments spread over 40 ms.
+            std::thread::sleep(Duration::from_secs_f32((round as f32 * 0.618).fract() * 0.04));
             child.kill().unwrap();
             assert_eq!(child.wait().unwrap().signal(), Some(9), "round {round}: it was over before it was killed");
             let now = [PIPELINES, TUNED].map(|name| std::fs::read(dir.join(name)).unwrap_or_default());

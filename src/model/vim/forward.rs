@@ -106,7 +106,7 @@ impl VimForward {
     fn upload(&self, pixels: &[f32]) -> Result<usize> {
         let values = self.vim.patches(self.image).values();
         let count = pixels.len() / values;
-        if pixels.len() % values != 0 || !(1..=self.pictures.most).contains(&count) {
+        if !pixels.len().is_multiple_of(values) || !(1..=self.pictures.most).contains(&count) {
             return Err(Error::BadSetting {
                 name: "pixels",
                 value: format!("{} values", pixels.len()),
