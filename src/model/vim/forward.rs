@@ -4,7 +4,7 @@ use super::Vim;
 use super::scratch::Scratch;
 use super::weights::{Layer, VimWeights};
 use crate::error::{Error, Result};
-use crate::gpu::{Buf, Gpu, Plan, Usage};
+use crate::gpu::{Buf, Gpu, Plan, Stages, Totals, Usage};
 use crate::kernels::conv::PictureConv;
 use crate::kernels::linear::{Epilogue, Product, Prologue};
 use crate::kernels::pictures::Pictures;
@@ -159,7 +159,7 @@ impl VimForward {
         let rows = count * self.pictures.tokens;
         let Scratch { x, normed, dt_y, .. } = &self.scratch;
         let [forward, backward] = [0, 1].map(|direction| self.pictures.one(dt_y, direction));
-        let (gpu, layers) = (&self.gpu, self.vim.layers);
+        let gpu = &self.gpu;
         let seen = async |label: &str| {
             let (layer, places): (Option<usize>, Vec<(&'static str, &Activation)>) = match parsed(label) {
                 None if label == "patch_embed" => (None, vec![("tokens", &x[0])]),
@@ -174,15 +174,13 @@ impl VimForward {
             }
             Ok(())
         };
-        debug_assert!(layers > 0);
         self.body.run_stepwise(rows, seen).await?;
         self.head.run(count)?;
         Ok(count)
     }
 
     /// Dispatches, work and traffic of a batch of this many pictures.
-    pub fn totals(&self, count: usize) -> crate::gpu::Totals {
-        use crate::gpu::Stages;
+    pub fn totals(&self, count: usize) -> Totals {
         let body = self.body.totals(count * self.pictures.tokens, Stages::ALL);
         body.and(self.head.totals(count, Stages::ALL))
     }
