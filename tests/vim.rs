@@ -200,7 +200,7 @@ fn reversal_is_right_at_every_length() {
     use peregrine::kernels::conv::{self, PictureConv};
     use peregrine::kernels::dbc_norm::DbcLayout;
     use peregrine::kernels::pictures::Pictures;
-    use peregrine::kernels::scan::{self, PictureOperands, PictureScan, ScanVariant, Segments, segments_for};
+    use peregrine::kernels::scan::{self, Operands, Over, Scan, ScanVariant, Segments, segments_for};
     use peregrine::kernels::{Activation, DIRECTIONS};
 
     if common::no_gpu("reversal_is_right_at_every_length") {
@@ -255,8 +255,8 @@ fn reversal_is_right_at_every_length() {
         let mut plan = Plan::new(&gpu, "reversal");
         PictureConv { taps: &taps, inner, kernel }.record(&mut plan, "conv", (&xz_rows, &x), &batch).unwrap();
         let segments = Segments::of_pictures(&gpu, pictures, segments, inner, state).unwrap();
-        let operands = PictureOperands { dt_y: &dt_y, x: &x, xz: &xz_rows, dbc: &dbc };
-        let scan = PictureScan { a_skip: &a_skip, inner, layout, variant, pictures };
+        let operands = Operands { dt: &dt_y, x: &x, xz: &xz_rows, dbc: &dbc, y: &dt_y };
+        let scan = Scan { a_skip: &a_skip, inner, layout, variant, over: Over::Pictures(pictures) };
         scan.record(&mut plan, "scan", operands, &segments, &batch).unwrap();
         plan.run(tokens).unwrap();
         [0, 1].map(|direction| {

@@ -5,8 +5,8 @@ use super::activation::Activation;
 use super::batch::Batch;
 use super::case::{Case, Tolerance, wide};
 use super::maths::silu;
-use super::parts::{BATCH, MATH, ROWS_OF_PICTURES, ROWS_OF_SLOT, file};
-use super::pictures::{DIRECTIONS, Pictures};
+use super::parts::{BATCH, MATH, file};
+use super::pictures::{Before, DIRECTIONS, Pictures};
 use super::sizes::{floats, size};
 use crate::error::Result;
 use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, Usage, params, wgsl};
@@ -27,15 +27,6 @@ params! {
 
 const LANES: u32 = 64;
 
-/// What precedes the first token of a sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// A slot's state.
-    State,
-    /// Zeros, and nothing is kept.
-    Zero,
-}
-
 fn def(kernel: usize, before: Before) -> KernelDef {
     let mut bindings = vec![
         Params::binding("params"),
@@ -44,15 +35,15 @@ fn def(kernel: usize, before: Before) -> KernelDef {
         Binding::read("taps"),
         Binding::write("y"),
     ];
-    let parts = match before {
+    let start = match before {
         Before::State => {
             bindings.push(Binding::write("state"));
-            [ROWS_OF_SLOT, file(wgsl!("lib/conv_from_state.wgsl"))]
+            wgsl!("lib/conv_from_state.wgsl")
         }
-        Before::Zero => [ROWS_OF_PICTURES, file(wgsl!("lib/conv_from_zero.wgsl"))],
+        Before::Zero => wgsl!("lib/conv_from_zero.wgsl"),
     };
-    let parts = [MATH, BATCH].into_iter().chain(parts).chain([file(wgsl!("conv.wgsl"))]);
-    KernelDef::new("conv", parts.collect(), bindings).consts(&[("K", size(kernel))]).overrides(&[("WG", LANES)])
+    let parts = vec![MATH, BATCH, before.rows(), file(start), file(wgsl!("conv.wgsl"))];
+    KernelDef::new("conv", parts, bindings).consts(&[("K", size(kernel))]).overrides(&[("WG", LANES)])
 }
 
 /// Weights and state of one layer's convolution.

@@ -13,10 +13,6 @@ pub(super) const TEAM: ShaderPart =
 pub(super) const X: ShaderPart =
     ShaderPart::Longs { with: wgsl!("lib/x_longs.wgsl"), without: wgsl!("lib/x_words.wgsl") };
 
-/// The sequences that convolution and scan run over: the tokens of a slot, or pictures in both directions.
-pub(super) const ROWS_OF_SLOT: ShaderPart = ShaderPart::File(wgsl!("lib/rows_of_slot.wgsl"));
-pub(super) const ROWS_OF_PICTURES: ShaderPart = ShaderPart::File(wgsl!("lib/rows_of_pictures.wgsl"));
-
 pub(super) const fn file(source: ShaderFile) -> ShaderPart {
     ShaderPart::File(source)
 }

@@ -4,10 +4,29 @@ use super::activation::Activation;
 use super::batch::Batch;
 use super::sizes::size;
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, ShaderPart, wgsl};
 
 /// Directions in which a picture is read: from its first row to its last, and back.
 pub const DIRECTIONS: usize = 2;
+
+/// What precedes the first token of a sequence of convolution and scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Before {
+    /// The state of a slot, whose tokens are one sequence.
+    State,
+    /// Zeros, and nothing is kept: each picture is a sequence in either direction.
+    Zero,
+}
+
+impl Before {
+    /// The part that says which rows are a sequence.
+    pub(super) fn rows(self) -> ShaderPart {
+        ShaderPart::File(match self {
+            Before::State => wgsl!("lib/rows_of_slot.wgsl"),
+            Before::Zero => wgsl!("lib/rows_of_pictures.wgsl"),
+        })
+    }
+}
 
 /// A batch of pictures, `tokens` rows each. Activations that both directions share are `[rows, width]`; those with values of each
 /// direction are `[direction][rows, width]`. Rows are in the pictures' order in both.

@@ -5,8 +5,10 @@
 //! (`scan_carry`), and every segment again from its true start (`scan`). One segment needs only the last pass.
 
 mod cases;
+mod sequences;
 mod variant;
 
+pub use sequences::{Over, Segments};
 pub use variant::{MOST_SEGMENTS, ScanVariant, Sum, segments_for};
 
 use super::activation::Activation;
@@ -14,11 +16,11 @@ use super::batch::Batch;
 use super::case::Case;
 use super::dbc_norm::DbcLayout;
 use super::maths::silu;
-use super::parts::{BATCH, MATH, ROWS_OF_PICTURES, ROWS_OF_SLOT, file};
-use super::pictures::{DIRECTIONS, Pictures};
+use super::parts::{BATCH, MATH, file};
+use super::pictures::Before;
 use super::sizes::{floats, size};
 use crate::error::Result;
-use crate::gpu::{Binding, Buf, Cost, Count, Gpu, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
+use crate::gpu::{Binding, Buf, Cost, Count, KernelDef, Plan, ShaderPart, Usage, params, wgsl};
 use std::f64::consts::LOG2_E;
 
 params! {
@@ -80,22 +82,12 @@ const TILE: ShaderPart = file(wgsl!("lib/scan_tile.wgsl"));
 const SUM_SHARED: ShaderPart = file(wgsl!("lib/channel_sum_shared.wgsl"));
 const SUM_SHUFFLE: ShaderPart = file(wgsl!("lib/channel_sum_shuffle.wgsl"));
 
-/// What precedes the first token of a sequence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// A slot's state.
-    State,
-    /// Zeros, and nothing is kept.
-    Zero,
-}
-
-impl Before {
-    fn parts(self) -> [ShaderPart; 2] {
-        match self {
-            Before::State => [ROWS_OF_SLOT, file(wgsl!("lib/scan_from_state.wgsl"))],
-            Before::Zero => [ROWS_OF_PICTURES, file(wgsl!("lib/scan_from_zero.wgsl"))],
-        }
-    }
+/// The part that gives h before the first token.
+fn start(before: Before) -> ShaderPart {
+    file(match before {
+        Before::State => wgsl!("lib/scan_from_state.wgsl"),
+        Before::Zero => wgsl!("lib/scan_from_zero.wgsl"),
+    })
 }
 
 fn local_def(variant: ScanVariant, state: usize, before: Before) -> KernelDef {
@@ -111,8 +103,7 @@ fn local_def(variant: ScanVariant, state: usize, before: Before) -> KernelDef {
     ];
     // Nothing is summed over lanes: one of the two sums is enough.
     let variant = variant.shared();
-    let [rows, _] = before.parts();
-    let def = KernelDef::new("scan_local", vec![BATCH, rows, LOCAL_PARAMS], bindings);
+    let def = KernelDef::new("scan_local", vec![BATCH, before.rows(), LOCAL_PARAMS], bindings);
     variant.def(def, file(wgsl!("scan_local.wgsl")), file(wgsl!("scan_local_tiled.wgsl")), state)
 }
 
@@ -124,8 +115,7 @@ fn carry_def(state: usize, before: Before) -> KernelDef {
         Binding::read("dt_sum"),
         Binding::write("carry"),
     ];
-    let mut parts = vec![BATCH];
-    parts.extend(before.parts());
+    let mut parts = vec![BATCH, before.rows(), start(before)];
     if before == Before::State {
         bindings.push(Binding::read("state"));
         parts.push(file(wgsl!("lib/scan_carry_state.wgsl")));
@@ -137,8 +127,7 @@ fn carry_def(state: usize, before: Before) -> KernelDef {
 fn scan_def(variant: ScanVariant, state: usize, before: Before) -> KernelDef {
     let mut bindings = vec![Params::binding("params"), Batch::binding("batch")];
     let operands = ["x", "z", "dbc", "a_skip", "carry"].map(Binding::read);
-    let mut parts = vec![MATH, BATCH];
-    parts.extend(before.parts());
+    let mut parts = vec![MATH, BATCH, before.rows(), start(before)];
     match before {
         Before::State => {
             bindings.push(Binding::read("dt"));
@@ -158,69 +147,21 @@ fn scan_def(variant: ScanVariant, state: usize, before: Before) -> KernelDef {
     variant.def(def, file(wgsl!("scan.wgsl")), file(wgsl!("scan_tiled.wgsl")), state)
 }
 
-/// The segments of a sequence, and the buffers between the passes.
-pub struct Segments {
-    tokens: usize,
-    count: usize,
-    carry: Buf<f32>,
-    dt_sum: Buf<f32>,
-}
-
-impl Segments {
-    /// At most `count` segments for chunks of at most `chunk` tokens, D channels and N states.
-    pub fn new(gpu: &Gpu, chunk: usize, count: usize, inner: usize, state: usize) -> Result<Self> {
-        Self::of_sequences(gpu, (1, chunk), count, (inner, state))
-    }
-
-    /// At most `count` segments of each sequence of a full batch of pictures.
-    pub fn of_pictures(gpu: &Gpu, pictures: Pictures, count: usize, inner: usize, state: usize) -> Result<Self> {
-        Self::of_sequences(gpu, (DIRECTIONS * pictures.most, pictures.tokens), count, (inner, state))
-    }
-
-    fn of_sequences(
-        gpu: &Gpu,
-        (sequences, rows): (usize, usize),
-        count: usize,
-        (inner, state): (usize, usize),
-    ) -> Result<Self> {
-        let tokens = rows.div_ceil(count.max(1)).max(1);
-        let count = rows.div_ceil(tokens);
-        let carried = if count > 1 { sequences * count } else { 0 };
-        Ok(Segments {
-            tokens,
-            count,
-            carry: gpu.buffer("scan carry", carried * inner * state, Usage::Storage)?,
-            dt_sum: gpu.buffer("scan dt_sum", carried * inner, Usage::Storage)?,
-        })
-    }
-
-    /// Bytes of the buffers of a full batch of pictures.
-    pub fn bytes_of_pictures(pictures: Pictures, count: usize, inner: usize, state: usize) -> usize {
-        let tokens = pictures.tokens.div_ceil(count.max(1)).max(1);
-        match pictures.tokens.div_ceil(tokens) {
-            1 => 0,
-            count => floats(DIRECTIONS * pictures.most * count * inner * (state + 1)),
-        }
-    }
-}
-
-/// Weights and state of one layer's scan.
+/// Weights of one layer's scan, and what it runs over.
 pub struct Scan<'a> {
-    /// `[N + 1, D]`: A log2(e) with A = -exp(A_log), then the skip D, as [`pack`] makes them.
+    /// `[direction][N + 1, D]`: A log2(e) with A = -exp(A_log), then the skip D, as [`pack`] makes them.
     pub a_skip: &'a Buf<f32>,
-    /// `[slot][version][N][D]`.
-    pub state: &'a Buf<f32>,
     /// D.
     pub inner: usize,
     /// Layout of a row of dbc.
     pub layout: DbcLayout,
-    /// Versions of a slot's state.
-    pub versions: usize,
     /// The variant.
     pub variant: ScanVariant,
+    /// What it runs over.
+    pub over: Over<'a>,
 }
 
-/// Activations of a scan.
+/// Activations of a scan. Over pictures all but xz are `[direction][rows, ..]`.
 #[derive(Clone, Copy)]
 pub struct Operands<'a> {
     /// `[rows, D]`, after softplus.
@@ -231,134 +172,11 @@ pub struct Operands<'a> {
     pub xz: &'a Activation,
     /// `[rows, dt | B | C]`.
     pub dbc: &'a Activation,
-    /// `[rows, D]`, gated.
+    /// `[rows, D]`, gated. Over pictures it is dt, which the scan replaces.
     pub y: &'a Activation,
 }
 
 impl Scan<'_> {
-    /// Records the scan of a chunk of the batch's slot.
-    pub fn record(
-        &self,
-        plan: &mut Plan,
-        label: &str,
-        on: Operands<'_>,
-        segments: &Segments,
-        batch: &Buf<Batch>,
-    ) -> Result<()> {
-        let Scan { a_skip, inner, layout, variant, .. } = *self;
-        let over = Over::Slot { state: self.state, versions: self.versions };
-        Dispatches { a_skip, inner, layout, variant, over }.record(plan, label, on, segments, batch)
-    }
-}
-
-/// Weights of a layer's scans over pictures, in both directions.
-pub struct PictureScan<'a> {
-    /// `[direction][N + 1, D]`, each as [`pack`] makes it.
-    pub a_skip: &'a Buf<f32>,
-    /// D.
-    pub inner: usize,
-    /// Layout of a row of dbc.
-    pub layout: DbcLayout,
-    /// The variant.
-    pub variant: ScanVariant,
-    /// The pictures.
-    pub pictures: Pictures,
-}
-
-/// Activations of a scan over pictures.
-#[derive(Clone, Copy)]
-pub struct PictureOperands<'a> {
-    /// `[direction][rows, D]`: dt after softplus, which the scan replaces by y, gated.
-    pub dt_y: &'a Activation,
-    /// `[direction][rows, D]`, after the convolution.
-    pub x: &'a Activation,
-    /// `[rows, u | z]`; both directions read z, its second half.
-    pub xz: &'a Activation,
-    /// `[direction][rows, dt | B | C]`.
-    pub dbc: &'a Activation,
-}
-
-impl PictureScan<'_> {
-    /// Records the scans of the batch's pictures, each from zero.
-    pub fn record(
-        &self,
-        plan: &mut Plan,
-        label: &str,
-        on: PictureOperands<'_>,
-        segments: &Segments,
-        batch: &Buf<Batch>,
-    ) -> Result<()> {
-        let PictureScan { a_skip, inner, layout, variant, pictures } = *self;
-        let PictureOperands { dt_y, x, xz, dbc } = on;
-        let on = Operands { dt: dt_y, x, xz, dbc, y: dt_y };
-        let over = Over::Pictures(pictures);
-        Dispatches { a_skip, inner, layout, variant, over }.record(plan, label, on, segments, batch)
-    }
-}
-
-/// What a scan runs over.
-#[derive(Clone, Copy)]
-enum Over<'a> {
-    Slot { state: &'a Buf<f32>, versions: usize },
-    Pictures(Pictures),
-}
-
-impl<'a> Over<'a> {
-    fn before(self) -> Before {
-        match self {
-            Over::Slot { .. } => Before::State,
-            Over::Pictures(_) => Before::Zero,
-        }
-    }
-
-    fn directions(self) -> usize {
-        match self {
-            Over::Slot { .. } => 1,
-            Over::Pictures(_) => DIRECTIONS,
-        }
-    }
-
-    fn versions(self) -> usize {
-        match self {
-            Over::Slot { versions, .. } => versions,
-            Over::Pictures(_) => 0,
-        }
-    }
-
-    fn state(self) -> Option<&'a Buf<f32>> {
-        match self {
-            Over::Slot { state, .. } => Some(state),
-            Over::Pictures(_) => None,
-        }
-    }
-
-    /// Workgroups over the segments of all sequences of a direction.
-    fn segments(self, segments: &Segments) -> Count {
-        match self {
-            Over::Slot { .. } => Count::Rows(size(segments.tokens)),
-            Over::Pictures(pictures) => Count::Each { rows: size(pictures.tokens), groups: size(segments.count) },
-        }
-    }
-
-    /// Workgroups over the states of all sequences of a direction.
-    fn states(self, states: usize) -> Count {
-        match self {
-            Over::Slot { .. } => Count::of(states, 1),
-            Over::Pictures(pictures) => Count::Each { rows: size(pictures.tokens), groups: size(states) },
-        }
-    }
-}
-
-/// The dispatches of either scan.
-struct Dispatches<'a> {
-    a_skip: &'a Buf<f32>,
-    inner: usize,
-    layout: DbcLayout,
-    variant: ScanVariant,
-    over: Over<'a>,
-}
-
-impl Dispatches<'_> {
     /// dt, x, z, y, B and C per token; A, the skip and the state once per chunk.
     fn cost(&self) -> Cost {
         let (directions, states) = (self.over.directions(), self.inner * self.layout.state);
@@ -370,7 +188,8 @@ impl Dispatches<'_> {
         }
     }
 
-    fn record(
+    /// Records the scan of a chunk of the batch's slot, or of the batch's pictures.
+    pub fn record(
         &self,
         plan: &mut Plan,
         label: &str,
@@ -379,7 +198,7 @@ impl Dispatches<'_> {
         batch: &Buf<Batch>,
     ) -> Result<()> {
         assert!(on.dt.stride == on.x.stride && on.x.stride == on.y.stride, "{label}: dt, x and y have one stride");
-        let Dispatches { variant, over, .. } = *self;
+        let Scan { variant, over, .. } = *self;
         let (state, before) = (self.layout.state, over.before());
         let segment = size(segments.tokens);
         let over_channels =

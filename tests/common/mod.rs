@@ -124,7 +124,7 @@ pub fn greedy(forward: &mut Forward, ids: &[u32], n: usize) -> Vec<u32> {
 /// Runs a case of the scan fixture on the device, in segments of `segment` tokens.
 pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     use peregrine::gpu::{Plan, Usage};
-    use peregrine::kernels::scan::{Operands, Scan, ScanVariant, Segments};
+    use peregrine::kernels::scan::{Operands, Over, Scan, ScanVariant, Segments};
     use peregrine::kernels::{Activation, Batch, dbc_norm::DbcLayout};
 
     let f32 = |key: &str| cases.f32(&format!("{name}.{key}"));
@@ -171,11 +171,10 @@ pub fn scan_case(gpu: &Gpu, cases: &Expected, name: &str, segment: usize) {
     let segments = Segments::new(gpu, l, l.div_ceil(segment), d, n).unwrap();
     let scan = Scan {
         a_skip: &a_skip,
-        state: &state,
         inner: d,
         layout,
-        versions: 2,
         variant: ScanVariant::of(gpu.caps(), d, n),
+        over: Over::Slot { state: &state, versions: 2 },
     };
     let mut plan = Plan::new(gpu, "scan case");
     let on = Operands { dt: &dt, x: &x, xz: &xz, dbc: &dbc, y: &y };

@@ -1,6 +1,6 @@
 //! Cases of the scan: a chunk in every variant.
 
-use super::{CpuOperands, Operands, PictureOperands, PictureScan, Scan, ScanVariant, Segments, cpu, pack};
+use super::{CpuOperands, Operands, Over, Scan, ScanVariant, Segments, cpu, pack};
 use crate::error::Result;
 use crate::kernels::activation::ROW_ALIGN;
 use crate::kernels::batch::Batch;
@@ -81,7 +81,8 @@ fn build(io: &mut Io, variant: ScanVariant, segments: usize, Size { rows, inner,
     let on = Operands { dt: &on_device.0, x: &on_device.1, xz: &on_device.2, dbc: &on_device.3, y: &on_device.4 };
     let state_buf = io.in_out("state", &before, &after, TOLERANCE)?;
     let a_skip = io.input("a_skip", &a_skip)?;
-    let scan = Scan { a_skip: &a_skip, state: &state_buf, inner, layout, versions, variant };
+    let over = Over::Slot { state: &state_buf, versions };
+    let scan = Scan { a_skip: &a_skip, inner, layout, variant, over };
     let batch = Batch { rows: size(rows), slot: 1, read_version: 1, write_version: 0, ..Default::default() };
     let batch = io.uniform(batch)?;
     let segments = Segments::new(&io.gpu, rows, segments, inner, state)?;
@@ -150,6 +151,7 @@ fn build_pictures(
     let a_skip = io.input("a_skip", &a_skip.concat())?;
     let batch = io.uniform(pictures.batch(pictures.most))?;
     let segments = Segments::of_pictures(&io.gpu, pictures, segments, inner, state)?;
-    let on = PictureOperands { dt_y: &dt_y, x: &x, xz: &xz, dbc: &dbc };
-    PictureScan { a_skip: &a_skip, inner, layout, variant, pictures }.record(&mut io.plan, "y", on, &segments, &batch)
+    let on = Operands { dt: &dt_y, x: &x, xz: &xz, dbc: &dbc, y: &dt_y };
+    let over = Over::Pictures(pictures);
+    Scan { a_skip: &a_skip, inner, layout, variant, over }.record(&mut io.plan, "y", on, &segments, &batch)
 }

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::{Buf, Plan};
 use crate::kernels::conv::Conv;
 use crate::kernels::linear::{Epilogue, Prologue};
-use crate::kernels::scan::{Operands, Scan, Segments};
+use crate::kernels::scan::{Operands, Over, Scan, Segments};
 use crate::kernels::{Batch, dbc_norm, embed, rms_norm};
 use crate::model::capacity::Capacity;
 use crate::model::plans::{Lookup, Recorder};
@@ -67,11 +67,10 @@ impl Chunk<'_> {
         let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };
         let scan = Scan {
             a_skip: &layer.a_skip,
-            state: state.tensor(i, SSM),
             inner: mamba.inner,
             layout,
-            versions: VERSIONS,
             variant: variants.scan,
+            over: Over::Slot { state: state.tensor(i, SSM), versions: VERSIONS },
         };
         scan.record(plan, &at("scan"), operands, segments, batch)?;
         let residual = (Prologue::None, Epilogue::Residual(x));

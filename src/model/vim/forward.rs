@@ -9,7 +9,7 @@ use crate::kernels::conv::PictureConv;
 use crate::kernels::linear::{Epilogue, Product, Prologue};
 use crate::kernels::pictures::Pictures;
 use crate::kernels::rms_norm::Every;
-use crate::kernels::scan::{PictureOperands, PictureScan, ScanVariant};
+use crate::kernels::scan::{Operands, Over, Scan, ScanVariant};
 use crate::kernels::variants::Variants;
 use crate::kernels::{Activation, Batch, ROW_ALIGN, dbc_norm, merge, patches, rms_norm, size};
 use std::sync::Arc;
@@ -249,9 +249,9 @@ impl Recorder<'_> {
             let softplus = (Prologue::None, Epilogue::Softplus(&layer.dt_bias[direction]));
             layer.dt_proj[direction].record(plan, &at(&format!("dt_proj{suffix}")), (&dbc, &dt), softplus, product)?;
         }
-        let scan =
-            PictureScan { a_skip: &layer.a_skip, inner: vim.inner, layout, variant: self.scan, pictures: *pictures };
-        let operands = PictureOperands { dt_y: &on.dt_y, x: &on.conv, xz: &on.xz, dbc: &on.dbc };
+        let over = Over::Pictures(*pictures);
+        let scan = Scan { a_skip: &layer.a_skip, inner: vim.inner, layout, variant: self.scan, over };
+        let operands = Operands { dt: &on.dt_y, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.dt_y };
         scan.record(plan, &at("scan"), operands, &on.segments, batch)?;
         merge::record(plan, &at("merge"), &on.dt_y, if vim.halved { 0.5 } else { 1.0 }, batch)?;
         let gated = pictures.one(&on.dt_y, 0);
