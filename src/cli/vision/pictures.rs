@@ -2,6 +2,7 @@
 
 use crate::cli::exit::usage_error;
 use anyhow::Context;
+use glob::{MatchOptions, glob_with};
 use peregrine::vision::Picture;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,9 @@ pub fn list(given: &[PathBuf]) -> anyhow::Result<Vec<Source>> {
             all.push(Source::File(path.clone()));
         } else {
             let pattern = path.to_string_lossy();
-            let found = glob::glob(&pattern).map_err(|e| usage_error(format!("{pattern}: {e}")))?;
+            // As in a shell, `*` does not match hidden files.
+            let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+            let found = glob_with(&pattern, options).map_err(|e| usage_error(format!("{pattern}: {e}")))?;
             let found: Vec<PathBuf> = found.filter_map(Result::ok).filter(|path| path.is_file()).collect();
             if found.is_empty() {
                 return Err(usage_error(format!("no file matches {pattern}")));
