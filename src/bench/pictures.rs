@@ -269,10 +269,7 @@ fn row(
         runs => runs?,
     }
     row.planned = planned;
-    if row.refused.is_some() {
-        return Ok(row);
-    }
-    if options.repetitions == 0 {
+    if row.refused.is_some() || options.repetitions == 0 {
         return Ok(row);
     }
     if let Some(free) = gpu.free_memory().map(|free| free.bytes()).filter(|free| planned > *free) {

@@ -16,7 +16,7 @@ use peregrine::kernels::linear::Math;
 use peregrine::model::{Forward, ForwardOptions, Recipe};
 use peregrine::runtime::Checkpoint;
 use peregrine::text::{Specials, utf8};
-use peregrine::vision::{VisionCheckpoint, VisionOptions};
+use peregrine::vision::VisionOptions;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -165,10 +165,7 @@ impl Eval {
         let pictures = LabelledPicture::read_all(from)?;
         let options = self.model.options();
         let options = VisionOptions::default().math(options.math).weights(options.weights).memory(options.memory);
-        let checkpoint = match &self.model.checkpoint.model {
-            Some(path) => VisionCheckpoint::open(path)?,
-            None => VisionCheckpoint::embedded()?,
-        };
+        let checkpoint = vision::open(self.model.checkpoint.model.as_deref())?;
         let gpu = self.model.device.open(self.model.verbose)?;
         let mut model = vision::load(&gpu, checkpoint, options, self.model.verbose)?;
         let bar = bar(pictures.len(), "pictures, correct");

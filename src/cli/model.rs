@@ -100,10 +100,20 @@ pub struct KernelArgs {
     segments: usize,
 }
 
+/// A class of arithmetic.
 #[derive(Clone, Copy, ValueEnum)]
-enum MathChoice {
+pub enum MathChoice {
     Exact,
     Fast,
+}
+
+impl MathChoice {
+    pub fn math(self) -> Math {
+        match self {
+            MathChoice::Exact => Math::Exact,
+            MathChoice::Fast => Math::Fast,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -142,10 +152,7 @@ impl KernelArgs {
                 EmbeddingsChoice::Device => Embeddings::Device,
                 EmbeddingsChoice::Host => Embeddings::Host,
             })
-            .math(match self.math {
-                MathChoice::Exact => Math::Exact,
-                MathChoice::Fast => Math::Fast,
-            })
+            .math(self.math.math())
             .tune(match self.tune {
                 TuneChoice::Off => Tune::Off,
                 TuneChoice::Static => Tune::Static,

@@ -7,6 +7,7 @@ pub use file_kind::FileKind;
 pub use json::{FLOAT, json, shown};
 
 use crate::error::{Error, Result};
+use std::path::Path;
 
 /// A file's text without a byte order mark. A file of another format is an error that names that format.
 pub fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str> {
@@ -19,6 +20,15 @@ pub fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str> {
         found: format!("not UTF-8 text: invalid byte at offset {}", e.valid_up_to()),
         advice: "save it as UTF-8, or download it again".to_owned(),
     })
+}
+
+/// The bytes of a file; `None` where there is none.
+pub fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::unreadable(path, e)),
+    }
 }
 
 /// The error for a file that should have the binary format `wanted` but does not parse, judged by its first bytes; `None` if

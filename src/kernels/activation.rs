@@ -10,6 +10,21 @@ use crate::gpu::{Buf, Gpu, Usage};
 /// padding is always zero.
 pub const ROW_ALIGN: usize = 32;
 
+/// Floats from one row of activations to the next, for rows of `width` values.
+pub fn stride(width: usize) -> usize {
+    width.next_multiple_of(ROW_ALIGN)
+}
+
+/// Rows of `width` values, each padded with zeros as rows of activations are.
+pub fn padded_rows(values: &[f32], width: usize) -> Vec<f32> {
+    let mut all = Vec::with_capacity(values.len() / width.max(1) * stride(width));
+    for row in values.chunks_exact(width.max(1)) {
+        all.extend_from_slice(row);
+        all.resize(all.len().next_multiple_of(ROW_ALIGN), 0.0);
+    }
+    all
+}
+
 /// Memory order of the values in a row of activations; the consumer decides it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
@@ -62,7 +77,7 @@ pub struct Activation {
 impl Activation {
     /// A zeroed matrix with rows padded to whole units.
     pub fn new(gpu: &Gpu, label: &str, rows: usize, width: usize) -> Result<Self> {
-        let stride = width.next_multiple_of(ROW_ALIGN);
+        let stride = stride(width);
         Ok(Activation { buf: gpu.buffer(label, rows * stride, Usage::Storage)?, width, stride, order: Order::Plain })
     }
 

@@ -26,7 +26,7 @@ pub mod ssm_step;
 pub mod stream;
 pub mod variants;
 
-pub use activation::{Activation, Order, ROW_ALIGN};
+pub use activation::{Activation, Order, ROW_ALIGN, padded_rows, stride};
 pub use batch::{Batch, RowEntry};
 pub use pictures::DIRECTIONS;
 pub(crate) use sizes::{floats, size};

@@ -10,13 +10,12 @@ use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Buf, Gpu, Uploads, Usage};
 use crate::kernels::linear::{Linear, Matrix};
-use crate::kernels::{ROW_ALIGN, case::Random};
+use crate::kernels::{case::Random, padded_rows, stride};
 use std::sync::Arc;
 
-/// Padded with zeros like rows of activations: norms are read four values at a time.
-fn padded(mut values: Vec<f32>) -> Vec<f32> {
-    values.resize(values.len().next_multiple_of(ROW_ALIGN), 0.0);
-    values
+/// Padded with zeros like a row of activations: norms are read four values at a time.
+fn padded(values: &[f32]) -> Vec<f32> {
+    padded_rows(values, values.len())
 }
 
 /// How far loading has come.
@@ -90,8 +89,8 @@ impl<'g, 'a> Loader<'g, 'a> {
 
     /// A vector in f32, padded.
     pub(super) fn vector(&mut self, tensor: &'a Tensor<'a>) -> Result<Buf<f32>> {
-        let len = tensor.shape.iter().product::<usize>().next_multiple_of(ROW_ALIGN);
-        self.packed(&[tensor], len, || padded(tensor.to_f32()))
+        let len = stride(tensor.shape.iter().product());
+        self.packed(&[tensor], len, || padded(&tensor.to_f32()))
     }
 
     /// `len` values that `pack` computes from these tensors when their turn comes. The buffer has the name of the first one.
@@ -135,7 +134,7 @@ impl<'g> Generator<'g> {
 
     /// A vector of these values, padded.
     pub(super) fn vector(&self, name: &str, values: &[f32]) -> Result<Buf<f32>> {
-        self.gpu.upload(name, &padded(values.to_vec()), Usage::Storage)
+        self.gpu.upload(name, &padded(values), Usage::Storage)
     }
 
     /// A random matrix in the format that the recipe gives it.

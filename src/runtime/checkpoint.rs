@@ -77,14 +77,7 @@ impl Checkpoint {
         if let Some(file) = gguf::only_one_in(dir)? {
             return Self::open_gguf(&file);
         }
-        let read = |name: &str| {
-            let path = dir.join(name);
-            match std::fs::read(&path) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(Error::unreadable(&path, e)),
-            }
-        };
+        let read = |name: &str| input::read_if_present(&dir.join(name));
         if read("config.json")?.is_none() {
             if dir.join("adapter_config.json").exists() {
                 return Err(Error::Unsupported {

@@ -18,9 +18,9 @@ mod states;
 pub use cancel::CancelHandle;
 pub use checkpoint::Checkpoint;
 pub use engine::{Engine, EngineOptions};
-#[cfg(feature = "vision")]
-pub(crate) use export::write_staged_folder;
 pub use export::{Existing, ExportOptions};
+#[cfg(feature = "vision")]
+pub(crate) use export::{OutputKind, write_staged};
 pub use prefix::{PrefixBudget, PrefixStats, Reuse};
 pub use sampler::{Sampling, SamplingDefaults};
 pub use scheduler::Counts;

@@ -144,12 +144,5 @@ impl VisionCheckpoint {
 }
 
 fn read_in(folder: &Path) -> impl Fn(&str) -> Result<Option<Vec<u8>>> {
-    move |name| {
-        let path = folder.join(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Error::unreadable(&path, e)),
-        }
-    }
+    move |name| input::read_if_present(&folder.join(name))
 }

@@ -4,7 +4,7 @@ use super::VisionCheckpoint;
 use crate::error::{Error, Result};
 use crate::format::{Entry, Tensor, WeightFormat, blocks_entry, safetensors_header};
 use crate::model::{Progress, Recipe, Role, Vim};
-use crate::runtime::{ExportOptions, write_staged_folder};
+use crate::runtime::{ExportOptions, OutputKind, write_staged};
 use serde_json::{Map, Value, json};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -40,7 +40,8 @@ impl VisionCheckpoint {
         if out.extension().is_some_and(|ending| ending == "gguf") {
             return refused("picture models are written as a folder, not as a GGUF file".to_owned());
         }
-        write_staged_folder(out, self.path(), options.existing, |dir| self.write_folder(dir, weights, progress))
+        let from = (self.path(), options.existing);
+        write_staged(out, OutputKind::Folder, from, |dir| self.write_folder(dir, weights, progress))
     }
 
     /// Writes the files of the folder `dir`, which exists; returns the bytes of the weights.

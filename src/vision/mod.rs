@@ -7,12 +7,14 @@
 mod blocking;
 mod checkpoint;
 mod export;
+mod features;
 mod model;
 mod open_all;
 mod picture;
 mod preprocess;
 
 pub use checkpoint::VisionCheckpoint;
-pub use model::{Class, FeatureMap, FeatureOptions, Features, VisionModel, VisionOptions};
+pub use features::{FeatureMap, FeatureOptions, Features};
+pub use model::{Class, VisionModel, VisionOptions};
 pub use picture::Picture;
 pub use preprocess::{Pixels, Preprocess, Resample, Resize};

@@ -1,6 +1,7 @@
 //! A Vision Mamba on a device: classes and features of pictures, batch by batch.
 
-use super::{Picture, Pixels, VisionCheckpoint};
+use super::features::transposed;
+use super::{FeatureMap, FeatureOptions, Features, Picture, Pixels, VisionCheckpoint};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::linear::Math;
@@ -69,66 +70,6 @@ pub struct Class {
     pub logit: f32,
     /// Its probability: the softmax of all logits.
     pub probability: f32,
-}
-
-/// Which features of pictures are wanted.
-///
-/// ```
-/// # use peregrine::vision::FeatureOptions;
-/// // The maps that detection and segmentation heads take, of pictures of 512 x 512.
-/// let options = FeatureOptions::default().layers([5, 11, 17, 23]).image([512, 512]);
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FeatureOptions {
-    /// Height and width that pictures are resized to; positions are interpolated. Without it: those that the model was trained
-    /// for, prepared as for [`VisionModel::classify_async`].
-    pub image: Option<[usize; 2]>,
-    /// Whether the map of the last layer, after the final norm, is wanted.
-    pub map: bool,
-    /// Layers whose maps are wanted: the residual stream after each, before any norm.
-    pub layers: Vec<usize>,
-}
-
-impl FeatureOptions {
-    /// Sets [`FeatureOptions::image`].
-    pub fn image(self, image: impl Into<Option<[usize; 2]>>) -> Self {
-        FeatureOptions { image: image.into(), ..self }
-    }
-
-    /// Sets [`FeatureOptions::map`].
-    pub fn map(self, map: bool) -> Self {
-        FeatureOptions { map, ..self }
-    }
-
-    /// Sets [`FeatureOptions::layers`].
-    pub fn layers(self, layers: impl IntoIterator<Item = usize>) -> Self {
-        FeatureOptions { layers: layers.into_iter().collect(), ..self }
-    }
-}
-
-/// Features of one picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Features {
-    /// `[E]`: the class token after the final norm, which the head reads.
-    pub class_token: Vec<f32>,
-    /// The map of the last layer after the final norm, where it was wanted.
-    pub map: Option<FeatureMap>,
-    /// The maps of the wanted layers, in their order.
-    pub layers: Vec<FeatureMap>,
-}
-
-/// Values of the patches of a picture, `[E, height, width]`, without the class token.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeatureMap {
-    /// Width of the residual stream, E.
-    pub channels: usize,
-    /// Patches down the picture.
-    pub height: usize,
-    /// Patches across the picture.
-    pub width: usize,
-    /// The values.
-    pub values: Vec<f32>,
 }
 
 /// A Vision Mamba on a device.
@@ -201,6 +142,11 @@ impl VisionModel {
     /// The checkpoint.
     pub fn checkpoint(&self) -> &VisionCheckpoint {
         &self.checkpoint
+    }
+
+    /// Its sizes.
+    pub fn vim(&self) -> &Vim {
+        self.checkpoint.vim()
     }
 
     /// The device.
@@ -330,9 +276,10 @@ impl VisionModel {
         let vim = self.checkpoint.vim();
         let Some(asked) = self.options.batch else {
             self.memory(image, 1)?;
+            let caps = self.gpu.caps();
             let suits = |batch: &usize| {
-                vim.activation_bytes(self.gpu.caps(), image, *batch) <= BATCH_BYTES
-                    && self.memory(image, *batch).is_ok()
+                vim.activation_bytes(caps, image, *batch) <= BATCH_BYTES
+                    && vim.fits(caps, self.weight_bytes, (image, *batch), self.room)
             };
             return Ok((2..=pictures.clamp(1, BATCH)).rev().find(suits).unwrap_or(1));
         };
@@ -391,24 +338,4 @@ impl VisionModel {
         };
         order.into_iter().take(top).map(class).collect()
     }
-}
-
-impl VisionModel {
-    /// Its sizes.
-    pub fn vim(&self) -> &Vim {
-        self.checkpoint.vim()
-    }
-}
-
-/// Rows `[tokens, width]` of a picture without the class token, as `[width, patches]`.
-fn transposed(rows: &[f32], width: usize, class_at: usize) -> Vec<f32> {
-    let patches = rows.len() / width - 1;
-    let mut out = vec![0.0; patches * width];
-    let of_patches = rows.chunks_exact(width).enumerate().filter(|(t, _)| *t != class_at);
-    for (patch, (_, row)) in of_patches.enumerate() {
-        for (e, value) in row.iter().enumerate() {
-            out[e * patches + patch] = *value;
-        }
-    }
-    out
 }

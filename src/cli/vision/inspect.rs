@@ -31,7 +31,7 @@ pub fn inspect(path: &Path, gpu: Option<&Gpu>, options: &EngineOptions, as_json:
         .chain(sides)
         .map(|image| {
             let total = weights + vim.activation_bytes(&caps, image, 1);
-            let fits = vim.most_pictures(&caps, image) > 0 && room.is_none_or(|room| total <= room);
+            let fits = vim.fits(&caps, weights, (image, 1), room);
             (image, vim.patches(image).tokens(), total, fits)
         })
         .collect();

@@ -10,17 +10,16 @@ pub use features::WriteFeatures;
 pub use inspect::inspect;
 
 use super::byte_size::parse_bytes;
-use super::model::{DeviceArgs, LoadBar, save_pipelines};
+use super::model::{DeviceArgs, LoadBar, MathChoice, save_pipelines};
 use super::weight_format::FormatArg;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::Result;
 use peregrine::gpu::Gpu;
-use peregrine::kernels::linear::Math;
 use peregrine::model::Recipe;
 use peregrine::vision::{VisionCheckpoint, VisionModel, VisionOptions};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Model, device, and how pictures are run.
 #[derive(Args)]
@@ -47,32 +46,24 @@ pub struct VisionArgs {
     pub verbose: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum MathChoice {
-    Exact,
-    Fast,
-}
-
 impl VisionArgs {
     fn options(&self) -> VisionOptions {
-        let math = match self.math {
-            MathChoice::Exact => Math::Exact,
-            MathChoice::Fast => Math::Fast,
-        };
         let weights = self.weights.as_ref().map_or(Recipe::AsStored, |named| Recipe::To(named.format));
-        VisionOptions::default().batch(self.batch).math(math).weights(weights).memory(self.memory)
+        VisionOptions::default().batch(self.batch).math(self.math.math()).weights(weights).memory(self.memory)
     }
 
     /// Loads the model, with a progress bar on a terminal.
     pub fn load(&self) -> Result<VisionModel> {
-        let checkpoint = match &self.model {
-            Some(path) => VisionCheckpoint::open(path)?,
-            None => VisionCheckpoint::embedded()?,
-        };
+        let checkpoint = open(self.model.as_deref())?;
         self.weights.iter().for_each(FormatArg::report);
         let gpu = self.device.open(self.verbose)?;
         load(&gpu, checkpoint, self.options(), self.verbose)
     }
+}
+
+/// Opens a model, or the built-in one.
+pub fn open(model: Option<&Path>) -> Result<VisionCheckpoint> {
+    model.map_or_else(VisionCheckpoint::embedded, VisionCheckpoint::open)
 }
 
 /// Loads a model, with a progress bar on a terminal.

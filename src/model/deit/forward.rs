@@ -10,7 +10,7 @@ use crate::kernels::linear::{Epilogue, Linear, Product, Prologue};
 use crate::kernels::pictures::Pictures;
 use crate::kernels::rms_norm::Every;
 use crate::kernels::variants::Variants;
-use crate::kernels::{Activation, Batch, ROW_ALIGN, case::Random, size};
+use crate::kernels::{Activation, Batch, case::Random, padded_rows, size};
 
 /// A DeiT ready for batches of one number of pictures of one size.
 pub struct DeitForward {
@@ -59,12 +59,7 @@ impl DeitForward {
 
         let mut body = Plan::new(gpu, "pictures");
         cut.record(&mut body, "patches", (&on.pixels, &on.patches), &rows)?;
-        let stride = deit.hidden.next_multiple_of(ROW_ALIGN);
-        let mut table = vec![0.0; cut.tokens() * stride];
-        for (row, position) in table.chunks_exact_mut(stride).zip(positions.chunks_exact(deit.hidden)) {
-            row[..deit.hidden].copy_from_slice(position);
-        }
-        let table = gpu.upload("positions", &table, Usage::Storage)?;
+        let table = gpu.upload("positions", &padded_rows(positions, deit.hidden), Usage::Storage)?;
         let epilogue = (Prologue::None, Epilogue::Table(&table));
         weights.patch_embed.record(&mut body, "patch_embed", (&on.patches, &on.x[0]), epilogue, (product, &rows))?;
         let variant = AttentionVariant::of(gpu.caps(), heads.width);

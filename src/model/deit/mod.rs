@@ -16,7 +16,7 @@ use crate::format::WeightFormat;
 use crate::gpu::Caps;
 use crate::kernels::attention::{Heads, stored::Stored};
 use crate::kernels::patches::Patches;
-use crate::kernels::{ROW_ALIGN, floats};
+use crate::kernels::{floats, stride};
 use crate::model::recipe::{Recipe, Role};
 use scratch::Scratch;
 
@@ -114,7 +114,7 @@ impl Deit {
         let matrix = |role: Role, [rows, columns]: [usize; 2]| {
             rows * Recipe::To(format).format(role, WeightFormat::F32, columns).device_row_bytes(columns)
         };
-        let padded = |len: usize| floats(len.next_multiple_of(ROW_ALIGN));
+        let padded = |len: usize| floats(stride(len));
         let of_layer = |[rows, columns]: [usize; 2]| matrix(Role::Projection, [rows, columns]) + padded(rows);
         let layer: usize = self.layer_matrices().into_iter().map(of_layer).sum::<usize>() + 4 * padded(self.hidden);
         let patch_embed = matrix(Role::Projection, [self.hidden, self.patches([self.patch; 2]).columns()]);
@@ -129,7 +129,7 @@ impl Deit {
             Attention::Tiled => 0,
             Attention::Stored => Stored::bytes(heads, batch.pictures),
         };
-        let positions = floats(heads.tokens * self.hidden.next_multiple_of(ROW_ALIGN)) as u64;
+        let positions = floats(heads.tokens * stride(self.hidden)) as u64;
         positions + Scratch::bytes(self, batch) + scores
     }
 

@@ -3,7 +3,7 @@
 use super::{Deit, PictureBatch};
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
-use crate::kernels::{Activation, Order, ROW_ALIGN, floats};
+use crate::kernels::{Activation, Order, ROW_ALIGN, floats, stride};
 
 /// The buffers of a batch.
 pub(super) struct Scratch {
@@ -28,11 +28,6 @@ pub(super) struct Scratch {
 /// Whether an activation of this width can be in the memory of one of another: it leaves no padding that must stay zero.
 fn fits(width: usize, into: usize) -> bool {
     width <= into && width.is_multiple_of(ROW_ALIGN) && into.is_multiple_of(ROW_ALIGN)
-}
-
-/// Floats from one row to the next.
-fn stride(width: usize) -> usize {
-    width.next_multiple_of(ROW_ALIGN)
 }
 
 impl Scratch {

@@ -9,7 +9,7 @@ use crate::kernels::case::{Random, wide};
 use crate::kernels::linear::{Linear, Math, cpu as product};
 use crate::kernels::maths::gelu;
 use crate::kernels::variants::Variants;
-use crate::kernels::{ROW_ALIGN, layer_norm};
+use crate::kernels::{layer_norm, padded_rows};
 use crate::model::Vim;
 
 fn gpu(test: &str) -> Option<Gpu> {
@@ -80,11 +80,7 @@ impl HostWeights {
     }
 
     fn on_device(&self, gpu: &Gpu) -> DeitWeights {
-        let vector = |values: &[f32]| {
-            let mut values = values.to_vec();
-            values.resize(values.len().next_multiple_of(ROW_ALIGN), 0.0);
-            gpu.upload("vector", &values, Usage::Storage).unwrap()
-        };
+        let vector = |values: &[f32]| gpu.upload("vector", &padded_rows(values, values.len()), Usage::Storage).unwrap();
         let linear = |host: &Host| {
             let bytes: Vec<u8> = host.weight.iter().flat_map(|v| v.to_le_bytes()).collect();
             let shape = [host.rows, host.weight.len() / host.rows];

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
 use crate::kernels::linear::gate_first;
 use crate::kernels::scan::MOST_SEGMENTS;
-use crate::kernels::{Activation, ROW_ALIGN, dbc_norm};
+use crate::kernels::{Activation, dbc_norm, stride};
 use crate::model::capacity::Capacity;
 use crate::model::config::Config;
 use crate::model::options::AUTOMATIC;
@@ -49,7 +49,7 @@ impl DecodeScratch {
 
 /// Bytes of one row of each of these widths.
 fn bytes(widths: &[usize]) -> usize {
-    widths.iter().map(|width| width.next_multiple_of(ROW_ALIGN)).sum::<usize>() * size_of::<f32>()
+    widths.iter().map(|width| stride(*width)).sum::<usize>() * size_of::<f32>()
 }
 
 /// Activations of a chunk of at most `rows` tokens.
@@ -101,7 +101,7 @@ impl Mamba {
     /// Bytes of a row of the widest activation.
     pub(in crate::model) fn widest_row(&self, hidden: usize) -> u64 {
         let widest = (2 * self.inner).max(hidden).max(self.x_proj_rows());
-        (widest.next_multiple_of(ROW_ALIGN) * size_of::<f32>()) as u64
+        (stride(widest) * size_of::<f32>()) as u64
     }
 
     /// Bytes of all activations of the layers.

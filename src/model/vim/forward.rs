@@ -11,7 +11,7 @@ use crate::kernels::pictures::Pictures;
 use crate::kernels::rms_norm::Every;
 use crate::kernels::scan::{Operands, Over, Scan, ScanVariant};
 use crate::kernels::variants::Variants;
-use crate::kernels::{Activation, Batch, ROW_ALIGN, dbc_norm, merge, patches, rms_norm, size};
+use crate::kernels::{Activation, Batch, dbc_norm, merge, padded_rows, patches, rms_norm, size};
 use std::sync::Arc;
 
 /// A Vision Mamba ready for batches of pictures of one size.
@@ -209,16 +209,12 @@ impl Recorder<'_> {
         cut.record(plan, "patches", (&on.pixels, &on.patches), batch)?;
         // Row of a patch: its position and the bias; of the class token: its position and the token.
         let embedding = &weights.embedding;
-        let positions = vim.positions(&embedding.positions, [cut.height, cut.width]);
-        let stride = vim.hidden.next_multiple_of(ROW_ALIGN);
-        let mut table = vec![0.0; cut.tokens() * stride];
-        for (t, (row, position)) in table.chunks_exact_mut(stride).zip(positions.chunks_exact(vim.hidden)).enumerate() {
+        let mut table = vim.positions(&embedding.positions, [cut.height, cut.width]);
+        for (t, row) in table.chunks_exact_mut(vim.hidden).enumerate() {
             let constant = if t == cut.class_at { &embedding.class_token } else { &embedding.bias };
-            for ((value, position), constant) in row.iter_mut().zip(position).zip(constant) {
-                *value = position + constant;
-            }
+            row.iter_mut().zip(constant).for_each(|(value, constant)| *value += constant);
         }
-        let table = plan.gpu().upload("positions", &table, Usage::Storage)?;
+        let table = plan.gpu().upload("positions", &padded_rows(&table, vim.hidden), Usage::Storage)?;
         let epilogue = (Prologue::None, Epilogue::Table(&table));
         weights.patch_embed.record(plan, "patch_embed", (&on.patches, &on.x[0]), epilogue, (self.product, batch))
     }

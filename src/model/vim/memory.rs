@@ -8,7 +8,7 @@ use crate::format::{Tensor, WeightFormat};
 use crate::gpu::{Caps, Gpu};
 use crate::kernels::pictures::Pictures;
 use crate::kernels::scan::{MOST_SEGMENTS, segments_for};
-use crate::kernels::{DIRECTIONS, ROW_ALIGN, floats};
+use crate::kernels::{DIRECTIONS, floats, stride};
 use crate::model::memory::Bytes;
 use crate::model::recipe::{Recipe, Role};
 use std::fmt;
@@ -74,16 +74,15 @@ impl Vim {
 
     /// Bytes of vectors: norms, biases, taps, A with the skip D.
     fn vector_bytes(&self) -> u64 {
-        let padded = |len: usize| len.next_multiple_of(ROW_ALIGN);
         let of_channels = DIRECTIONS * self.inner * (self.conv_kernel + 1 + self.state + 1);
-        let layer = padded(self.hidden) + DIRECTIONS * padded(self.inner) + of_channels;
-        floats(layer * self.layers + padded(self.hidden) + padded(self.classes)) as u64
+        let layer = stride(self.hidden) + DIRECTIONS * stride(self.inner) + of_channels;
+        floats(layer * self.layers + stride(self.hidden) + stride(self.classes)) as u64
     }
 
     /// Bytes of a batch's activations and positions.
     pub fn activation_bytes(&self, caps: &Caps, image: [usize; 2], batch: usize) -> u64 {
         let pictures = Pictures { tokens: self.patches(image).tokens(), most: batch };
-        let positions = floats(pictures.tokens * self.hidden.next_multiple_of(ROW_ALIGN)) as u64;
+        let positions = floats(pictures.tokens * stride(self.hidden)) as u64;
         Scratch::bytes(self, image, pictures, self.segments(caps, pictures.tokens)) + positions
     }
 
@@ -98,6 +97,12 @@ impl Vim {
         let rows = caps.max_groups as usize / tokens;
         let fits = |most: &usize| Scratch::largest(self, image, Pictures { tokens, most: *most }) <= caps.span_limit();
         (0..rows).map(|n| rows - n).find(fits).unwrap_or(0)
+    }
+
+    /// Whether the adapter can run a batch at once, in `room` bytes where that is known.
+    pub fn fits(&self, caps: &Caps, weights: u64, (image, batch): ([usize; 2], usize), room: Option<u64>) -> bool {
+        let total = || weights + self.activation_bytes(caps, image, batch);
+        batch <= self.most_pictures(caps, image) && room.is_none_or(|room| total() <= room)
     }
 
     /// The plan for a batch on this device, whose room for it is `room` bytes where that is known; the error says what fits.
@@ -117,14 +122,8 @@ impl Vim {
                 problem: "a picture must be at least as large as a patch",
             });
         }
-        let plan = |batch, [height, width]: [usize; 2]| {
-            let activations = self.activation_bytes(gpu.caps(), [height, width], batch);
-            VimMemory { weights, activations, batch, image: [height, width] }
-        };
-        let fits = |batch: usize, image: [usize; 2]| {
-            batch <= self.most_pictures(gpu.caps(), image) && room.is_none_or(|room| plan(batch, image).total() <= room)
-        };
-        let wanted = plan(batch, image);
+        let fits = |batch, image| self.fits(gpu.caps(), weights, (image, batch), room);
+        let wanted = VimMemory { weights, activations: self.activation_bytes(gpu.caps(), image, batch), batch, image };
         if fits(batch, image) {
             return Ok(wanted);
         }

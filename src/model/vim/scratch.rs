@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
 use crate::kernels::pictures::{DIRECTIONS, Pictures};
 use crate::kernels::scan::Segments;
-use crate::kernels::{Activation, Order, ROW_ALIGN, floats};
+use crate::kernels::{Activation, Order, ROW_ALIGN, floats, stride};
 
 /// The buffers of a batch.
 pub(super) struct Scratch {
@@ -40,11 +40,6 @@ struct Sizes {
     patches_in_xz: bool,
     /// Whether the pixels fit into dt_y, and leave its padding zero.
     pixels_in_dt: bool,
-}
-
-/// Floats from one row to the next.
-fn stride(width: usize) -> usize {
-    width.next_multiple_of(ROW_ALIGN)
 }
 
 impl Sizes {

@@ -21,14 +21,7 @@ impl Checkpoint {
     /// A small file of its folder; `None` where there is no such file or no folder.
     pub(in crate::runtime) fn small_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         match &self.location {
-            Location::Folder(dir) => {
-                let path = dir.join(name);
-                match std::fs::read(&path) {
-                    Ok(bytes) => Ok(Some(bytes)),
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(e) => Err(Error::unreadable(&path, e)),
-                }
-            }
+            Location::Folder(dir) => input::read_if_present(&dir.join(name)),
             Location::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
             Location::Gguf(_) => Ok(None),
         }

@@ -12,7 +12,8 @@ use super::checkpoint::{Location, gguf::is_called_gguf};
 use crate::error::{Error, Result};
 use crate::format::{Tensor, WeightFormat};
 use crate::model::{ModelTensors, Naming, Progress, Recipe, Role, TensorId, ValueMap};
-use staged::{OutputKind, Staged};
+pub(crate) use staged::OutputKind;
+use staged::Staged;
 use std::path::Path;
 
 /// Options of an export.
@@ -99,27 +100,22 @@ impl Checkpoint {
             Location::CompiledIn => None,
         };
         let kind = if to_gguf { OutputKind::File } else { OutputKind::Folder };
-        let staged = Staged::new(out, kind, input, options.existing)?;
-        let bytes = if to_gguf {
-            self.write_gguf(staged.path(), options.weights, progress)?
-        } else {
-            self.write_folder(staged.path(), options.weights, progress)?
-        };
-        staged.commit()?;
-        Ok(bytes)
+        write_staged(out, kind, (input, options.existing), |to| match kind {
+            OutputKind::File => self.write_gguf(to, options.weights, progress),
+            OutputKind::Folder => self.write_folder(to, options.weights, progress),
+        })
     }
 }
 
-/// Writes a folder that appears complete or not at all: `write` fills its temporary place and returns the bytes to report. `input`
+/// Writes an output that appears complete or not at all: `write` fills its temporary place and returns the bytes to report. `input`
 /// is the model that is read.
-#[cfg(feature = "vision")]
-pub(crate) fn write_staged_folder(
+pub(crate) fn write_staged(
     out: &Path,
-    input: Option<&Path>,
-    existing: Existing,
+    kind: OutputKind,
+    (input, existing): (Option<&Path>, Existing),
     write: impl FnOnce(&Path) -> Result<u64>,
 ) -> Result<u64> {
-    let staged = Staged::new(out, OutputKind::Folder, input, existing)?;
+    let staged = Staged::new(out, kind, input, existing)?;
     let bytes = write(staged.path())?;
     staged.commit()?;
     Ok(bytes)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The kind of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OutputKind {
+pub(crate) enum OutputKind {
     File,
     Folder,
 }
