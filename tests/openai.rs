@@ -195,7 +195,9 @@ fn log_probabilities_have_the_formats_of_their_endpoints() {
     // Chat completions.
     let messages = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
     let chat = with(json!({"messages": messages, "logprobs": true, "top_logprobs": 3, "temperature": 0}));
-    let body = answer(&engine, Endpoint::Chat, &chat).body(Endpoint::Chat, engine.checkpoint(), &id(Endpoint::Chat, 1)).unwrap();
+    let body = answer(&engine, Endpoint::Chat, &chat)
+        .body(Endpoint::Chat, engine.checkpoint(), &id(Endpoint::Chat, 1))
+        .unwrap();
     let content = body["choices"][0]["logprobs"]["content"].as_array().unwrap();
     let joined: Vec<u8> = content
         .iter()

@@ -10,6 +10,11 @@ impl Request {
         pollster::block_on(self.answer_async(session, defaults))
     }
 
+    /// Blocking [`Request::read_async`].
+    pub fn read(&self, session: &mut Session) -> Result<()> {
+        pollster::block_on(self.read_async(session))
+    }
+
     /// Blocking [`Request::events_async`].
     pub fn events(
         &self,

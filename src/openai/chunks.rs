@@ -6,12 +6,12 @@ use super::request::{Endpoint, Request};
 use super::response::{ResponseId, finish_reason, usage};
 use crate::error::Result;
 use crate::runtime::{Checkpoint, Chosen};
+use crate::text::Tokenizer;
 use serde_json::{Value, json};
 
 /// Turns the events of a request into the chunks of its streamed response.
-pub struct Chunks<'a> {
+pub struct Chunks {
     endpoint: Endpoint,
-    checkpoint: &'a Checkpoint,
     id: ResponseId,
     include_usage: bool,
     /// The answer in progress, and its text so far; log-probabilities of completions count characters from its start.
@@ -20,15 +20,15 @@ pub struct Chunks<'a> {
     made: u64,
 }
 
-impl<'a> Chunks<'a> {
+impl Chunks {
     /// Chunks of the response `id` to `request`.
-    pub fn new(request: &Request, checkpoint: &'a Checkpoint, id: ResponseId) -> Self {
+    pub fn new(request: &Request, id: ResponseId) -> Self {
         let (endpoint, include_usage) = (request.endpoint(), request.includes_usage());
-        Chunks { endpoint, checkpoint, id, include_usage, current: None, read: 0, made: 0 }
+        Chunks { endpoint, id, include_usage, current: None, read: 0, made: 0 }
     }
 
     /// The chunks that an event adds.
-    pub fn add(&mut self, event: &Event) -> Result<Vec<Value>> {
+    pub fn add(&mut self, event: &Event, checkpoint: &Checkpoint) -> Result<Vec<Value>> {
         let mut chunks = vec![];
         match event {
             Event::Read(tokens) => self.read += tokens,
@@ -36,7 +36,8 @@ impl<'a> Chunks<'a> {
                 self.open(*choice, &mut chunks);
                 let empty = text.is_empty() && logprobs.as_ref().is_none_or(Vec::is_empty);
                 if !empty {
-                    chunks.push(self.piece(*choice, text, logprobs.as_deref())?);
+                    let tokenizer = checkpoint.tokenizer()?;
+                    chunks.push(self.piece(*choice, text, logprobs.as_deref(), tokenizer));
                 }
             }
             Event::Ended { choice, finish, tokens } => {
@@ -59,6 +60,13 @@ impl<'a> Chunks<'a> {
         })
     }
 
+    /// The chunk that names the kept state: the response's own id.
+    pub fn stored(&self) -> Value {
+        let mut chunk = self.body(json!([]));
+        chunk["state"] = json!(self.id.id);
+        chunk
+    }
+
     /// Begins an answer: a chat's first chunk has the role.
     fn open(&mut self, choice: usize, chunks: &mut Vec<Value>) {
         if self.current.as_ref().is_none_or(|(current, _)| *current != choice) {
@@ -70,19 +78,16 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    fn piece(&mut self, choice: usize, text: &str, chosen: Option<&[Chosen]>) -> Result<Value> {
-        let tokenizer = self.checkpoint.tokenizer()?;
+    fn piece(&mut self, choice: usize, text: &str, chosen: Option<&[Chosen]>, tokenizer: &Tokenizer) -> Value {
         let all = &mut self.current.get_or_insert_default().1;
         *all += text;
         let (said, logprobs) = match self.endpoint {
-            Endpoint::Chat => {
-                (json!({ "content": text }), chosen.map(|chosen| logprobs::of_chat(chosen, tokenizer)))
-            }
+            Endpoint::Chat => (json!({ "content": text }), chosen.map(|chosen| logprobs::of_chat(chosen, tokenizer))),
             Endpoint::Completions => {
                 (json!(text), chosen.map(|chosen| logprobs::of_completion(all, chosen, tokenizer)))
             }
         };
-        Ok(self.chunk(choice, said, logprobs.unwrap_or_default(), Value::Null))
+        self.chunk(choice, said, logprobs.unwrap_or_default(), Value::Null)
     }
 
     fn chunk(&self, choice: usize, said: Value, logprobs: Value, finish: Value) -> Value {

@@ -134,6 +134,21 @@ impl Request {
         }
     }
 
+    /// Reads the request's messages or prompt in an empty session, without an answer.
+    pub async fn read_async(&self, session: &mut Session) -> Outcome<()> {
+        session.clear_async().await?;
+        match &self.input {
+            Input::Chat(chat) => session.read_conversation_async(chat.messages.clone()).await,
+            Input::Completions(prompts) => {
+                let engine = session.engine().clone();
+                for prompt in prompts {
+                    session.feed_async(&prompt.ids(engine.checkpoint())?).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
     /// What the answer follows in a session that holds the state which the request continues, or is empty.
     pub(super) fn continuation(&self, checkpoint: &Checkpoint, session: &Session) -> Outcome<runtime::Prompt> {
         match &self.input {
@@ -178,9 +193,7 @@ fn read_include_usage(fields: &mut Fields<'_>) -> Result<bool, RequestError> {
     let options = fields.read("stream_options", "an object", Value::as_object)?;
     match options.and_then(|options| options.get("include_usage")).filter(|value| !value.is_null()) {
         None => Ok(false),
-        Some(value) => {
-            value.as_bool().ok_or_else(|| path.field("include_usage").must_be(value, "true or false"))
-        }
+        Some(value) => value.as_bool().ok_or_else(|| path.field("include_usage").must_be(value, "true or false")),
     }
 }
 

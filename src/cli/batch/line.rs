@@ -79,7 +79,11 @@ impl Line {
     /// The reply with the model's answers.
     pub fn done(&self, endpoint: Endpoint, answered: &Completion, checkpoint: &Checkpoint) -> peregrine::Result<Reply> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let body = answered.body(endpoint, checkpoint, &ResponseId::new(endpoint, self.number, created, checkpoint.label()))?;
+        let body = answered.body(
+            endpoint,
+            checkpoint,
+            &ResponseId::new(endpoint, self.number, created, checkpoint.label()),
+        )?;
         Ok(Reply { line: self.answered(200, body), tokens: answered.completion_tokens, failed: false })
     }
 
