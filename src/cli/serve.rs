@@ -97,8 +97,8 @@ impl Serve {
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
         checkpoint.sampling(&SamplingDefaults::default(), 0)?;
-        let options =
-            ServerOptions { model: self.alias.clone().unwrap_or_else(|| checkpoint.label().to_owned()), ..options };
+        let label = checkpoint.label().trim_end_matches(" (compiled in)");
+        let options = ServerOptions { model: self.alias.clone().unwrap_or_else(|| label.to_owned()), ..options };
         let engine = self.model.load_slots(checkpoint, self.slots)?;
         let budget = StateBudget { host: 0, disk: 0, ..StateBudget::default() };
         engine.set_prefix_cache(PrefixBudget { bytes: budget.device / 2, reuse: Reuse::Read });

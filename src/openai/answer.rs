@@ -2,7 +2,7 @@
 
 use super::request::Request;
 use crate::error::{Error, Result};
-use crate::runtime::{Answer, AnswerOptions, Chosen, Finish, Mark, Prompt, Session, Snapshot};
+use crate::runtime::{Answer, AnswerOptions, Chosen, Finish, Logprobs, Mark, Prompt, Session, Snapshot};
 
 /// Values for what neither the request nor the model sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +27,25 @@ pub struct Completion {
 /// One answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
+    /// The prompt, if the request asks for it.
+    pub echo: Option<Echo>,
     /// The answer's text.
     pub text: String,
     /// Why the answer ended.
     pub finish: Finish,
     /// Its tokens with log-probabilities, if the request asks for them.
     pub logprobs: Option<Vec<Chosen>>,
+}
+
+/// A prompt that is part of its answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Echo {
+    /// Its text.
+    pub text: String,
+    /// Its tokens.
+    pub ids: Vec<u32>,
+    /// The log-probability of each token but the first, if the request asks for them.
+    pub logprobs: Option<Vec<Logprobs>>,
 }
 
 /// What a request's prompts follow.
@@ -51,6 +64,13 @@ pub enum Start<'a> {
 pub enum Event {
     /// A prompt of this many tokens was read.
     Read(u64),
+    /// The prompt, as the beginning of the answer `choice`.
+    Echo {
+        /// The answer, from 0.
+        choice: usize,
+        /// The prompt.
+        echo: Echo,
+    },
     /// Text of the answer `choice`.
     Piece {
         /// The answer, from 0.
@@ -96,15 +116,24 @@ impl Request {
         let options = self.options(checkpoint, defaults.max_tokens);
         let mut choice = 0;
         for ids in self.prompts(checkpoint)? {
-            let mut read = None;
+            let (mut read, mut scores) = (None, None);
             for index in 0..self.answers() {
                 session.set_sampling_async(self.sampling(checkpoint, defaults.seed, index)).await?;
-                match &read {
-                    None => read_prompt(session, &ids).await?,
-                    Some(read) => go_back(session, read, &ids).await?,
+                match (&read, options.logprobs.filter(|_| self.echoes())) {
+                    (Some(read), _) => go_back(session, read, &ids).await?,
+                    (None, None) => read_prompt(session, &ids).await?,
+                    (None, Some(top)) => {
+                        session.clear_async().await?;
+                        scores = Some(session.score_async(&ids, top).await?);
+                    }
                 }
                 if index == 0 {
                     each(Event::Read(ids.len() as u64));
+                }
+                if self.echoes() {
+                    let text = checkpoint.tokenizer()?.decode(&ids);
+                    let echo = Echo { text, ids: ids.clone(), logprobs: scores.clone() };
+                    each(Event::Echo { choice, echo });
                 }
                 if read.is_none() && self.answers() > 1 {
                     read = Some(session.mark_async().await?);
@@ -182,6 +211,7 @@ impl Completion {
     pub fn add(&mut self, event: Event) {
         match event {
             Event::Read(tokens) => self.prompt_tokens += tokens,
+            Event::Echo { choice, echo } => self.choice(choice).echo = Some(echo),
             Event::Piece { choice, text, logprobs } => {
                 let choice = self.choice(choice);
                 choice.text += &text;
@@ -198,7 +228,7 @@ impl Completion {
 
     /// The answer `index`, empty if no event of it came yet.
     fn choice(&mut self, index: usize) -> &mut Choice {
-        let empty = || Choice { text: String::new(), finish: Finish::Failed, logprobs: None };
+        let empty = || Choice { echo: None, text: String::new(), finish: Finish::Failed, logprobs: None };
         if self.choices.len() <= index {
             self.choices.resize_with(index + 1, empty);
         }

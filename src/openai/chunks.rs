@@ -1,6 +1,6 @@
 //! The chunks of a streamed response.
 
-use super::answer::Event;
+use super::answer::{Echo, Event};
 use super::logprobs;
 use super::request::{Endpoint, Request};
 use super::response::{ResponseId, finish_reason, usage};
@@ -16,6 +16,8 @@ pub struct Chunks {
     include_usage: bool,
     /// The answer in progress, and its text so far; log-probabilities of completions count characters from its start.
     current: Option<(usize, String)>,
+    /// Its prompt, if that is part of it, without the tokens: they are in a chunk of their own.
+    echo: Option<Echo>,
     read: u64,
     made: u64,
 }
@@ -24,7 +26,7 @@ impl Chunks {
     /// Chunks of the response `id` to `request`.
     pub fn new(request: &Request, id: ResponseId) -> Self {
         let (endpoint, include_usage) = (request.endpoint(), request.includes_usage());
-        Chunks { endpoint, id, include_usage, current: None, read: 0, made: 0 }
+        Chunks { endpoint, id, include_usage, current: None, echo: None, read: 0, made: 0 }
     }
 
     /// The chunks that an event adds.
@@ -32,6 +34,16 @@ impl Chunks {
         let mut chunks = vec![];
         match event {
             Event::Read(tokens) => self.read += tokens,
+            Event::Echo { choice, echo } => {
+                self.open(*choice, &mut chunks);
+                let scored = echo.logprobs.is_some();
+                self.echo = Some(Echo { ids: vec![], ..echo.clone() });
+                let logprobs = match scored {
+                    true => logprobs::of_completion(Some(echo), "", &[], checkpoint.tokenizer()?),
+                    false => Value::Null,
+                };
+                chunks.push(self.chunk(*choice, json!(echo.text), logprobs, Value::Null));
+            }
             Event::Piece { choice, text, logprobs } => {
                 self.open(*choice, &mut chunks);
                 let empty = text.is_empty() && logprobs.as_ref().is_none_or(Vec::is_empty);
@@ -71,6 +83,7 @@ impl Chunks {
     fn open(&mut self, choice: usize, chunks: &mut Vec<Value>) {
         if self.current.as_ref().is_none_or(|(current, _)| *current != choice) {
             self.current = Some((choice, String::new()));
+            self.echo = None;
             if self.endpoint == Endpoint::Chat {
                 let role = json!({ "role": "assistant", "content": "" });
                 chunks.push(self.chunk(choice, role, Value::Null, Value::Null));
@@ -79,12 +92,13 @@ impl Chunks {
     }
 
     fn piece(&mut self, choice: usize, text: &str, chosen: Option<&[Chosen]>, tokenizer: &Tokenizer) -> Value {
+        let echo = self.echo.as_ref();
         let all = &mut self.current.get_or_insert_default().1;
         *all += text;
         let (said, logprobs) = match self.endpoint {
             Endpoint::Chat => (json!({ "content": text }), chosen.map(|chosen| logprobs::of_chat(chosen, tokenizer))),
             Endpoint::Completions => {
-                (json!(text), chosen.map(|chosen| logprobs::of_completion(all, chosen, tokenizer)))
+                (json!(text), chosen.map(|chosen| logprobs::of_completion(echo, all, chosen, tokenizer)))
             }
         };
         self.chunk(choice, said, logprobs.unwrap_or_default(), Value::Null)

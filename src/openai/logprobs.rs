@@ -1,9 +1,10 @@
 //! Log-probabilities of an answer's tokens: parsing the request's fields, and the JSON of the two endpoints.
 
+use super::answer::Echo;
 use super::fields::{Fields, count};
 use super::request::Endpoint;
 use super::request_error::RequestError;
-use crate::runtime::Chosen;
+use crate::runtime::{Chosen, Logprobs};
 use crate::text::Tokenizer;
 use serde_json::{Map, Value, json};
 
@@ -51,30 +52,41 @@ pub(super) fn of_chat(chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
 
 /// The format of completions: parallel lists. Offsets count characters of `text`; the top tokens include the chosen one at any
 /// rank.
-pub(super) fn of_completion(text: &str, chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
+///
+/// `echo`: the prompt comes first. Its first token has no log-probability.
+pub(super) fn of_completion(echo: Option<&Echo>, text: &str, chosen: &[Chosen], tokenizer: &Tokenizer) -> Value {
     let spelled = |id: u32| spelled(tokenizer.bytes(id).unwrap_or_default(), "bytes:");
-    let top = |token: &Chosen| {
+    let top = |id: u32, logprobs: &Logprobs| {
         let mut top = Map::new();
-        let chosen = (token.id, token.logprobs.chosen);
-        for (id, logprob) in token.logprobs.top.iter().copied().chain([chosen]) {
+        for (id, logprob) in logprobs.top.iter().copied().chain([(id, logprobs.chosen)]) {
             // If two tokens have the same text, keep the more probable one.
             top.entry(spelled(id)).or_insert(json!(logprob.max(NEVER)));
         }
         Value::Object(top)
     };
-    let mut offsets = Vec::with_capacity(chosen.len());
-    let (mut bytes, mut characters) = (0, 0);
+    let (mut tokens, mut logprobs, mut tops, mut offsets) = (vec![], vec![], vec![], vec![]);
+    if let Some(echo) = echo {
+        let mut read = Vec::new();
+        for (i, id) in echo.ids.iter().enumerate() {
+            // Of a character that several tokens make, each has its place.
+            offsets.push(String::from_utf8_lossy(&read).trim_end_matches('\u{fffd}').chars().count());
+            read.extend_from_slice(tokenizer.bytes(*id).unwrap_or_default());
+            let scored = i.checked_sub(1).and_then(|i| echo.logprobs.as_ref()?.get(i));
+            tokens.push(spelled(*id));
+            logprobs.push(scored.map(|scored| scored.chosen.max(NEVER)));
+            tops.push(scored.map(|scored| top(*id, scored)));
+        }
+    }
+    let (mut bytes, mut characters) = (0, echo.map_or(0, |echo| echo.text.chars().count()));
     for token in chosen {
         characters += text.get(bytes..token.at).map_or(0, |between| between.chars().count());
         bytes = token.at;
         offsets.push(characters);
+        tokens.push(spelled(token.id));
+        logprobs.push(Some(token.logprobs.chosen.max(NEVER)));
+        tops.push(Some(top(token.id, &token.logprobs)));
     }
-    json!({
-        "tokens": chosen.iter().map(|token| spelled(token.id)).collect::<Vec<_>>(),
-        "token_logprobs": chosen.iter().map(|token| token.logprobs.chosen.max(NEVER)).collect::<Vec<_>>(),
-        "top_logprobs": chosen.iter().map(top).collect::<Vec<_>>(),
-        "text_offset": offsets,
-    })
+    json!({ "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": tops, "text_offset": offsets })
 }
 
 /// A token's text, or its escaped bytes after the prefix `before` if they are not UTF-8.

@@ -29,7 +29,7 @@ mod response;
 mod sampling;
 mod unsupported;
 
-pub use answer::{Choice, Completion, Event, RequestDefaults, Start};
+pub use answer::{Choice, Completion, Echo, Event, RequestDefaults, Start};
 pub use chunks::Chunks;
 pub use request::{Endpoint, Request};
 pub use request_error::RequestError;

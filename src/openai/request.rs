@@ -41,6 +41,7 @@ pub struct Request {
     logprobs: Option<usize>,
     stream: bool,
     include_usage: bool,
+    echo: bool,
     store: bool,
     state: Option<String>,
 }
@@ -70,10 +71,15 @@ impl Request {
             logprobs: logprobs::read(&mut fields, endpoint)?,
             stream: fields.read("stream", "true or false", Value::as_bool)?.unwrap_or(false),
             include_usage: read_include_usage(&mut fields)?,
+            echo: endpoint == Endpoint::Completions
+                && fields.read("echo", "true or false", Value::as_bool)?.unwrap_or(false),
             store: fields.read("store", "true or false", Value::as_bool)?.unwrap_or(false),
             state,
         };
         fields.finish()?;
+        if request.echo && (request.store || request.state.is_some()) {
+            return Err(FieldPath::root().field("echo").error("cannot be used with store or state"));
+        }
         Ok(request)
     }
 
@@ -93,6 +99,11 @@ impl Request {
     /// Whether a streamed answer ends with a chunk that has the usage.
     pub fn includes_usage(&self) -> bool {
         self.include_usage
+    }
+
+    /// Whether answers begin with their prompt.
+    pub fn echoes(&self) -> bool {
+        self.echo
     }
 
     /// Whether the state after the answer is to be kept.
@@ -233,7 +244,6 @@ mod tests {
                 ("guided_choice", json!(["a"])),
                 ("chat_template_kwargs", json!({"x": 1})),
                 ("xtc_probability", json!(0.5)),
-                ("echo", json!(true)),
                 ("suffix", json!("x")),
                 ("temprature", json!(0.5)),
                 ("max_length", json!(7)),

@@ -64,8 +64,10 @@ impl Choice {
                 ("message", json!({ "role": "assistant", "content": self.text }), logprobs)
             }
             (Endpoint::Completions, chosen) => {
-                let of_text = |chosen| Ok(logprobs::of_completion(&self.text, chosen, checkpoint.tokenizer()?));
-                ("text", json!(self.text), chosen.as_deref().map(of_text))
+                let echo = self.echo.as_ref();
+                let of_text = |chosen| Ok(logprobs::of_completion(echo, &self.text, chosen, checkpoint.tokenizer()?));
+                let text = echo.map_or(String::new(), |echo| echo.text.clone()) + &self.text;
+                ("text", json!(text), chosen.as_deref().map(of_text))
             }
         };
         let logprobs: Result<Option<Value>> = logprobs.transpose();

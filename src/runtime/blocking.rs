@@ -1,8 +1,8 @@
 //! Blocking forms of the calls of engines and sessions: each runs its async form to the end on this thread.
 
 use super::{
-    Answer, AnswerOptions, Checkpoint, Engine, EngineOptions, Generation, Mark, Prompt, Sampling, Session, Snapshot,
-    StateBudget, Warning,
+    Answer, AnswerOptions, Checkpoint, Engine, EngineOptions, Generation, Logprobs, Mark, Prompt, Sampling, Session,
+    Snapshot, StateBudget, Warning,
 };
 use crate::error::Result;
 use crate::gpu::Gpu;
@@ -99,6 +99,11 @@ impl Session {
     /// Feeds tokens without generating. See [`Session::feed_async`].
     pub fn feed(&mut self, ids: &[u32]) -> Result<()> {
         block_on(self.feed_async(ids))
+    }
+
+    /// Blocking [`Session::score_async`].
+    pub fn score(&mut self, ids: &[u32], top: usize) -> Result<Vec<Logprobs>> {
+        block_on(self.score_async(ids, top))
     }
 
     /// Feeds tokens and generates after them, id by id. See [`Session::generate_async`].

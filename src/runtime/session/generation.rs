@@ -323,7 +323,7 @@ impl Drop for Generation<'_> {
 }
 
 /// Log-softmax of the chosen token and of the `top` best.
-fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
+pub(super) fn logprobs(logits: &[f32], chosen: u32, top: usize) -> Logprobs {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|v| f64::from(v - largest).exp()).sum();
     let of = |v: f32| f64::from(v - largest) - sum.ln();

@@ -5,6 +5,7 @@ mod generation;
 mod history;
 mod prefix;
 mod prompt;
+mod score;
 mod snapshot;
 
 pub use answer::{Answer, Chosen};

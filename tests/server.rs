@@ -1,0 +1,299 @@
+//! The server as its clients see it: answers, streams, states, limits, and how it ends.
+
+mod common;
+mod http;
+mod program;
+
+use common::no_gpu;
+use http::{Reply, Served};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use std::io::Read;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const CHAT: &str = "/v1/chat/completions";
+const TEXT: &str = "/v1/completions";
+
+fn story(seed: u64, tokens: usize) -> Value {
+    json!({"prompt": "Once upon a time", "max_tokens": tokens, "seed": seed, "temperature": 0.9})
+}
+
+fn with(mut body: Value, more: Value) -> Value {
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+fn text_of(answer: &Value) -> String {
+    let choice = &answer["choices"][0];
+    let text = choice["text"].as_str().or_else(|| choice["message"]["content"].as_str());
+    text.unwrap_or_else(|| panic!("{answer}")).to_owned()
+}
+
+/// The text, the last finish reason and the usage of a streamed answer `index`.
+fn streamed(reply: &Reply, index: u64) -> (String, Value, Value) {
+    let (mut text, mut finish, mut usage) = (String::new(), Value::Null, Value::Null);
+    let events = reply.events();
+    assert_eq!(events.last().map(String::as_str), Some("[DONE]"), "{}", reply.text());
+    for event in &events[..events.len() - 1] {
+        let chunk: Value = serde_json::from_str(event).unwrap();
+        for choice in chunk["choices"].as_array().unwrap().iter().filter(|choice| choice["index"] == index) {
+            text += choice["delta"]["content"].as_str().or_else(|| choice["text"].as_str()).unwrap_or_default();
+            finish = choice["finish_reason"].clone();
+        }
+        if chunk["usage"].is_object() {
+            usage = chunk["usage"].clone();
+        }
+    }
+    (text, finish, usage)
+}
+
+/// Waits until `condition` holds.
+fn soon(what: &str, limit: Duration, condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "{what} did not happen within {limit:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn answers_are_the_same_whole_streamed_and_among_others() {
+    if no_gpu("answers_are_the_same_whole_streamed_and_among_others") {
+        return;
+    }
+    let server = Served::start(&["--slots", "3"]);
+    let alone: Vec<Value> = (0..6).map(|seed| server.answer(TEXT, &story(seed, 16))).collect();
+    assert_ne!(text_of(&alone[0]), text_of(&alone[1]), "seeds make no difference");
+    std::thread::scope(|scope| {
+        for (seed, alone) in alone.iter().enumerate() {
+            let server = &server;
+            scope.spawn(move || {
+                let body = story(seed as u64, 16);
+                assert_eq!(text_of(&server.answer(TEXT, &body)), text_of(alone));
+                let more = json!({"stream": true, "stream_options": {"include_usage": true}});
+                let (text, finish, usage) = streamed(&server.post(TEXT, &with(body, more)), 0);
+                assert_eq!((text, finish), (text_of(alone), alone["choices"][0]["finish_reason"].clone()));
+                assert_eq!(usage, alone["usage"]);
+            });
+        }
+    });
+
+    let chat = json!({"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 12, "temperature": 0, "n": 2,
+                      "logprobs": true, "top_logprobs": 1});
+    let whole = server.answer(CHAT, &chat);
+    let reply = server.post(CHAT, &with(chat, json!({"stream": true})));
+    assert_eq!(reply.header("content-type"), Some("text/event-stream"));
+    for index in 0..2 {
+        let (text, _, _) = streamed(&reply, index);
+        assert_eq!(text, whole["choices"][index as usize]["message"]["content"].as_str().unwrap());
+    }
+    let first: Value = serde_json::from_str(&reply.events()[0]).unwrap();
+    assert_eq!(first["choices"][0]["delta"]["role"], "assistant");
+    // The log-probabilities of all chunks are those of the whole answer.
+    let mut tokens = vec![];
+    for event in reply.events().iter().filter(|event| *event != "[DONE]") {
+        let chunk: Value = serde_json::from_str(event).unwrap();
+        if chunk["choices"][0]["index"] == 0 {
+            tokens.extend(chunk["choices"][0]["logprobs"]["content"].as_array().cloned().unwrap_or_default());
+        }
+    }
+    assert_eq!(json!(tokens), whole["choices"][0]["logprobs"]["content"]);
+}
+
+#[test]
+fn a_conversation_goes_on_from_its_state_on_any_server() {
+    if no_gpu("a_conversation_goes_on_from_its_state_on_any_server") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let states = folder.path().to_str().unwrap();
+    let mut first = Served::start(&["--slots", "2", "--states", states]);
+    let second = Served::start(&["--slots", "1", "--states", states]);
+    let third = Served::start(&["--slots", "1"]);
+
+    let user = |text: &str| json!({"role": "user", "content": text});
+    let greedy = json!({"temperature": 0, "max_tokens": 16});
+    let opening = with(json!({"messages": [user("Tell me a story about a fox.")], "store": true}), greedy.clone());
+    let opened = first.answer(CHAT, &opening);
+    let id = opened["state"].as_str().unwrap().to_owned();
+    assert_eq!(opened["id"], id.as_str());
+    let whole = json!({"messages": [
+        user("Tell me a story about a fox."), {"role": "assistant", "content": text_of(&opened)}, user("And then?")]});
+    let expected = text_of(&second.answer(CHAT, &with(whole, greedy.clone())));
+    let next = with(json!({"state": id, "messages": [user("And then?")]}), greedy.clone());
+
+    // A download goes on elsewhere, as do a fork and a copy of the response.
+    let file = first.get(&format!("/v1/states/{id}"));
+    assert_eq!(file.status, 200);
+    assert_eq!(third.send("PUT", &format!("/v1/states/{id}"), "", &file.body).status, 201);
+    assert_eq!(text_of(&third.answer(CHAT, &next)), expected);
+    let fork = first.answer(&format!("/v1/states/{id}/fork"), &json!({}))["id"].clone();
+    let copy = first.answer("/v1/states", &json!({"response": id}))["id"].clone();
+    assert!(fork != copy && fork != id.as_str());
+
+    // The server dies; the other one goes on.
+    first.process.kill().unwrap();
+    first.process.wait().unwrap();
+    for state in [json!(id), fork, copy] {
+        assert_eq!(text_of(&second.answer(CHAT, &with(next.clone(), json!({"state": state})))), expected);
+    }
+
+    // A state after a prompt, and the continuation of a text.
+    let whole = text_of(&second.answer(TEXT, &with(json!({"prompt": "Once upon a time there"}), greedy.clone())));
+    let read = second.answer("/v1/states", &json!({"prompt": "Once upon a time"}))["id"].clone();
+    let rest = second.answer(TEXT, &with(json!({"state": read, "prompt": " there"}), greedy));
+    assert_eq!(text_of(&rest), whole);
+
+    // Deleted states are gone, and what is no state is refused.
+    let path = format!("/v1/states/{id}");
+    assert_eq!(second.send("DELETE", &path, "", b"").status, 200);
+    assert_eq!(second.send("DELETE", &path, "", b"").status, 404);
+    assert!(second.post(CHAT, &next).refusal().contains("no state"));
+    let mut damaged = file.body.clone();
+    let last = damaged.len() - 1;
+    damaged[last] ^= 1;
+    for bytes in [&b"no state"[..], &damaged, &file.body[..last]] {
+        let reply = second.send("PUT", "/v1/states/mine", "", bytes);
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        reply.refusal();
+    }
+    let listed = second.get("/v1/states").json();
+    assert!(listed["bytes"].as_u64().unwrap() < listed["budget"].as_u64().unwrap());
+    assert!(listed["data"].as_array().unwrap().iter().all(|state| state["id"] != id.as_str()));
+}
+
+#[test]
+fn a_closed_connection_frees_its_slot_and_a_full_queue_refuses() {
+    if no_gpu("a_closed_connection_frees_its_slot_and_a_full_queue_refuses") {
+        return;
+    }
+    let server = Served::start(&["--slots", "1", "--queue", "1", "--metrics-names", "vllm"]);
+    let endless = with(story(1, 1_000_000), json!({"stream": true, "logit_bias": {"0": -100}}));
+    let endless = endless.to_string();
+    let mut running = server.open("POST", TEXT, "", endless.as_bytes());
+    let mut some = [0; 400];
+    running.read_exact(&mut some).unwrap();
+    let waiting = server.open("POST", TEXT, "", endless.as_bytes());
+    soon("the second request waits", Duration::from_secs(10), || server.metric("peregrine_requests_waiting") == 1.0);
+    assert_eq!(server.metric("vllm:num_requests_waiting"), 1.0);
+    let reply = server.post(TEXT, &story(2, 4));
+    assert_eq!((reply.status, reply.header("retry-after")), (429, Some("1")));
+    assert!(reply.refusal().contains("waiting"));
+    drop(waiting);
+    soon("the queue is empty", Duration::from_secs(10), || server.metric("peregrine_requests_waiting") == 0.0);
+    assert_eq!(server.metric("peregrine_requests_running"), 1.0);
+    drop(running);
+    soon("the slot is free", Duration::from_secs(10), || server.metric("peregrine_requests_running") == 0.0);
+    server.answer(TEXT, &story(2, 4));
+}
+
+#[test]
+fn bad_requests_get_an_error_in_openais_form() {
+    if no_gpu("bad_requests_get_an_error_in_openais_form") {
+        return;
+    }
+    let server = Served::start(&["--slots", "1", "--max-body", "20K", "--max-prompt", "50", "--api-key", "sk-test"]);
+    let key = "Authorization: Bearer sk-test\r\n";
+    for headers in ["", "Authorization: Bearer sk-tes\r\n", "Authorization: sk-test\r\n", "X-Api-Key: \r\n"] {
+        let reply = server.send("POST", TEXT, headers, story(1, 2).to_string().as_bytes());
+        assert_eq!(reply.status, 401, "{headers}");
+        reply.refusal();
+    }
+    assert_eq!(server.get("/health").json()["status"], "ok");
+    assert_eq!(server.send("GET", "/v1/models", "X-Api-Key: sk-test\r\n", b"").status, 200);
+    let long = json!({"prompt": "a ".repeat(200)}).to_string();
+    let huge = json!({"prompt": "a".repeat(30_000)}).to_string();
+    for (method, path, body, status) in [
+        ("POST", CHAT, "", 400),
+        ("POST", CHAT, "{", 400),
+        ("POST", CHAT, "[]", 400),
+        ("POST", CHAT, "{\"messages\": []}", 400),
+        ("POST", CHAT, "{\"messages\": [{\"role\": \"user\"}], \"n\": 0}", 400),
+        ("POST", CHAT, "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"store\": true, \"n\": 2}", 400),
+        ("POST", TEXT, "{\"prompt\": [999999]}", 400),
+        ("POST", TEXT, "{\"prompt\": \"a\", \"state\": \"../x\"}", 404),
+        ("POST", TEXT, "{\"prompt\": \"a\", \"state\": \"gone\"}", 404),
+        ("POST", TEXT, &long, 400),
+        ("POST", TEXT, &huge, 413),
+        ("GET", TEXT, "", 405),
+        ("GET", "/v1/engines", "", 404),
+        ("GET", "/v1/models/gpt-4", "", 404),
+        ("GET", "/v1/states/gone", "", 404),
+        ("PUT", "/v1/states/a.b", "x", 400),
+        ("POST", "/v1/states", "{\"response\": 7}", 400),
+        ("POST", "/v1/states", "{}", 400),
+        ("POST", "/v1/states/gone/fork", "", 404),
+        ("POST", "/tokenize", "{}", 400),
+        ("POST", "/detokenize", "{\"tokens\": [-1]}", 400),
+    ] {
+        let reply = server.send(method, path, key, body.as_bytes());
+        assert_eq!(reply.status, status, "{method} {path} {body}: {}", reply.text());
+        reply.refusal();
+    }
+    let mine = format!("{key}X-Request-Id: mine-7\r\n");
+    assert_eq!(server.send("GET", "/v1/models", &mine, b"").header("x-request-id"), Some("mine-7"));
+    let ids = server.send("POST", "/tokenize", key, b"{\"content\": \"Once upon\"}").json()["tokens"].clone();
+    let back = server.send("POST", "/detokenize", key, json!({ "tokens": ids }).to_string().as_bytes()).json();
+    assert_eq!(back["content"], "Once upon");
+}
+
+#[test]
+fn a_server_that_ends_saves_unfinished_answers() {
+    if no_gpu("a_server_that_ends_saves_unfinished_answers") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let states = folder.path().to_str().unwrap();
+    let other = Served::start(&["--slots", "1", "--states", states]);
+    let mut ending = Served::start(&["--slots", "1", "--states", states, "--drain", "0"]);
+    let message = json!({"messages": [{"role": "user", "content": "Tell me a long story about a fox."}], "temperature": 0,
+                         "logit_bias": {}, "stream": true, "max_tokens": 100_000});
+    let mut connection = ending.open("POST", CHAT, "", message.to_string().as_bytes());
+    let mut some = [0; 600];
+    connection.read_exact(&mut some).unwrap();
+    kill(Pid::from_raw(ending.process.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let mut rest = Vec::new();
+    connection.read_to_end(&mut rest).unwrap();
+    let all = [&some[..], &rest].concat();
+    let all = String::from_utf8_lossy(&all);
+    let status = ending.process.wait().unwrap();
+    assert!(status.success(), "{status}");
+    let events: Vec<Value> = all
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .filter_map(|data| serde_json::from_str(data).ok())
+        .collect();
+    let said: String = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
+    let error = &events.last().unwrap()["error"];
+    assert_eq!(error["code"], "shutting_down", "{all}");
+    let state = error["state"].as_str().unwrap();
+
+    let whole = with(message, json!({"stream": false, "max_tokens": 60}));
+    let whole = text_of(&other.answer(CHAT, &whole));
+    let rest = json!({"state": state, "messages": [], "temperature": 0, "max_tokens": 20});
+    let both = said.clone() + &text_of(&other.answer(CHAT, &rest));
+    let common = both.len().min(whole.len());
+    assert!(common > said.len() && both[..common] == whole[..common], "{both:?} is not the beginning of {whole:?}");
+}
+
+#[test]
+fn it_ends_with_its_parent_and_refuses_an_open_address_without_a_key() {
+    let output = program::run(&["serve", "--host", "0.0.0.0"]);
+    program::refused(&output, 2, &["--api-key", "--no-key"]);
+    program::refused(&program::run(&["serve", "--parent", "999999999"]), 2, &["no such process"]);
+    if no_gpu("it_ends_with_its_parent_and_refuses_an_open_address_without_a_key") {
+        return;
+    }
+    let mut parent = Command::new("sleep").arg("600").spawn().unwrap();
+    let mut server = Served::start(&["--slots", "1", "--parent", &parent.id().to_string()]);
+    assert_eq!(server.get("/readyz").status, 200);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let started = Instant::now();
+    while server.process.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(10), "the server outlives its parent");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
