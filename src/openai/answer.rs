@@ -41,7 +41,7 @@ impl Request {
     pub async fn answer_async(&self, session: &mut Session, defaults: RequestDefaults) -> Result<Completion> {
         let engine = session.engine().clone();
         let checkpoint = engine.checkpoint();
-        let options = self.options(checkpoint, defaults.max_tokens);
+        let options = self.options(checkpoint, defaults.max_tokens)?;
         let mut answered = Completion { choices: vec![], prompt_tokens: 0, completion_tokens: 0 };
         for ids in self.prompts(checkpoint)? {
             let mut read = None;

@@ -9,6 +9,9 @@
 //! `n_predict`. A null field counts as missing, integers may be written `8.0`, and -1 means the same as on the command line: no
 //! token limit, all of `top_k`, a new seed.
 //!
+//! With the feature `grammar`, `response_format` constrains the answers, and so do llama.cpp's `json_schema` and `grammar` and vLLM's
+//! `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` and `structured_outputs`.
+//!
 //! With `n` > 1 the prompt is read once; answer `i`, counted from 0, uses the request's seed plus `i`.
 
 mod answer;
@@ -16,6 +19,11 @@ mod answer;
 mod blocking;
 mod chat;
 mod completions;
+#[cfg(feature = "grammar")]
+mod constraint;
+#[cfg(not(feature = "grammar"))]
+#[path = "constraint/absent.rs"]
+mod constraint;
 mod fields;
 mod logprobs;
 mod request;
