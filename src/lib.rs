@@ -118,6 +118,8 @@ pub mod output;
 pub mod runtime;
 #[cfg(feature = "selftest")]
 pub mod selftest;
+#[cfg(feature = "server")]
+pub mod server;
 #[doc(hidden)]
 pub mod text;
 #[cfg(feature = "vision")]

@@ -16,13 +16,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("runtime", &["runtime", "model", "kernels", "gpu", "format", "text", "input", "output", "error"]),
     ("vision", &["vision", "runtime", "model", "kernels", "gpu", "format", "input", "error"]),
     ("openai", &["openai", "runtime", "text", "error"]),
+    ("server", &["server", "openai", "runtime", "text", "error"]),
     ("eval", &["eval", "vision", "runtime", "model", "text", "error"]),
     ("bench", &["bench", "model", "kernels", "gpu", "format", "error"]),
     ("selftest", &["selftest", "runtime", "model", "kernels", "gpu", "format", "text", "error"]),
 ];
 
 /// Interfaces, which wait for what they call. In every other layer only a file `blocking.rs` does.
-const WAIT: &[&str] = &["bench", "cli", "eval", "selftest"];
+const WAIT: &[&str] = &["bench", "cli", "eval", "selftest", "server"];
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap() {

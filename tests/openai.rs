@@ -3,7 +3,7 @@
 mod common;
 
 use common::{gpu, no_gpu, shipped};
-use peregrine::openai::{Completion, Endpoint, Request, RequestDefaults};
+use peregrine::openai::{Completion, Endpoint, Request, RequestDefaults, ResponseId};
 use peregrine::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Sampling, StateBudget};
 use peregrine::text::Specials;
 use serde_json::{Value, json};
@@ -14,6 +14,10 @@ const UNSAID: RequestDefaults = RequestDefaults { max_tokens: None, seed: 5 };
 fn engine() -> Engine {
     let options = EngineOptions::default().slots(1);
     Engine::load(&gpu(), Checkpoint::open(shipped("tiny-chat")).unwrap(), options, &mut |_| {}).unwrap()
+}
+
+fn id(endpoint: Endpoint, number: usize) -> ResponseId {
+    ResponseId::new(endpoint, number, 0, "tiny-chat")
 }
 
 fn answer(engine: &Engine, endpoint: Endpoint, body: &Value) -> Completion {
@@ -56,7 +60,7 @@ fn several_answers_have_their_own_seeds_and_read_the_prompt_once() {
     let body = json!({"prompt": [PROMPT, "The cat"], "n": 2, "seed": 7, "temperature": 1.1, "repeat_penalty": 1.2, "max_tokens": 24});
     let several = answer(&engine, Endpoint::Completions, &body);
     assert_eq!(texts(&several)[..2], texts(&together)[..2]);
-    let body = several.body(Endpoint::Completions, engine.checkpoint(), (3, 0)).unwrap();
+    let body = several.body(Endpoint::Completions, engine.checkpoint(), &id(Endpoint::Completions, 3)).unwrap();
     let indexes: Vec<&Value> = body["choices"].as_array().unwrap().iter().map(|choice| &choice["index"]).collect();
     assert_eq!(indexes, [&json!(0), &json!(1), &json!(2), &json!(3)]);
     assert_eq!(body["usage"]["total_tokens"], several.prompt_tokens + several.completion_tokens);
@@ -101,7 +105,7 @@ fn a_chat_request_equals_a_conversation() {
     let expected: String =
         session.converse(messages, &AnswerOptions::tokens(24)).unwrap().map(|piece| piece.unwrap()).collect();
     assert_eq!(texts(&answered), [&expected, &expected]);
-    let body = answered.body(Endpoint::Chat, engine.checkpoint(), (3, 0)).unwrap();
+    let body = answered.body(Endpoint::Chat, engine.checkpoint(), &id(Endpoint::Chat, 3)).unwrap();
     assert_eq!(body["choices"][1]["message"], json!({"role": "assistant", "content": expected}));
     assert_eq!((&body["choices"][0]["logprobs"], &body["object"]), (&Value::Null, &json!("chat.completion")));
 }
@@ -170,7 +174,7 @@ fn log_probabilities_have_the_formats_of_their_endpoints() {
         body
     };
     let answered = story(&engine, with(json!({"logprobs": 2})));
-    let body = answered.body(Endpoint::Completions, engine.checkpoint(), (1, 0)).unwrap();
+    let body = answered.body(Endpoint::Completions, engine.checkpoint(), &id(Endpoint::Completions, 1)).unwrap();
     let (text, logprobs) = (body["choices"][0]["text"].as_str().unwrap(), &body["choices"][0]["logprobs"]);
     let list = |name: &str| logprobs[name].as_array().unwrap_or_else(|| panic!("{name}: {logprobs}")).clone();
     assert_eq!(list("tokens").len(), 12);
@@ -186,12 +190,14 @@ fn log_probabilities_have_the_formats_of_their_endpoints() {
     }
     // No top tokens, only the chosen one.
     let none = story(&engine, with(json!({"logprobs": 0})));
-    let body = none.body(Endpoint::Completions, engine.checkpoint(), (1, 0)).unwrap();
+    let body = none.body(Endpoint::Completions, engine.checkpoint(), &id(Endpoint::Completions, 1)).unwrap();
     assert_eq!(body["choices"][0]["logprobs"]["top_logprobs"][0].as_object().unwrap().len(), 1);
     // Chat completions.
     let messages = json!([{"role": "user", "content": "What is 12 plus 2?"}]);
     let chat = with(json!({"messages": messages, "logprobs": true, "top_logprobs": 3, "temperature": 0}));
-    let body = answer(&engine, Endpoint::Chat, &chat).body(Endpoint::Chat, engine.checkpoint(), (1, 0)).unwrap();
+    let body = answer(&engine, Endpoint::Chat, &chat)
+        .body(Endpoint::Chat, engine.checkpoint(), &id(Endpoint::Chat, 1))
+        .unwrap();
     let content = body["choices"][0]["logprobs"]["content"].as_array().unwrap();
     let joined: Vec<u8> = content
         .iter()

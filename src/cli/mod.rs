@@ -21,6 +21,7 @@ mod quantize;
 mod run;
 mod sampling;
 mod selftest;
+mod serve;
 mod shader_override;
 mod template;
 mod vision;
@@ -58,6 +59,8 @@ enum Command {
     Chat(chat::Chat),
     /// Answer a file of OpenAI-style requests, several at a time
     Batch(batch::Batch),
+    /// Serve OpenAI's API over HTTP, and conversations as states that can be downloaded, forked and continued anywhere
+    Serve(serve::Serve),
     /// Measure prompt and generation speed, and print a llama-bench table with bytes per token and the bandwidth roofline
     Bench(bench::Bench),
     /// List GPU adapters, their capabilities and the environment variables
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Chat(chat) => chat.run(),
         Command::Batch(batch) => batch.run(),
+        Command::Serve(serve) => serve.run(),
         Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),

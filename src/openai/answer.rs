@@ -2,7 +2,7 @@
 
 use super::request::Request;
 use crate::error::{Error, Result};
-use crate::runtime::{AnswerOptions, Chosen, Finish, Mark, Prompt, Session};
+use crate::runtime::{Answer, AnswerOptions, Chosen, Finish, Mark, Prompt, Session, Snapshot};
 
 /// Values for what neither the request nor the model sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct RequestDefaults {
 }
 
 /// The answers to a request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Completion {
     /// One per answer, in the order of the prompts and of the answers to each.
     pub choices: Vec<Choice>,
@@ -35,14 +35,66 @@ pub struct Choice {
     pub logprobs: Option<Vec<Chosen>>,
 }
 
+/// What a request's prompts follow.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Start<'a> {
+    /// Nothing. The session is cleared for each prompt.
+    #[default]
+    Empty,
+    /// A conversation that the session keeps: that of a state, or an empty one. The request's messages or text follow it; without
+    /// messages, an answer that was cut off goes on. See [`Request::is_one_answer`].
+    Conversation(Option<&'a Snapshot>),
+}
+
+/// A step of answering a request. Answers come one after the other: all events of a choice before those of the next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A prompt of this many tokens was read.
+    Read(u64),
+    /// Text of the answer `choice`.
+    Piece {
+        /// The answer, from 0.
+        choice: usize,
+        /// The next part of its text.
+        text: String,
+        /// The tokens that end in this text, if the request asks for log-probabilities.
+        logprobs: Option<Vec<Chosen>>,
+    },
+    /// The answer `choice` is complete.
+    Ended {
+        /// The answer, from 0.
+        choice: usize,
+        /// Why it ended.
+        finish: Finish,
+        /// Its tokens.
+        tokens: u64,
+    },
+}
+
 impl Request {
-    /// Runs the request in a session, which is cleared first. Each prompt is read once for all its answers. Cancellation gives
-    /// [`Error::Cancelled`].
+    /// Runs the request in a session and collects its events.
     pub async fn answer_async(&self, session: &mut Session, defaults: RequestDefaults) -> Result<Completion> {
+        let mut completion = Completion::default();
+        self.events_async(session, defaults, Start::Empty, &mut |event| completion.add(event)).await?;
+        Ok(completion)
+    }
+
+    /// Runs the request in a session. `each` gets the events as they occur. Each prompt is read once for all its answers.
+    /// Cancellation gives [`Error::Cancelled`].
+    pub async fn events_async(
+        &self,
+        session: &mut Session,
+        defaults: RequestDefaults,
+        start: Start<'_>,
+        each: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        if let Start::Conversation(from) = start {
+            return self.continue_async(session, defaults, from, each).await;
+        }
         let engine = session.engine().clone();
         let checkpoint = engine.checkpoint();
         let options = self.options(checkpoint, defaults.max_tokens)?;
-        let mut answered = Completion { choices: vec![], prompt_tokens: 0, completion_tokens: 0 };
+        let mut choice = 0;
         for ids in self.prompts(checkpoint)? {
             let mut read = None;
             for index in 0..self.answers() {
@@ -51,14 +103,42 @@ impl Request {
                     None => read_prompt(session, &ids).await?,
                     Some(read) => go_back(session, read, &ids).await?,
                 }
+                if index == 0 {
+                    each(Event::Read(ids.len() as u64));
+                }
                 if read.is_none() && self.answers() > 1 {
                     read = Some(session.mark_async().await?);
                 }
-                answered.take(session, &options).await?;
+                let answer = session.answer_async(Prompt::Ids(vec![]), &options).await?;
+                give_out(answer, choice, &options, each).await?;
+                choice += 1;
             }
-            answered.prompt_tokens += ids.len() as u64;
         }
-        Ok(answered)
+        Ok(())
+    }
+
+    /// Answers once, as a part of a conversation that the session keeps.
+    async fn continue_async(
+        &self,
+        session: &mut Session,
+        defaults: RequestDefaults,
+        from: Option<&Snapshot>,
+        each: &mut dyn FnMut(Event),
+    ) -> Result<()> {
+        let engine = session.engine().clone();
+        let checkpoint = engine.checkpoint();
+        let options = self.options(checkpoint, defaults.max_tokens)?;
+        match from {
+            Some(snapshot) => drop(session.restore_async(snapshot).await?),
+            None => session.clear_async().await?,
+        }
+        session.set_sampling_async(self.sampling(checkpoint, defaults.seed, 0)).await?;
+        let before = session.position();
+        let prompt = self.continuation(checkpoint, session)?;
+        let answer = session.answer_async(prompt, &options).await?;
+        // A conversation whose earlier text changes when it is rendered again is read from its start.
+        each(Event::Read(answer.session().position().saturating_sub(before)));
+        give_out(answer, 0, &options, each).await
     }
 }
 
@@ -75,20 +155,53 @@ async fn go_back(session: &mut Session, read: &Mark, ids: &[u32]) -> Result<()> 
     }
 }
 
+async fn give_out(
+    mut answer: Answer<'_>,
+    choice: usize,
+    options: &AnswerOptions,
+    each: &mut dyn FnMut(Event),
+) -> Result<()> {
+    while let Some(piece) = answer.next_async().await {
+        let text = piece?;
+        each(Event::Piece { choice, text, logprobs: options.logprobs.map(|_| answer.take_chosen()) });
+    }
+    let finish = answer.finish().unwrap_or(Finish::Failed);
+    if finish == Finish::Cancelled {
+        return Err(Error::Cancelled);
+    }
+    if options.logprobs.is_some() {
+        // Tokens without text, such as EOS, come after the last piece.
+        each(Event::Piece { choice, text: String::new(), logprobs: Some(answer.take_chosen()) });
+    }
+    each(Event::Ended { choice, finish, tokens: answer.generation().tokens() as u64 });
+    Ok(())
+}
+
 impl Completion {
-    async fn take(&mut self, session: &mut Session, options: &AnswerOptions) -> Result<()> {
-        let mut answer = session.answer_async(Prompt::Ids(vec![]), options).await?;
-        let mut text = String::new();
-        while let Some(piece) = answer.next_async().await {
-            text += &piece?;
+    /// Adds the next event.
+    pub fn add(&mut self, event: Event) {
+        match event {
+            Event::Read(tokens) => self.prompt_tokens += tokens,
+            Event::Piece { choice, text, logprobs } => {
+                let choice = self.choice(choice);
+                choice.text += &text;
+                if let Some(chosen) = logprobs {
+                    choice.logprobs.get_or_insert_default().extend(chosen);
+                }
+            }
+            Event::Ended { choice, finish, tokens } => {
+                self.choice(choice).finish = finish;
+                self.completion_tokens += tokens;
+            }
         }
-        let finish = answer.finish().unwrap_or(Finish::Failed);
-        if finish == Finish::Cancelled {
-            return Err(Error::Cancelled);
+    }
+
+    /// The answer `index`, empty if no event of it came yet.
+    fn choice(&mut self, index: usize) -> &mut Choice {
+        let empty = || Choice { text: String::new(), finish: Finish::Failed, logprobs: None };
+        if self.choices.len() <= index {
+            self.choices.resize_with(index + 1, empty);
         }
-        let logprobs = options.logprobs.map(|_| answer.take_chosen());
-        self.completion_tokens += answer.generation().tokens() as u64;
-        self.choices.push(Choice { text, finish, logprobs });
-        Ok(())
+        &mut self.choices[index]
     }
 }

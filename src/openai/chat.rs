@@ -33,11 +33,12 @@ const TEXTS: &[(&str, &str)] =
     &[("text", "text"), ("input_text", "text"), ("output_text", "text"), ("refusal", "refusal")];
 
 impl Chat {
-    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, RequestError> {
+    /// `continues`: whether the list may be empty, to go on with an answer that was cut off.
+    pub(super) fn read(fields: &mut Fields<'_>, continues: bool) -> Result<Self, RequestError> {
         let path = fields.path("messages");
         let list = fields.read("messages", "a list of messages", Value::as_array)?;
         let list = list.ok_or_else(|| path.error("is missing: it is a list of messages"))?;
-        if list.is_empty() {
+        if list.is_empty() && !continues {
             return Err(path.error("is empty: it must have at least one message"));
         }
         let mut chat = Chat { messages: Vec::with_capacity(list.len()), extra: vec![] };
@@ -112,7 +113,7 @@ mod tests {
 
     fn read(messages: Value) -> Result<Chat, RequestError> {
         let body = json!({ "messages": messages });
-        Chat::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()))
+        Chat::read(&mut Fields::new(body.as_object().unwrap(), FieldPath::root()), false)
     }
 
     #[test]

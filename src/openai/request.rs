@@ -8,7 +8,8 @@ use super::logprobs;
 use super::request_error::{FieldPath, RequestError};
 use super::sampling::{Limits, Settings, read_answers};
 use crate::error::Result as Outcome;
-use crate::runtime::{AnswerOptions, Checkpoint, Sampling};
+use crate::runtime::{self, AnswerOptions, Checkpoint, Sampling, Session};
+use crate::text::Specials;
 use serde_json::Value;
 
 /// An endpoint of the API.
@@ -41,6 +42,9 @@ pub struct Request {
     logprobs: Option<usize>,
     constraint: Option<AskedConstraint>,
     stream: bool,
+    include_usage: bool,
+    store: bool,
+    state: Option<String>,
 }
 
 #[derive(Debug)]
@@ -56,9 +60,10 @@ impl Request {
             return Err(FieldPath::root().field("body").must_be(body, "an object"));
         };
         let mut fields = Fields::new(map, FieldPath::root());
+        let state = fields.read("state", "the id of a state", Value::as_str)?.map(str::to_owned);
         let request = Request {
             input: match endpoint {
-                Endpoint::Chat => Input::Chat(Chat::read(&mut fields)?),
+                Endpoint::Chat => Input::Chat(Chat::read(&mut fields, state.is_some())?),
                 Endpoint::Completions => Input::Completions(completions::read(&mut fields)?),
             },
             settings: Settings::read(&mut fields)?,
@@ -67,6 +72,9 @@ impl Request {
             logprobs: logprobs::read(&mut fields, endpoint)?,
             constraint: AskedConstraint::read(&mut fields)?,
             stream: fields.read("stream", "true or false", Value::as_bool)?.unwrap_or(false),
+            include_usage: read_include_usage(&mut fields)?,
+            store: fields.read("store", "true or false", Value::as_bool)?.unwrap_or(false),
+            state,
         };
         fields.finish()?;
         Ok(request)
@@ -83,6 +91,27 @@ impl Request {
     /// Whether the request asks for a streamed answer.
     pub fn streams(&self) -> bool {
         self.stream
+    }
+
+    /// Whether a streamed answer ends with a chunk that has the usage.
+    pub fn includes_usage(&self) -> bool {
+        self.include_usage
+    }
+
+    /// Whether the state after the answer is to be kept.
+    pub fn stores(&self) -> bool {
+        self.store
+    }
+
+    /// The id of the state that the request continues.
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_deref()
+    }
+
+    /// Whether it asks for one answer to one prompt, as a conversation does.
+    pub fn is_one_answer(&self) -> bool {
+        let prompts = if let Input::Completions(prompts) = &self.input { prompts.len() } else { 1 };
+        prompts * self.answers == 1
     }
 
     /// Number of answers per prompt.
@@ -110,6 +139,42 @@ impl Request {
         }
     }
 
+    /// Reads the request's messages or prompt in an empty session, without an answer.
+    pub async fn read_async(&self, session: &mut Session) -> Outcome<()> {
+        session.clear_async().await?;
+        match &self.input {
+            Input::Chat(chat) => session.read_conversation_async(chat.messages.clone()).await,
+            Input::Completions(prompts) => {
+                let engine = session.engine().clone();
+                for prompt in prompts {
+                    session.feed_async(&prompt.ids(engine.checkpoint())?).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What the answer follows in a session that holds the state which the request continues, or is empty.
+    pub(super) fn continuation(&self, checkpoint: &Checkpoint, session: &Session) -> Outcome<runtime::Prompt> {
+        match &self.input {
+            Input::Chat(chat) if chat.messages.is_empty() => Ok(runtime::Prompt::Resume),
+            Input::Chat(chat) => {
+                let before = session.messages().iter().cloned();
+                Ok(runtime::Prompt::Messages(before.chain(chat.messages.iter().cloned()).collect()))
+            }
+            Input::Completions(prompts) => {
+                let ids = match prompts.first() {
+                    Some(Prompt::Text(text)) if session.position() > 0 => {
+                        checkpoint.tokenizer()?.encode(text, Specials::Parse)?
+                    }
+                    Some(prompt) => prompt.ids(checkpoint)?,
+                    None => vec![],
+                };
+                Ok(runtime::Prompt::Ids(ids))
+            }
+        }
+    }
+
     /// The sampling of answer `index` to a prompt: the request's settings, else the model's, else llama.cpp's. `seed` is used if
     /// the request has none.
     pub fn sampling(&self, checkpoint: &Checkpoint, seed: u64, index: usize) -> Sampling {
@@ -126,6 +191,16 @@ impl Request {
             logprobs: self.logprobs,
             grammar,
         })
+    }
+}
+
+/// `stream_options: {"include_usage": true}`; its other fields are ignored.
+fn read_include_usage(fields: &mut Fields<'_>) -> Result<bool, RequestError> {
+    let path = fields.path("stream_options");
+    let options = fields.read("stream_options", "an object", Value::as_object)?;
+    match options.and_then(|options| options.get("include_usage")).filter(|value| !value.is_null()) {
+        None => Ok(false),
+        Some(value) => value.as_bool().ok_or_else(|| path.field("include_usage").must_be(value, "true or false")),
     }
 }
 

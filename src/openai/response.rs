@@ -7,27 +7,57 @@ use super::request_error::RequestError;
 use crate::error::{Error, Result};
 use crate::runtime::{Checkpoint, Finish};
 use serde_json::{Value, json};
+use std::fmt::Display;
+
+/// The identity of a response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponseId {
+    /// Its id, such as `chatcmpl-7`.
+    pub id: String,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+    /// The model's name.
+    pub model: String,
+}
+
+impl ResponseId {
+    /// The id of a response to a request at `endpoint`, made unique by `unique`.
+    pub fn new(endpoint: Endpoint, unique: impl Display, created: u64, model: &str) -> Self {
+        let kind = match endpoint {
+            Endpoint::Chat => "chatcmpl",
+            Endpoint::Completions => "cmpl",
+        };
+        ResponseId { id: format!("{kind}-{unique}"), created, model: model.to_owned() }
+    }
+}
 
 impl Completion {
-    /// The body of a response. `number` makes its id unique; `created` is in seconds since 1970.
-    pub fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, (number, created): (usize, u64)) -> Result<Value> {
+    /// The body of a response.
+    pub fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, id: &ResponseId) -> Result<Value> {
         let choices = self.choices.iter().enumerate().map(|(index, choice)| choice.body(endpoint, checkpoint, index));
-        let (object, id) = match endpoint {
-            Endpoint::Chat => ("chat.completion", "chatcmpl"),
-            Endpoint::Completions => ("text_completion", "cmpl"),
+        let object = match endpoint {
+            Endpoint::Chat => "chat.completion",
+            Endpoint::Completions => "text_completion",
         };
-        let (read, made) = (self.prompt_tokens, self.completion_tokens);
         Ok(json!({
-            "id": format!("{id}-{number}"), "object": object, "created": created, "model": checkpoint.label(),
+            "id": id.id, "object": object, "created": id.created, "model": id.model,
             "choices": choices.collect::<Result<Vec<_>>>()?,
-            "usage": { "prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made },
+            "usage": usage(self.prompt_tokens, self.completion_tokens),
         }))
     }
 }
 
+pub(super) fn usage(read: u64, made: u64) -> Value {
+    json!({ "prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made })
+}
+
+pub(super) fn finish_reason(finish: Finish) -> &'static str {
+    if finish == Finish::Length { "length" } else { "stop" }
+}
+
 impl Choice {
     fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, index: usize) -> Result<Value> {
-        let finish = if self.finish == Finish::Length { "length" } else { "stop" };
+        let finish = finish_reason(self.finish);
         let (name, said, logprobs) = match (endpoint, &self.logprobs) {
             (Endpoint::Chat, chosen) => {
                 let logprobs = chosen.as_ref().map(|chosen| Ok(logprobs::of_chat(chosen, checkpoint.tokenizer()?)));

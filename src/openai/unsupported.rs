@@ -28,8 +28,6 @@ pub(super) const IGNORED: &[&str] = &[
     "safety_identifier",
     "service_tier",
     "spaces_between_special_tokens",
-    "store",
-    "stream_options",
     "timings_per_token",
     "user",
     "xtc_threshold",

@@ -11,6 +11,11 @@ use crate::text::Message;
 use pollster::block_on;
 
 impl Engine {
+    /// Blocking [`Engine::check_snapshot_async`].
+    pub fn check_snapshot(&self, snapshot: &Snapshot) -> Result<Vec<Warning>> {
+        block_on(self.check_snapshot_async(snapshot))
+    }
+
     /// Uploads a checkpoint's weights and gets ready; `progress` is called after each piece. See [`Engine::load_async`].
     pub fn load(
         gpu: &Gpu,
@@ -84,6 +89,11 @@ impl Session {
     /// before the answer began, the old answer stays.
     pub fn retry(&mut self, options: &AnswerOptions) -> Result<Answer<'_>> {
         block_on(self.answer_async(Prompt::Retry, options))
+    }
+
+    /// Blocking [`Session::read_conversation_async`].
+    pub fn read_conversation(&mut self, messages: Vec<Message>) -> Result<()> {
+        block_on(self.read_conversation_async(messages))
     }
 
     /// Feeds tokens without generating. See [`Session::feed_async`].

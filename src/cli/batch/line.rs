@@ -1,7 +1,7 @@
 //! Lines of a batch: requests and their replies.
 
 use peregrine::Error;
-use peregrine::openai::{Completion, Endpoint, Request, RequestError, error_body, failure_body};
+use peregrine::openai::{Completion, Endpoint, Request, RequestError, ResponseId, error_body, failure_body};
 use peregrine::runtime::Checkpoint;
 use serde_json::{Map, Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,7 +79,11 @@ impl Line {
     /// The reply with the model's answers.
     pub fn done(&self, endpoint: Endpoint, answered: &Completion, checkpoint: &Checkpoint) -> peregrine::Result<Reply> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let body = answered.body(endpoint, checkpoint, (self.number, created))?;
+        let body = answered.body(
+            endpoint,
+            checkpoint,
+            &ResponseId::new(endpoint, self.number, created, checkpoint.label()),
+        )?;
         Ok(Reply { line: self.answered(200, body), tokens: answered.completion_tokens, failed: false })
     }
 
@@ -126,10 +130,13 @@ fn parse(line: &Map<String, Value>) -> Result<Request, RequestError> {
     let body = line.get("body").filter(|body| body.is_object());
     let body = body.ok_or_else(|| invalid("body is missing: it must be an object", Some("body")))?;
     let request = Request::parse(endpoint, body)?;
-    match request.streams() {
-        true => Err(invalid("stream is not supported in a batch: each answer is one line", Some("stream"))),
-        false => Ok(request),
+    if request.streams() {
+        return Err(invalid("stream is not supported in a batch: each answer is one line", Some("stream")));
     }
+    if request.state().is_some() {
+        return Err(invalid("state is not supported in a batch: states are kept by a server", Some("state")));
+    }
+    Ok(request)
 }
 
 #[cfg(test)]

@@ -154,6 +154,11 @@ impl Engine {
         Ok(true)
     }
 
+    /// Number of slots: sessions that it can have at a time.
+    pub fn slots(&self) -> usize {
+        self.shared.options.slots
+    }
+
     /// Counts of turns, chunks and steps so far.
     pub fn counts(&self) -> Counts {
         *self.shared.counts.lock()

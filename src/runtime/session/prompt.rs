@@ -202,18 +202,39 @@ impl Session {
         if any { Ok(bias) } else { Err(Error::AllBanned { position }) }
     }
 
-    /// Feeds what the messages add to what was fed.
+    /// Reads a whole conversation without an answer: an answer that follows it, here or from a snapshot, begins at once. After an
+    /// error or a cancel the conversation is as before.
+    pub async fn read_conversation_async(&mut self, messages: Vec<Message>) -> Result<()> {
+        self.begin_call();
+        self.remember().await?;
+        let before = self.before().await?;
+        self.conversation.messages = messages;
+        match self.read_rendered(false).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.return_to(before).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Feeds what the messages add to what was fed, up to where the assistant's message begins.
     async fn read_messages(&mut self) -> Result<()> {
-        let (ids, text) = self.render()?;
+        self.read_rendered(true).await
+    }
+
+    /// Feeds what the messages add to what was fed. `answer_next`: with the beginning of the assistant's next message.
+    async fn read_rendered(&mut self, answer_next: bool) -> Result<()> {
+        let (ids, text) = self.render(answer_next)?;
         self.read(&ids).await?;
         self.conversation.text = text;
         self.remember().await
     }
 
     /// Renders the messages: the ids to feed, and the whole text.
-    fn render(&mut self) -> Result<(Vec<u32>, String)> {
+    fn render(&mut self, answer_next: bool) -> Result<(Vec<u32>, String)> {
         let checkpoint = self.engine.checkpoint();
-        let spans = checkpoint.render_unless(&self.cancelled, &self.conversation.messages, true)?;
+        let spans = checkpoint.render_unless(&self.cancelled, &self.conversation.messages, answer_next)?;
         let whole: String = spans.iter().map(|span| span.text.as_str()).collect();
         let fed = &self.conversation.text;
         let continues = whole.starts_with(fed);

@@ -3,8 +3,16 @@
 use super::Session;
 use super::history::History;
 use crate::error::{Error, Result};
+use crate::runtime::Engine;
 use crate::runtime::backup::Backup;
 use crate::runtime::snapshot::{Precision, Snapshot, Warning};
+
+impl Engine {
+    /// Checks whether a snapshot can continue on this engine, as [`Session::restore_async`] does.
+    pub async fn check_snapshot_async(&self, snapshot: &Snapshot) -> Result<Vec<Warning>> {
+        snapshot.admitted(&self.origin().await?)
+    }
+}
 
 impl Session {
     /// Sets whether to keep the ids of all tokens consumed, for snapshots and [`Session::ids`]; they take four bytes each. Only a

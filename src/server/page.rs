@@ -1,0 +1,38 @@
+//! The chat page and the description of the API.
+
+use axum::http::header;
+use axum::response::{Html, IntoResponse, Response};
+
+/// The description of the API, in OpenAPI 3.1.
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// A page to try a chat in. It loads nothing from elsewhere.
+pub(super) async fn page() -> Html<&'static str> {
+    Html(include_str!("page.html"))
+}
+
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_description_names_every_route() {
+        let described: Value = serde_json::from_str(OPENAPI).unwrap();
+        let paths = described["paths"].as_object().unwrap();
+        let routes = include_str!("app.rs").split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        for route in routes {
+            assert!(paths.contains_key(&route.replace("{*id}", "{id}")), "{route} is not described");
+        }
+    }
+
+    #[test]
+    fn the_page_loads_nothing_from_elsewhere() {
+        let page = include_str!("page.html");
+        assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("//cdn"));
+    }
+}
