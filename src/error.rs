@@ -389,6 +389,14 @@ pub enum Error {
         /// The allowed values.
         problem: &'static str,
     },
+    /// A constraint on answers cannot be used, or an answer under it cannot go on.
+    #[error("{constraint}: {problem}")]
+    BadConstraint {
+        /// What it is, such as "the JSON schema".
+        constraint: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The logits contain NaN or infinity, so no token can be sampled.
     #[error(
         "the model's logits are not finite at position {position}: the weights are damaged or the driver computes wrongly"
@@ -397,7 +405,7 @@ pub enum Error {
         /// Tokens consumed when it happened.
         position: u64,
     },
-    /// The logit bias bans every token, so none can be sampled.
+    /// The logit bias, together with the answer's grammar, bans every token, so none can be sampled.
     #[error("every token is banned at position {position}: relax the logit bias")]
     AllBanned {
         /// Tokens consumed when it happened.

@@ -13,6 +13,7 @@
 //! | [`Session`], [`Prompt`], [`Message`] | one conversation |
 //! | [`Answer`], [`AnswerOptions`], [`Finish`] | generated text as a stream |
 //! | [`Sampling`] | how tokens are chosen |
+//! | `Constraint`, [`Grammar`] | what the text of an answer must be, such as JSON under a schema: feature `grammar` |
 //! | [`CancelHandle`] | ends an answer from another thread |
 //! | [`Mark`], [`Snapshot`] | a moment to go back to; a state in a file |
 //! | [`Error`], [`Result`] | one error type, a variant for each thing that a caller can act on |
@@ -133,8 +134,11 @@ pub use runtime::{
     Answer, AnswerOptions, CancelHandle, Checkpoint, Engine, EngineOptions, Finish, Mark, Prompt, Sampling, Session,
     Snapshot,
 };
+#[cfg(feature = "grammar")]
 #[doc(inline)]
-pub use text::Message;
+pub use text::Constraint;
+#[doc(inline)]
+pub use text::{Grammar, Message};
 
 /// The programs of the pages must compile; tests/readme.rs runs them.
 #[cfg(doctest)]

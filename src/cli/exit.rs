@@ -85,6 +85,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             Error::BadSwitch { .. }
             | Error::BadShaders { .. }
             | Error::BadSetting { .. }
+            | Error::BadConstraint { .. }
             | Error::BadOutput { .. }
             | Error::IdOutOfRange { .. },
         ) => 2,

@@ -16,6 +16,7 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-hf", "--hf-repo"),
     ("-hfr", "--hf-repo"),
     ("-if", "--interactive-first"),
+    ("-jf", "--json-schema-file"),
     ("-md", "--model-draft"),
     ("-mg", "--main-gpu"),
     ("-mmp", "--mmap"),
@@ -33,8 +34,19 @@ const SPELLINGS: &[(&str, &str)] = &[
 ];
 
 /// Flags whose value is a text, which may begin with a dash.
-const TEXTS: &[&str] =
-    &["-p", "--prompt", "-r", "--reverse-prompt", "--stop", "-sys", "--system-prompt", "-l", "--logit-bias"];
+const TEXTS: &[&str] = &[
+    "-p",
+    "--prompt",
+    "-r",
+    "--reverse-prompt",
+    "--stop",
+    "-sys",
+    "--system-prompt",
+    "-l",
+    "--logit-bias",
+    "--grammar",
+    "--regex",
+];
 
 /// The command line with [`SPELLINGS`] replaced by their long forms.
 pub fn expand_spellings(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
@@ -93,7 +105,6 @@ const DOWNLOAD: &str =
     "peregrine does not download models: fetch the checkpoint first (hf download REPO --local-dir DIR), then -m DIR";
 const CHAT: &str = "use peregrine chat for conversations";
 const SAMPLER: &str = "this sampler is not supported; supported are temperature, top-k, top-p, min-p and penalties";
-const GRAMMAR: &str = "grammars are not supported";
 const OTHER_WEIGHTS: &str = "LoRA adapters, projectors and draft models are not supported";
 
 const FLAGS: &[LlamaFlag] = &[
@@ -150,9 +161,6 @@ const FLAGS: &[LlamaFlag] = &[
     flag(&["top-nsigma", "top-n-sigma"], Value, Rejected(SAMPLER, &["-1", "-1.0"])),
     flag(&["samplers"], Value, Rejected(SAMPLER, &[])),
     flag(&["sampling-seq", "sampler-seq"], Value, Rejected(SAMPLER, &[])),
-    flag(&["grammar"], Value, Rejected(GRAMMAR, &[""])),
-    flag(&["grammar-file"], Value, Rejected(GRAMMAR, &[])),
-    LlamaFlag { short: Some('j'), ..flag(&["json-schema"], Value, Rejected(GRAMMAR, &[])) },
     flag(&["lora"], Value, Rejected(OTHER_WEIGHTS, &[])),
     flag(&["mmproj"], Value, Rejected(OTHER_WEIGHTS, &[])),
     flag(&["model-draft"], Value, Rejected(OTHER_WEIGHTS, &[])),
@@ -271,7 +279,6 @@ mod tests {
             (&["--mirostat", "2"][..], "--mirostat: this sampler"),
             (&["-hf", "a/b"], "-hf: peregrine does not download"),
             (&["--prompt-cache", "x"], "--save-state"),
-            (&["--grammar", "root ::= x"], "--grammar: grammars"),
             (&["--interactive"], "peregrine chat"),
         ] {
             let error = parsed(typed).report().unwrap_err();

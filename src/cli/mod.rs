@@ -4,6 +4,7 @@ mod batch;
 mod bench;
 mod byte_size;
 mod chat;
+mod constraint;
 mod devices;
 mod escape;
 mod eval;

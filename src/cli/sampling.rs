@@ -1,5 +1,6 @@
 //! Sampling and stopping flags, named as in llama.cpp.
 
+use super::constraint::ConstraintArgs;
 use super::escape::EscapeArgs;
 use clap::Args;
 use peregrine::runtime::{AnswerOptions, Checkpoint, Sampling, SamplingDefaults};
@@ -112,6 +113,8 @@ pub struct SamplingArgs {
     #[arg(short, long = "reverse-prompt", alias = "stop", value_name = "TEXT", allow_hyphen_values = true)]
     reverse_prompt: Vec<String>,
     #[command(flatten)]
+    constraint: ConstraintArgs,
+    #[command(flatten)]
     pub escape: EscapeArgs,
 }
 
@@ -158,7 +161,8 @@ impl SamplingArgs {
         };
         let stop = self.reverse_prompt.iter().map(|stop| self.escape.apply("-r", stop));
         let stop = stop.collect::<anyhow::Result<Vec<_>>>()?;
-        Ok((sampling, AnswerOptions::default().max_tokens(max_tokens).stop(stop)))
+        let grammar = self.constraint.grammar(checkpoint)?;
+        Ok((sampling, AnswerOptions::default().max_tokens(max_tokens).stop(stop).grammar(grammar)))
     }
 }
 

@@ -113,7 +113,7 @@ impl Request {
         }
         let engine = session.engine().clone();
         let checkpoint = engine.checkpoint();
-        let options = self.options(checkpoint, defaults.max_tokens);
+        let options = self.options(checkpoint, defaults.max_tokens)?;
         let mut choice = 0;
         for ids in self.prompts(checkpoint)? {
             let (mut read, mut scores) = (None, None);
@@ -156,7 +156,7 @@ impl Request {
     ) -> Result<()> {
         let engine = session.engine().clone();
         let checkpoint = engine.checkpoint();
-        let options = self.options(checkpoint, defaults.max_tokens);
+        let options = self.options(checkpoint, defaults.max_tokens)?;
         match from {
             Some(snapshot) => drop(session.restore_async(snapshot).await?),
             None => session.clear_async().await?,

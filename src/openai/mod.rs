@@ -10,6 +10,9 @@
 //! `n_predict`. A null field counts as missing, integers may be written `8.0`, and -1 means the same as on the command line: no
 //! token limit, all of `top_k`, a new seed.
 //!
+//! With the feature `grammar`, `response_format` constrains the answers, and so do llama.cpp's `json_schema` and `grammar` and vLLM's
+//! `guided_json`, `guided_regex`, `guided_choice`, `guided_grammar` and `structured_outputs`.
+//!
 //! Two fields are ours. `store: true` keeps the state after the answer, under the id of the response; `state` names a state that
 //! the request continues: its messages or its text follow what that state has read. Both need a server.
 //!
@@ -21,6 +24,11 @@ mod blocking;
 mod chat;
 mod chunks;
 mod completions;
+#[cfg(feature = "grammar")]
+mod constraint;
+#[cfg(not(feature = "grammar"))]
+#[path = "constraint/absent.rs"]
+mod constraint;
 mod fields;
 mod logprobs;
 mod request;

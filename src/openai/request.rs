@@ -2,6 +2,7 @@
 
 use super::chat::Chat;
 use super::completions::{self, Prompt};
+use super::constraint::AskedConstraint;
 use super::fields::Fields;
 use super::logprobs;
 use super::request_error::{FieldPath, RequestError};
@@ -39,6 +40,7 @@ pub struct Request {
     limits: Limits,
     answers: usize,
     logprobs: Option<usize>,
+    constraint: Option<AskedConstraint>,
     stream: bool,
     include_usage: bool,
     echo: bool,
@@ -69,6 +71,7 @@ impl Request {
             limits: Limits::read(&mut fields)?,
             answers: read_answers(&mut fields)?,
             logprobs: logprobs::read(&mut fields, endpoint)?,
+            constraint: AskedConstraint::read(&mut fields)?,
             stream: fields.read("stream", "true or false", Value::as_bool)?.unwrap_or(false),
             include_usage: read_include_usage(&mut fields)?,
             echo: endpoint == Endpoint::Completions
@@ -127,14 +130,16 @@ impl Request {
         self.answers
     }
 
-    /// Checks the request against a model: token ids, and message fields that its template uses.
+    /// Checks the request against a model: token ids, message fields that its template uses, and whether its constraint can be
+    /// compiled.
     pub fn fits(&self, checkpoint: &Checkpoint) -> Result<(), RequestError> {
         let vocab = checkpoint.config().vocab;
         match &self.input {
             Input::Chat(chat) => chat.fits(checkpoint)?,
             Input::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
         }
-        self.settings.fits(vocab)
+        self.settings.fits(vocab)?;
+        self.constraint.as_ref().map_or(Ok(()), |constraint| constraint.fits(checkpoint))
     }
 
     /// The token ids of each prompt.
@@ -188,13 +193,15 @@ impl Request {
         self.settings.over(checkpoint.defaults(), seed.wrapping_add(index as u64))
     }
 
-    /// The answer's limits. `max_tokens` is used if neither the request nor the model sets a limit.
-    pub fn options(&self, checkpoint: &Checkpoint, max_tokens: Option<usize>) -> AnswerOptions {
-        AnswerOptions {
+    /// The answer's limits and grammar. `max_tokens` is used if neither the request nor the model sets a limit.
+    pub fn options(&self, checkpoint: &Checkpoint, max_tokens: Option<usize>) -> Outcome<AnswerOptions> {
+        let grammar = self.constraint.as_ref().map(|constraint| constraint.grammar(checkpoint)).transpose()?;
+        Ok(AnswerOptions {
             max_tokens: self.limits.max_tokens.unwrap_or(checkpoint.defaults().max_tokens.or(max_tokens)),
             stop: self.limits.stop.clone(),
             logprobs: self.logprobs,
-        }
+            grammar,
+        })
     }
 }
 
@@ -233,15 +240,11 @@ mod tests {
             assert!(parse(endpoint, ignored).is_ok());
             for (name, value) in [
                 ("tools", json!([{"type": "function"}])),
-                ("response_format", json!({"type": "json_object"})),
                 ("min_tokens", json!(30)),
-                ("grammar", json!("root ::= \"no\"")),
-                ("json_schema", json!({"type": "object"})),
                 ("typical_p", json!(0.2)),
                 ("mirostat", json!(2)),
                 ("no_repeat_ngram_size", json!(2)),
                 ("bad_words", json!(["7"])),
-                ("guided_choice", json!(["a"])),
                 ("chat_template_kwargs", json!({"x": 1})),
                 ("xtc_probability", json!(0.5)),
                 ("suffix", json!("x")),
@@ -252,6 +255,21 @@ mod tests {
                 assert_eq!(error.param.as_deref(), Some(name));
                 assert!(error.message.starts_with(&format!("{name} is not ")), "{error}");
             }
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "grammar"))]
+    fn constraints_are_not_supported() {
+        for (name, value) in [
+            ("response_format", json!({"type": "json_object"})),
+            ("grammar", json!("start: \"no\"")),
+            ("json_schema", json!({"type": "object"})),
+            ("guided_choice", json!(["a"])),
+            ("structured_outputs", json!({"regex": "a"})),
+        ] {
+            let error = parse(Endpoint::Chat, json!({ name: value })).unwrap_err();
+            assert!(error.message.starts_with(&format!("{name} is not supported")), "{error}");
         }
     }
 

@@ -67,14 +67,8 @@ const UNSUPPORTED: &[(&str, &[NoOp])] = &[
     ("echo", &[False]),
     ("function_call", &[Word("none"), Word("auto")]),
     ("functions", &[Empty]),
-    ("grammar", &[Empty]),
-    ("guided_choice", &[Empty]),
-    ("guided_grammar", &[Empty]),
-    ("guided_json", &[Empty]),
-    ("guided_regex", &[Empty]),
     ("ignore_eos", &[False]),
     ("include_stop_str_in_output", &[False]),
-    ("json_schema", &[Empty]),
     ("length_penalty", &[Number(1.0)]),
     ("logits_processors", &[Empty]),
     ("min_keep", &[Number(0.0)]),
@@ -87,13 +81,11 @@ const UNSUPPORTED: &[(&str, &[NoOp])] = &[
     ("prompt_logprobs", &[]),
     ("reasoning_effort", &[Word("none")]),
     ("repetition_penalty", &[Number(1.0)]),
-    ("response_format", &[Empty, PlainText]),
     ("return_token_ids", &[False]),
     ("return_tokens", &[False]),
     ("samplers", &[]),
     ("skip_special_tokens", &[True]),
     ("stop_token_ids", &[Empty]),
-    ("structured_outputs", &[Empty]),
     ("suffix", &[Empty]),
     ("t_max_predict_ms", &[Number(0.0), Number(-1.0)]),
     ("tfs_z", &[Number(1.0)]),
@@ -107,6 +99,18 @@ const UNSUPPORTED: &[(&str, &[NoOp])] = &[
     ("verbosity", &[Word("medium")]),
     ("web_search_options", &[]),
     ("xtc_probability", &[Number(0.0)]),
+];
+
+/// Fields that constrain the answer: unsupported without the feature `grammar`, and else read before this list is looked at.
+const CONSTRAINTS: &[(&str, &[NoOp])] = &[
+    ("grammar", &[Empty]),
+    ("guided_choice", &[Empty]),
+    ("guided_grammar", &[Empty]),
+    ("guided_json", &[Empty]),
+    ("guided_regex", &[Empty]),
+    ("json_schema", &[Empty]),
+    ("response_format", &[Empty, PlainText]),
+    ("structured_outputs", &[Empty]),
 ];
 
 /// Alternatives to unsupported fields.
@@ -126,13 +130,18 @@ pub(super) fn message_for(name: &str) -> String {
 
 /// Whether a field is in the list of unsupported ones.
 pub(super) fn is_listed(name: &str) -> bool {
-    UNSUPPORTED.iter().any(|(known, _)| *known == name)
+    listed(name).is_some()
+}
+
+/// The values at which an unsupported field has no effect.
+fn listed(name: &str) -> Option<&'static [NoOp]> {
+    let constraints = if cfg!(feature = "grammar") { &[] } else { CONSTRAINTS };
+    UNSUPPORTED.iter().chain(constraints).find(|(known, _)| *known == name).map(|(_, idle)| *idle)
 }
 
 /// Whether an unsupported field would have an effect at this value.
 pub(super) fn has_effect(name: &str, value: &Value) -> bool {
-    let idle = UNSUPPORTED.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, idle)| idle);
-    !idle.iter().any(|idle| match idle {
+    !listed(name).unwrap_or_default().iter().any(|idle| match idle {
         False => value == &Value::Bool(false),
         True => value == &Value::Bool(true),
         Number(number) => value.as_f64() == Some(*number),
@@ -172,13 +181,11 @@ mod tests {
             ("ignore_eos", json!(false), json!(true)),
             ("stop_token_ids", json!([]), json!([8])),
             ("typical_p", json!(1.0), json!(0.2)),
-            ("response_format", json!({"type": "text"}), json!({"type": "json_object"})),
             ("tools", json!([]), json!([1])),
             ("tool_choice", json!("auto"), json!("required")),
             ("skip_special_tokens", json!(true), json!(false)),
             ("echo", json!(false), json!(true)),
             ("modalities", json!(["text"]), json!(["text", "audio"])),
-            ("grammar", json!(""), json!("root ::= \"no\"")),
         ] {
             assert!(is_listed(name) && !has_effect(name, &nothing) && has_effect(name, &something), "{name}");
         }

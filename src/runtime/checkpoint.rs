@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::input;
 use crate::model::{Config, ModelTensors, UnusedKeys, eos_ids};
-use crate::text::{Template, Tokenizer, TokenizerSettings};
+#[cfg(feature = "grammar")]
+use crate::text::{Constraint, Grammar, Tokens};
+use crate::text::{GrammarCompiler, Template, Tokenizer, TokenizerSettings};
 use chat::Chat;
 pub(super) use chat::template_of;
 use component::Component;
@@ -41,6 +43,7 @@ pub struct Checkpoint {
     eos: Vec<u32>,
     defaults: Defaults,
     location: Location,
+    grammars: GrammarCompiler,
 }
 
 /// Where a checkpoint is stored.
@@ -146,8 +149,18 @@ impl Checkpoint {
             Err(error) => Chat { template: Component::unusable(error), tokens: serde_json::Map::new() },
         };
         let source = Arc::new(source);
-        let mut checkpoint =
-            Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location };
+        let mut checkpoint = Checkpoint {
+            label,
+            source,
+            config,
+            unused_keys,
+            tokenizer,
+            chat,
+            eos,
+            defaults,
+            location,
+            grammars: GrammarCompiler::default(),
+        };
         checkpoint.add_end_of_turn();
         Ok(checkpoint)
     }
@@ -227,11 +240,20 @@ impl Checkpoint {
         }
         self.eos.sort_unstable();
         self.eos.dedup();
+        self.grammars = GrammarCompiler::default();
     }
 
     /// EOS tokens: each ends a text or an answer.
     pub fn eos(&self) -> &[u32] {
         &self.eos
+    }
+
+    /// Compiles a constraint for its tokens; [`Error::BadConstraint`] says why it cannot be used. Time and memory are bounded for any
+    /// constraint: a few seconds at most, and a few milliseconds for ordinary ones.
+    #[cfg(feature = "grammar")]
+    pub fn grammar(&self, constraint: &Constraint) -> Result<Grammar> {
+        self.grammars
+            .compile(constraint, &Tokens { tokenizer: self.tokenizer()?, eos: &self.eos, vocab: self.config.vocab })
     }
 
     /// Sampling defaults of generation_config.json or a GGUF file; see [`Checkpoint::sampling`].

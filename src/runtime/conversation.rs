@@ -1,7 +1,7 @@
 //! A conversation without its recurrent state, as sessions, marks, forks and snapshots copy it.
 
 use crate::kernels::select::WINDOW;
-use crate::text::Message;
+use crate::text::{Matching, Message};
 
 /// Messages, their text and what the recurrent state has consumed of it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,6 +17,8 @@ pub(super) struct Conversation {
     pub(super) position: u64,
     /// Bytes of a character that the last answer was cut off in.
     pub(super) unfinished: Vec<u8>,
+    /// How far the answer that is given or was cut off has come in its grammar, if it has one.
+    pub(super) matching: Option<Matching>,
     /// Whether the last answer ended by itself, so that there is nothing to resume.
     pub(super) ended: bool,
 }
@@ -30,6 +32,7 @@ pub(super) struct Point {
     recent: Vec<u32>,
     pub(super) position: u64,
     unfinished: Vec<u8>,
+    matching: Option<Matching>,
     ended: bool,
 }
 
@@ -54,7 +57,8 @@ impl Conversation {
         self.ids.as_deref().filter(|ids| ids.len() as u64 == self.position)
     }
 
-    /// A copy with only the recent tokens that penalties can look at, and with ids only if they are complete.
+    /// A copy with only the recent tokens that penalties can look at, with ids only if they are complete, and without a place in a
+    /// grammar, which is no more than this process knows.
     pub(super) fn trimmed(&self) -> Self {
         Conversation {
             messages: self.messages.clone(),
@@ -63,6 +67,7 @@ impl Conversation {
             recent: self.recent().to_vec(),
             position: self.position,
             unfinished: self.unfinished.clone(),
+            matching: None,
             ended: self.ended,
         }
     }
@@ -74,6 +79,7 @@ impl Conversation {
         self.recent.clear();
         self.position = 0;
         self.unfinished.clear();
+        self.matching = None;
         self.ended = false;
     }
 
@@ -85,6 +91,7 @@ impl Conversation {
             recent: self.recent().to_vec(),
             position: self.position,
             unfinished: self.unfinished.clone(),
+            matching: self.matching.clone(),
             ended: self.ended,
         }
     }
@@ -103,6 +110,7 @@ impl Conversation {
         self.recent.clone_from(&point.recent);
         self.position = point.position;
         self.unfinished.clone_from(&point.unfinished);
+        self.matching.clone_from(&point.matching);
         self.ended = point.ended;
     }
 }

@@ -1,7 +1,12 @@
-//! Tokenizers, chat templates, streaming of text, and stop strings.
+//! Tokenizers, chat templates, streaming of text, stop strings, and grammars of answers.
 
 mod chunked;
 mod expansion;
+#[cfg(feature = "grammar")]
+mod grammar;
+#[cfg(not(feature = "grammar"))]
+#[path = "grammar/absent.rs"]
+mod grammar;
 mod settings;
 mod stop;
 mod stream;
@@ -10,6 +15,12 @@ mod tokenizer;
 mod vocabulary;
 
 pub use chunked::{ChunkedText, TextChunk};
+#[cfg(feature = "grammar")]
+pub use grammar::Constraint;
+pub use grammar::Grammar;
+#[cfg(feature = "grammar")]
+pub(crate) use grammar::Tokens;
+pub(crate) use grammar::{GrammarCompiler, Matching};
 pub use settings::TokenizerSettings;
 pub(crate) use settings::spelled;
 pub use stop::StopStrings;

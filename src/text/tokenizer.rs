@@ -136,6 +136,12 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Its file's name, for messages.
+    #[cfg(feature = "grammar")]
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
     /// The bytes of a token, possibly part of a character; `None` if no token has this id.
     pub fn bytes(&self, id: u32) -> Option<&[u8]> {
         self.bytes.get(&id).map(Vec::as_slice)

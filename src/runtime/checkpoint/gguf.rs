@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::format::gguf::Metadata;
 use crate::model::{Config, UnusedKeys};
-use crate::text::{Template, TokenKind, Tokenizer, Vocabulary};
+use crate::text::{GrammarCompiler, Template, TokenKind, Tokenizer, Vocabulary};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -28,8 +28,9 @@ impl Checkpoint {
         let (unused_keys, defaults) =
             (UnusedKeys::of_gguf(&config.architecture, metadata), Defaults::of_gguf(metadata));
         let source = source.into();
+        let grammars = GrammarCompiler::default();
         let mut checkpoint =
-            Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location };
+            Checkpoint { label, source, config, unused_keys, tokenizer, chat, eos, defaults, location, grammars };
         checkpoint.add_end_of_turn();
         Ok(checkpoint)
     }

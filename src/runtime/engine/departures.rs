@@ -30,6 +30,8 @@ pub(in crate::runtime) enum End {
         position: u64,
         /// The last of them.
         last: Option<u32>,
+        /// After an answer with a grammar: the slot's bias `[V]` without it.
+        bias: Option<Arc<[f32]>>,
         /// The session's epoch, set to [`NOWHERE`] if that fails: the state is then recomputed from the session's backup.
         session: Epoch,
     },
@@ -68,8 +70,10 @@ impl Engine {
             let Some(Departure { slot, epoch, end }) = next else { return };
             let there = epoch == scheduler.epoch();
             match &end {
-                End::Answer { position, last, session } if there => {
-                    if finish(scheduler, slot, *position, *last).await.is_err() {
+                End::Answer { position, last, bias, session } if there => {
+                    let finished = finish(scheduler, slot, *position, *last).await;
+                    let unbiased = bias.as_ref().map_or(Ok(()), |bias| scheduler.set_bias(slot, bias));
+                    if finished.and(unbiased).is_err() {
                         session.store(NOWHERE, Ordering::Relaxed);
                     }
                 }

@@ -7,7 +7,7 @@ pub(super) use departures::{Departure, End, Prefix};
 use super::checkpoint::Checkpoint;
 use super::prefix::{PrefixBudget, PrefixCache, PrefixStats};
 use super::sampler::Sampling;
-use super::scheduler::{Counts, Scheduler, Token};
+use super::scheduler::{Counts, Scheduler, Start, Token};
 use super::snapshot::Origin;
 use super::states::{StateBudget, StateStats, StateStore};
 use crate::error::{Error, Result};
@@ -190,13 +190,18 @@ impl Engine {
     /// Sets how a slot's tokens are chosen from the next step on.
     pub(super) async fn set_sampling(&self, scheduler: &mut Scheduler, slot: usize, sampling: &Sampling) -> Result<()> {
         let rules = sampling.rules(self.shared.bias.len())?;
+        let forward = scheduler.at_rest().await?;
+        forward.set_rules(slot, rules)?;
+        forward.set_bias(slot, &self.bias(sampling))
+    }
+
+    /// The bias `[V]` of a slot without a grammar.
+    pub(super) fn bias(&self, sampling: &Sampling) -> Vec<f32> {
         let mut bias = self.shared.bias.clone();
         for (id, value) in &sampling.logit_bias {
             bias[*id as usize] += value;
         }
-        let forward = scheduler.at_rest().await?;
-        forward.set_rules(slot, rules)?;
-        forward.set_bias(slot, &bias)
+        bias
     }
 
     /// Locks the slots and first does what ended answers and sessions left to be done.
@@ -244,10 +249,9 @@ impl Engine {
         &'a self,
         mut scheduler: SchedulerGuard<'a, Scheduler>,
         slot: usize,
-        recent: (&[u32], usize),
-        with_logits: bool,
+        start: Start<'_>,
     ) -> Result<()> {
-        scheduler.begin(slot, recent, with_logits).await?;
+        scheduler.begin(slot, start).await?;
         loop {
             drop(scheduler);
             scheduler = self.scheduler().await;
@@ -258,14 +262,19 @@ impl Engine {
         }
     }
 
-    /// A slot's next token.
-    pub(super) async fn next(&self, slot: usize) -> Result<Token> {
+    /// A slot's next token, chosen with `bias` `[V]` if the slot has a grammar.
+    pub(super) async fn next(&self, slot: usize, bias: Option<&[f32]>) -> Result<Token> {
+        let mut scheduler = self.scheduler().await;
+        if let Some(bias) = bias {
+            scheduler.set_bias(slot, bias)?;
+        }
         loop {
-            let mut scheduler = self.scheduler().await;
             if let Some(token) = scheduler.next(slot) {
                 return token;
             }
             scheduler.turn().await;
+            drop(scheduler); // the longest waiter is next
+            scheduler = self.scheduler().await;
         }
     }
 }

@@ -43,6 +43,16 @@ pub(super) struct Token {
     pub(super) logits: Option<Vec<f32>>,
 }
 
+/// How a slot's generation begins.
+pub(super) struct Start<'a> {
+    /// The last tokens consumed, and how many of them penalties look at.
+    pub(super) recent: (&'a [u32], usize),
+    /// Whether the logits of its tokens are wanted.
+    pub(super) with_logits: bool,
+    /// With a grammar: the bias `[V]` of the first choice. Each later one waits for [`Scheduler::set_bias`].
+    pub(super) bias: Option<Vec<f32>>,
+}
+
 /// A slot in the schedule.
 #[derive(Default)]
 struct Sequence {
@@ -59,6 +69,9 @@ struct Sequence {
     arrived: VecDeque<Result<Token>>,
     /// Its position after all tokens that it must consume. A step may go one beyond, which can be taken back.
     wanted: u64,
+    /// With a grammar: the number of tokens that the slot has consumed when its bias holds for the choice after them. Only the step up
+    /// to there may run.
+    biased: Option<u64>,
     /// Whether the last token taken may end the answer, so that it need not be consumed.
     open: bool,
     /// Turns in a row that left it out.
@@ -256,21 +269,21 @@ impl Scheduler {
         self.sequences[slot].prompt = Vec::new();
     }
 
-    /// Starts to generate from a slot's logits. Penalties look at the last `window` of the tokens `read`.
-    pub(super) async fn begin(
-        &mut self,
-        slot: usize,
-        (read, window): (&[u32], usize),
-        with_logits: bool,
-    ) -> Result<()> {
+    /// Starts to generate from a slot's logits.
+    pub(super) async fn begin(&mut self, slot: usize, start: Start<'_>) -> Result<()> {
+        let Start { recent: (read, window), with_logits, bias } = start;
         // A step of its last answer may be in flight.
         let forward = self.at_rest().await?;
         let wanted = forward.position(slot);
         if window > 0 {
             forward.set_recent(slot, (read, wanted), window)?;
         }
+        if let Some(bias) = &bias {
+            forward.set_bias(slot, bias)?;
+        }
         let choosing = forward.choose(slot)?;
-        self.sequences[slot] = Sequence { decoding: true, with_logits, wanted, ..Sequence::default() };
+        let biased = bias.map(|_| wanted);
+        self.sequences[slot] = Sequence { decoding: true, with_logits, wanted, biased, ..Sequence::default() };
         self.in_flight.push_back(choosing);
         Ok(())
     }
@@ -295,6 +308,14 @@ impl Scheduler {
                 Some(token)
             }
         }
+    }
+
+    /// Sets the bias `[V]` of the choice after the last token taken, which a slot with a grammar waits for.
+    pub(super) fn set_bias(&mut self, slot: usize, bias: &[f32]) -> Result<()> {
+        self.forward()?.set_bias(slot, bias)?;
+        let sequence = &mut self.sequences[slot];
+        sequence.biased = Some(sequence.wanted + u64::from(sequence.open));
+        Ok(())
     }
 
     /// Continues after the last token taken, and takes the next one if it was read back.
@@ -353,6 +374,8 @@ impl Scheduler {
     /// if a token is not consumed yet: run another turn and call again. `last` is the token before `position`, if any.
     pub(super) async fn finish(&mut self, slot: usize, position: u64, last: Option<u32>) -> Result<bool> {
         let now = self.forward()?.position(slot);
+        // The token that the last step chooses is not used.
+        self.sequences[slot].biased = None;
         if now < position && self.sequences[slot].decoding {
             return Ok(false);
         }

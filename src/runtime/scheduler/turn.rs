@@ -14,7 +14,9 @@ impl Scheduler {
     }
 
     fn is_ready(&self, slot: usize) -> bool {
-        self.sequences[slot].decoding && self.position(slot) <= self.sequences[slot].wanted
+        let (sequence, position) = (&self.sequences[slot], self.position(slot));
+        let has_bias = sequence.biased.is_none_or(|biased| position < biased);
+        sequence.decoding && position <= sequence.wanted && has_bias
     }
 
     /// The slots that are ready for a decode step.

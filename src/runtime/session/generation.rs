@@ -6,10 +6,11 @@ use crate::error::Result;
 use crate::kernels::select::WINDOW;
 use crate::model::Saved;
 use crate::runtime::backup::Backup;
+use crate::text::{Grammar, Matching};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 
-/// Options of one answer: its length, stop strings, log-probabilities.
+/// Options of one answer: its length, stop strings, log-probabilities, grammar.
 ///
 /// ```
 /// # use peregrine::AnswerOptions;
@@ -25,6 +26,12 @@ pub struct AnswerOptions {
     /// Return each token's log-probability together with those of this many most probable tokens. Reads back the logits of
     /// every step, which costs speed.
     pub logprobs: Option<usize>,
+    /// What the whole text must match. The answer ends with [`Finish::Eos`] where the grammar ends; the other options may cut it off
+    /// before. [`Prompt::Resume`](super::Prompt::Resume) with the same grammar goes on in it, except after a snapshot was restored.
+    /// Tokens of the answer are not computed ahead, which costs speed.
+    ///
+    /// [`Checkpoint::grammar`](crate::Checkpoint::grammar) compiles one; without the feature `grammar` there are none.
+    pub grammar: Option<Grammar>,
 }
 
 impl AnswerOptions {
@@ -47,12 +54,17 @@ impl AnswerOptions {
     pub fn logprobs(self, top: impl Into<Option<usize>>) -> Self {
         AnswerOptions { logprobs: top.into(), ..self }
     }
+
+    /// Sets [`AnswerOptions::grammar`].
+    pub fn grammar(self, grammar: impl Into<Option<Grammar>>) -> Self {
+        AnswerOptions { grammar: grammar.into(), ..self }
+    }
 }
 
 /// Why an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// EOS, or another token that ends an answer.
+    /// EOS, or another token that ends an answer, or the end of its grammar.
     Eos,
     /// The maximum number of tokens.
     Length,
@@ -188,12 +200,20 @@ impl<'a> Generation<'a> {
         if self.session().cancelled.load(Ordering::Relaxed) {
             return self.end(Finish::Cancelled).await;
         }
+        let grammar_is_over = |session: &Session| session.conversation.matching.as_ref().is_some_and(Matching::is_over);
+        if grammar_is_over(self.session()) {
+            return self.end(Finish::Eos).await;
+        }
+        let bias = self.bias().inspect_err(|_| self.finish = Some(Finish::Failed))?;
         let session = self.session();
-        let next = session.engine.next(session.slot).await;
+        let next = session.engine.next(session.slot, bias.as_deref()).await;
         let token = next.inspect_err(|_| self.finish = Some(Finish::Failed))?;
         let id = token.id;
         if self.session().engine.checkpoint().eos().contains(&id) {
             return self.end(Finish::Eos).await;
+        }
+        if let Some(matching) = &mut self.session_mut().conversation.matching {
+            matching.take(id).inspect_err(|_| self.finish = Some(Finish::Failed))?;
         }
         self.logprobs = self.top.zip(token.logits).map(|(top, logits)| logprobs(&logits, id, top));
         if self.ids.len() >= 2 * WINDOW && self.point.is_none() && self.session().conversation.ids.is_none() {
@@ -205,6 +225,19 @@ impl<'a> Generation<'a> {
             self.back_up().await;
         }
         Ok(Some(id))
+    }
+
+    /// With a grammar: the slot's bias for the choice after the last token given out. The one for the first choice is set already.
+    fn bias(&mut self) -> Result<Option<Vec<f32>>> {
+        let tokens = self.tokens;
+        if tokens == 0 {
+            return Ok(None);
+        }
+        let session = self.session_mut();
+        let Some(mut matching) = session.conversation.matching.take() else { return Ok(None) };
+        let bias = session.bias_in(&mut matching, session.position() + tokens as u64);
+        session.conversation.matching = Some(matching);
+        bias.map(Some)
     }
 
     /// Reads the state before the last token given out into the session's backup. If that fails, the tokens are appended to it.
@@ -311,7 +344,9 @@ impl<'a> Generation<'a> {
         session.conversation.ended = ended;
         session.history.prefix.chose(&self.ids, self.tokens);
         session.backup.chose(&self.ids[self.ids.len() - (self.tokens - self.backed)..]);
-        session.leave_answer(self.ids.last().copied());
+        let matching = session.conversation.matching.take();
+        session.leave_answer(self.ids.last().copied(), matching.as_ref().map(Matching::grammar));
+        session.conversation.matching = matching.filter(|_| !ended);
     }
 }
 

@@ -20,7 +20,7 @@ use super::engine::{Departure, End, Engine};
 use super::sampler::Sampling;
 use super::scheduler::{Epoch, NOWHERE, Scheduler};
 use crate::error::{Error, Result};
-use crate::text::Message;
+use crate::text::{Grammar, Message};
 use history::History;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -164,9 +164,11 @@ impl Session {
         self.epoch.store(NOWHERE, Ordering::Relaxed);
     }
 
-    /// Queues an answer's cleanup: the slot gets its state after the last token given out, which is `last`.
-    fn leave_answer(&self, last: Option<u32>) {
-        let end = End::Answer { position: self.position(), last, session: self.epoch.clone() };
+    /// Queues an answer's cleanup: the slot gets its state after the last token given out, which is `last`, and its bias without
+    /// the answer's grammar.
+    fn leave_answer(&self, last: Option<u32>, grammar: Option<&Grammar>) {
+        let bias = grammar.map(|_| self.engine.bias(&self.sampling).into());
+        let end = End::Answer { position: self.position(), last, bias, session: self.epoch.clone() };
         self.engine.leave(Departure { slot: self.slot, epoch: self.epoch(), end });
     }
 
@@ -240,6 +242,7 @@ impl Session {
         self.backup.read(consumed);
         if !consumed.is_empty() {
             self.conversation.unfinished.clear();
+            self.conversation.matching = None;
             self.conversation.ended = false;
         }
         outcome?;

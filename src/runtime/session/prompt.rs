@@ -5,7 +5,8 @@ use super::answer::{Answer, Role};
 use super::generation::{AnswerOptions, Generation};
 use super::history::Before;
 use crate::error::{Error, Result};
-use crate::text::{Message, Span};
+use crate::runtime::scheduler::Start;
+use crate::text::{Matching, Message, Span};
 
 /// What an answer continues.
 ///
@@ -101,12 +102,20 @@ impl Session {
         }
         self.begin_call();
         self.read_again = false;
+        let matching = self.conversation.matching.take();
         let role = match self.messages().last() {
             Some(message) if message.role == "assistant" => Role::RestOfMessage,
             Some(message) if message.role == "user" => Role::Message,
             _ => Role::None,
         };
-        self.begin(options).await?;
+        // The same grammar goes on; another one begins.
+        let goes_on = matching.as_ref().map(Matching::grammar) == options.grammar.as_ref();
+        let begun = match (&matching, &options.grammar) {
+            (Some(_), Some(_)) if goes_on => self.begin_in(matching.clone(), options).await,
+            _ => self.begin(options).await,
+        };
+        // After an error the session is as before.
+        begun.inspect_err(|_| self.conversation.matching = matching)?;
         Ok(Begun::of(role))
     }
 
@@ -159,16 +168,38 @@ impl Session {
         }
     }
 
-    /// Starts generation and waits for the first token.
+    /// Starts generation at the beginning of the answer's grammar, if it has one, and waits for the first token.
     async fn begin(&mut self, options: &AnswerOptions) -> Result<()> {
+        let matching = options.grammar.as_ref().map(Matching::of);
+        self.begin_in(matching, options).await
+    }
+
+    /// Starts generation at this place of a grammar, or without one, and waits for the first token.
+    async fn begin_in(&mut self, mut matching: Option<Matching>, options: &AnswerOptions) -> Result<()> {
+        let bias = matching.as_mut().filter(|matching| !matching.is_over());
+        let bias = bias.map(|matching| self.bias_in(matching, self.position())).transpose()?;
+        let grammar = matching.as_ref().map(Matching::grammar);
         let scheduler = self.schedule().await?;
         let doubt = self.doubt_on_drop();
-        let read = (self.conversation.recent(), self.window());
-        let begun = self.engine.begin(scheduler, self.slot, read, options.logprobs.is_some()).await;
+        let recent = (self.conversation.recent(), self.window());
+        let start = Start { recent, with_logits: options.logprobs.is_some(), bias };
+        let begun = self.engine.begin(scheduler, self.slot, start).await;
         doubt.finished();
+        if begun.is_err() && grammar.is_some() {
+            self.leave_answer(None, grammar);
+        }
         begun?;
+        self.conversation.matching = matching;
         self.conversation.ended = false;
         Ok(())
+    }
+
+    /// The slot's bias `[V]` for the choice at this place of a grammar, after `position` tokens.
+    pub(super) fn bias_in(&self, matching: &mut Matching, position: u64) -> Result<Vec<f32>> {
+        let mut bias = self.engine.bias(&self.sampling);
+        matching.mask(&mut bias)?;
+        let any = bias.iter().any(|bias| *bias > f32::NEG_INFINITY);
+        if any { Ok(bias) } else { Err(Error::AllBanned { position }) }
     }
 
     /// Reads a whole conversation without an answer: an answer that follows it, here or from a snapshot, begins at once. After an

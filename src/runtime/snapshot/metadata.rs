@@ -21,7 +21,7 @@ type Read<T> = Result<T, String>;
 pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
     let Snapshot { state: _, precision, conversation, sampling, origin } = snapshot;
     // Ids are tensors.
-    let Conversation { messages, text, ids: _, recent: _, position, unfinished, ended } = conversation;
+    let Conversation { messages, text, ids: _, recent: _, position, unfinished, matching: _, ended } = conversation;
     let messages: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
     // JSON has no infinity: null is a bias of -inf, which bans a token.
     let bias = sampling.logit_bias.iter().map(|(id, bias)| json!([id, bias.is_finite().then_some(bias)]));
@@ -105,6 +105,7 @@ impl Entries<'_> {
                 recent,
                 position: self.number("position")?,
                 unfinished: unhex(self.text("unfinished")?).ok_or("unfinished is not hexadecimal")?,
+                matching: None,
                 ended: self.text("ended")?.parse().map_err(|_| "ended is neither true nor false")?,
             },
             sampling: self.sampling()?,

@@ -52,6 +52,7 @@ pub(super) fn made_up() -> Snapshot {
             recent: vec![3, 10, 0, 4],
             position: 6,
             unfinished: vec![0xf0, 0x9f],
+            matching: None,
             ended: false,
         },
         sampling: Sampling {
