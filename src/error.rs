@@ -458,6 +458,106 @@ pub enum Error {
         /// What differs.
         differences: String,
     },
+    /// A text does not name a model of the hub.
+    #[error("{name:?} is not a model's name: {problem}")]
+    BadModelName {
+        /// The text.
+        name: String,
+        /// What is wrong with it, and how names look.
+        problem: String,
+    },
+    /// The hub cannot be reached, or cuts every connection.
+    #[error("cannot fetch {what} from {url}: {problem}; {advice}")]
+    HubUnreachable {
+        /// What was asked for.
+        what: String,
+        /// The server.
+        url: String,
+        /// What failed.
+        problem: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The hub refuses access to a repository: it is private or gated, or the token is wrong.
+    #[error("no access to {repo} on {endpoint}: {problem}; {advice}")]
+    NoHubAccess {
+        /// The repository.
+        repo: String,
+        /// The hub.
+        endpoint: String,
+        /// Why.
+        problem: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The hub has no such repository, revision or file.
+    #[error("{endpoint} has no {what}; {advice}")]
+    NotOnHub {
+        /// What was asked for.
+        what: String,
+        /// The hub.
+        endpoint: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A repository has none of the files that were asked for, or several.
+    #[error("{repo}: {problem}")]
+    NoSuchModel {
+        /// The repository.
+        repo: String,
+        /// What it lacks, what it has, and what to do.
+        problem: String,
+    },
+    /// The hub answered something else than its protocol says.
+    #[error("{url} answered the request for {what} with {found}; {advice}")]
+    BadHubAnswer {
+        /// What was asked for.
+        what: String,
+        /// The server.
+        url: String,
+        /// What it answered.
+        found: String,
+        /// What to do.
+        advice: String,
+    },
+    /// A model is not in the cache, and the network must not be used.
+    #[error("{what} is not in the cache {}: {advice}", cache.display())]
+    NotInCache {
+        /// What was asked for.
+        what: String,
+        /// The cache folder.
+        cache: PathBuf,
+        /// What to do.
+        advice: String,
+    },
+    /// A downloaded file is not the one that the hub announced.
+    #[error(
+        "{what} from {url} is damaged: its SHA-256 is {found}, and the hub announced {wanted}; it was deleted: run the command \
+         again, and if that does not help, look for a proxy that changes files"
+    )]
+    DamagedDownload {
+        /// The file.
+        what: String,
+        /// The server.
+        url: String,
+        /// The hash that it has.
+        found: String,
+        /// The hash that it must have.
+        wanted: String,
+    },
+    /// The disk has no space left for a download.
+    #[error(
+        "no space for {what} in {}: {problem}; free some space, or set HF_HUB_CACHE to a folder on another disk. What is there \
+         already is kept", dir.display()
+    )]
+    NoSpace {
+        /// The file or model.
+        what: String,
+        /// The cache folder.
+        dir: PathBuf,
+        /// How much is needed, and how much is free.
+        problem: String,
+    },
     /// A text is not UTF-8.
     #[error("{what} is not UTF-8 text: invalid byte at offset {at}")]
     NotText {

@@ -81,6 +81,11 @@
 //!
 //! With the feature `vision`, the module `vision` classifies pictures and gives their features by Vision Mamba.
 //!
+//! # Models by name
+//!
+//! With the feature `hub`, the module `hub` fetches a model from the Hugging Face hub into the cache that huggingface_hub shares,
+//! and gives its path.
+//!
 //! # When something fails
 //!
 //! Nothing that a user, a file or a driver can cause panics. After an error of [`Session`] the conversation is as before the
@@ -106,6 +111,8 @@ pub mod eval;
 #[doc(hidden)]
 pub mod format;
 pub mod gpu;
+#[cfg(feature = "hub")]
+pub mod hub;
 #[doc(hidden)]
 pub mod input;
 #[doc(hidden)]

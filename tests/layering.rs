@@ -8,6 +8,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &["error"]),
     ("input", &["input", "error"]),
     ("output", &["output", "error"]),
+    ("hub", &["hub", "input", "output", "error"]),
     ("text", &["text", "input", "error"]),
     ("format", &["format", "input", "error"]),
     ("gpu", &["gpu", "output", "error"]),

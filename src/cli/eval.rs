@@ -165,7 +165,7 @@ impl Eval {
         let pictures = LabelledPicture::read_all(from)?;
         let options = self.model.options();
         let options = VisionOptions::default().math(options.math).weights(options.weights).memory(options.memory);
-        let checkpoint = vision::open(self.model.checkpoint.model.as_deref())?;
+        let checkpoint = vision::open(self.model.locate()?.as_deref())?;
         let gpu = self.model.device.open(self.model.verbose)?;
         let mut model = vision::load(&gpu, checkpoint, options, self.model.verbose)?;
         let bar = bar(pictures.len(), "pictures, correct");
@@ -248,7 +248,8 @@ impl Eval {
         checkpoint: &Checkpoint,
         options: ForwardOptions,
     ) -> anyhow::Result<Option<Against>> {
-        let other = self.against.as_deref().map(Checkpoint::open).transpose()?;
+        let other = self.model.checkpoint.hub.locate_other(self.against.as_deref())?;
+        let other = other.map(Checkpoint::open).transpose()?;
         let reference = match &other {
             Some(other) => other,
             None if options.weights != Recipe::AsStored || options.math != Math::Exact => checkpoint,

@@ -76,13 +76,19 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::NotAState { .. }
             | Error::NewerState { .. }
             | Error::DamagedState { .. }
-            | Error::StateOfAnotherModel { .. },
+            | Error::StateOfAnotherModel { .. }
+            | Error::NoHubAccess { .. }
+            | Error::NotOnHub { .. }
+            | Error::NoSuchModel { .. }
+            | Error::NotInCache { .. }
+            | Error::DamagedDownload { .. },
         ) => 3,
         Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
         Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,
         Some(Error::Cancelled) => 130,
         Some(
             Error::BadSwitch { .. }
+            | Error::BadModelName { .. }
             | Error::BadShaders { .. }
             | Error::BadSetting { .. }
             | Error::BadConstraint { .. }

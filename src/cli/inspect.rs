@@ -24,11 +24,12 @@ pub struct Inspect {
 
 impl Inspect {
     pub fn run(self) -> anyhow::Result<()> {
-        if let Some(path) = self.model.checkpoint.model.as_ref().filter(|path| VisionCheckpoint::is_at(path)) {
+        let path = self.model.locate()?;
+        if let Some(path) = path.as_ref().filter(|path| VisionCheckpoint::is_at(path)) {
             let gpu = self.model.device.open(false).ok();
             return vision::inspect(path, gpu.as_ref(), &self.model.options(), self.json);
         }
-        let checkpoint = self.model.checkpoint()?;
+        let checkpoint = self.model.checkpoint.open(path.as_deref())?;
         let (config, tensors) = (checkpoint.config(), checkpoint.tensors()?);
         let options = self.model.options().slots(self.slots);
         options.check()?;

@@ -14,7 +14,9 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("-dev", "--device"),
     ("-fa", "--flash-attn"),
     ("-hf", "--hf-repo"),
+    ("-hff", "--hf-file"),
     ("-hfr", "--hf-repo"),
+    ("-hft", "--hf-token"),
     ("-if", "--interactive-first"),
     ("-jf", "--json-schema-file"),
     ("-md", "--model-draft"),
@@ -101,8 +103,8 @@ const CACHE: &str = "there is no KV cache: the state is f32 and small";
 const MAPPED: &str = "weights are memory-mapped and uploaded once";
 const ONE_DEVICE: &str = "the model runs on one device; --device selects it";
 const ATTENTION: &str = "these models have no attention";
-const DOWNLOAD: &str =
-    "peregrine does not download models: fetch the checkpoint first (hf download REPO --local-dir DIR), then -m DIR";
+const ADDRESS: &str = "models come from the Hugging Face hub by name: -hf user/repo:file.gguf";
+const TOKEN: &str = "other users of the machine see command lines: set HF_TOKEN to the token, or run hf auth login";
 const CHAT: &str = "use peregrine chat for conversations";
 const SAMPLER: &str = "this sampler is not supported; supported are temperature, top-k, top-p, min-p and penalties";
 const OTHER_WEIGHTS: &str = "LoRA adapters, projectors and draft models are not supported";
@@ -136,15 +138,14 @@ const FLAGS: &[LlamaFlag] = &[
     flag(&["log-disable"], Nothing, NoOp),
     flag(&["no-display-prompt"], Nothing, NoOp),
     flag(&["no-perf"], Nothing, NoOp),
-    flag(&["offline"], Nothing, NoOp),
     flag(&["no-warmup"], Nothing, NoOp),
     flag(&["warmup"], Nothing, NoOp),
     flag(&["simple-io"], Nothing, NoOp),
     flag(&["single-turn"], Nothing, NoOp),
     flag(&["interactive"], Nothing, Rejected(CHAT, &[])),
     flag(&["interactive-first"], Nothing, Rejected(CHAT, &[])),
-    flag(&["hf-repo"], Value, Rejected(DOWNLOAD, &[])),
-    flag(&["model-url"], Value, Rejected(DOWNLOAD, &[])),
+    flag(&["hf-token"], Value, Rejected(TOKEN, &[])),
+    flag(&["model-url"], Value, Rejected(ADDRESS, &[])),
     flag(
         &["prompt-cache"],
         Value,
@@ -277,7 +278,7 @@ mod tests {
     fn flags_that_would_change_the_output_are_rejected_with_a_line() {
         for (typed, said) in [
             (&["--mirostat", "2"][..], "--mirostat: this sampler"),
-            (&["-hf", "a/b"], "-hf: peregrine does not download"),
+            (&["-mu", "https://x/y.gguf"], "-mu: models come from"),
             (&["--prompt-cache", "x"], "--save-state"),
             (&["--interactive"], "peregrine chat"),
         ] {

@@ -10,12 +10,14 @@ mod escape;
 mod eval;
 mod exit;
 mod force;
+mod hub;
 mod inspect;
 mod interrupt;
 mod llama_flags;
 mod logits;
 mod losses;
 mod model;
+mod models;
 mod prompt;
 mod quantize;
 mod run;
@@ -67,6 +69,8 @@ enum Command {
     Devices(devices::Devices),
     /// Print a checkpoint's config, tensor types and memory needs
     Inspect(inspect::Inspect),
+    /// List the models in the cache of the Hugging Face hub, and the short names
+    Models(models::Models),
     /// Convert a checkpoint's matrices to another format, into a .gguf file or a folder
     Quantize(quantize::Quantize),
     /// Classify pictures
@@ -97,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Models(models) => models.run(),
         Command::Quantize(quantize) => quantize.run(),
         Command::Classify(classify) => classify.run(),
         Command::Features(features) => features.run(),

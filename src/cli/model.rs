@@ -1,6 +1,7 @@
 //! Command line arguments for the model, the device and the kernels, and loading by them.
 
 use super::byte_size::parse_bytes;
+use super::hub::HubArgs;
 use super::llama_flags::LlamaFlags;
 use super::shader_override::report_shader_override;
 use super::weight_format::FormatArg;
@@ -15,7 +16,7 @@ use peregrine::text::Tokenizer;
 use peregrine::{Error, Result};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Model, device, and prompt chunking.
 #[derive(Args)]
@@ -41,7 +42,9 @@ pub struct ModelArgs {
 pub struct CheckpointArgs {
     /// A .gguf file, or a folder with config.json, tokenizer.json and .safetensors files [default: the built-in tiny-chat]
     #[arg(short, long, value_name = "MODEL", env = "PEREGRINE_MODEL")]
-    pub model: Option<PathBuf>,
+    model: Option<PathBuf>,
+    #[command(flatten)]
+    pub hub: HubArgs,
     /// Use this tokenizer.json instead of the model's
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -52,9 +55,14 @@ pub struct CheckpointArgs {
 }
 
 impl CheckpointArgs {
-    /// Opens the checkpoint: reads its small files and maps its weights.
-    pub fn open(&self) -> Result<Checkpoint> {
-        let mut checkpoint = match &self.model {
+    /// Where the model is; a model of the hub is fetched. `None` for the built-in one.
+    pub fn locate(&self) -> anyhow::Result<Option<PathBuf>> {
+        self.hub.locate(self.model.as_deref())
+    }
+
+    /// Opens the checkpoint at a path of [`CheckpointArgs::locate`]: reads its small files and maps its weights.
+    pub fn open(&self, path: Option<&Path>) -> Result<Checkpoint> {
+        let mut checkpoint = match path {
             Some(path) => Checkpoint::open(path)?,
             None => Checkpoint::embedded()?,
         };
@@ -205,11 +213,17 @@ impl DeviceArgs {
 }
 
 impl ModelArgs {
-    /// Opens the checkpoint: reads its small files and maps its weights. Prints notes about llama.cpp flags and format names.
-    pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
+    /// Where the model is; a model of the hub is fetched. `None` for the built-in one. Prints notes about llama.cpp flags and
+    /// format names.
+    pub fn locate(&self) -> anyhow::Result<Option<PathBuf>> {
         self.llama_flags.report()?;
         self.kernels.report();
-        Ok(self.checkpoint.open()?)
+        self.checkpoint.locate()
+    }
+
+    /// [`ModelArgs::locate`], and opens the checkpoint: reads its small files and maps its weights.
+    pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
+        Ok(self.checkpoint.open(self.locate()?.as_deref())?)
     }
 
     /// Engine options for one slot.

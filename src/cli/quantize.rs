@@ -31,15 +31,16 @@ impl Quantize {
         self.weights.report();
         let existing = if self.force.is_given() { Existing::Replace } else { Existing::Refuse };
         let options = ExportOptions { weights: self.weights.format, existing };
+        let path = self.checkpoint.locate()?;
         let mut bar = LoadBar::of("writing");
-        let (before, bytes) = match &self.checkpoint.model {
+        let (before, bytes) = match &path {
             Some(path) if VisionCheckpoint::is_at(path) => {
                 let checkpoint = VisionCheckpoint::open(path)?;
                 let before = checkpoint.tensors()?.bytes();
                 (before, checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?)
             }
             _ => {
-                let checkpoint = self.checkpoint.open()?;
+                let checkpoint = self.checkpoint.open(path.as_deref())?;
                 let before = checkpoint.tensors()?.bytes();
                 (before, checkpoint.export(&self.output, options, &mut |progress| bar.show(progress))?)
             }

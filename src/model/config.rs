@@ -49,6 +49,12 @@ impl Config {
         (entry.from_json)(&json, source)?.check(file)
     }
 
+    /// Refuses a config.json of another architecture: a quick look, before the weights are there. `file` is the name for messages.
+    pub fn check_architecture(file: &str, value: &Value) -> Result<()> {
+        let json = Json::new(file, value)?;
+        if REGISTRY.iter().any(|entry| (entry.claims)(&json)) { Ok(()) } else { Err(unclaimed(&json)) }
+    }
+
     /// Refuses what the kernels do not run. `file` is the name for messages.
     pub(super) fn check(self, file: &str) -> Result<Self> {
         self.architecture.check(file)?;

@@ -4,6 +4,7 @@ mod chart;
 
 use super::exit::usage_error;
 use super::force::ForceArgs;
+use super::hub::HubArgs;
 use super::llama_flags::LlamaFlags;
 use super::model::{DeviceArgs, KernelArgs, LoadBar, report_plan, save_pipelines};
 use super::sampling::SamplerArgs;
@@ -24,9 +25,11 @@ pub struct Bench {
     /// A .gguf file or a checkpoint folder [default: the built-in tiny-chat]
     #[arg(short, long, value_name = "MODEL", conflicts_with = "shape")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubArgs,
     /// Random weights of this model shape: a name (falcon-mamba-7b, mamba-130m … mamba-2.8b, vim-tiny, vim-small, vim-base) or a
     /// config.json
-    #[arg(long, value_name = "SHAPE")]
+    #[arg(long, value_name = "SHAPE", conflicts_with = "hf_repo")]
     shape: Option<String>,
     #[command(flatten)]
     device: DeviceArgs,
@@ -240,7 +243,8 @@ impl Bench {
             weights = Weights::made_up(&gpu, &shape, format, &mut |progress| bar.show(progress))?;
             (name, tied, config) = (shape.name, shape.tied, shape.config);
         } else {
-            let checkpoint = self.model.as_deref().map_or_else(Checkpoint::embedded, Checkpoint::open)?;
+            let path = self.hub.locate(self.model.as_deref())?;
+            let checkpoint = path.map_or_else(Checkpoint::embedded, Checkpoint::open)?;
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
             report_plan(&gpu, &checkpoint, layout, false)?;

@@ -10,6 +10,7 @@ pub use features::WriteFeatures;
 pub use inspect::inspect;
 
 use super::byte_size::parse_bytes;
+use super::hub::HubArgs;
 use super::model::{DeviceArgs, LoadBar, MathChoice, save_pipelines};
 use super::weight_format::FormatArg;
 use clap::Args;
@@ -27,6 +28,8 @@ pub struct VisionArgs {
     /// A folder with config.json and .safetensors or .pth files, or such a file [default: the built-in vim-digits]
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
+    #[command(flatten)]
+    hub: HubArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Maximum pictures at a time [default: as many as suit the device, up to 32]
@@ -53,11 +56,11 @@ impl VisionArgs {
     }
 
     /// Loads the model, with a progress bar on a terminal.
-    pub fn load(&self) -> Result<VisionModel> {
-        let checkpoint = open(self.model.as_deref())?;
+    pub fn load(&self) -> anyhow::Result<VisionModel> {
+        let checkpoint = open(self.hub.locate(self.model.as_deref())?.as_deref())?;
         self.weights.iter().for_each(FormatArg::report);
         let gpu = self.device.open(self.verbose)?;
-        load(&gpu, checkpoint, self.options(), self.verbose)
+        Ok(load(&gpu, checkpoint, self.options(), self.verbose)?)
     }
 }
 
