@@ -71,7 +71,7 @@ fuzz:
 ## report: print the numerical errors that the tests reach on this machine's adapter, as a markdown table
 report: setup
 	@echo "| what | driver | reached |"; echo "|---|---|---|"
-	@cargo test --quiet --test model --test accuracy -- --nocapture 2>&1 | grep -a '^reached' | sed 's/^reached/|/; s/$$/ |/' | sort
+	@PEREGRINE_LONG=1 cargo test --quiet --test model --test accuracy -- --nocapture 2>&1 | grep -a '^reached' | sed 's/^reached/|/; s/$$/ |/' | sort
 
 ## setup: install a missing compiler and Vulkan driver
 setup:
