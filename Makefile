@@ -19,14 +19,17 @@ test: setup
 quick: setup
 	cargo test --lib --test layering --test formats --test jinja
 
-## test-coop: test cooperative matrices of both sizes on Mesa's newest software driver; needs root
+## test-coop: test cooperative matrices of both sizes, side by side, on Mesa's newest software driver; needs root
 test-coop: setup drivers
 	@kernels=$$(cargo test --test kernels --no-run --message-format=json | sed -n 's|.*"executable":"\([^"]*/kernels-[^"]*\)".*|\1|p') \
 	  && cp "$$kernels" target/drivers/sid/kernels
-	@for size in 8 16; do \
+	@pids=; trap 'kill $$pids 2>/dev/null; exit 1' INT TERM; for size in 8 16; do \
 	  PEREGRINE_NEED_COOP=1 PEREGRINE_COOP_SIZE=$$size \
-	    chroot target/drivers/sid /kernels --nocapture cooperative_matrices any_number_of_tokens || exit 1; \
-	done
+	    chroot target/drivers/sid /kernels --nocapture cooperative_matrices any_number_of_tokens >target/drivers/coop-$$size 2>&1 & \
+	  pids="$$pids $$!"; \
+	done; \
+	failed=; for pid in $$pids; do wait $$pid || failed=1; done; \
+	cat target/drivers/coop-8 target/drivers/coop-16; [ -z "$$failed" ]
 
 ## drivers: install a software driver with cooperative matrices, for test-coop
 drivers:
@@ -68,7 +71,7 @@ fuzz:
 ## report: print the numerical errors that the tests reach on this machine's adapter, as a markdown table
 report: setup
 	@echo "| what | driver | reached |"; echo "|---|---|---|"
-	@cargo test --quiet --test model --test accuracy -- --nocapture 2>&1 | grep -a '^reached' | sed 's/^reached/|/; s/$$/ |/' | sort
+	@PEREGRINE_LONG=1 cargo test --quiet --test model --test accuracy -- --nocapture 2>&1 | grep -a '^reached' | sed 's/^reached/|/; s/$$/ |/' | sort
 
 ## setup: install a missing compiler and Vulkan driver
 setup:

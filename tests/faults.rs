@@ -280,6 +280,8 @@ fn run(engine: &Engine, script: &[Event], errors: &AtomicUsize) -> Outcome {
 
 /// Runs scripts side by side on an engine with faults, and compares each with itself alone without faults.
 fn side_by_side(rounds: u64, rate: usize, faults: &'static [(FaultSite, InjectedFault)]) -> (Met, usize) {
+    // One device for all rounds, which keeps its pipelines until it is lost.
+    let mut device = gpu();
     let calm = engine(&gpu(), 1, PLAIN);
     let met = Met::default();
     let errors = AtomicUsize::new(0);
@@ -287,7 +289,7 @@ fn side_by_side(rounds: u64, rate: usize, faults: &'static [(FaultSite, Injected
         let mut random = Random::new(round);
         let scripts: Vec<_> = (0..SLOTS).map(|_| script(&mut random, 7)).collect();
         let expected: Vec<_> = scripts.iter().map(|script| run(&calm, script, &AtomicUsize::new(0))).collect();
-        let stormy = engine(&gpu(), SLOTS, PLAIN);
+        let stormy = engine(&device, SLOTS, PLAIN);
         let round_met = inject(&stormy.gpu(), round, rate, faults);
         let got: Vec<_> = std::thread::scope(|scope| {
             let (stormy, errors) = (&stormy, &errors);
@@ -307,6 +309,7 @@ fn side_by_side(rounds: u64, rate: usize, faults: &'static [(FaultSite, Injected
         stormy.gpu().inject(|_| None);
         let _ = stormy.recover(&mut |_| {});
         assert!(all <= SLOTS && stormy.session(hot(0)).is_ok(), "round {round}: a slot is missing");
+        device = stormy.gpu();
     }
     let errors = errors.load(Ordering::Relaxed);
     println!(

@@ -12,16 +12,30 @@ use peregrine::kernels::linear::{
 use peregrine::kernels::variants::{Sizes, Variants};
 use peregrine::kernels::{self, Activation, Batch, Order, linear};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-fn every_case(switches: Switches) {
-    let gpu = common::gpu_with(switches);
+/// The device that the environment selects, shared by the tests: a CPU driver takes most of their time to compile pipelines, which a
+/// device keeps.
+fn gpu() -> Gpu {
+    static SHARED: LazyLock<Gpu> = LazyLock::new(common::gpu);
+    SHARED.clone()
+}
+
+/// The same without checks in shaders, as in release builds.
+fn unchecked() -> Gpu {
+    static SHARED: LazyLock<Gpu> =
+        LazyLock::new(|| common::gpu_with(Switches { checked: Some(false), ..Switches::from_env().unwrap() }));
+    SHARED.clone()
+}
+
+fn every_case(gpu: &Gpu) {
     eprintln!("on {}", gpu.info());
     let mut failures = Vec::new();
     for (_, cases) in kernels::all(gpu.caps()) {
         let (mut share, mut nmse) = (0.0f64, 0.0f64);
         let name = cases[0].kernel;
         for case in &cases {
-            match pollster::block_on(case.run(&gpu, Plant::Nothing)).unwrap_or_else(|e| panic!("{case}: {e}")) {
+            match pollster::block_on(case.run(gpu, Plant::Nothing)).unwrap_or_else(|e| panic!("{case}: {e}")) {
                 Ok(reached) => {
                     share = share.max(reached.share);
                     nmse = nmse.max(reached.nmse);
@@ -37,16 +51,22 @@ fn every_case(switches: Switches) {
 #[test]
 fn every_kernel_agrees_with_its_twin() {
     if !common::no_gpu("every_kernel_agrees_with_its_twin") {
-        every_case(Switches::from_env().unwrap());
+        every_case(&gpu());
     }
 }
 
+/// Without checks in shaders, which a CPU driver takes three times as long to compile; with `PEREGRINE_LONG=1` with checks.
 #[test]
 fn every_kernel_agrees_without_subgroups_and_in_shards() {
     if !common::no_gpu("every_kernel_agrees_without_subgroups_and_in_shards") {
-        let limited =
-            Switches { without_subgroups: true, without_f16: true, binding_limit: Some(2048), ..Default::default() };
-        every_case(Switches { adapter: Switches::from_env().unwrap().adapter, ..limited });
+        let limited = Switches {
+            without_subgroups: true,
+            without_f16: true,
+            binding_limit: Some(2048),
+            checked: Some(common::long()),
+            ..Default::default()
+        };
+        every_case(&common::gpu_with(Switches { adapter: Switches::from_env().unwrap().adapter, ..limited }));
     }
 }
 
@@ -54,7 +74,7 @@ fn every_kernel_agrees_without_subgroups_and_in_shards() {
 #[test]
 fn every_kernel_agrees_unchecked() {
     if !common::no_gpu("every_kernel_agrees_unchecked") {
-        every_case(Switches { checked: Some(false), ..Switches::from_env().unwrap() });
+        every_case(&unchecked());
     }
 }
 
@@ -63,7 +83,7 @@ fn every_planted_error_is_found() {
     if common::no_gpu("every_planted_error_is_found") {
         return;
     }
-    let gpu = common::gpu();
+    let gpu = gpu();
     for (_, cases) in kernels::all(gpu.caps()) {
         for case in &cases {
             for plant in [Plant::WrongValue, Plant::Unwritten, Plant::Stray] {
@@ -81,7 +101,7 @@ fn cooperative_matrices_agree_and_are_tried() {
     if common::no_gpu("cooperative_matrices_agree_and_are_tried") {
         return;
     }
-    let gpu = common::gpu();
+    let gpu = gpu();
     if gpu.caps().coop.is_none() {
         assert!(std::env::var_os("PEREGRINE_NEED_COOP").is_none(), "{} has no cooperative matrices", gpu.info());
         eprintln!("SKIPPED: {} has no cooperative matrices", gpu.info());
@@ -91,7 +111,7 @@ fn cooperative_matrices_agree_and_are_tried() {
     eprintln!("on {}, {:?}", gpu.info(), gpu.caps().coop);
     // As in debug builds and as in release builds, where workgroup memory is not zeroed.
     every_coop_case(&gpu, |_| true);
-    let unchecked = common::gpu_with(Switches { checked: Some(false), ..Switches::from_env().unwrap() });
+    let unchecked = unchecked();
     every_coop_case(&unchecked, |shape| shape.contains("bf16 store") || shape.contains("q4_0 store"));
 
     for math in [Math::Exact, Math::Fast] {
@@ -134,7 +154,7 @@ fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
     if common::no_gpu("any_number_of_tokens_gives_the_same_bits_in_every_form") {
         return;
     }
-    let gpu = common::gpu();
+    let gpu = gpu();
     let (rows, columns, most) = (150, 100, 140);
     let mut random = Random::new(5);
     let weights = random.uniforms(rows * columns, -1.0, 1.0);
@@ -251,7 +271,7 @@ fn a_row_of_a_step_has_the_same_bits_alone_and_among_any_others() {
         return;
     }
     // Without checks, as in release builds: a CPU driver takes minutes to compile that many kernels with checks.
-    let gpu = common::gpu_with(Switches { checked: Some(false), ..Switches::from_env().unwrap() });
+    let gpu = unchecked();
     let most = 17;
     for format in WeightFormat::ALL {
         let products = Products::new(&gpu, format, most);
@@ -293,7 +313,7 @@ fn too_many_workgroups_are_an_error_with_their_count() {
     if common::no_gpu("too_many_workgroups_are_an_error_with_their_count") {
         return;
     }
-    let gpu = common::gpu();
+    let gpu = gpu();
     let limit = gpu.caps().max_groups;
     let (defs, _) = kernels::all(gpu.caps()).swap_remove(0);
     let grid = [Count::Fixed(1), Count::Fixed(limit + 1)];

@@ -1,13 +1,14 @@
 //! Kernel declarations against their WGSL, without a GPU: bindings, parameters, constants, translation for every backend.
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use peregrine::gpu::{Access, Caps, Coop, KernelDef, ShaderPart, StructLayout, link};
+use peregrine::gpu::{Access, Caps, Coop, KernelDef, Linked, ShaderPart, StructLayout, link};
 use peregrine::kernels;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::process::Command;
+use std::sync::{LazyLock, Mutex, OnceLock};
 
 /// Every declaration with an adapter's capabilities that give it a module of its own.
-fn declared() -> Vec<(KernelDef, Caps)> {
+static DECLARED: LazyLock<Vec<(KernelDef, Caps)>> = LazyLock::new(|| {
     let mut all = Vec::new();
     for (subgroups, subgroup_min, subgroup_max, coop) in
         [(false, 4, 128, None), (true, 4, 128, None), (true, 8, 8, Some(8)), (true, 32, 32, Some(16))]
@@ -24,10 +25,21 @@ fn declared() -> Vec<(KernelDef, Caps)> {
         seen.insert((link(def, caps).wgsl, declaration))
     });
     all
+});
+
+/// A module that naga has validated.
+type Valid = (naga::Module, naga::valid::ModuleInfo);
+
+/// The module of a kernel. Tests, and kernels that differ only in their constants for pipelines, share one by its text.
+fn parse(def: &KernelDef, caps: &Caps) -> &'static Valid {
+    static PARSED: LazyLock<Mutex<HashMap<String, &'static OnceLock<Valid>>>> = LazyLock::new(Mutex::default);
+    let linked = link(def, caps);
+    let name = format!("{} {}", def.coop, linked.wgsl);
+    let module = *PARSED.lock().unwrap().entry(name).or_insert_with(|| Box::leak(Box::default()));
+    module.get_or_init(|| validated(def, &linked))
 }
 
-fn parse(def: &KernelDef, caps: &Caps) -> (naga::Module, naga::valid::ModuleInfo) {
-    let linked = link(def, caps);
+fn validated(def: &KernelDef, linked: &Linked) -> Valid {
     let module = naga::front::wgsl::parse_str(&linked.wgsl).unwrap_or_else(|e| {
         let line = e.location(&linked.wgsl).map_or(0, |l| l.line_number as usize);
         panic!("{} at {:?}: {}", def.name, linked.locate(line), e.emit_to_string(&linked.wgsl))
@@ -117,21 +129,21 @@ fn disagreement(def: &KernelDef, module: &naga::Module) -> Result<(), String> {
 
 #[test]
 fn every_declaration_agrees_with_its_shader() {
-    for (def, caps) in declared() {
-        let (module, _) = parse(&def, &caps);
-        disagreement(&def, &module).unwrap_or_else(|e| panic!("{}: {e}", def.name));
+    for (def, caps) in DECLARED.iter() {
+        let (module, _) = parse(def, caps);
+        disagreement(def, module).unwrap_or_else(|e| panic!("{}: {e}", def.name));
     }
 }
 
 #[test]
 fn every_kernel_translates_for_every_backend() {
     let (mut modules, mut bytes) = (0, 0);
-    for (def, caps) in declared() {
-        let (module, info) = parse(&def, &caps);
+    for (def, caps) in DECLARED.iter() {
+        let (module, info) = parse(def, caps);
         let constants = def.overrides.iter().map(|(name, v)| ((*name).to_owned(), f64::from(*v))).collect();
         let (module, info) = naga::back::pipeline_constants::process_overrides(
-            &module,
-            &info,
+            module,
+            info,
             Some((naga::ShaderStage::Compute, def.entry)),
             &constants,
         )
@@ -176,9 +188,9 @@ fn every_kernel_translates_for_every_backend() {
 
 #[test]
 fn every_shader_file_is_linked_into_a_kernel() {
-    let used: BTreeSet<String> = declared()
-        .into_iter()
-        .flat_map(|(def, _)| def.parts)
+    let used: BTreeSet<String> = DECLARED
+        .iter()
+        .flat_map(|(def, _)| &def.parts)
         .flat_map(|part| match part {
             ShaderPart::File(source) => vec![source.file],
             ShaderPart::Subgroups { with, without }
@@ -214,7 +226,7 @@ fn a_declaration_that_disagrees_is_detected() {
             continue;
         }
         let (module, _) = parse(&good, &caps);
-        disagreement(&good, &module).unwrap_or_else(|e| panic!("{}: {e}", good.name));
+        disagreement(&good, module).unwrap_or_else(|e| panic!("{}: {e}", good.name));
         let Access::Uniform(layout) = good.bindings[0].access else { unreachable!("filtered") };
         let changed = |layout: StructLayout, change: &dyn Fn(&mut Fields)| {
             let mut fields = layout.fields.to_vec();
@@ -251,7 +263,7 @@ fn a_declaration_that_disagrees_is_detected() {
             for (said, element) in said.into_iter().zip([Some(shifted), Some(renamed), Some(larger), None]) {
                 let mut bad = good.clone();
                 bad.bindings[i].element = element;
-                let noticed = disagreement(&bad, &module).expect_err(said);
+                let noticed = disagreement(&bad, module).expect_err(said);
                 assert!(noticed.contains(said), "{}: {said:?} is not said: {noticed}", good.name);
                 elements += 1;
             }
@@ -259,7 +271,7 @@ fn a_declaration_that_disagrees_is_detected() {
         for (said, plant) in errors {
             let mut bad = good.clone();
             plant(&mut bad);
-            let noticed = disagreement(&bad, &module).expect_err(said);
+            let noticed = disagreement(&bad, module).expect_err(said);
             assert!(noticed.contains(said), "{}: {said:?} is missing in: {noticed}", good.name);
             planted += 1;
         }
@@ -271,8 +283,8 @@ fn a_declaration_that_disagrees_is_detected() {
 #[test]
 fn a_message_of_the_compiler_is_mapped_back_to_its_file() {
     let caps = Caps::portable();
-    for (def, _) in declared() {
-        let linked = link(&def, &caps);
+    for (def, _) in DECLARED.iter() {
+        let linked = link(def, &caps);
         let lines: Vec<&str> = linked.wgsl.lines().collect();
         let entry = lines.iter().position(|line| line.starts_with(&format!("fn {}(", def.entry))).unwrap() + 1;
         let (file, line) = linked.locate(entry);
@@ -299,8 +311,8 @@ fn tint_accepts_every_module() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (mut seen, mut refused) = (BTreeSet::new(), Vec::new());
-    for (def, caps) in declared().into_iter().filter(|(def, _)| !def.coop) {
-        let linked = link(&def, &Caps { int64: false, ..caps.clone() });
+    for (def, caps) in DECLARED.iter().filter(|(def, _)| !def.coop) {
+        let linked = link(def, &Caps { int64: false, ..caps.clone() });
         let enable = if caps.subgroups { "enable subgroups;\n" } else { "" };
         let wgsl = format!("{enable}{}", linked.wgsl);
         if seen.insert(wgsl.clone()) {

@@ -16,6 +16,11 @@ pub fn no_gpu(test: &str) -> bool {
     skip
 }
 
+/// Whether `PEREGRINE_LONG=1` asks for the long form of a test.
+pub fn long() -> bool {
+    std::env::var_os("PEREGRINE_LONG").is_some_and(|v| v == "1")
+}
+
 /// The device selected by the environment.
 pub fn gpu() -> Gpu {
     gpu_with(Switches::from_env().expect("the environment variables are valid"))
