@@ -55,17 +55,11 @@ fn every_kernel_agrees_with_its_twin() {
     }
 }
 
-/// Without checks in shaders, which a CPU driver takes three times as long to compile; with `PEREGRINE_LONG=1` with checks.
 #[test]
 fn every_kernel_agrees_without_subgroups_and_in_shards() {
     if !common::no_gpu("every_kernel_agrees_without_subgroups_and_in_shards") {
-        let limited = Switches {
-            without_subgroups: true,
-            without_f16: true,
-            binding_limit: Some(2048),
-            checked: Some(common::long()),
-            ..Default::default()
-        };
+        let limited =
+            Switches { without_subgroups: true, without_f16: true, binding_limit: Some(2048), ..Default::default() };
         every_case(&common::gpu_with(Switches { adapter: Switches::from_env().unwrap().adapter, ..limited }));
     }
 }
