@@ -12,8 +12,7 @@ chat: build
 ## test: run all tests, on the GPU if there is one, else on Mesa's software driver
 test: setup
 	@echo "test: compiles for about 12 minutes on 2 cores the first time, then tests for about 25 on a software driver"
-	cargo test --tests # without the examples, which make check compiles
-	cargo test --doc
+	tests/run.sh
 
 ## quick: unit tests, layers, file formats and chat templates, for use while you work
 quick: setup

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests, as `make test`, but two test programs at a time: many end with one test that keeps one core busy. Programs that compare
-# durations, kill others at a moment, or wait for a terminal run alone after them.
+# All tests, two test programs at a time: many end with one test that keeps one core busy. Programs that compare durations, kill
+# others at a moment, or wait for a terminal run alone after them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}" CARGO_MANIFEST_DIR="$PWD" LOGS=target/test-logs
@@ -33,7 +33,7 @@ programs=$(cargo test --tests --no-run --message-format=json-render-diagnostics 
 long=$(for name in "${first[@]}"; do grep -E "$(either "$name")" <<<"$programs" || echo "no test program $name" >&2; done)
 quiet=$(grep -E "$(either "${alone[@]}")" <<<"$programs")
 rest=$(grep -Fvx -e "$long" -e "$quiet" <<<"$programs")
-[ "$(wc -l <<<"$quiet")" = ${#alone[@]} ] || { echo "ci: not all of these are test programs: ${alone[*]}" >&2; exit 1; }
+[ "$(wc -l <<<"$quiet")" = ${#alone[@]} ] || { echo "tests/run.sh: not all of these are test programs: ${alone[*]}" >&2; exit 1; }
 failed=
 printf '%s\n%s\n' "$long" "$rest" | side_by_side 2 || failed=1
 side_by_side 1 <<<"$quiet" || failed=1
