@@ -63,7 +63,7 @@ fn bad_arguments_have_their_exit_codes() {
         (&["run", "-p", "x", "-w", "Q2_K"], 2, &["Q2_K", "4 bits"]),
         (&["run", "-p", r"x\xff"], 2, &["-p", "UTF-8", "--no-escape"]),
         (&["run", "-p", "x", "--mirostat", "2"], 2, &["--mirostat", "not supported"]),
-        (&["run", "-p", "x", "-hf", "a/b"], 2, &["-hf", "hf download"]),
+        (&["run", "-p", "x", "-mu", "https://a/b.gguf"], 2, &["-mu", "-hf user/repo"]),
         (&["logits", "-m", model, "--ids", "a", "-o", &new], 2, &["\"a\"", "token id"]),
         (&["logits", "-m", model, "--ids", "1,288", "-o", &new], 2, &["288", "0 to 287"]),
         (&["bench", "--shape", "nope"], 2, &["nope", "mamba-130m"]),

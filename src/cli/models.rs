@@ -89,7 +89,8 @@ fn print(cache: &Path, models: &[(CachedModel, Verdict)]) -> std::io::Result<()>
         writeln!(out, "  {name:width$}  {revision:12}  {size:>9}  {format:11}  {}", verdict.said)?;
     }
     writeln!(out, "short names, for -m and -hf:")?;
-    SHORT_NAMES.iter().try_for_each(|short| writeln!(out, "  {:24}  {}", short.name, short.repo))
+    let width = SHORT_NAMES.iter().map(|short| short.name.len()).max().unwrap_or(0);
+    SHORT_NAMES.iter().try_for_each(|short| writeln!(out, "  {:width$}  {}", short.name, short.repo))
 }
 
 /// Opens a model, without its weights, and compares its memory plan with the device's free memory.

@@ -133,7 +133,11 @@ impl Client {
                 RootCerts::new_with_certs(&certificates)
             }
         };
+        // A proxy does not reach a server of this machine.
+        let is_here = ["http://127.0.0.1", "http://localhost"].iter().any(|here| settings.endpoint.starts_with(here));
+        let proxy = if is_here { None } else { ureq::Proxy::try_from_env() };
         let agent = ureq::Agent::config_builder()
+            .proxy(proxy)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)

@@ -121,6 +121,7 @@ impl Hub {
             commit: &listing.commit,
             cache: self.repo_cache(&model.repo),
             sizes: sizes(&listing),
+            missing: BTreeSet::new(),
             done: 0,
             downloaded: false,
             tell,
@@ -206,7 +207,9 @@ struct Fetch<'a> {
     cache: RepoCache,
     /// Bytes of the files, as far as they are known.
     sizes: BTreeMap<String, u64>,
-    /// Bytes of complete files.
+    /// The files that were missing, as far as they are known.
+    missing: BTreeSet<String>,
+    /// Bytes of those that are complete.
     done: u64,
     downloaded: bool,
     tell: &'a mut dyn FnMut(Event<'_>),
@@ -216,29 +219,47 @@ impl Fetch<'_> {
     /// Fetches small files, then the weights, so that weights that are there say that all is there.
     fn all(&mut self, chosen: &Chosen, check: Check<'_>) -> Result<PathBuf> {
         let dir = self.cache.snapshot(self.commit);
+        self.want(&chosen.small);
+        if let Weights::Files(files) = &chosen.weights {
+            self.want(files);
+        }
+        self.check_space()?;
         self.files(&chosen.small)?;
         if chosen.small.iter().any(|file| file == "config.json") {
             check(&dir)?;
         }
-        self.files(&weights(&dir, &chosen.weights)?)?;
+        let files = weights(&dir, &chosen.weights)?;
+        self.want(&files);
+        self.check_space()?;
+        self.files(&files)?;
         Ok(opened(&dir, chosen))
     }
 
-    fn files(&mut self, files: &[String]) -> Result<()> {
+    /// Adds those of the files that are missing to what is fetched.
+    fn want(&mut self, files: &[String]) {
         let dir = self.cache.snapshot(self.commit);
-        let missing: Vec<&String> = files.iter().filter(|file| !dir.join(file).exists()).collect();
-        let needed: u64 = missing.iter().filter_map(|file| self.sizes.get(*file)).sum();
-        let needed = needed.saturating_sub(self.cache.unfinished_bytes());
-        check_space(&self.cache.blobs(), self.repo, needed)?;
-        self.done = 0;
-        let known = |sizes: &BTreeMap<String, u64>| missing.iter().filter_map(|file| sizes.get(*file)).sum();
-        for &file in &missing {
+        self.missing.extend(files.iter().filter(|file| !dir.join(file).exists()).cloned());
+    }
+
+    /// Bytes of what is fetched.
+    fn total(&self) -> u64 {
+        self.missing.iter().filter_map(|file| self.sizes.get(file)).sum()
+    }
+
+    /// Refuses a model that the disk has no space for, before anything is fetched.
+    fn check_space(&self) -> Result<()> {
+        let needed = self.total().saturating_sub(self.done + self.cache.unfinished_bytes());
+        check_space(&self.cache.blobs(), self.repo, needed)
+    }
+
+    fn files(&mut self, files: &[String]) -> Result<()> {
+        let missing = files.iter().filter(|file| self.missing.contains(*file)).collect::<Vec<_>>();
+        for file in missing {
             let subject = Subject { repo: self.repo, revision: self.commit, file: Some(file) };
             let about = self.hub.client.about(subject)?;
             let (etag, size) = (about.etag.clone(), about.size);
             self.sizes.insert(file.clone(), size);
-            let total = known(&self.sizes);
-            let (done, tell) = (self.done, &mut *self.tell);
+            let (done, total, tell) = (self.done, self.total(), &mut *self.tell);
             let download = Download { client: &self.hub.client, cache: &self.cache, subject, about };
             download.run(&mut |told| match told {
                 Told::Bytes(bytes) => tell(Event::Progress { file, done: done + bytes, total }),
