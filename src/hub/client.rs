@@ -74,7 +74,7 @@ pub(super) struct Incoming {
 
 /// A request that failed, and whether to try again.
 pub(super) struct Failure {
-    pub(super) error: Error,
+    pub(super) error: Box<Error>,
     pub(super) again: Again,
 }
 
@@ -91,7 +91,7 @@ pub(super) enum Again {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure { error, again: Again::Never }
+        Failure { error: Box::new(error), again: Again::Never }
     }
 }
 
@@ -161,12 +161,12 @@ impl Client {
     pub(super) fn pause(&self, failure: Failure, failed: u32, connected: bool) -> Result<Duration> {
         let usual = self.pause * 2u32.saturating_pow(failed.saturating_sub(1).min(6));
         match failure.again {
-            _ if failed >= self.tries => Err(failure.error),
-            Again::Never => Err(failure.error),
-            Again::IfConnected if !connected => Err(failure.error),
+            _ if failed >= self.tries => Err(*failure.error),
+            Again::Never => Err(*failure.error),
+            Again::IfConnected if !connected => Err(*failure.error),
             Again::IfConnected | Again::Soon => Ok(usual),
             Again::After(pause) if pause <= LONGEST_PAUSE => Ok(pause.max(usual)),
-            Again::After(_) => Err(failure.error),
+            Again::After(_) => Err(*failure.error),
         }
     }
 
@@ -240,7 +240,8 @@ impl Client {
     pub(super) fn open(&self, subject: Subject<'_>, about: &About, from: u64) -> Result<Incoming, Failure> {
         let url = self.file_url(subject);
         let answer = self.send(Method::Get(from), &url, subject)?;
-        let changed = |found: String| Failure { error: self.bad_answer(subject, &url, found), again: Again::Soon };
+        let changed =
+            |found: String| Failure { error: Box::new(self.bad_answer(subject, &url, found)), again: Again::Soon };
         let (begin, size) = match answer.status {
             206 => {
                 let range = text(&answer.headers, "content-range").and_then(content_range);
@@ -338,7 +339,7 @@ impl Client {
         const CERTIFICATES: &str =
             "behind a proxy that opens encrypted connections, set SSL_CERT_FILE to its certificates";
         let (what, advice) = (subject.name(), advice.to_owned());
-        Failure { error: Error::HubUnreachable { what, url: server, problem, advice }, again }
+        Failure { error: Box::new(Error::HubUnreachable { what, url: server, problem, advice }), again }
     }
 
     /// An answer that is no success.
@@ -358,7 +359,7 @@ impl Client {
             // The other server's link has expired: the hub makes a new one.
             (401 | 403 | 404 | 410, ..) if !at_hub => {
                 let error = self.bad_answer(subject, url, format!("status {status}"));
-                Failure { error, again: Again::Soon }
+                Failure { error: Box::new(error), again: Again::Soon }
             }
             (_, "DisabledRepo", _) => access("the hub has disabled it".to_owned(), format!("see {page}")),
             (401 | 403, "GatedRepo", _) | (403, _, _) => match &self.token {
@@ -393,7 +394,9 @@ impl Client {
                 format!("repository {repo}"),
                 "check the name; a private repository needs HF_TOKEN, a token that may read it",
             ),
-            (416, ..) => Failure { error: self.bad_answer(subject, url, "status 416".to_owned()), again: Again::Soon },
+            (416, ..) => {
+                Failure { error: Box::new(self.bad_answer(subject, url, "status 416".to_owned())), again: Again::Soon }
+            }
             (429, ..) => {
                 let error = Error::BadHubAnswer {
                     what: subject.name(),
@@ -403,13 +406,13 @@ impl Client {
                 };
                 let seconds = text(headers, "retry-after").and_then(|seconds| seconds.trim().parse().ok());
                 Failure {
-                    error,
+                    error: Box::new(error),
                     again: seconds.map_or(Again::Soon, |seconds| Again::After(Duration::from_secs(seconds))),
                 }
             }
             (408 | 500..=599, ..) => {
                 let error = self.bad_answer(subject, url, format!("status {status}: the server has a problem"));
-                Failure { error, again: Again::Soon }
+                Failure { error: Box::new(error), again: Again::Soon }
             }
             _ => self.bad_answer(subject, url, format!("status {status}")).into(),
         }

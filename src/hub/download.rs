@@ -77,7 +77,7 @@ impl Download<'_> {
             let before = partial.len;
             let Err(failure) = self.attempt(partial, tell) else { continue };
             failed = if partial.len > before { 1 } else { failed + 1 };
-            let problem = match &failure.error {
+            let problem = match &*failure.error {
                 Error::HubUnreachable { problem, .. } => problem.clone(),
                 Error::BadHubAnswer { found, .. } => format!("it answered with {found}"),
                 other => other.to_string(),
@@ -120,7 +120,7 @@ impl Download<'_> {
     fn bad(&self, found: String) -> Failure {
         let (what, url) = (self.subject.name(), self.client.endpoint().to_owned());
         let advice = "run the command again later".to_owned();
-        Failure { error: Error::BadHubAnswer { what, url, found, advice }, again: Again::Soon }
+        Failure { error: Box::new(Error::BadHubAnswer { what, url, found, advice }), again: Again::Soon }
     }
 
     /// A body that ended too early.
@@ -130,7 +130,7 @@ impl Download<'_> {
         let problem = format!("{how} after {at} of {} bytes", self.about.size);
         let advice = "these are kept: run the command again to continue".to_owned();
         let (what, url) = (self.subject.name(), self.client.endpoint().to_owned());
-        Failure { error: Error::HubUnreachable { what, url, problem, advice }, again: Again::Soon }
+        Failure { error: Box::new(Error::HubUnreachable { what, url, problem, advice }), again: Again::Soon }
     }
 
     fn unwritten(&self, error: std::io::Error) -> Failure {

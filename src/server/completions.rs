@@ -1,14 +1,13 @@
 //! `/v1/chat/completions` and `/v1/completions`: whole and as server-sent events.
 
 use super::app::{App, now, unique};
+use super::body::{Body, broken, json_of, parse};
 use super::failure::Failure;
 use super::jobs::{CancelOnDrop, Task, Ticket, Update};
-use crate::openai::{Chunks, Completion, Endpoint, Request, ResponseId};
+use crate::openai::{Chunks, Completion, Endpoint, ResponseId};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::http::HeaderValue;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
@@ -27,34 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Comments in a stream that has nothing to say, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-
-pub(super) type Body = Result<Bytes, BytesRejection>;
-
-/// The JSON of a body. Its content type is not looked at.
-pub(super) fn json_of(body: Body) -> Result<Value, Failure> {
-    let bytes = body.map_err(|e| Failure::new(e.status(), format!("the body cannot be read: {}", e.body_text())))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {e}")))
-}
-
-/// A request that this server can answer.
-pub(super) fn parse(app: &App, endpoint: Endpoint, body: &Value) -> Result<Request, Failure> {
-    let request = Request::parse(endpoint, body)?;
-    let checkpoint = app.engine.checkpoint();
-    request.fits(checkpoint)?;
-    let field = if request.state().is_some() { "state" } else { "store" };
-    if (request.state().is_some() || request.stores()) && !request.is_one_answer() {
-        return Err(Failure::of_field(field, format!("{field} needs one prompt and n: 1")));
-    }
-    if let Some(most) = app.options.max_prompt {
-        let tokens: usize = request.prompts(checkpoint)?.iter().map(Vec::len).sum();
-        if tokens > most {
-            let message = format!("the prompt has {tokens} tokens: this server reads up to {most}");
-            return Err(Failure::new(StatusCode::BAD_REQUEST, message));
-        }
-    }
-    Ok(request)
-}
 
 /// Parses and queues a request. Rendering and tokenizing a long prompt takes time, so this runs outside of tokio's threads.
 async fn queue(app: &Arc<App>, endpoint: Endpoint, body: Body) -> Result<(Ticket, Waiting), Failure> {
@@ -75,11 +46,6 @@ struct Waiting {
     id: ResponseId,
     /// If the response is streamed.
     chunks: Option<Chunks>,
-}
-
-/// The failure of a worker that sent no outcome.
-pub(super) fn broken() -> Failure {
-    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the request ended without an outcome, a defect of the server")
 }
 
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
@@ -129,7 +95,7 @@ async fn stream(app: Arc<App>, ticket: Ticket, chunks: Chunks) -> Result<Respons
     }
     let mut response = Sse::new(answer).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // nginx would otherwise collect the stream before it passes it on.
-    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
 }
 

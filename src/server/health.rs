@@ -29,7 +29,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// In Prometheus' text format.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Failure> {
-    let text = app.metrics.text(&app).map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    let text = app
+        .metrics
+        .text(&app.engine, app.jobs.counts())
+        .map_err(|e| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

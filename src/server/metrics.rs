@@ -1,7 +1,7 @@
 //! Metrics in Prometheus' text format.
 
-use super::app::App;
 use crate::openai::Event;
+use crate::runtime::Engine;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -92,17 +92,16 @@ impl Metrics {
         self.losses.inc();
     }
 
-    /// The text that Prometheus reads.
-    pub(super) fn text(&self, app: &App) -> Result<String, std::fmt::Error> {
-        let (waiting, running) = app.jobs.counts();
-        let slots = app.engine.slots();
+    /// The text that Prometheus reads. `(waiting, running)` are the numbers of jobs.
+    pub(super) fn text(&self, engine: &Engine, (waiting, running): (usize, usize)) -> Result<String, std::fmt::Error> {
+        let slots = engine.slots();
         let whole = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.waiting.set(whole(waiting as u64));
         self.running.set(whole(running as u64));
         self.slots.set(whole(slots as u64));
         self.share.set(running as f64 / slots as f64);
-        self.device_bytes.set(whole(app.engine.gpu().allocated_bytes()));
-        self.prefix_hits.set(whole(app.engine.prefix_stats().hits));
+        self.device_bytes.set(whole(engine.gpu().allocated_bytes()));
+        self.prefix_hits.set(whole(engine.prefix_stats().hits));
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

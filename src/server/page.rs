@@ -24,7 +24,7 @@ mod tests {
     fn the_description_names_every_route() {
         let described: Value = serde_json::from_str(OPENAPI).unwrap();
         let paths = described["paths"].as_object().unwrap();
-        let routes = include_str!("app.rs").split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let routes = include_str!("router.rs").split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
         for route in routes {
             assert!(paths.contains_key(&route.replace("{*id}", "{id}")), "{route} is not described");
         }

@@ -1,7 +1,7 @@
 //! `/v1/states`: states as resources.
 
 use super::app::{App, now, unique};
-use super::completions::{Body, broken, json_of, parse};
+use super::body::{Body, broken, json_of, parse};
 use super::failure::Failure;
 use super::jobs::{Task, Update};
 use super::store::{Kept, is_id};

@@ -1,7 +1,7 @@
 //! The model and its tokenizer: `/v1/models`, `/tokenize`, `/detokenize`, `/tokenizer_info`.
 
 use super::app::App;
-use super::completions::{Body, broken, json_of};
+use super::body::{Body, broken, json_of};
 use super::failure::Failure;
 use crate::text::Specials;
 use axum::Json;

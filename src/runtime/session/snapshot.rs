@@ -3,8 +3,8 @@
 use super::Session;
 use super::history::History;
 use crate::error::{Error, Result};
-use crate::runtime::Engine;
 use crate::runtime::backup::Backup;
+use crate::runtime::engine::Engine;
 use crate::runtime::snapshot::{Precision, Snapshot, Warning};
 
 impl Engine {
