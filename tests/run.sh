@@ -3,19 +3,19 @@
 # others at a moment, or wait for a terminal run alone after them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}" CARGO_MANIFEST_DIR="$PWD" LOGS=target/test-logs
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}" LOGS=target/test-logs
 # The longest first, so that none of them is left over at the end.
 first=(kernels faults accuracy interleavings shaders eval model batch snapshot)
 alone=(cancel chat fuzz hostile killed last_chat length load pickles server signals speed state timing tuning)
 
 either() { local IFS='|'; echo "/($*)-[0-9a-f]+\$"; }
-# Runs one program; prints its output if it fails.
+# Runs one program; prints its output if it fails. Only it gets the variable that cargo sets: with it, cargo would build again.
 run() {
   local name log start
   name=$(basename "$1")
   log="$LOGS/$name"
   start=$SECONDS
-  if "$1" >"$log" 2>&1; then
+  if CARGO_MANIFEST_DIR="$PWD" "$1" >"$log" 2>&1; then
     echo "ok $((SECONDS - start)) s $name: $(grep -a '^test result' "$log")"
   else
     cat "$log"

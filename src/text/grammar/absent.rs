@@ -8,7 +8,7 @@ pub enum Grammar {}
 
 /// Compiles nothing.
 #[derive(Default)]
-pub(crate) struct GrammarCompiler;
+pub(crate) struct GrammarCompiler {}
 
 /// How far an answer has come in its grammar.
 #[derive(Debug, Clone, PartialEq)]
