@@ -54,7 +54,7 @@ deny:
 
 ## build: build target/release/peregrine
 build: setup
-	@[ -e target/release/peregrine ] || echo "build: compiles some 200 crates, about 5 minutes on 2 cores, once"
+	@[ -e target/release/peregrine ] || echo "build: compiles some 300 crates, several minutes on 2 cores, once"
 	@cargo build --release --quiet
 
 ## fuzz: fuzz the file parsers (FUZZ=a folder of fuzz/corpus, RUNS=1000000); needs cargo-fuzz and a nightly compiler

@@ -7,18 +7,38 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use serde_json::Value;
+use std::sync::Arc;
 
 pub(super) type Body = Result<Bytes, BytesRejection>;
 
+/// The bytes of a body.
+pub(super) fn bytes_of(body: Body) -> Result<Bytes, Failure> {
+    body.map_err(|e| Failure::new(e.status(), format!("the body cannot be read: {}", e.body_text())))
+}
+
 /// The JSON of a body. Its content type is not looked at.
 pub(super) fn json_of(body: Body) -> Result<Value, Failure> {
-    let bytes = body.map_err(|e| Failure::new(e.status(), format!("the body cannot be read: {}", e.body_text())))?;
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(&bytes_of(body)?)
         .map_err(|e| Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {e}")))
 }
 
-/// A request that this server can answer.
-pub(super) fn parse(app: &App, endpoint: Endpoint, body: &Value) -> Result<Request, Failure> {
+/// Runs work that takes time outside of tokio's threads.
+pub(super) async fn aside<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    Ok(tokio::task::spawn_blocking(work).await.map_err(|_| broken())??)
+}
+
+/// The request in a body, if this server can answer it. Rendering and tokenizing a long prompt takes time.
+pub(super) async fn request_of(app: &Arc<App>, endpoint: Endpoint, body: Value) -> Result<Request, Failure> {
+    let app = app.clone();
+    aside(move || parse(&app, endpoint, &body)).await
+}
+
+fn parse(app: &App, endpoint: Endpoint, body: &Value) -> Result<Request, Failure> {
     let request = Request::parse(endpoint, body)?;
     let checkpoint = app.engine.checkpoint();
     request.fits(checkpoint)?;

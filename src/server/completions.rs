@@ -1,7 +1,7 @@
 //! `/v1/chat/completions` and `/v1/completions`: whole and as server-sent events.
 
 use super::app::{App, now, unique};
-use super::body::{Body, broken, json_of, parse};
+use super::body::{Body, broken, json_of, request_of};
 use super::failure::Failure;
 use super::jobs::{CancelOnDrop, Task, Ticket, Update};
 use crate::openai::{Chunks, Completion, Endpoint, ResponseId};
@@ -27,27 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Comments in a stream that has nothing to say, so that proxies keep it open.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Parses and queues a request. Rendering and tokenizing a long prompt takes time, so this runs outside of tokio's threads.
-async fn queue(app: &Arc<App>, endpoint: Endpoint, body: Body) -> Result<(Ticket, Waiting), Failure> {
-    let body = json_of(body)?;
-    let shared = app.clone();
-    let parsed = tokio::task::spawn_blocking(move || parse(&shared, endpoint, &body)).await;
-    let request = parsed.map_err(|_| broken())??;
-    let id = ResponseId::new(endpoint, unique(), now(), &app.options.model);
-    let waiting =
-        Waiting { endpoint, chunks: request.streams().then(|| Chunks::new(&request, id.clone())), id: id.clone() };
-    let ticket = app.jobs.push(Task::Answer, request, id.id)?;
-    Ok((ticket, waiting))
-}
-
-/// What the response is made with.
-struct Waiting {
-    endpoint: Endpoint,
-    id: ResponseId,
-    /// If the response is streamed.
-    chunks: Option<Chunks>,
-}
-
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
     respond(app, Endpoint::Chat, body).await
 }
@@ -57,9 +36,12 @@ pub(super) async fn text(State(app): State<Arc<App>>, body: Body) -> Result<Resp
 }
 
 async fn respond(app: Arc<App>, endpoint: Endpoint, body: Body) -> Result<Response, Failure> {
-    let (ticket, waiting) = queue(&app, endpoint, body).await?;
-    match waiting.chunks {
-        None => whole(&app, ticket, waiting.endpoint, &waiting.id).await,
+    let request = request_of(&app, endpoint, json_of(body)?).await?;
+    let id = ResponseId::new(endpoint, unique(), now(), &app.options.model);
+    let chunks = request.streams().then(|| Chunks::new(&request, id.clone()));
+    let ticket = app.jobs.push(Task::Answer, request, id.id.clone())?;
+    match chunks {
+        None => whole(&app, ticket, endpoint, &id).await,
         Some(chunks) => stream(app, ticket, chunks).await,
     }
 }
@@ -110,7 +92,7 @@ struct Streamed {
 }
 
 impl Streamed {
-    /// Makes the events of an update; `None` if the worker is gone.
+    /// Makes the events of an update; of `None` if the worker is gone.
     fn take(&mut self, update: Option<Update>) {
         let mut say = |value: Value| self.ready.push_back(value.to_string());
         match update {

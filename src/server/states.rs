@@ -1,7 +1,7 @@
 //! `/v1/states`: states as resources.
 
 use super::app::{App, now, unique};
-use super::body::{Body, broken, json_of, parse};
+use super::body::{Body, aside, broken, bytes_of, json_of, request_of};
 use super::failure::Failure;
 use super::jobs::{Task, Update};
 use super::store::{Kept, is_id};
@@ -9,8 +9,6 @@ use crate::error::Error;
 use crate::openai::Endpoint;
 use crate::runtime::Snapshot;
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -41,7 +39,12 @@ pub(super) async fn create(State(app): State<Arc<App>>, body: Body) -> Result<Re
         Some(_) => return Err(Failure::of_field("response", "response is the id of a response")),
         None => read(&app, body, &id).await?,
     }
-    let kept = app.store.find(&id).await?.ok_or_else(|| Failure::no_state(&id))?;
+    created(&app, &id).await
+}
+
+/// The response that describes a new state.
+async fn created(app: &App, id: &str) -> Result<Response, Failure> {
+    let kept = app.store.find(id).await?.ok_or_else(|| Failure::no_state(id))?;
     Ok((StatusCode::CREATED, Json(described(&kept))).into_response())
 }
 
@@ -55,15 +58,10 @@ async fn copy(app: &App, from: &str, to: &str) -> Result<(), Failure> {
 /// Reads the prompt or the messages of a body and keeps the state.
 async fn read(app: &Arc<App>, body: Value, id: &str) -> Result<(), Failure> {
     let endpoint = if body.get("messages").is_some() { Endpoint::Chat } else { Endpoint::Completions };
-    let shared = app.clone();
-    let parsed = tokio::task::spawn_blocking(move || {
-        let request = parse(&shared, endpoint, &body)?;
-        match request.is_one_answer() && request.state().is_none() {
-            true => Ok(request),
-            false => Err(Failure::new(StatusCode::BAD_REQUEST, "a state has one prompt, and no state before it")),
-        }
-    });
-    let request = parsed.await.map_err(|_| broken())??;
+    let request = request_of(app, endpoint, body).await?;
+    if !request.is_one_answer() || request.state().is_some() {
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "a state has one prompt, and no state before it"));
+    }
     let mut ticket = app.jobs.push(Task::KeepState, request, id.to_owned())?;
     loop {
         match ticket.updates.recv().await.ok_or_else(broken)? {
@@ -84,20 +82,18 @@ pub(super) async fn download(State(app): State<Arc<App>>, Path(id): Path<String>
 pub(super) async fn upload(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Response, Failure> {
     if !is_id(&id) {
         return Err(Failure::of_field("id", "an id has up to 64 letters, digits, hyphens and underscores"));
     }
-    let bytes = body.map_err(|e| Failure::new(e.status(), format!("the body cannot be read: {}", e.body_text())))?;
-    let shared = app.clone();
-    let label = id.clone();
-    let checked = tokio::task::spawn_blocking(move || {
-        let snapshot = Snapshot::from_bytes(&label, &bytes)?;
-        let warnings = shared.engine.check_snapshot(&snapshot)?;
+    let bytes = bytes_of(body)?;
+    let (engine, label) = (app.engine.clone(), id.clone());
+    let (bytes, warnings) = aside(move || {
+        let warnings = engine.check_snapshot(&Snapshot::from_bytes(&label, &bytes)?)?;
         Ok::<_, Error>((bytes, warnings))
-    });
-    let (bytes, warnings) = checked.await.map_err(|_| broken())??;
+    })
+    .await?;
     let size = bytes.len() as u64;
     app.store.put(&id, bytes.into()).await?;
     let mut body = described(&Kept { id, bytes: size, created: i64::try_from(now()).unwrap_or(0) });
@@ -116,6 +112,5 @@ pub(super) async fn delete(State(app): State<Arc<App>>, Path(id): Path<String>) 
 pub(super) async fn fork(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let to = format!("state-{}", unique());
     copy(&app, &id, &to).await?;
-    let kept = app.store.find(&to).await?.ok_or_else(|| Failure::no_state(&to))?;
-    Ok((StatusCode::CREATED, Json(described(&kept))).into_response())
+    created(&app, &to).await
 }

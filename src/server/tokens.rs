@@ -1,7 +1,7 @@
 //! The model and its tokenizer: `/v1/models`, `/tokenize`, `/detokenize`, `/tokenizer_info`.
 
 use super::app::App;
-use super::body::{Body, broken, json_of};
+use super::body::{Body, aside, json_of};
 use super::failure::Failure;
 use crate::text::Specials;
 use axum::Json;
@@ -34,14 +34,14 @@ pub(super) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Result<
     let text = body.get("content").or_else(|| body.get("prompt")).and_then(Value::as_str);
     let text = text.ok_or_else(|| Failure::of_field("content", "content is missing: it is a string"))?.to_owned();
     let add = ["add_special", "add_special_tokens"].iter().find_map(|name| body.get(*name)).and_then(Value::as_bool);
-    let encoded = tokio::task::spawn_blocking(move || {
+    let ids = aside(move || {
         let tokenizer = app.engine.checkpoint().tokenizer()?;
         match add {
             Some(true) => tokenizer.encode_text(&text, Specials::Parse),
             _ => tokenizer.encode(&text, Specials::Parse),
         }
-    });
-    let ids = encoded.await.map_err(|_| broken())??;
+    })
+    .await?;
     Ok(Json(json!({ "tokens": ids, "count": ids.len() })))
 }
 
