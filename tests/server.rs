@@ -9,7 +9,8 @@ use http::{Reply, Served};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -186,6 +187,39 @@ fn a_closed_connection_frees_its_slot_and_a_full_queue_refuses() {
     assert_eq!(server.metric("peregrine_requests_running"), 1.0);
     drop(running);
     soon("the slot is free", Duration::from_secs(10), || server.metric("peregrine_requests_running") == 0.0);
+    server.answer(TEXT, &story(2, 4));
+}
+
+#[test]
+fn clients_that_stall_lose_their_connection_and_others_wait_for_it() {
+    if no_gpu("clients_that_stall_lose_their_connection_and_others_wait_for_it") {
+        return;
+    }
+    let server = Served::start(&["--slots", "1", "--timeout", "2", "--connections", "3"]);
+    let connect = || {
+        let stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    };
+    // Half a head, half a body, and requests whose responses nobody reads.
+    let mut head = connect();
+    head.write_all(b"POST /v1/completions HTTP/1.1\r\nHost:").unwrap();
+    let mut body = connect();
+    body.write_all(b"POST /v1/completions HTTP/1.1\r\nHost: s\r\nContent-Length: 1000\r\n\r\n{\"prompt\":").unwrap();
+    let mut deaf = connect();
+    let ask = b"GET /openapi.json HTTP/1.1\r\nHost: s\r\n\r\n".repeat(1000);
+    let refused = std::iter::repeat_with(|| deaf.write_all(&ask)).find_map(Result::err).unwrap();
+    assert!(matches!(refused.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{refused}");
+    // Those three were all connections that the server takes: this one waited.
+    assert_eq!(server.get("/health").status, 200);
+    let reply = Reply::read(&mut body);
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    reply.refusal();
+    let mut rest = Vec::new();
+    // It may be reset.
+    let _ = head.read_to_end(&mut rest);
+    assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&rest));
     server.answer(TEXT, &story(2, 4));
 }
 

@@ -45,6 +45,12 @@ pub struct Serve {
     /// Requests that may wait for a slot; more get status 429
     #[arg(long, value_name = "N", default_value_t = 256)]
     queue: usize,
+    /// Connections at a time; more clients wait to be accepted
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    connections: usize,
+    /// Seconds that a client may leave a request half sent, or its response unread; then the connection is closed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
     /// Maximum size of a request body
     #[arg(long, value_name = "SIZE", default_value = "16M", value_parser = parse_bytes)]
     max_body: u64,
@@ -93,6 +99,7 @@ impl Serve {
     pub fn run(self) -> anyhow::Result<()> {
         self.start_log();
         let options = self.options()?;
+        allow_descriptors(self.connections);
         let parent = self.parent.map(Parent::find).transpose()?;
         let checkpoint = self.model.checkpoint()?;
         checkpoint.tokenizer()?;
@@ -114,7 +121,8 @@ impl Serve {
                 serde_json::json!({ "event": "ready", "url": format!("http://{address}"), "port": address.port() })
             );
             tracing::info!("listening on http://{address}");
-            server.run(ending(parent)).await.map_err(Into::into)
+            server.run(ending(parent)).await;
+            Ok(())
         })
     }
 
@@ -147,6 +155,8 @@ impl Serve {
             open_to_all: self.no_key,
             origins: self.cors.clone(),
             queue: self.queue,
+            connections: self.connections,
+            patience: Duration::from_secs(self.timeout),
             max_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
             max_prompt: self.max_prompt,
             max_tokens,
@@ -175,6 +185,28 @@ impl Serve {
         Ok(keys)
     }
 }
+
+/// File descriptors besides those of connections: the device, the model, the states in use.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// Raises this process's limit of file descriptors, as far as the system allows, so that each connection can have one.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn allow_descriptors(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let needed = connections as u64 + OTHER_DESCRIPTORS;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    limit.current = Some(limit.maximum.map_or(needed, |most| most.min(needed)));
+    let raised = setrlimit(Resource::Nofile, limit.clone());
+    if raised.is_err() || limit.current.is_some_and(|current| current < needed) {
+        tracing::warn!(needed, "the limit of open files (ulimit -n) is below what --connections needs");
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn allow_descriptors(_connections: usize) {}
 
 /// A process that the server ends with.
 #[derive(Clone, Copy)]

@@ -8,7 +8,11 @@ use crate::error::Result;
 use crate::runtime::Engine;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
+
+/// Uploads of states at a time; others wait.
+const UPLOADS: usize = 4;
 
 /// The engine, the queue and what is kept beside them.
 pub(super) struct App {
@@ -17,6 +21,8 @@ pub(super) struct App {
     pub(super) jobs: Arc<Jobs>,
     pub(super) metrics: Metrics,
     pub(super) store: Store,
+    /// Uploads of states in progress: each is held in memory until it is checked.
+    pub(super) uploads: Semaphore,
     /// In seconds since 1970.
     pub(super) started: u64,
 }
@@ -27,6 +33,7 @@ impl App {
             jobs: Arc::new(Jobs::new(options.queue)),
             metrics: Metrics::new(options.metric_names),
             store: Store::open(&options.states, options.state_bytes)?,
+            uploads: Semaphore::new(UPLOADS),
             started: now(),
             engine,
             options,

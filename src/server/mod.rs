@@ -12,6 +12,7 @@ mod access;
 mod app;
 mod body;
 mod completions;
+mod connections;
 mod failure;
 mod health;
 mod jobs;
@@ -62,19 +63,13 @@ impl Server {
 
     /// Answers requests until `shutdown` completes, then drains: it takes no new requests, waits for those in progress, and after
     /// [`ServerOptions::drain`] saves the unfinished ones as states.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let workers = self.start_workers();
-        let app = self.app.clone();
-        let draining = async move {
-            shutdown.await;
-            app.drain();
-        };
-        let served = axum::serve(self.listener, self.router).with_graceful_shutdown(draining).await;
+        connections::serve(self.listener, self.router, self.app.clone(), shutdown).await;
         self.app.jobs.stop();
         let joined = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| drop(worker.join())));
         // The workers only end; there is no outcome.
         let _ = joined.await;
-        served.map_err(|problem| Error::Io { doing: "accept", path: "connections".into(), problem })
     }
 
     /// Starts a worker for each slot.

@@ -22,6 +22,10 @@ pub struct ServerOptions {
     pub origins: Vec<String>,
     /// Requests that may wait for a slot; more get status 429.
     pub queue: usize,
+    /// Connections at a time; more clients wait to be accepted.
+    pub connections: usize,
+    /// How long a client may send nothing of a request that it began, and take nothing of its response.
+    pub patience: Duration,
     /// Maximum bytes of a request body.
     pub max_body: usize,
     /// Maximum tokens of the prompts of a request.
@@ -84,6 +88,8 @@ impl ServerOptions {
             open_to_all: false,
             origins: vec![],
             queue: 256,
+            connections: 1024,
+            patience: Duration::from_secs(60),
             max_body: 16 << 20,
             max_prompt: None,
             max_tokens: Some(4096),

@@ -7,22 +7,25 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use std::sync::Arc;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::timeout::RequestBodyTimeoutLayer;
 
 /// All routes; an error for an origin that is none. The page, the API's description and the probes need no key: they say nothing
 /// about requests.
 pub(super) fn router(app: Arc<App>) -> Result<Router> {
-    let state_size = usize::try_from(app.options.state_bytes).unwrap_or(usize::MAX);
     let open = Router::new()
         .route("/", get(page::page))
         .route("/openapi.json", get(page::openapi))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready));
-    let one_state =
-        get(states::download).delete(states::delete).put(states::upload).layer(DefaultBodyLimit::max(state_size));
+    let one_state = put(states::upload)
+        .layer(from_fn_with_state(app.clone(), states::in_turn))
+        .get(states::download)
+        .delete(states::delete);
+    let one_state = one_state.layer(DefaultBodyLimit::max(states::most_bytes(&app)));
     let guarded = Router::new()
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::text))
@@ -41,7 +44,8 @@ pub(super) fn router(app: Arc<App>) -> Result<Router> {
     let wrong_method =
         || async { Failure::new(StatusCode::METHOD_NOT_ALLOWED, "wrong method for this endpoint: see /openapi.json") };
     let router = open.merge(guarded).fallback(unknown).method_not_allowed_fallback(wrong_method);
-    let router = router.layer(from_fn(access::log));
+    let slow = RequestBodyTimeoutLayer::new(app.options.patience);
+    let router = router.layer(slow).layer(from_fn(access::log));
     let router = match cors(&app.options.origins)? {
         Some(cors) => router.layer(cors),
         None => router,

@@ -9,8 +9,9 @@ use crate::error::Error;
 use crate::openai::Endpoint;
 use crate::runtime::Snapshot;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -76,6 +77,23 @@ async fn read(app: &Arc<App>, body: Value, id: &str) -> Result<(), Failure> {
 pub(super) async fn download(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let bytes = app.store.get(&id).await?.ok_or_else(|| Failure::no_state(&id))?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+/// Bytes that the conversation of an uploaded state may have beside the state: millions of tokens.
+const CONVERSATION_BYTES: u64 = 64 << 20;
+
+/// The largest upload.
+pub(super) fn most_bytes(app: &App) -> usize {
+    let state = app.engine.checkpoint().config().state_layout().bytes();
+    let most = (2 * state + CONVERSATION_BYTES).min(app.options.state_bytes);
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+/// Lets a few uploads be read at a time.
+pub(super) async fn in_turn(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    // It is never closed.
+    let _turn = app.uploads.acquire().await;
+    next.run(request).await
 }
 
 /// Keeps a state's file, if it is one and continues on this model.
