@@ -165,6 +165,72 @@ fn a_conversation_goes_on_from_its_state_on_any_server() {
     assert!(listed["data"].as_array().unwrap().iter().all(|state| state["id"] != id.as_str()));
 }
 
+/// A chat template that offers tools and takes calls and their results.
+const WITH_TOOLS: &str = r#"{%- if tools %}<|im_start|>system
+Call as <tool_call>.{% for tool in tools %} {{ tool.function.name }}: {{ tool.function.parameters | tojson }}{% endfor %}<|im_end|>
+{% endif %}
+{%- for message in messages %}<|im_start|>{{ message.role }}
+{%- for call in message.tool_calls or [] %}
+<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>
+{%- endfor %}
+{{ message.content }}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"#;
+
+#[test]
+fn tools_are_offered_and_their_calls_parsed() {
+    if no_gpu("tools_are_offered_and_their_calls_parsed") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let template = folder.path().join("tools.jinja");
+    std::fs::write(&template, WITH_TOOLS).unwrap();
+    let server = Served::start(&["--slots", "1", "--chat-template-file", template.to_str().unwrap()]);
+    let schema = json!({"type": "object", "properties": {"unit": {"enum": ["C", "F"]}}, "required": ["unit"],
+                        "additionalProperties": false});
+    let offer = json!({"tools": [{"type": "function", "function": {"name": "weather", "parameters": schema}}]});
+    let user = json!({"role": "user", "content": "Is it cold?"});
+    let body = with(json!({"messages": [user], "temperature": 0, "max_tokens": 200}), offer.clone());
+    let required = with(body.clone(), json!({"tool_choice": "required"}));
+    let answer = server.answer(CHAT, &required);
+    let choice = &answer["choices"][0];
+    assert_eq!(
+        (&choice["finish_reason"], &choice["message"]["content"]),
+        (&json!("tool_calls"), &Value::Null),
+        "{answer}"
+    );
+    let calls = choice["message"]["tool_calls"].clone();
+    assert_eq!(calls[0]["function"]["name"], "weather");
+    let arguments: Value = serde_json::from_str(calls[0]["function"]["arguments"].as_str().unwrap()).unwrap();
+    assert!(arguments == json!({"unit": "C"}) || arguments == json!({"unit": "F"}), "{arguments}");
+
+    // The same call as a stream.
+    let reply = server.post(CHAT, &with(required.clone(), json!({"stream": true})));
+    let chunks = reply.events();
+    let chunks = chunks.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
+    let deltas: Vec<Value> = chunks.map(|chunk| chunk["choices"][0].clone()).collect();
+    let streamed = deltas.iter().find_map(|choice| choice["delta"]["tool_calls"].get(0)).unwrap();
+    assert_eq!(streamed["function"], calls[0]["function"]);
+    assert_eq!(deltas.last().unwrap()["finish_reason"], "tool_calls");
+    assert!(deltas.iter().all(|choice| choice["delta"]["content"].as_str().unwrap_or_default().is_empty()));
+
+    // The call and its result are part of the next prompt, and a tool that is offered changes it.
+    let tokens = |body: &Value| server.answer(CHAT, body)["usage"]["prompt_tokens"].as_u64().unwrap();
+    let short = |messages: Value| json!({"messages": messages, "max_tokens": 1});
+    let assistant = json!({"role": "assistant", "content": null, "tool_calls": calls});
+    let result = json!({"role": "tool", "tool_call_id": calls[0]["id"], "content": "7"});
+    let without = json!({"role": "assistant", "content": null});
+    let long = tokens(&short(json!([user, assistant, result])));
+    assert!(long > tokens(&short(json!([user, without, result]))));
+    let plain = tokens(&short(json!([user])));
+    assert!(tokens(&with(short(json!([user])), offer.clone())) > plain);
+    assert_eq!(tokens(&with(with(short(json!([user])), offer.clone()), json!({"tool_choice": "none"}))), plain);
+
+    let other = Served::start(&["--slots", "1"]);
+    assert!(other.post(CHAT, &with(body, offer)).refusal().contains("does not offer tools"));
+}
+
 #[test]
 fn a_closed_connection_frees_its_slot_and_a_full_queue_refuses() {
     if no_gpu("a_closed_connection_frees_its_slot_and_a_full_queue_refuses") {

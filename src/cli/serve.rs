@@ -4,6 +4,7 @@ use super::byte_size::parse_bytes;
 use super::chat::repl::signals::on_termination;
 use super::exit::usage_error;
 use super::model::ModelArgs;
+use super::template::TemplateArgs;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use peregrine::Error;
@@ -18,6 +19,8 @@ use tracing_subscriber::filter::LevelFilter;
 pub struct Serve {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    template: TemplateArgs,
     /// Address to listen on. One that other machines reach needs an API key
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", env = "PEREGRINE_HOST")]
     host: IpAddr,
@@ -101,7 +104,8 @@ impl Serve {
         let options = self.options()?;
         allow_descriptors(self.connections);
         let parent = self.parent.map(Parent::find).transpose()?;
-        let checkpoint = self.model.checkpoint()?;
+        let mut checkpoint = self.model.checkpoint()?;
+        self.template.apply(&mut checkpoint)?;
         checkpoint.tokenizer()?;
         checkpoint.sampling(&SamplingDefaults::default(), 0)?;
         let label = checkpoint.label().trim_end_matches(" (compiled in)");

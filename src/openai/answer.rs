@@ -1,6 +1,7 @@
 //! Running a request in a session.
 
 use super::request::Request;
+use super::tools::calls::{CallReader, Parsed, ToolCall};
 use crate::error::{Error, Result};
 use crate::runtime::{Answer, AnswerOptions, Chosen, Finish, Logprobs, Mark, Prompt, Session, Snapshot};
 
@@ -29,8 +30,10 @@ pub struct Completion {
 pub struct Choice {
     /// The prompt, if the request asks for it.
     pub echo: Option<Echo>,
-    /// The answer's text.
+    /// The answer's text, without calls of tools.
     pub text: String,
+    /// The tools that the answer calls.
+    pub calls: Vec<ToolCall>,
     /// Why the answer ended.
     pub finish: Finish,
     /// Its tokens with log-probabilities, if the request asks for them.
@@ -79,6 +82,13 @@ pub enum Event {
         text: String,
         /// The tokens that end in this text, if the request asks for log-probabilities.
         logprobs: Option<Vec<Chosen>>,
+    },
+    /// A call of a tool in the answer `choice`.
+    Call {
+        /// The answer, from 0.
+        choice: usize,
+        /// The call.
+        call: ToolCall,
     },
     /// The answer `choice` is complete.
     Ended {
@@ -139,7 +149,7 @@ impl Request {
                     read = Some(session.mark_async().await?);
                 }
                 let answer = session.answer_async(Prompt::Ids(vec![]), &options).await?;
-                give_out(answer, choice, &options, each).await?;
+                give_out(answer, choice, &options, self.call_reader(checkpoint), each).await?;
                 choice += 1;
             }
         }
@@ -167,7 +177,7 @@ impl Request {
         let answer = session.answer_async(prompt, &options).await?;
         // A conversation whose earlier text changes when it is rendered again is read from its start.
         each(Event::Read(answer.session().position().saturating_sub(before)));
-        give_out(answer, 0, &options, each).await
+        give_out(answer, 0, &options, None, each).await
     }
 }
 
@@ -188,15 +198,32 @@ async fn give_out(
     mut answer: Answer<'_>,
     choice: usize,
     options: &AnswerOptions,
+    mut tools: Option<CallReader>,
     each: &mut dyn FnMut(Event),
 ) -> Result<()> {
     while let Some(piece) = answer.next_async().await {
-        let text = piece?;
-        each(Event::Piece { choice, text, logprobs: options.logprobs.map(|_| answer.take_chosen()) });
+        let mut text = piece?;
+        let mut calls = vec![];
+        if let Some(reader) = &mut tools {
+            Parsed { text, calls } = reader.add(&text);
+        }
+        let logprobs = options.logprobs.map(|_| answer.take_chosen());
+        // Text that may become a call is kept back.
+        if !text.is_empty() || logprobs.is_some() {
+            each(Event::Piece { choice, text, logprobs });
+        }
+        calls.into_iter().for_each(|call| each(Event::Call { choice, call }));
     }
     let finish = answer.finish().unwrap_or(Finish::Failed);
     if finish == Finish::Cancelled {
         return Err(Error::Cancelled);
+    }
+    if let Some(reader) = &mut tools {
+        let Parsed { text, calls } = reader.finish();
+        if !text.is_empty() {
+            each(Event::Piece { choice, text, logprobs: options.logprobs.map(|_| vec![]) });
+        }
+        calls.into_iter().for_each(|call| each(Event::Call { choice, call }));
     }
     if options.logprobs.is_some() {
         // Tokens without text, such as EOS, come after the last piece.
@@ -219,6 +246,7 @@ impl Completion {
                     choice.logprobs.get_or_insert_default().extend(chosen);
                 }
             }
+            Event::Call { choice, call } => self.choice(choice).calls.push(call),
             Event::Ended { choice, finish, tokens } => {
                 self.choice(choice).finish = finish;
                 self.completion_tokens += tokens;
@@ -228,7 +256,8 @@ impl Completion {
 
     /// The answer `index`, empty if no event of it came yet.
     fn choice(&mut self, index: usize) -> &mut Choice {
-        let empty = || Choice { echo: None, text: String::new(), finish: Finish::Failed, logprobs: None };
+        let empty =
+            || Choice { echo: None, text: String::new(), calls: vec![], finish: Finish::Failed, logprobs: None };
         if self.choices.len() <= index {
             self.choices.resize_with(index + 1, empty);
         }

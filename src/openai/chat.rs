@@ -3,25 +3,16 @@
 use super::fields::Fields;
 use super::request_error::{FieldPath, RequestError};
 use super::unsupported::is_empty;
-use crate::runtime::Checkpoint;
 use crate::text::Message;
 use serde_json::Value;
 
-/// A conversation, and the additional fields of its messages.
+/// A conversation.
 #[derive(Debug, PartialEq)]
 pub(super) struct Chat {
     pub(super) messages: Vec<Message>,
-    extra: Vec<ExtraField>,
 }
 
-/// A message field that some templates use. Templates get role and content only, which is correct if they do not use the field.
-#[derive(Debug, PartialEq)]
-struct ExtraField {
-    name: &'static str,
-    path: FieldPath,
-}
-
-/// Message fields that templates may use: tool calls, names, reasoning.
+/// Message fields that templates get beside role and content: tool calls, names, reasoning.
 const TEMPLATE_FIELDS: &[&str] =
     &["function_call", "name", "reasoning", "reasoning_content", "thinking", "tool_call_id", "tool_calls"];
 
@@ -41,7 +32,7 @@ impl Chat {
         if list.is_empty() && !continues {
             return Err(path.error("is empty: it must have at least one message"));
         }
-        let mut chat = Chat { messages: Vec::with_capacity(list.len()), extra: vec![] };
+        let mut chat = Chat { messages: Vec::with_capacity(list.len()) };
         for (i, value) in list.iter().enumerate() {
             let path = path.item(i);
             let object = value.as_object().ok_or_else(|| path.must_be(value, "an object with role and content"))?;
@@ -59,25 +50,33 @@ impl Chat {
         // An assistant's refusal is its text if it has no content.
         let refused = message.read("refusal", "a string", Value::as_str)?;
         let content = content.transpose()?.or_else(|| refused.map(str::to_owned)).unwrap_or_default();
+        let mut read = Message::new(role, content);
         for (name, value) in message.rest() {
             if is_empty(value) || IGNORED.contains(&name) {
                 continue;
             }
-            let Some(name) = TEMPLATE_FIELDS.iter().find(|known| **known == name) else {
+            if !TEMPLATE_FIELDS.contains(&name) {
                 return Err(message.unknown(name));
-            };
-            self.extra.push(ExtraField { name, path: message.path(name) });
+            }
+            let value = if name == "tool_calls" { with_parsed_arguments(value) } else { value.clone() };
+            read = read.with_field(name, value);
         }
-        self.messages.push(Message::new(role, content));
+        self.messages.push(read);
         Ok(())
     }
+}
 
-    /// An error if the model's template uses a field that it does not get.
-    pub(super) fn fits(&self, checkpoint: &Checkpoint) -> Result<(), RequestError> {
-        let shown = self.extra.iter().find(|field| checkpoint.template_mentions(field.name));
-        let problem = "is not supported: this model's chat template uses it, but templates get role and content only";
-        shown.map_or(Ok(()), |field| Err(field.path.error(problem)))
+/// Calls with their arguments as objects, as templates expect them; in requests they are JSON in a text.
+fn with_parsed_arguments(calls: &Value) -> Value {
+    let mut calls = calls.clone();
+    for call in calls.as_array_mut().into_iter().flatten() {
+        let Some(arguments) = call.pointer_mut("/function/arguments") else { continue };
+        let parsed = arguments.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+        if let Some(parsed) = parsed.filter(Value::is_object) {
+            *arguments = parsed;
+        }
     }
+    calls
 }
 
 /// A string, or the joined texts of a list of parts.
@@ -127,11 +126,12 @@ mod tests {
             {"role": "assistant", "content": null, "refusal": "No."},
         ]));
         let chat = chat.unwrap();
+        let call = json!([{"id": "c1", "type": "function", "function": {"name": "add", "arguments": {}}}]);
+        let calling = || Message::new("assistant", "").with_field("tool_calls", call.clone());
+        let plain = Message::new;
         let expected =
-            [("system", "Be kind."), ("user", "Hi"), ("assistant", ""), ("assistant", ""), ("assistant", "No.")];
-        assert_eq!(chat.messages, expected.map(|(role, content)| Message::new(role, content)));
-        let extra: Vec<_> = chat.extra.iter().map(|field| field.path.error("").message).collect();
-        assert_eq!(extra, ["messages[2].tool_calls ", "messages[3].tool_calls "]);
+            [plain("system", "Be kind."), plain("user", "Hi"), calling(), calling(), plain("assistant", "No.")];
+        assert_eq!(chat.messages, expected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::answer::{Echo, Event};
 use super::logprobs;
 use super::request::{Endpoint, Request};
-use super::response::{ResponseId, finish_reason, usage};
+use super::response::{ResponseId, call_id, finish_reason, usage};
 use crate::error::Result;
 use crate::runtime::{Checkpoint, Chosen};
 use crate::text::Tokenizer;
@@ -18,6 +18,8 @@ pub struct Chunks {
     current: Option<(usize, String)>,
     /// Its prompt, if that is part of it, without the tokens: they are in a chunk of their own.
     echo: Option<Echo>,
+    /// Calls of tools in the answer in progress.
+    calls: usize,
     read: u64,
     made: u64,
 }
@@ -26,7 +28,7 @@ impl Chunks {
     /// Chunks of the response `id` to `request`.
     pub fn new(request: &Request, id: ResponseId) -> Self {
         let (endpoint, include_usage) = (request.endpoint(), request.includes_usage());
-        Chunks { endpoint, id, include_usage, current: None, echo: None, read: 0, made: 0 }
+        Chunks { endpoint, id, include_usage, current: None, echo: None, calls: 0, read: 0, made: 0 }
     }
 
     /// The chunks that an event adds.
@@ -52,12 +54,19 @@ impl Chunks {
                     chunks.push(self.piece(*choice, text, logprobs.as_deref(), tokenizer));
                 }
             }
+            Event::Call { choice, call } => {
+                self.open(*choice, &mut chunks);
+                let mut body = call.body(&call_id(&self.id, *choice, self.calls));
+                body["index"] = json!(self.calls);
+                self.calls += 1;
+                chunks.push(self.chunk(*choice, json!({ "tool_calls": [body] }), Value::Null, Value::Null));
+            }
             Event::Ended { choice, finish, tokens } => {
                 self.open(*choice, &mut chunks);
                 self.made += tokens;
                 self.current = None;
                 let said = if self.endpoint == Endpoint::Chat { json!({}) } else { json!("") };
-                chunks.push(self.chunk(*choice, said, Value::Null, json!(finish_reason(*finish))));
+                chunks.push(self.chunk(*choice, said, Value::Null, json!(finish_reason(*finish, self.calls > 0))));
             }
         }
         Ok(chunks)
@@ -84,6 +93,7 @@ impl Chunks {
         if self.current.as_ref().is_none_or(|(current, _)| *current != choice) {
             self.current = Some((choice, String::new()));
             self.echo = None;
+            self.calls = 0;
             if self.endpoint == Endpoint::Chat {
                 let role = json!({ "role": "assistant", "content": "" });
                 chunks.push(self.chunk(choice, role, Value::Null, Value::Null));

@@ -35,6 +35,7 @@ mod request;
 mod request_error;
 mod response;
 mod sampling;
+mod tools;
 mod unsupported;
 
 pub use answer::{Choice, Completion, Echo, Event, RequestDefaults, Start};
@@ -42,3 +43,4 @@ pub use chunks::Chunks;
 pub use request::{Endpoint, Request};
 pub use request_error::RequestError;
 pub use response::{ResponseId, error_body, failure_body};
+pub use tools::calls::ToolCall;

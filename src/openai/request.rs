@@ -7,6 +7,8 @@ use super::fields::Fields;
 use super::logprobs;
 use super::request_error::{FieldPath, RequestError};
 use super::sampling::{Limits, Settings, read_answers};
+use super::tools::Tools;
+use super::tools::calls::{CallForm, CallReader};
 use crate::error::Result as Outcome;
 use crate::runtime::{self, AnswerOptions, Checkpoint, Sampling, Session};
 use crate::text::Specials;
@@ -41,6 +43,7 @@ pub struct Request {
     answers: usize,
     logprobs: Option<usize>,
     constraint: Option<AskedConstraint>,
+    tools: Option<Tools>,
     stream: bool,
     include_usage: bool,
     echo: bool,
@@ -72,6 +75,10 @@ impl Request {
             answers: read_answers(&mut fields)?,
             logprobs: logprobs::read(&mut fields, endpoint)?,
             constraint: AskedConstraint::read(&mut fields)?,
+            tools: match endpoint {
+                Endpoint::Chat => Tools::read(&mut fields)?,
+                Endpoint::Completions => None,
+            },
             stream: fields.read("stream", "true or false", Value::as_bool)?.unwrap_or(false),
             include_usage: read_include_usage(&mut fields)?,
             echo: endpoint == Endpoint::Completions
@@ -82,6 +89,9 @@ impl Request {
         fields.finish()?;
         if request.echo && (request.store || request.state.is_some()) {
             return Err(FieldPath::root().field("echo").error("cannot be used with store or state"));
+        }
+        if let Some(tools) = request.tools.as_ref().filter(|_| request.store || request.state.is_some()) {
+            return Err(tools.path().error("cannot be used with store or state"));
         }
         Ok(request)
     }
@@ -130,22 +140,43 @@ impl Request {
         self.answers
     }
 
-    /// Checks the request against a model: token ids, message fields that its template uses, and whether its constraint can be
-    /// compiled.
+    /// Checks the request against a model: token ids, whether its template offers tools, and whether its constraint can be compiled.
     pub fn fits(&self, checkpoint: &Checkpoint) -> Result<(), RequestError> {
         let vocab = checkpoint.config().vocab;
         match &self.input {
-            Input::Chat(chat) => chat.fits(checkpoint)?,
+            Input::Chat(_) => self.tools.as_ref().map_or(Ok(()), |tools| tools.fits(checkpoint))?,
             Input::Completions(prompts) => prompts.iter().try_for_each(|prompt| prompt.fits(vocab))?,
         }
         self.settings.fits(vocab)?;
-        self.constraint.as_ref().map_or(Ok(()), |constraint| constraint.fits(checkpoint))
+        self.constraint.as_ref().map_or(Ok(()), |constraint| constraint.fits(checkpoint))?;
+        self.required_call(checkpoint)?.map_or(Ok(()), |call| call.fits(checkpoint))
+    }
+
+    /// The constraint on an answer that must call a tool.
+    fn required_call(&self, checkpoint: &Checkpoint) -> Result<Option<AskedConstraint>, RequestError> {
+        let Some(tools) = &self.tools else { return Ok(None) };
+        let Some(schema) = tools.required_call() else { return Ok(None) };
+        match &self.constraint {
+            None => AskedConstraint::on_call(CallForm::of(checkpoint), &schema, tools.path()).map(Some),
+            Some(_) => Err(tools.path().error("cannot be required while another field constrains the answer")),
+        }
+    }
+
+    /// What separates calls from text in an answer, if the request offers tools.
+    pub(super) fn call_reader(&self, checkpoint: &Checkpoint) -> Option<CallReader> {
+        self.tools.as_ref().map(|_| CallReader::new(CallForm::of(checkpoint)))
     }
 
     /// The token ids of each prompt.
     pub fn prompts(&self, checkpoint: &Checkpoint) -> Outcome<Vec<Vec<u32>>> {
         match &self.input {
-            Input::Chat(chat) => Ok(vec![checkpoint.encode(&checkpoint.render(&chat.messages, true)?)?]),
+            Input::Chat(chat) => {
+                let rendered = match &self.tools {
+                    None => checkpoint.render(&chat.messages, true)?,
+                    Some(tools) => checkpoint.render_with_tools(&chat.messages, true, tools.offered())?,
+                };
+                Ok(vec![checkpoint.encode(&rendered)?])
+            }
             Input::Completions(prompts) => prompts.iter().map(|prompt| prompt.ids(checkpoint)).collect(),
         }
     }
@@ -195,7 +226,9 @@ impl Request {
 
     /// The answer's limits and grammar. `max_tokens` is used if neither the request nor the model sets a limit.
     pub fn options(&self, checkpoint: &Checkpoint, max_tokens: Option<usize>) -> Outcome<AnswerOptions> {
-        let grammar = self.constraint.as_ref().map(|constraint| constraint.grammar(checkpoint)).transpose()?;
+        let call = self.required_call(checkpoint).ok().flatten();
+        let constraint = self.constraint.as_ref().or(call.as_ref());
+        let grammar = constraint.map(|constraint| constraint.grammar(checkpoint)).transpose()?;
         Ok(AnswerOptions {
             max_tokens: self.limits.max_tokens.unwrap_or(checkpoint.defaults().max_tokens.or(max_tokens)),
             stop: self.limits.stop.clone(),
@@ -235,11 +268,10 @@ mod tests {
             let ignored = json!({
                 "model": "any", "user": "me", "metadata": {"a": 1}, "store": true, "service_tier": "flex",
                 "stream_options": {"include_usage": true}, "stream": false, "n": 1, "tools": null, "echo": false,
-                "response_format": {"type": "text"}, "mirostat": 0, "mirostat_tau": 5.0, "typical_p": 1, "frobnicate": null,
+                "response_format": {"type": "text"}, "tool_choice": "auto", "mirostat": 0, "mirostat_tau": 5.0, "typical_p": 1, "frobnicate": null,
             });
             assert!(parse(endpoint, ignored).is_ok());
             for (name, value) in [
-                ("tools", json!([{"type": "function"}])),
                 ("min_tokens", json!(30)),
                 ("typical_p", json!(0.2)),
                 ("mirostat", json!(2)),
@@ -270,6 +302,19 @@ mod tests {
         ] {
             let error = parse(Endpoint::Chat, json!({ name: value })).unwrap_err();
             assert!(error.message.starts_with(&format!("{name} is not supported")), "{error}");
+        }
+    }
+
+    #[test]
+    fn tools_are_for_chats_without_kept_states() {
+        let tools = json!([{"type": "function", "function": {"name": "now"}}]);
+        assert!(parse(Endpoint::Chat, json!({"tools": tools, "tool_choice": "required"})).unwrap().tools.is_some());
+        for (endpoint, body) in [
+            (Endpoint::Completions, json!({"tools": tools})),
+            (Endpoint::Chat, json!({"tools": tools, "store": true})),
+            (Endpoint::Chat, json!({"tools": tools, "state": "s"})),
+        ] {
+            assert_eq!(parse(endpoint, body).unwrap_err().param.as_deref(), Some("tools"));
         }
     }
 

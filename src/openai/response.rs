@@ -34,7 +34,8 @@ impl ResponseId {
 impl Completion {
     /// The body of a response.
     pub fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, id: &ResponseId) -> Result<Value> {
-        let choices = self.choices.iter().enumerate().map(|(index, choice)| choice.body(endpoint, checkpoint, index));
+        let choices =
+            self.choices.iter().enumerate().map(|(index, choice)| choice.body(endpoint, checkpoint, id, index));
         let object = match endpoint {
             Endpoint::Chat => "chat.completion",
             Endpoint::Completions => "text_completion",
@@ -51,17 +52,28 @@ pub(super) fn usage(read: u64, made: u64) -> Value {
     json!({ "prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made })
 }
 
-pub(super) fn finish_reason(finish: Finish) -> &'static str {
-    if finish == Finish::Length { "length" } else { "stop" }
+/// `calls`: whether the answer calls tools.
+pub(super) fn finish_reason(finish: Finish, calls: bool) -> &'static str {
+    match finish {
+        Finish::Length => "length",
+        _ if calls => "tool_calls",
+        _ => "stop",
+    }
+}
+
+/// The id of call `number` in an answer.
+pub(super) fn call_id(response: &ResponseId, choice: usize, number: usize) -> String {
+    let unique = response.id.rsplit('-').next().unwrap_or_default();
+    format!("call_{unique}_{choice}_{number}")
 }
 
 impl Choice {
-    fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, index: usize) -> Result<Value> {
-        let finish = finish_reason(self.finish);
+    fn body(&self, endpoint: Endpoint, checkpoint: &Checkpoint, id: &ResponseId, index: usize) -> Result<Value> {
+        let finish = finish_reason(self.finish, !self.calls.is_empty());
         let (name, said, logprobs) = match (endpoint, &self.logprobs) {
             (Endpoint::Chat, chosen) => {
                 let logprobs = chosen.as_ref().map(|chosen| Ok(logprobs::of_chat(chosen, checkpoint.tokenizer()?)));
-                ("message", json!({ "role": "assistant", "content": self.text }), logprobs)
+                ("message", self.message(id, index), logprobs)
             }
             (Endpoint::Completions, chosen) => {
                 let echo = self.echo.as_ref();
@@ -72,6 +84,16 @@ impl Choice {
         };
         let logprobs: Result<Option<Value>> = logprobs.transpose();
         Ok(json!({ "index": index, name: said, "logprobs": logprobs?, "finish_reason": finish }))
+    }
+
+    /// The assistant's message. Its content is null if it only calls tools.
+    fn message(&self, id: &ResponseId, index: usize) -> Value {
+        if self.calls.is_empty() {
+            return json!({ "role": "assistant", "content": self.text });
+        }
+        let content = Some(&self.text).filter(|text| !text.is_empty());
+        let calls = self.calls.iter().enumerate().map(|(number, call)| call.body(&call_id(id, index, number)));
+        json!({ "role": "assistant", "content": content, "tool_calls": calls.collect::<Value>() })
     }
 }
 

@@ -128,7 +128,7 @@ impl<'a> Pace<'a> {
                 self.metrics.tokens.inc_by(*tokens);
                 self.metrics.answers.inc();
             }
-            Event::Echo { .. } | Event::Piece { .. } => {
+            Event::Echo { .. } | Event::Piece { .. } | Event::Call { .. } => {
                 let now = Instant::now();
                 let time = now.duration_since(std::mem::replace(&mut self.last, now)).as_secs_f64();
                 let histogram = if std::mem::take(&mut self.first) {

@@ -24,7 +24,7 @@ use budget::{Budget, Reach};
 use methods::RenderContext;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Value, context};
+use minijinja::{Environment, Value};
 pub use named::{CHATML, named_template, template_names};
 use stand_ins::StandIns;
 use std::sync::Arc;
@@ -46,12 +46,20 @@ pub struct Message {
     pub role: String,
     /// Its text.
     pub content: String,
+    /// Other fields that a chat template may read, such as `tool_calls`, `tool_call_id` and `name`.
+    pub fields: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Message {
     /// A message with this role and text.
     pub fn new(role: &str, content: impl Into<String>) -> Self {
-        Message { role: role.to_owned(), content: content.into() }
+        Message { role: role.to_owned(), content: content.into(), fields: serde_json::Map::new() }
+    }
+
+    /// The same message with another field.
+    pub fn with_field(mut self, name: &str, value: serde_json::Value) -> Self {
+        self.fields.insert(name.to_owned(), value);
+        self
     }
 }
 
@@ -84,6 +92,11 @@ impl Template {
         let syntax = template.syntax()?;
         template.on_a_stack(|| compile::compile(&template.source, syntax).map(drop).map_err(|e| template.error(&e)))?;
         Ok(template)
+    }
+
+    /// Its source.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Whether the source contains `name` as a whole word. If not, the template does not use a field of that name.
@@ -158,7 +171,7 @@ impl Template {
             return Ok(spans::unmarked(rendered));
         }
         let texts = messages.iter().flat_map(|message| [message.role.as_str(), message.content.as_str()]);
-        let said = variables.to_string();
+        let said = json_text(messages, variables);
         let texts = texts.chain([self.source.as_str(), said.as_str()]);
         let Some(stand_ins) = StandIns::of(specials, texts) else {
             return Ok(spans::spans(&rendered, None, &StandIns::default(), specials));
@@ -180,11 +193,15 @@ impl Template {
                 // Templates compare the role with these words, so they are never masked.
                 let is_known = ROLES.contains(&&*message.role);
                 let role = if is_known { message.role.clone() } else { stand_ins.mask_text(&message.role) };
-                context! { role => role, content => stand_ins.mask_text(&message.content) }
+                let fields = message.fields.iter();
+                let fields = fields.map(|(name, value)| (name.as_str(), from_json(value, Some(stand_ins))));
+                let own =
+                    [("role", Value::from(role)), ("content", Value::from(stand_ins.mask_text(&message.content)))];
+                Value::from_pairs(fields.chain(own))
             })
             .collect();
-        let bytes =
-            messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>() + variables.to_string().len();
+        let bytes = messages.iter().map(|m| m.role.len() + m.content.len()).sum::<usize>()
+            + json_text(messages, variables).len();
         let budget = Arc::new(Budget::new(bytes, cancelled));
         let context = Arc::new(RenderContext { budget, stand_ins: stand_ins.clone() });
         let syntax = self.syntax()?;
@@ -204,6 +221,13 @@ impl Template {
             })
         })
     }
+}
+
+/// The JSON that a rendering gets: variables and fields of messages.
+fn json_text(messages: &[Message], variables: &serde_json::Value) -> String {
+    let fields = messages.iter().filter(|message| !message.fields.is_empty());
+    let fields = fields.map(|message| serde_json::to_string(&message.fields).unwrap_or_default());
+    fields.fold(variables.to_string(), |all, fields| all + &fields)
 }
 
 /// The input of a rendering.

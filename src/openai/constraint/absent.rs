@@ -1,10 +1,12 @@
 //! Builds without the feature `grammar`: the fields of constraints stay unsupported.
 
 use super::fields::Fields;
-use super::request_error::RequestError;
+use super::request_error::{FieldPath, RequestError};
+use super::tools::calls::CallForm;
 use crate::error::Result as Outcome;
 use crate::runtime::Checkpoint;
 use crate::text::Grammar;
+use serde_json::Value;
 
 /// No request has one.
 #[derive(Debug)]
@@ -13,6 +15,10 @@ pub(super) enum AskedConstraint {}
 impl AskedConstraint {
     pub(super) fn read(_: &mut Fields<'_>) -> Result<Option<Self>, RequestError> {
         Ok(None)
+    }
+
+    pub(super) fn on_call(_: CallForm, _: &Value, path: &FieldPath) -> Result<Self, RequestError> {
+        Err(path.error("cannot be required: this program cannot constrain answers"))
     }
 
     pub(super) fn fits(&self, _: &Checkpoint) -> Result<(), RequestError> {

@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, items};
 use super::request_error::{FieldPath, RequestError};
+use super::tools::calls::CallForm;
 use crate::error::{Error, Result as Outcome};
 use crate::runtime::Checkpoint;
 use crate::text::{Constraint, Grammar};
@@ -17,6 +18,11 @@ pub(super) struct AskedConstraint {
 const FORMATS: &str = "\"text\", \"json_object\", \"json_schema\" or \"regex\"";
 
 impl AskedConstraint {
+    /// The constraint on an answer that must call a tool; `schema` is that of the call.
+    pub(super) fn on_call(form: CallForm, schema: &Value, path: &FieldPath) -> Result<Self, RequestError> {
+        Ok(AskedConstraint { constraint: Constraint::Lark(form.grammar(schema)), path: path.clone() })
+    }
+
     /// The constraint of a request, if it has one.
     pub(super) fn read(fields: &mut Fields<'_>) -> Result<Option<Self>, RequestError> {
         let asked = [

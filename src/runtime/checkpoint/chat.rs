@@ -80,6 +80,14 @@ impl Checkpoint {
         self.render_unless(&Arc::default(), messages, answer_next)
     }
 
+    /// The same with functions that the model may call, which the template gets as `tools`.
+    pub fn render_with_tools(&self, messages: &[Message], answer_next: bool, tools: &[Value]) -> Result<Vec<Span>> {
+        let mut variables = self.chat.tokens.clone();
+        variables.insert("tools".to_owned(), tools.into());
+        let specials = self.tokenizer()?.special_texts();
+        self.template()?.render_with(messages, answer_next, specials, &Value::Object(variables))
+    }
+
     /// The same, until `cancelled` is set.
     pub(in crate::runtime) fn render_unless(
         &self,

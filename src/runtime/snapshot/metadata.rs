@@ -17,12 +17,21 @@ const LONGEST: usize = 1 << 16;
 
 type Read<T> = Result<T, String>;
 
+/// A message; its other fields are JSON in a text, as all of its values are texts.
+fn message_entry(message: &Message) -> Value {
+    let mut entry = json!({"role": message.role, "content": message.content});
+    if !message.fields.is_empty() {
+        entry["fields"] = Value::Object(message.fields.clone()).to_string().into();
+    }
+    entry
+}
+
 /// The entries of a snapshot, except the format, its version and the checksum.
 pub(super) fn entries(snapshot: &Snapshot) -> Map<String, Value> {
     let Snapshot { state: _, precision, conversation, sampling, origin } = snapshot;
     // Ids are tensors.
     let Conversation { messages, text, ids: _, recent: _, position, unfinished, matching: _, ended } = conversation;
-    let messages: Vec<Value> = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
+    let messages: Vec<Value> = messages.iter().map(message_entry).collect();
     // JSON has no infinity: null is a bias of -inf, which bans a token.
     let bias = sampling.logit_bias.iter().map(|(id, bias)| json!([id, bias.is_finite().then_some(bias)]));
     let texts = [
@@ -93,7 +102,10 @@ impl Entries<'_> {
             serde_json::from_str(self.long("messages")?).map_err(|e| format!("messages: {e}"))?;
         let messages = messages.into_iter().map(|mut message| {
             let mut take = |key: &str| message.remove(key).ok_or_else(|| format!("a message has no {key}"));
-            Ok(Message { role: take("role")?, content: take("content")? })
+            let plain = Message::new(&take("role")?, take("content")?);
+            let Some(fields) = message.remove("fields") else { return Ok(plain) };
+            let fields = serde_json::from_str(&fields).map_err(|e| format!("the fields of a message: {e}"))?;
+            Ok(Message { fields, ..plain })
         });
         Ok(Snapshot {
             state,

@@ -46,7 +46,10 @@ pub(super) fn made_up() -> Snapshot {
         state,
         precision: Precision::Whole,
         conversation: Conversation {
-            messages: vec![Message::new("user", "\"checksum\":\"sha256:\u{1f980}\n"), Message::new("assistant", "")],
+            messages: vec![
+                Message::new("user", "\"checksum\":\"sha256:\u{1f980}\n"),
+                Message::new("assistant", "").with_field("name", serde_json::json!(["a", {"b": 1}])),
+            ],
             text: "<|im_start|>é\0".to_owned(),
             ids: Some(vec![1, 2, 3, 10, 0, 4]),
             recent: vec![3, 10, 0, 4],
