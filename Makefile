@@ -3,7 +3,7 @@
 # Mesa's drivers print errors if a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test quick test-coop drivers setup build check deny report fuzz
+.PHONY: chat test quick test-coop clients drivers setup build check deny report fuzz
 
 ## chat: chat with the small model that ships with the project
 chat: build
@@ -40,6 +40,10 @@ check:
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+
+## clients: run programs that use OpenAI's API against the server (CLIENTS=names of some); needs python3, npm and the network
+clients: build
+	tests/clients/run.sh $(CLIENTS)
 
 ## deny: check licenses, sources, versions and advisories of the dependencies by deny.toml; needs cargo-deny. NEED_ADVISORIES=1 fails
 ## without the network; else the rest is checked

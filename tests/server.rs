@@ -231,6 +231,59 @@ fn tools_are_offered_and_their_calls_parsed() {
     assert!(other.post(CHAT, &with(body, offer)).refusal().contains("does not offer tools"));
 }
 
+/// The arguments of a command line with single quotes, up to a comment.
+fn arguments(line: &str) -> Vec<String> {
+    let (mut all, mut word, mut quoted) = (vec![], None::<String>, false);
+    for c in line.chars() {
+        match c {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            c if c.is_whitespace() && !quoted => all.extend(word.take()),
+            '#' if !quoted && word.is_none() => break,
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    all.extend(word);
+    all
+}
+
+#[test]
+fn the_curl_lines_of_the_documentation_work() {
+    if no_gpu("the_curl_lines_of_the_documentation_work") {
+        return;
+    }
+    let server = Served::start(&["--slots", "1"]);
+    let read = |file| std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let text = read("README.md") + &read("docs/server.md");
+    let (mut state, mut file, mut run) = (String::new(), Vec::new(), 0);
+    for (at, _) in text.match_indices("\ncurl ") {
+        let from = &text[at + 1..];
+        // A quoted body may go over several lines.
+        let quotes = |end: &usize| from[..*end].matches('\'').count() % 2 == 0;
+        let end = from.match_indices('\n').map(|(end, _)| end).find(quotes).unwrap();
+        let line = from[..end].replace("chatcmpl-…", &state);
+        let given = arguments(&line);
+        let after = |flag: &str| given.iter().position(|word| word == flag).map(|i| given[i + 1].clone());
+        let url = given.iter().find_map(|word| word.strip_prefix("localhost:")).unwrap_or_else(|| panic!("{line}"));
+        let path = &url[url.find('/').unwrap()..];
+        let (method, body) = match (after("-d"), after("-T")) {
+            (Some(body), _) => ("POST", body.into_bytes()),
+            (None, Some(_)) => ("PUT", std::mem::take(&mut file)),
+            (None, None) => ("GET", vec![]),
+        };
+        let reply = server.send(method, path, "", &body);
+        assert!(reply.status < 300, "{line}: {}", reply.text());
+        match after("-o") {
+            Some(_) => file = reply.body,
+            None => state = reply.json()["state"].as_str().map_or(state, str::to_owned),
+        }
+        run += 1;
+    }
+    assert!(run >= 5, "{run} lines");
+}
+
 #[test]
 fn a_closed_connection_frees_its_slot_and_a_full_queue_refuses() {
     if no_gpu("a_closed_connection_frees_its_slot_and_a_full_queue_refuses") {
