@@ -13,8 +13,8 @@ assert "".join(pieces) == whole.choices[0].message.content
 text = litellm.text_completion(prompt="Once upon a time", **{**common, "model": "text-completion-openai/tiny-chat"})
 assert text.choices[0].text
 try:
-    litellm.completion(messages=messages, num_retries=0, **{**common, "temperature": 99})
-    raise AssertionError("a temperature of 99 was taken")
+    litellm.completion(messages=messages, num_retries=0, n=0, **common)
+    raise AssertionError("n: 0 was taken")
 except litellm.BadRequestError:
     pass
 print("litellm: chat, stream, text, refused")
