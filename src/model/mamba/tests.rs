@@ -1,4 +1,4 @@
-//! A prefill whose x_proj is cut along k, against one that is not.
+//! A prefill whose x_proj is cut along k, against one that is not; and the length of chunks in time.
 
 use super::{Family, Mamba};
 use crate::format::WeightFormat;
@@ -56,5 +56,20 @@ fn sums_over_slices_of_k_give_the_same_logits_in_chunks_of_any_size() {
     }
     for chunk in [1, 5, 32] {
         assert!(logits(512, chunk) == sliced, "chunks of {chunk}");
+    }
+}
+
+#[test]
+fn a_chunk_of_over_512_tokens_takes_a_few_submissions() {
+    if no_gpu("a_chunk_of_over_512_tokens_takes_a_few_submissions") {
+        return;
+    }
+    let forward = forward(None, 8, 2048);
+    let rows = forward.chunk_in_time();
+    let submits = |rows: usize| forward.feed_totals(rows).submits;
+    // Two neighbors are more than one submission of the longest duration, so there are less than twice as many as its work asks for.
+    assert!(rows <= 512 || submits(rows) <= 16, "{rows} tokens in {} submissions", submits(rows));
+    if forward.gpu().caps().cpu {
+        assert!(submits(2048) > 16 && rows == 512, "{rows} tokens; 2048 in {} submissions", submits(2048));
     }
 }
