@@ -1,6 +1,7 @@
 // Y = X W^T for the tokens of a prefill chunk, then the epilogue, by cooperative matrices of f16 with f32 accumulators. A workgroup of
 // TOKEN_BLOCKS x ROW_BLOCKS subgroups makes a tile of TOKENS x ROWS of y, each subgroup a block of BLOCK x 2 matrices, BLOCK 2 or 4. A
 // step takes DEPTH values of k through workgroup memory; the values of the next step load into registers while matrices are multiplied.
+// k is cut into SLICES slices of whole steps, whose sums are SLICES planes of y.
 // f16 has neither the range nor the precision of f32. Each token's x is scaled by the power of two that brings its largest value to
 // 2^14..2^15, and if SPLIT_X is set each value is split in two: v = high + low, 22 bits together. Rows of W likewise.
 // Values below 2^-39 of their token's (row's) largest value are lost. The last step undoes the scales.
@@ -110,7 +111,8 @@ fn matmul(
   @builtin(local_invocation_index) lane: u32,
 ) {
   prepare_weights(lane, WG);
-  let first_token = group.y * TOKENS;
+  let slice = group.y % SLICES;
+  let first_token = group.y / SLICES * TOKENS;
   let first_row = group.x * ROWS;
   // This subgroup's block in the tile: tokens from t, rows from r. Subgroups are counted along the lanes: one driver crashes on
   // modules that have subgroup operations beside cooperative matrices, and a driver that counts otherwise fails the trial.
@@ -127,13 +129,16 @@ fn matmul(
   var c31 = Sums();
 
   let steps = (params.units * QUADS + DEPTH_QUADS - 1u) / DEPTH_QUADS;
+  let slice_steps = (steps + SLICES - 1u) / SLICES;
+  let first_step = min(slice * slice_steps, steps);
+  let end = min(first_step + slice_steps, steps);
   var ahead: Ahead;
   fetch_exponents(&ahead, first_token, first_row, lane);
-  fetch(&ahead, 0u, first_token, first_row, lane);
-  for (var step = 0u; step < steps; step++) {
+  fetch(&ahead, first_step, first_token, first_row, lane);
+  for (var step = first_step; step < end; step++) {
     stage(&ahead, step, lane);
     workgroupBarrier();
-    if (step + 1u < steps) { fetch(&ahead, step + 1u, first_token, first_row, lane); }
+    if (step + 1u < end) { fetch(&ahead, step + 1u, first_token, first_row, lane); }
     for (var k = 0u; k < DEPTH_QUADS; k += SIZE / 4u) {
       let t0 = t * LINE + k;
       let r0 = r * LINE + k;
@@ -221,7 +226,7 @@ fn matmul(
         if (token < batch.rows && row < params.rows) {
           let out = params.first + row;
           let down = -(x_shift(token) + w_shift(row));
-          y[token * params.y_stride + out] = finish(token, out, scaled(vec4<f32>(sums[i]), down).x);
+          y[slice * params.plane + token * params.y_stride + out] = finish(token, out, scaled(vec4<f32>(sums[i]), down).x);
         }
       }
       workgroupBarrier();

@@ -1,7 +1,7 @@
 // Y = X W^T for the tokens of a prefill chunk, then the epilogue. A workgroup of LANES (16 x 16) lanes makes a tile of SIDE x
 // SIDE through workgroup memory, DEPTH values of k at a time; each lane makes 4 BLOCKS x 4 BLOCKS of it in registers, as 4x4
 // matrices. The next DEPTH values are fetched while the present ones are multiplied. The sum over k runs in the same order for
-// every token of every chunk.
+// every token of every chunk. k is cut into SLICES slices, whose sums are SLICES planes of y.
 const SIDE: u32 = BLOCK_SIDE * BLOCKS;  // tokens and rows of a tile
 const QUADS_A_SIDE: u32 = SIDE / 4u;
 const STEP_QUADS: u32 = DEPTH / 4u;
@@ -32,13 +32,13 @@ fn outer(tokens: vec4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
   return mat4x4<f32>(rows * tokens.x, rows * tokens.y, rows * tokens.z, rows * tokens.w);
 }
 
-fn store_y(first_token: u32, first_row: u32, sums: mat4x4<f32>) {
+fn store_y(plane: u32, first_token: u32, first_row: u32, sums: mat4x4<f32>) {
   for (var t = 0u; t < 4u; t++) {
     for (var r = 0u; r < 4u; r++) {
       let token = first_token + t;
       if (token < batch.rows && first_row + r < params.rows) {
         let out = params.first + first_row + r;
-        y[token * params.y_stride + out] = finish(token, out, sums[t][r]);
+        y[plane + token * params.y_stride + out] = finish(token, out, sums[t][r]);
       }
     }
   }
@@ -47,7 +47,8 @@ fn store_y(first_token: u32, first_row: u32, sums: mat4x4<f32>) {
 @compute @workgroup_size(LANES)
 fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   prepare_weights(lane, LANES);
-  let first_token = group.y * SIDE;
+  let slice = group.y % SLICES;
+  let first_token = group.y / SLICES * SIDE;
   let first_row = group.x * SIDE;
   let last_token = batch.rows - 1u;
   let last_row = params.rows - 1u;
@@ -68,9 +69,12 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   let lane_row = lane % 16u;
 
   let steps = (params.units * QUADS + STEP_QUADS - 1u) / STEP_QUADS;
-  for (var step = 0u; step <= steps; step++) {
+  let slice_steps = (steps + SLICES - 1u) / SLICES;
+  let first_step = min(slice * slice_steps, steps);
+  let end = min(first_step + slice_steps, steps);
+  for (var step = first_step; step <= end; step++) {
     // Store the values fetched in the last iteration, fetch those of the next, multiply the stored ones.
-    if (step > 0u) {
+    if (step > first_step) {
       if (fetches_x) { store_x(of_x.part, of_x.line, x_next); }
       if (fetches_w) {
         let first = of_w.part * PART_QUADS;
@@ -86,7 +90,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
       }
     }
     workgroupBarrier();
-    if (step < steps) {
+    if (step < end) {
       if (fetches_x) {
         let quad = min(step * STEP_QUADS + of_x.part, params.x_stride - 1u);
         let token = first_token + of_x.line;
@@ -106,7 +110,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
         }
       }
     }
-    if (step > 0u) {
+    if (step > first_step) {
       for (var k = 0u; k < DEPTH; k++) {
         let tokens = x_tile[k * QUADS_A_SIDE + lane_token];
         let rows = w_tile[k * QUADS_A_SIDE + lane_row];
@@ -123,12 +127,13 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     workgroupBarrier();
   }
 
+  let plane = slice * params.plane;
   let token = first_token + 4u * lane_token;
   let row = first_row + 4u * lane_row;
-  store_y(token, row, c00);
+  store_y(plane, token, row, c00);
   if (BLOCKS == 2u) {
-    store_y(token, row + BLOCK_SIDE, c01);
-    store_y(token + BLOCK_SIDE, row, c10);
-    store_y(token + BLOCK_SIDE, row + BLOCK_SIDE, c11);
+    store_y(plane, token, row + BLOCK_SIDE, c01);
+    store_y(plane, token + BLOCK_SIDE, row, c10);
+    store_y(plane, token + BLOCK_SIDE, row + BLOCK_SIDE, c11);
   }
 }

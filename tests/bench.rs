@@ -37,9 +37,16 @@ fn bench_measures_a_shape_without_its_weights() {
     assert_eq!(tests, ["pp40", "tg6", "pp40 @ d1024", "tg6 @ d1024"]);
     for row in rows.as_array().unwrap() {
         assert_eq!(row["samples"].as_array().unwrap().len(), 2);
-        for field in
-            ["tokens_per_s", "bytes_per_token", "read_gb_s", "weight_gb_s", "stream_gb_s", "share_of_stream", "gflop_s"]
-        {
+        for field in [
+            "tokens_per_s",
+            "chunk",
+            "bytes_per_token",
+            "read_gb_s",
+            "weight_gb_s",
+            "stream_gb_s",
+            "share_of_stream",
+            "gflop_s",
+        ] {
             assert!(row[field].as_f64().unwrap() > 0.0, "{field}: {row}");
         }
         for field in ["ms_per_token", "cpu_ms_per_token", "gpu_bytes", "barriers_per_token", "submits_per_token"] {

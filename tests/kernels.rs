@@ -156,27 +156,37 @@ fn any_number_of_tokens_gives_the_same_bits_in_every_form() {
     let tensor = Tensor::of_blocks("W", "test", WeightFormat::F32, &[rows, columns], &bytes);
     let linear = Linear::load(&gpu, &tensor, &mut |_| {}).unwrap();
     let values = random.uniforms(most * columns, -1.0, 1.0);
-    let product = |form, first: usize, tokens: usize| -> Vec<u32> {
+    let product = |form, slices: u32, first: usize, tokens: usize| -> Vec<Vec<u32>> {
         let x = Activation::new(&gpu, "x", tokens, columns).unwrap();
         for (t, row) in values.chunks_exact(columns).skip(first).take(tokens).enumerate() {
             gpu.write(&x.buf, t * x.stride, row).unwrap();
         }
-        let y = Activation::new(&gpu, "y", tokens, rows).unwrap();
+        let y = Activation::new(&gpu, "y", slices as usize * tokens, rows).unwrap();
         let batch = Batch { rows: tokens as u32, ..Default::default() };
         let batch = gpu.upload("batch", &[batch], Usage::Uniform).unwrap();
         let mut plan = Plan::new(&gpu, "test");
         linear
-            .record(&mut plan, "y", (&x, &y), (Prologue::None, Epilogue::Store), (Product::Matmul(form), &batch))
+            .record(
+                &mut plan,
+                "y",
+                (&x, &y),
+                (Prologue::None, Epilogue::Slices(slices)),
+                (Product::Matmul(form), &batch),
+            )
             .unwrap();
         plan.run(tokens).unwrap();
-        let y = pollster::block_on(y.read(&gpu, tokens, 0..rows)).unwrap();
-        y.into_iter().map(f32::to_bits).collect()
+        let y = pollster::block_on(y.read(&gpu, slices as usize * tokens, 0..rows)).unwrap();
+        y.chunks_exact(tokens * rows).map(|plane| plane.iter().map(|v| v.to_bits()).collect()).collect()
     };
     for form in MatmulVariant::all(gpu.caps()) {
-        let whole = product(form, 0, most);
-        for (first, tokens) in [(0, 1), (3, 17), (63, 2), (100, 40)] {
-            let part = product(form, first, tokens);
-            assert!(part == whole[first * rows..][..tokens * rows], "{form:?}: {tokens} tokens from {first}");
+        for slices in [1, 3] {
+            let whole = product(form, slices, 0, most);
+            for (first, tokens) in [(0, 1), (3, 17), (63, 2), (100, 40)] {
+                for (part, whole) in product(form, slices, first, tokens).iter().zip(&whole) {
+                    let of_whole = &whole[first * rows..][..tokens * rows];
+                    assert!(part == of_whole, "{form:?} in {slices} slices: {tokens} tokens from {first}");
+                }
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ struct Params {
   eps: f32,           // added to the mean square of x
   order_shift: u32,   // order of the next product's input, see `placed`
   order_units: u32,
+  plane: u32,         // floats from the sums of one slice of k to those of the next
 }
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> batch: Batch;

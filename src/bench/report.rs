@@ -20,6 +20,8 @@ pub struct Subject {
     pub math: String,
     /// Kernel variants.
     pub variants: String,
+    /// Most tokens of a prefill step.
+    pub chunk: usize,
     /// The commit of this build; empty if unknown.
     pub commit: String,
 }
@@ -143,11 +145,12 @@ impl Measurement {
 }
 
 /// Columns of the CSV.
-const COLUMNS: [&str; 36] = [
+const COLUMNS: [&str; 37] = [
     "model",
     "weights",
     "math",
     "variants",
+    "chunk",
     "parameters",
     "weight_bytes",
     "adapter",
@@ -184,7 +187,7 @@ const COLUMNS: [&str; 36] = [
 
 impl Report {
     fn fields(&self, row: &Measurement) -> Value {
-        let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
+        let Subject { model, weights, weight_bytes, parameters, math, variants, chunk, commit } = &self.subject;
         let Size { prompt, tokens, parallel, depth } = row.size;
         let n = row.tokens() as f64;
         let speed = row.tokens_per_s();
@@ -192,7 +195,7 @@ impl Report {
         let read = per_token(row.totals.bytes) * speed;
         let (n_prompt, n_gen) = if prompt { (tokens, 0) } else { (0, tokens) };
         json!({
-            "model": model, "weights": weights, "math": math, "variants": variants, "parameters": parameters,
+            "model": model, "weights": weights, "math": math, "variants": variants, "chunk": chunk, "parameters": parameters,
             "weight_bytes": weight_bytes, "adapter": self.adapter.name, "backend": self.adapter.backend,
             "driver": self.adapter.driver, "commit": commit, "test": row.test, "n_prompt": n_prompt,
             "n_gen": n_gen, "n_parallel": parallel, "depth": depth, "sampling": row.sampling(),
@@ -251,7 +254,7 @@ impl Report {
 
     /// Markdown: llama-bench's table, a table of bytes per token and bandwidth, then the profiles.
     pub fn markdown(&self) -> String {
-        let Subject { model, weights, weight_bytes, parameters, math, variants, commit } = &self.subject;
+        let Subject { model, weights, weight_bytes, parameters, math, variants, chunk, commit } = &self.subject;
         let mut text =
             String::from("| model | size | params | backend | test | t/s |\n|---|---:|---:|---|---:|---:|\n");
         let size = bytes(*weight_bytes);
@@ -293,7 +296,7 @@ impl Report {
             text += &profile::markdown(what, kernels);
         }
         text += &format!("\n{}\n", self.adapter);
-        text += &format!("math {math} · {variants}\n");
+        text += &format!("math {math} · chunks of {chunk} tokens · {variants}\n");
         text += &format!("memory read at {:.2} GB/s at best · ", self.stream_bytes_per_s / 1e9);
         text += &format!("{} on the device", bytes(self.gpu_bytes));
         text +=

@@ -36,7 +36,8 @@ impl Inspect {
         // Without a device the plan uses WebGPU's guaranteed limits.
         let gpu = self.model.device.open(false);
         let caps = gpu.as_ref().map_or_else(|_| peregrine::gpu::Caps::portable(), |gpu| gpu.caps().clone());
-        let plan = MemoryPlan::of(config, &tensors, options, caps.span_limit());
+        let settled = gpu.as_ref().map_or(options, |gpu| options.settled(gpu, config, &tensors));
+        let plan = MemoryPlan::of(config, &tensors, settled, caps.span_limit());
         let each = MemoryPlan::of_each_format(config, &tensors, options, caps.span_limit());
         let room = gpu.as_ref().map_or_else(|_| options.memory.map(Room::Allowed), |gpu| Room::of(gpu, &options));
         let parameters = config.parameters(tensors.head.is_none());
@@ -61,7 +62,7 @@ impl Inspect {
                     "keys": checkpoint.unused_keys().known, "unknown_keys": checkpoint.unused_keys().unknown,
                 },
                 "memory": {
-                    "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations,
+                    "weights": plan.weights, "state_per_slot": plan.state_per_slot, "activations": plan.activations, "chunk": plan.chunk,
                     "total": plan.total(), "host_staging": plan.staging, "host_backup_per_slot": plan.backup_per_slot, "largest_matrix": plan.largest_matrix,
                     "most_shards": shards, "embeddings_on_host": plan.embeddings == Embeddings::Host, "room": room.map(Room::bytes), "fits": room.map(|room| room.holds(&plan)),
                     "formats": each.collect::<Vec<_>>(),
@@ -119,7 +120,7 @@ impl Inspect {
             writeln!(out, "  embeddings   on the device, as the table is tied to the head")?;
         }
         writeln!(out, "  state        {} per conversation, at any length", Bytes(plan.state_per_slot))?;
-        writeln!(out, "  activations  {}, for chunks of {} tokens", Bytes(plan.activations), self.model.chunk)?;
+        writeln!(out, "  activations  {}, for chunks of {} tokens", Bytes(plan.activations), plan.chunk)?;
         writeln!(out, "  staging      up to {} on the host", Bytes(plan.staging))?;
         writeln!(
             out,

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
 use peregrine::gpu::{AdapterChoice, Gpu};
 use peregrine::kernels::linear::Math;
-use peregrine::model::{Embeddings, Forward, MemoryPlan, ModelTensors, Progress, Recipe, Room, Tune};
+use peregrine::model::{AUTOMATIC, Embeddings, Forward, MemoryPlan, ModelTensors, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
 use peregrine::text::Tokenizer;
 use peregrine::{Error, Result};
@@ -25,9 +25,8 @@ pub struct ModelArgs {
     pub checkpoint: CheckpointArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Maximum prompt tokens per step (llama.cpp's -ub)
-    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = peregrine::model::DEFAULT_CHUNK)]
-    pub chunk: usize,
+    #[command(flatten)]
+    chunk: ChunkArgs,
     #[command(flatten)]
     pub kernels: KernelArgs,
     /// Print more on stderr: device, memory, load time and statistics
@@ -35,6 +34,23 @@ pub struct ModelArgs {
     pub verbose: bool,
     #[command(flatten)]
     llama_flags: LlamaFlags,
+}
+
+/// The size of prefill steps.
+#[derive(Args)]
+pub struct ChunkArgs {
+    /// Maximum prompt tokens per step (llama.cpp's -ub) [default: 2048 on a discrete GPU with room for them, else 512]
+    #[arg(long, alias = "ubatch-size", value_name = "N", value_parser = chunk)]
+    chunk: Option<usize>,
+}
+
+/// Tokens of a chunk. The largest number is checked with the other options.
+fn chunk(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("chunk is 0: it must be from 1 to 8192".to_owned()),
+        Ok(tokens) => Ok(tokens),
+        Err(_) => Err("expected a whole number".to_owned()),
+    }
 }
 
 /// The model, and overrides for what its files say.
@@ -149,10 +165,10 @@ impl KernelArgs {
     }
 
     /// Engine options for one slot.
-    pub fn options(&self, chunk: usize) -> EngineOptions {
+    pub fn options(&self, chunk: &ChunkArgs) -> EngineOptions {
         EngineOptions::default()
             .slots(1)
-            .chunk(chunk)
+            .chunk(chunk.chunk.unwrap_or(AUTOMATIC))
             .segments(self.segments)
             .weights(self.weights().map_or(Recipe::AsStored, Recipe::To))
             .memory(self.memory)
@@ -228,7 +244,7 @@ impl ModelArgs {
 
     /// Engine options for one slot.
     pub fn options(&self) -> EngineOptions {
-        self.kernels.options(self.chunk)
+        self.kernels.options(&self.chunk)
     }
 
     /// Loads the model with one slot, with a progress bar on a terminal.
@@ -262,6 +278,7 @@ impl ModelArgs {
 pub fn report_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, verbose: bool) -> Result<()> {
     options.check()?;
     let tensors = checkpoint.tensors()?;
+    let options = options.settled(gpu, checkpoint.config(), &tensors);
     let plan = MemoryPlan::of(checkpoint.config(), &tensors, options, gpu.caps().span_limit());
     converted_types(&tensors).iter().for_each(|line| eprintln!("{line}"));
     if let Some(line) = block_mismatch(&tensors, options.weights) {
@@ -274,7 +291,7 @@ pub fn report_plan(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, v
         return Ok(());
     }
     let room = Room::of(gpu, &options).map_or_else(|| "free memory is unknown".to_owned(), |room| room.to_string());
-    eprintln!("the model needs {plan}; {room}");
+    eprintln!("the model needs {plan}, for chunks of {} tokens; {room}", plan.chunk);
     Ok(())
 }
 

@@ -63,12 +63,12 @@ impl Prompt {
         Ok(utf8(&self.what, bytes)?)
     }
 
-    /// Feeds the prompt to a session in chunks of at most `chunk` tokens. An interrupt stops between two chunks, so that the
-    /// text can continue there. A lost device is reopened.
+    /// Feeds the prompt to a session chunk by chunk. An interrupt stops between two chunks, so that the text can continue there. A
+    /// lost device is reopened.
     pub fn feed(
         self,
         session: &mut Session,
-        (specials, chunk): (Specials, usize),
+        specials: Specials,
         interrupt: &Interrupt,
         losses: &mut Losses,
     ) -> anyhow::Result<ReadPrompt> {
@@ -86,7 +86,7 @@ impl Prompt {
                 read.interrupted = true;
                 break;
             }
-            match chunks.next(chunk) {
+            match chunks.next(engine.chunk()) {
                 Ok(Some(chunk)) => {
                     let before = session.position();
                     losses.insist(|| {

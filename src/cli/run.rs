@@ -121,8 +121,7 @@ impl Run {
             }
             Some(prompt) => {
                 let specials = if self.parse_special { Specials::Parse } else { Specials::Literal };
-                let how = (specials, self.model.chunk);
-                let read = prompt.feed(with.session, how, with.interrupt, with.losses)?;
+                let read = prompt.feed(with.session, specials, with.interrupt, with.losses)?;
                 if read.interrupted {
                     self.report_stopped(&read);
                     return Ok(Outcome::Interrupted);

@@ -11,6 +11,10 @@ pub const SWITCHES: &[(&str, &str)] = &[
     ("PEREGRINE_DISABLE", "features to disable, separated by commas: subgroups, f16, timestamps, coop"),
     ("PEREGRINE_COOP_SIZE", "8 or 16: size of cooperative matrices, even if the adapter does not list it; for tests"),
     ("PEREGRINE_BINDING_LIMIT", "largest binding in bytes; larger weights are split into shards"),
+    (
+        "PEREGRINE_GROUPS",
+        "workgroups that keep the adapter busy; long products of prompts that have fewer are cut along k",
+    ),
     ("PEREGRINE_CHECKED", "1: shaders check every index and loop; 0: no checks, as in release builds"),
     (
         "PEREGRINE_SHADERS",
@@ -37,6 +41,8 @@ pub struct Switches {
     pub coop_size: Option<u32>,
     /// `PEREGRINE_BINDING_LIMIT`, in bytes.
     pub binding_limit: Option<u64>,
+    /// `PEREGRINE_GROUPS`.
+    pub busy_groups: Option<u32>,
     /// `PEREGRINE_CHECKED`.
     pub checked: Option<bool>,
     /// `PEREGRINE_TIMEOUT`, in seconds.
@@ -88,6 +94,7 @@ impl Switches {
         switches.shaders = get("PEREGRINE_SHADERS").map(PathBuf::from);
         switches.binding_limit = number("PEREGRINE_BINDING_LIMIT")?;
         switches.timeout = number("PEREGRINE_TIMEOUT")?;
+        switches.busy_groups = number("PEREGRINE_GROUPS")?.map(|groups| u32::try_from(groups).unwrap_or(u32::MAX));
         switches.coop_size = match get("PEREGRINE_COOP_SIZE") {
             None => None,
             Some(value) => match value.as_str() {
@@ -139,6 +146,8 @@ pub struct Caps {
     pub buffer_limit: u64,
     /// Most workgroups in one dimension of a dispatch.
     pub max_groups: u32,
+    /// Workgroups that keep the adapter busy, by its kind: no driver tells its number of cores. 1 where more do not help.
+    pub busy_groups: u32,
     /// Most lanes of a workgroup.
     pub max_lanes: u32,
     /// Most bytes of workgroup memory.
@@ -195,6 +204,10 @@ fn coop_size(listed: &[wgpu::CooperativeMatrixProperties]) -> Option<u32> {
     })
 }
 
+/// [`Caps::busy_groups`] of a discrete GPU: the largest have over 100 cores, each of which hides the latency of memory behind a few
+/// workgroups.
+const BUSY_GROUPS: u32 = 512;
+
 /// Most lanes and memory of a workgroup that any kernel variant uses.
 const USEFUL_LANES: u32 = 1024;
 const USEFUL_WORKGROUP_BYTES: u32 = 48 << 10;
@@ -232,6 +245,7 @@ pub(super) fn unfit(limits: &wgpu::Limits) -> Option<String> {
 impl Caps {
     pub(super) fn of(device: &wgpu::Device, adapter: &wgpu::Adapter, switches: &Switches) -> Self {
         let info = adapter.get_info();
+        let discrete = info.device_type == wgpu::DeviceType::DiscreteGpu;
         let features = device.features();
         let limits = device.limits();
         let binding = limits.max_storage_buffer_binding_size;
@@ -249,11 +263,12 @@ impl Caps {
             int64: features.contains(wgpu::Features::SHADER_INT64),
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY) && !switches.without_timestamps,
             coop: coop_size.filter(|_| coop_may_be).map(|size| Coop { size, lanes: info.subgroup_min_size }),
-            discrete: info.device_type == wgpu::DeviceType::DiscreteGpu,
+            discrete,
             binding_limit: switches.binding_limit.map_or(binding, |limit| limit.min(binding)),
             device_binding_limit: binding,
             buffer_limit: limits.max_buffer_size,
             max_groups: limits.max_compute_workgroups_per_dimension,
+            busy_groups: switches.busy_groups.unwrap_or(if discrete { BUSY_GROUPS } else { 1 }),
             max_lanes: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             storage_align: limits.min_storage_buffer_offset_alignment.into(),
@@ -279,6 +294,7 @@ impl Caps {
             device_binding_limit: 128 << 20,
             buffer_limit: 256 << 20,
             max_groups: 65535,
+            busy_groups: 1,
             max_lanes: 256,
             workgroup_bytes: 16384,
             storage_align: 256,
@@ -309,16 +325,21 @@ mod tests {
         let env = |pairs: &'static [(&str, &str)]| {
             move |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
         };
-        let s = Switches::parse(env(&[("PEREGRINE_DISABLE", "subgroups, f16"), ("PEREGRINE_BINDING_LIMIT", "4096")]))
-            .unwrap();
+        let s = Switches::parse(env(&[
+            ("PEREGRINE_DISABLE", "subgroups, f16"),
+            ("PEREGRINE_BINDING_LIMIT", "4096"),
+            ("PEREGRINE_GROUPS", "99999999999"),
+        ]))
+        .unwrap();
         assert!(s.without_subgroups && s.without_f16 && !s.without_timestamps);
-        assert_eq!(s.binding_limit, Some(4096));
+        assert_eq!((s.binding_limit, s.busy_groups), (Some(4096), Some(u32::MAX)));
         for bad in [
             [("PEREGRINE_DISABLE", "sugbroups")],
             [("PEREGRINE_BINDING_LIMIT", "big")],
             [("PEREGRINE_TIMEOUT", "0")],
             [("PEREGRINE_CHECKED", "yes")],
             [("PEREGRINE_COOP_SIZE", "32")],
+            [("PEREGRINE_GROUPS", "0")],
         ] {
             let e = Switches::parse(|name| bad.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()));
             assert!(matches!(e, Err(Error::BadSwitch { .. })), "{bad:?}");

@@ -65,6 +65,20 @@ impl Plan {
         rows
     }
 
+    /// Most rows of a run, from `least` to `most`, whose work fits into so many submissions of the longest duration.
+    pub fn rows_within(&self, least: usize, most: usize, submissions: u64) -> usize {
+        let budget = self.budget.now().saturating_mul(submissions);
+        let fits = |rows: usize| {
+            let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+            self.dispatches.iter().fold(0, |sum: u64, dispatch| sum.saturating_add(dispatch.work(rows))) <= budget
+        };
+        let mut rows = most;
+        while rows > least && !fits(rows) {
+            rows = (rows / 2).next_multiple_of(ROWS_AT_A_TIME).max(least);
+        }
+        rows
+    }
+
     fn run_range<T: Pod>(
         &self,
         range: Range<usize>,

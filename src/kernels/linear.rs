@@ -10,6 +10,7 @@ mod math;
 pub mod matmul;
 pub mod matvec;
 mod product;
+mod slices;
 mod tops;
 mod trial;
 mod twin;

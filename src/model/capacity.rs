@@ -1,7 +1,8 @@
 //! How many rows the activation buffers hold, and the bytes that they take.
 
+use super::chunk;
 use super::config::Config;
-use super::options::ForwardOptions;
+use super::options::{AUTOMATIC, ForwardOptions};
 use super::state::VERSIONS;
 use crate::kernels::select::{SamplingParams, SelectVariant, Tallies, WINDOW};
 use crate::kernels::{ROW_ALIGN, RowEntry};
@@ -26,7 +27,8 @@ impl Capacity {
     pub(super) fn of(config: &Config, options: ForwardOptions, span_limit: u64) -> Self {
         let limit = usize::try_from(span_limit).unwrap_or(usize::MAX);
         let most = limit / usize::try_from(config.widest_row()).unwrap_or(usize::MAX);
-        let chunk = options.chunk.min(most.max(1));
+        let asked = if options.chunk == AUTOMATIC { chunk::USUAL } else { options.chunk };
+        let chunk = asked.min(most.max(1));
         let head_rows = LOGITS_BYTES.min(limit) / (config.vocab * size_of::<f32>());
         Capacity { slots: options.slots, chunk, head_rows: chunk.min(head_rows.max(1)), segments: options.segments }
     }

@@ -10,12 +10,6 @@ use crate::kernels::{Batch, RowEntry, size};
 const CHUNKS_IN_FLIGHT: usize = 2;
 
 impl Forward {
-    /// Most tokens that the next prefill step should take: fewer than [`Forward::chunk`] on a device where a single kernel would
-    /// run for too long. The bits are the same. With several segments they would depend on it, so it is [`Forward::chunk`] then.
-    pub fn chunk_in_time(&self) -> usize {
-        if self.segments > 1 { self.chunk } else { self.prefill.body.rows_in_time(self.chunk) }
-    }
-
     /// Splits the next chunk off the remaining tokens; `None` at the end.
     pub fn next_chunk<'a>(&self, left: &mut &'a [u32]) -> Option<&'a [u32]> {
         let (chunk, rest) = left.split_at(self.chunk_in_time().min(left.len()));

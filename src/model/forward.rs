@@ -1,6 +1,7 @@
 //! The model on the device: runs the plans of prefill and decode.
 
 use super::capacity::Capacity;
+use super::chunk;
 use super::config::Config;
 use super::options::{AUTOMATIC, ForwardOptions};
 use super::plans::{Decode, Prefill, Recorder};
@@ -84,11 +85,14 @@ impl Choosing {
 impl Forward {
     /// Chooses the forms of the kernels, records the plans and allocates the states, all zero.
     pub async fn new_async(gpu: &Gpu, config: &Config, weights: Arc<Weights>, options: ForwardOptions) -> Result<Self> {
+        options.check()?;
         let mut options = options;
+        if options.chunk == AUTOMATIC {
+            options.chunk = chunk::USUAL;
+        }
         if options.segments == AUTOMATIC {
             options.segments = config.architecture.segments(gpu.caps(), options.chunk);
         }
-        options.check()?;
         let variants = tune::variants(gpu, config, &weights, options).await?;
         Self::with_variants(gpu, config, weights, options, variants)
     }

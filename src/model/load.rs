@@ -22,6 +22,7 @@ impl Forward {
         options: ForwardOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        let options = options.settled(gpu, config, tensors);
         let plan = MemoryPlan::checked(gpu, config, tensors, options)?;
         let load = async {
             let weights = Weights::load(gpu, tensors, options.weight_options(), progress)?;
@@ -57,6 +58,7 @@ impl MemoryPlan {
 
     fn checked_matrices(gpu: &Gpu, config: &Config, matrices: &Matrices, options: ForwardOptions) -> Result<Self> {
         options.check()?;
+        let options = options.settled_for(gpu, config, matrices);
         let span_limit = gpu.caps().span_limit();
         let plan = MemoryPlan::of_matrices(config, matrices, options, span_limit);
         match Room::of(gpu, &options) {
@@ -89,6 +91,7 @@ mod tests {
             slots: 2,
             largest_matrix: weights,
             embeddings: Embeddings::Device,
+            chunk: 512,
         }
     }
 

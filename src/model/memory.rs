@@ -47,6 +47,8 @@ pub struct MemoryPlan {
     pub largest_matrix: u64,
     /// Where the table of embeddings is kept, whatever was asked for.
     pub embeddings: Embeddings,
+    /// Most tokens of a chunk.
+    pub chunk: usize,
 }
 
 /// The facts about a matrix that decide its memory.
@@ -132,6 +134,7 @@ impl MemoryPlan {
             slots: options.slots as u64,
             largest_matrix,
             embeddings,
+            chunk: capacity.chunk,
         }
     }
 

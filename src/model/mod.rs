@@ -5,6 +5,7 @@ mod architecture;
 #[cfg(feature = "blocking")]
 mod blocking;
 mod capacity;
+mod chunk;
 mod config;
 #[cfg(feature = "bench")]
 mod deit;
@@ -40,7 +41,7 @@ pub use forward::{Choosing, Forward, Logits};
 pub use mamba::{Family, Mamba, SHAPES};
 pub use memory::{Bytes, MemoryPlan, Room};
 pub use naming::Naming;
-pub use options::{AUTOMATIC, DEFAULT_CHUNK, ForwardOptions, Tune, WeightOptions};
+pub use options::{AUTOMATIC, ForwardOptions, Tune, WeightOptions};
 pub use profile::{Profile, purpose};
 pub use recipe::{Recipe, Role};
 pub use shape::Shape;

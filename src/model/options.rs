@@ -8,11 +8,8 @@ use crate::kernels::linear::Math;
 /// Upper limit on tokens of a chunk, slots and segments.
 const MOST: usize = 8192;
 
-/// A number of segments that suits the adapter and the model's shape.
+/// A number of segments, or of tokens of a chunk, that suits the adapter and the model.
 pub const AUTOMATIC: usize = 0;
-
-/// Default of [`ForwardOptions::chunk`].
-pub const DEFAULT_CHUNK: usize = 512;
 
 /// How the forms of kernels are chosen. The class of arithmetic stays the same; the order of sums may change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -46,7 +43,8 @@ pub struct WeightOptions {
 pub struct ForwardOptions {
     /// Conversations held at once.
     pub slots: usize,
-    /// Most tokens of a prefill step; fewer where the adapter's bindings are small.
+    /// Most tokens of a prefill step; fewer where the adapter's bindings are small. [`AUTOMATIC`]: 2048 on a discrete GPU whose memory
+    /// has room, else 512.
     pub chunk: usize,
     /// Segments that the scan cuts a full chunk into. [`AUTOMATIC`]: as many as suit the adapter and the model's shape; one on a
     /// CPU.
@@ -68,7 +66,7 @@ impl Default for ForwardOptions {
     fn default() -> Self {
         ForwardOptions {
             slots: 1,
-            chunk: DEFAULT_CHUNK,
+            chunk: AUTOMATIC,
             segments: 1,
             math: Math::Exact,
             tune: Tune::Static,
@@ -127,9 +125,10 @@ impl ForwardOptions {
 
     /// Checks that its numbers are in range.
     pub fn check(&self) -> Result<()> {
-        let segments = if self.segments == AUTOMATIC { 1 } else { self.segments };
-        for (name, value) in [("slots", self.slots), ("chunk", self.chunk), ("segments", segments)] {
-            if !(1..=MOST).contains(&value) {
+        for (name, value, least) in
+            [("slots", self.slots, 1), ("chunk", self.chunk, AUTOMATIC), ("segments", self.segments, AUTOMATIC)]
+        {
+            if !(least..=MOST).contains(&value) {
                 return Err(Error::BadSetting { name, value: value.to_string(), problem: "it must be from 1 to 8192" });
             }
         }

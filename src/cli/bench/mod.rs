@@ -6,7 +6,7 @@ use super::exit::usage_error;
 use super::force::ForceArgs;
 use super::hub::HubArgs;
 use super::llama_flags::LlamaFlags;
-use super::model::{DeviceArgs, KernelArgs, LoadBar, report_plan, save_pipelines};
+use super::model::{ChunkArgs, DeviceArgs, KernelArgs, LoadBar, report_plan, save_pipelines};
 use super::sampling::SamplerArgs;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -53,9 +53,8 @@ pub struct Bench {
     /// Skip the warm-up run, so that pipeline compilation is measured too
     #[arg(long)]
     no_warmup: bool,
-    /// Maximum prompt tokens per step (llama.cpp's -ub)
-    #[arg(long, alias = "ubatch-size", value_name = "N", default_value_t = peregrine::model::DEFAULT_CHUNK)]
-    chunk: usize,
+    #[command(flatten)]
+    chunk: ChunkArgs,
     #[command(flatten)]
     kernels: KernelArgs,
     /// Also time each kernel of a decode step and of a prefill chunk
@@ -231,7 +230,7 @@ impl Bench {
 
     fn load(&self) -> anyhow::Result<Loaded> {
         let slots = self.n_parallel.iter().copied().max().unwrap_or(1);
-        let layout = self.kernels.options(self.chunk).slots(slots);
+        let mut layout = self.kernels.options(&self.chunk).slots(slots);
         let mut bar = LoadBar::new();
         let (gpu, name, tied, config, weights);
         let mut defaults = SamplingDefaults::default();
@@ -239,7 +238,8 @@ impl Bench {
             let shape = parse_shape(shape)?;
             gpu = self.device.open(false)?;
             let format = self.kernels.weights().unwrap_or(WeightFormat::Bf16);
-            MemoryPlan::checked_shape(&gpu, &shape, layout.weights(Recipe::To(format)))?;
+            layout = layout.weights(Recipe::To(format)).settled_for_shape(&gpu, &shape);
+            MemoryPlan::checked_shape(&gpu, &shape, layout)?;
             weights = Weights::made_up(&gpu, &shape, format, &mut |progress| bar.show(progress))?;
             (name, tied, config) = (shape.name, shape.tied, shape.config);
         } else {
@@ -248,6 +248,7 @@ impl Bench {
             gpu = self.device.open(false)?;
             let tensors = checkpoint.tensors()?;
             report_plan(&gpu, &checkpoint, layout, false)?;
+            layout = layout.settled(&gpu, checkpoint.config(), &tensors);
             MemoryPlan::checked(&gpu, checkpoint.config(), &tensors, layout)?;
             weights = Weights::load(&gpu, &tensors, layout.weight_options(), &mut |progress| bar.show(progress))?;
             name = checkpoint.label().to_owned();
@@ -267,6 +268,7 @@ impl Bench {
             parameters: config.parameters(tied),
             math: forward.variants().math.to_string(),
             variants: forward.variants().to_string(),
+            chunk: forward.chunk(),
             commit: env!("PEREGRINE_COMMIT").to_owned(),
         };
         Ok(Loaded { forward, subject, defaults })

@@ -5,7 +5,7 @@ pub(super) mod matvec;
 
 use super::epilogue::{Epilogue, EpilogueKind, Prologue};
 use super::product::Product;
-use super::twin::{cpu, fast, tolerance};
+use super::twin::{cpu, cpu_sliced, fast, tolerance};
 use super::weights::Linear;
 use crate::error::Result;
 use crate::format::{Tensor, WeightFormat};
@@ -136,10 +136,17 @@ fn build(
     let residual = io.random.uniforms(tokens * rows, -1.0, 1.0);
     let bias = io.random.uniforms(rows, -8.0, 8.0);
     let table_rows = tokens.min(4);
-    let mut y = cpu(&wide(&seen(product, &x, columns)), &tensor.to_f32(), columns);
+    let seen = wide(&seen(product, &x, columns));
+    let mut y = match product {
+        Product::Matmul(variant) => {
+            let depth = variant.slice_depth(io.gpu.caps(), &linear, epilogue.slices());
+            cpu_sliced(&seen, &tensor.to_f32(), columns, (epilogue.slices(), depth))
+        }
+        Product::Matvec(_) => cpu(&seen, &tensor.to_f32(), columns),
+    };
     for (i, y) in y.iter_mut().enumerate() {
         *y = match epilogue {
-            EpilogueKind::Store => *y,
+            EpilogueKind::Store | EpilogueKind::Slices(_) => *y,
             EpilogueKind::Residual => *y + f64::from(residual[i]),
             EpilogueKind::Softplus => softplus(*y + f64::from(bias[i % rows])),
             EpilogueKind::Gelu => gelu(*y + f64::from(bias[i % rows])),
@@ -157,6 +164,7 @@ fn build(
     let batch = io.uniform(Batch { rows: size(tokens), ..Default::default() })?;
     let epilogue = match epilogue {
         EpilogueKind::Store => Epilogue::Store,
+        EpilogueKind::Slices(count) => Epilogue::Slices(count),
         EpilogueKind::Residual => Epilogue::Residual(&residual),
         EpilogueKind::Softplus => Epilogue::Softplus(&bias),
         EpilogueKind::Gelu => Epilogue::Gelu(&bias),

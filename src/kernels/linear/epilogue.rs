@@ -50,6 +50,9 @@ pub struct NextNorm<'a> {
 pub enum Epilogue<'a> {
     /// y = W x.
     Store,
+    /// y is so many planes `[tokens, rows]`, one after the other: plane i is W x over the i-th slice of k. The consumer adds them. In
+    /// prefill.
+    Slices(u32),
     /// y = residual + W x; the residual has y's layout.
     Residual(&'a Activation),
     /// [`Epilogue::Residual`], with the next norm's input, in a decode step.
@@ -73,6 +76,8 @@ pub enum Epilogue<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EpilogueKind {
     Store,
+    /// With their number, above 1.
+    Slices(u32),
     Residual,
     ResidualNorm,
     /// [`EpilogueKind::ResidualNorm`] with packed int8 output.
@@ -87,10 +92,18 @@ pub(super) enum EpilogueKind {
     Logits(usize),
 }
 
+impl EpilogueKind {
+    /// Slices of k that are summed apart.
+    pub(super) fn slices(self) -> u32 {
+        if let EpilogueKind::Slices(count) = self { count } else { 1 }
+    }
+}
+
 impl Epilogue<'_> {
     pub(super) fn kind(&self) -> EpilogueKind {
         match self {
-            Epilogue::Store => EpilogueKind::Store,
+            Epilogue::Store | Epilogue::Slices(1) => EpilogueKind::Store,
+            Epilogue::Slices(count) => EpilogueKind::Slices(*count),
             Epilogue::Residual(_) => EpilogueKind::Residual,
             Epilogue::ResidualNorm(_, next) if next.normed.order == Order::Int8 => EpilogueKind::ResidualNormInt8,
             Epilogue::ResidualNorm(..) => EpilogueKind::ResidualNorm,

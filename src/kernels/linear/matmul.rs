@@ -182,16 +182,23 @@ impl MatmulVariant {
         matches!(self, MatmulVariant::Coop(..))
     }
 
-    pub(super) fn def(self, format: WeightFormat, mut parts: Vec<ShaderPart>, bindings: Vec<Binding>) -> KernelDef {
+    pub(super) fn def(
+        self,
+        format: WeightFormat,
+        slices: u32,
+        mut parts: Vec<ShaderPart>,
+        bindings: Vec<Binding>,
+    ) -> KernelDef {
+        let slices = ("SLICES", slices);
         match self {
             MatmulVariant::Direct => {
                 parts.push(file(wgsl!("matmul.wgsl")));
-                let consts = [("TOKENS", DIRECT_TOKENS), ("LANE_ROWS", LANE_ROWS)];
+                let consts = [("TOKENS", DIRECT_TOKENS), ("LANE_ROWS", LANE_ROWS), slices];
                 KernelDef::new("matmul", parts, bindings).consts(&consts).overrides(&[("WG", DIRECT_LANES)])
             }
             MatmulVariant::Shared => {
                 parts.extend([wgsl!("lib/multiply_shared.wgsl"), wgsl!("matmul_shared.wgsl")].map(file));
-                let consts = [("SUBGROUP", SHARED_LANES), ("TOKENS", SHARED_TOKENS), ("LANE_ROWS", LANE_ROWS)];
+                let consts = [("SUBGROUP", SHARED_LANES), ("TOKENS", SHARED_TOKENS), ("LANE_ROWS", LANE_ROWS), slices];
                 KernelDef::new("matmul", parts, bindings).consts(&consts)
             }
             MatmulVariant::Tiled { blocks } => {
@@ -201,6 +208,7 @@ impl MatmulVariant {
                     ("BLOCK_SIDE", BLOCK_SIDE),
                     ("LANES", TILED_LANES),
                     ("DEPTH", TILED_DEPTH),
+                    slices,
                 ])
             }
             MatmulVariant::Coop(coop, math, tile) => {
@@ -220,22 +228,38 @@ impl MatmulVariant {
                     ("SPLIT_X", split_x),
                     ("SPLIT_W", split_w),
                     ("SCALE_W", scales_rows(format).into()),
+                    slices,
                 ])
             }
         }
     }
 
-    pub(super) fn grid(self, rows: usize) -> [Count; 2] {
-        let tile = |rows_a_group, tokens| [Count::of(rows, rows_a_group), Count::Rows(tokens)];
+    /// Tokens and rows of y that a workgroup makes.
+    pub(super) fn tile(self) -> [u32; 2] {
         match self {
-            MatmulVariant::Direct => tile(DIRECT_LANES * LANE_ROWS, DIRECT_TOKENS),
-            MatmulVariant::Shared => tile(SHARED_LANES * LANE_ROWS, SHARED_TOKENS),
-            MatmulVariant::Tiled { blocks } => tile(BLOCK_SIDE * blocks, BLOCK_SIDE * blocks),
+            MatmulVariant::Direct => [DIRECT_TOKENS, DIRECT_LANES * LANE_ROWS],
+            MatmulVariant::Shared => [SHARED_TOKENS, SHARED_LANES * LANE_ROWS],
+            MatmulVariant::Tiled { blocks } => [BLOCK_SIDE * blocks; 2],
             MatmulVariant::Coop(coop, _, of) => {
                 let of = of.unwrap_or(Tile::LEAST);
-                tile(of.rows(coop), of.tokens(coop))
+                [of.tokens(coop), of.rows(coop)]
             }
         }
+    }
+
+    /// Values of k that it takes at a time, for weights with units of `unit` values.
+    pub(super) fn depth(self, unit: usize) -> usize {
+        match self {
+            MatmulVariant::Direct | MatmulVariant::Shared => unit,
+            MatmulVariant::Tiled { .. } => TILED_DEPTH as usize,
+            MatmulVariant::Coop(_, _, of) => of.unwrap_or(Tile::LEAST).depth as usize,
+        }
+    }
+
+    /// Workgroups for each slice of k of a matrix or shard of so many rows.
+    pub(super) fn grid(self, rows: usize, slices: u32) -> [Count; 2] {
+        let [of_tokens, of_rows] = self.tile();
+        [Count::of(rows, of_rows), Count::Each { rows: of_tokens, groups: slices }]
     }
 }
 

@@ -39,6 +39,8 @@ params! {
         order_shift: u32,
         /// Units in a row of that input.
         order_units: u32,
+        /// Floats from the sums of one slice of k to those of the next.
+        plane: u32,
     }
 }
 
@@ -85,7 +87,7 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
     parts.extend(weights_parts(format));
     let mut consts = vec![];
     match epilogue {
-        EpilogueKind::Store => parts.push(file(wgsl!("lib/epilogue_store.wgsl"))),
+        EpilogueKind::Store | EpilogueKind::Slices(_) => parts.push(file(wgsl!("lib/epilogue_store.wgsl"))),
         EpilogueKind::Residual => {
             parts.push(file(wgsl!("lib/epilogue_residual.wgsl")));
             bindings.push(Binding::read("residual"));
@@ -137,7 +139,7 @@ pub(super) fn def(product: Product, shape: Shape) -> KernelDef {
         }
         Product::Matmul(variant) => {
             parts.push(file(wgsl!("lib/x_words.wgsl")));
-            variant.def(format, parts, bindings)
+            variant.def(format, epilogue.slices(), parts, bindings)
         }
     };
     def.consts.extend(consts);
@@ -200,6 +202,11 @@ impl Linear {
             false => None,
         };
         let parts_out = self.square_parts(square_rows);
+        let slices = epilogue.kind().slices();
+        if slices > 1 {
+            assert!(matches!(product, Product::Matmul(_)), "{}: a step's product is not cut", self.name);
+            assert!(y.buf.len().is_multiple_of(slices as usize * y.stride), "{}: y is whole planes", self.name);
+        }
         let mut first_square = 0;
         for (s, shard) in self.shards().iter().enumerate() {
             let params = Params {
@@ -215,6 +222,7 @@ impl Linear {
                 eps,
                 order_shift,
                 order_units,
+                plane: size(y.buf.len() / slices as usize),
             };
             first_square += shard.rows.div_ceil(square_rows);
             let params = plan.gpu().upload("linear params", &[params], Usage::Uniform)?;
@@ -231,10 +239,10 @@ impl Linear {
                 let w_tops = w_tops.map_or(x_tops, |tops| &tops[s]);
                 bound.extend([("x_tops", x_tops.bind()), ("w_tops", w_tops.bind())]);
             }
-            let mut row_bytes = floats(self.columns() + shard.rows + squares_in);
+            let mut row_bytes = floats(self.columns() + slices as usize * shard.rows + squares_in);
             let mut bytes = shard.rows * self.format().device_row_bytes(self.columns());
             match epilogue {
-                Epilogue::Store => {}
+                Epilogue::Store | Epilogue::Slices(_) => {}
                 Epilogue::Residual(residual) => {
                     assert_eq!(residual.stride, y.stride, "{}: the residual has the stride of y", self.name);
                     bound.push(("residual", residual.buf.bind()));
@@ -290,7 +298,7 @@ impl Linear {
                 Product::Matmul(variant) => {
                     let choice = |(most_rows, variant): (u32, matmul::MatmulVariant)| {
                         let def = def(Product::Matmul(variant), shape);
-                        KernelChoice { most_rows, ..KernelChoice::only(def, variant.grid(shard.rows)) }
+                        KernelChoice { most_rows, ..KernelChoice::only(def, variant.grid(shard.rows, slices)) }
                     };
                     variant.for_matrix(gpu.caps(), self.format(), self.rows()).into_iter().map(choice).collect()
                 }

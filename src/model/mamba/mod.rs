@@ -14,6 +14,8 @@ mod shapes;
 mod state;
 mod tensor_names;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod tune;
 mod weights;

@@ -60,8 +60,11 @@ impl Chunk<'_> {
         rms_norm::record(plan, &at("norm"), (x, &on.normed), &layer.norm, config.norm_eps, batch)?;
         layer.in_proj.record(plan, &at("in_proj"), (&on.normed, &on.xz), store, product)?;
         mamba.conv(state, i, layer).record(plan, &at("conv"), (&on.xz, &on.conv), batch)?;
-        layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &on.projected), store, product)?;
-        dbc_norm::record(plan, &at("dbc"), (&on.projected, &on.dbc), layout, mamba.inner_norm_eps())?;
+        let slices = product.0.slices(plan.gpu().caps(), &layer.x_proj, layout.planes_in_dt(mamba.inner));
+        let projected = on.projected(layout, slices);
+        let sliced = (Prologue::None, Epilogue::Slices(slices));
+        layer.x_proj.record(plan, &at("x_proj"), (&on.conv, &projected.planes), sliced, product)?;
+        dbc_norm::record(plan, &at("dbc"), (&projected, &on.dbc), layout, mamba.inner_norm_eps())?;
         let softplus = (Prologue::None, Epilogue::Softplus(&layer.dt_bias));
         layer.dt_proj.record(plan, &at("dt_proj"), (&on.dbc, &on.dt), softplus, product)?;
         let operands = Operands { dt: &on.dt, x: &on.conv, xz: &on.xz, dbc: &on.dbc, y: &on.gated };

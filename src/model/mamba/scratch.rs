@@ -3,9 +3,10 @@
 use super::{Mamba, sizes};
 use crate::error::Result;
 use crate::gpu::{Buf, Gpu, Usage};
+use crate::kernels::dbc_norm::{DbcLayout, Projected};
 use crate::kernels::linear::gate_first;
 use crate::kernels::scan::MOST_SEGMENTS;
-use crate::kernels::{Activation, dbc_norm, stride};
+use crate::kernels::{Activation, stride};
 use crate::model::capacity::Capacity;
 use crate::model::config::Config;
 use crate::model::options::AUTOMATIC;
@@ -59,9 +60,11 @@ pub(in crate::model) struct PrefillScratch {
     pub(super) normed: Activation,
     pub(super) xz: Activation,
     pub(super) conv: Activation,
-    pub(super) projected: Activation,
     pub(super) dbc: Activation,
     pub(super) dt: Activation,
+    /// Memory of x_proj's output where it does not fit into that of dt.
+    apart: Option<Activation>,
+    rows: usize,
     pub(super) gated: Activation,
 }
 
@@ -74,11 +77,20 @@ impl PrefillScratch {
             normed: new("normed", config.hidden)?,
             xz: new("xz", 2 * mamba.inner)?,
             conv: new("conv", mamba.inner)?,
-            projected: new("projected", mamba.x_proj_rows())?,
             dbc: new("dbc", mamba.dbc_layout().width())?,
             dt: new("dt", mamba.inner)?,
+            apart: match mamba.dbc_layout().width_beside_dt(mamba.inner) {
+                0 => None,
+                width => Some(new("projected", width)?),
+            },
+            rows,
             gated: new("gated", mamba.inner)?,
         })
+    }
+
+    /// x_proj's output, whose sums are in so many slices of k.
+    pub(super) fn projected(&self, layout: DbcLayout, slices: u32) -> Projected {
+        Projected::at(self.apart.as_ref().unwrap_or(&self.dt), self.rows, layout, slices)
     }
 
     /// Where the residual stream is after the last layer.
@@ -89,13 +101,14 @@ impl PrefillScratch {
     /// Bytes of one row of all of them.
     fn row_bytes(mamba: &Mamba, hidden: usize) -> usize {
         let (h, d) = (hidden, mamba.inner);
-        bytes(&[h, h, h, 2 * d, d, mamba.x_proj_rows(), mamba.dbc_layout().width(), d, d])
+        let layout = mamba.dbc_layout();
+        bytes(&[h, h, h, 2 * d, d, layout.width_beside_dt(d), layout.width(), d, d])
     }
 }
 
 impl Mamba {
-    pub(super) fn dbc_layout(&self) -> dbc_norm::DbcLayout {
-        dbc_norm::DbcLayout { dt_rank: self.dt_rank, state: self.state }
+    pub(super) fn dbc_layout(&self) -> DbcLayout {
+        DbcLayout { dt_rank: self.dt_rank, state: self.state }
     }
 
     /// Bytes of a row of the widest activation.

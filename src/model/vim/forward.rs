@@ -6,12 +6,13 @@ use super::weights::{Layer, VimWeights};
 use crate::error::{Error, Result};
 use crate::gpu::{Buf, Gpu, Plan, Stages, Totals, Usage};
 use crate::kernels::conv::PictureConv;
+use crate::kernels::dbc_norm::{self, Projected};
 use crate::kernels::linear::{Epilogue, Product, Prologue};
 use crate::kernels::pictures::Pictures;
 use crate::kernels::rms_norm::Every;
 use crate::kernels::scan::{Operands, Over, Scan, ScanVariant};
 use crate::kernels::variants::Variants;
-use crate::kernels::{Activation, Batch, dbc_norm, merge, padded_rows, patches, rms_norm, size};
+use crate::kernels::{Activation, Batch, merge, padded_rows, patches, rms_norm, size};
 use std::sync::Arc;
 
 /// A Vision Mamba ready for batches of pictures of one size.
@@ -233,14 +234,13 @@ impl Recorder<'_> {
         conv.record(plan, &at("conv"), (&on.xz, &on.conv), batch)?;
         for (direction, suffix) in ["", "_b"].into_iter().enumerate() {
             let own = |both: &Activation| pictures.one(both, direction);
-            let (conv, projected, dbc, dt) = (own(&on.conv), own(&on.projected), own(&on.dbc), own(&on.dt_y));
-            layer.x_proj[direction].record(
-                plan,
-                &at(&format!("x_proj{suffix}")),
-                (&conv, &projected),
-                store,
-                product,
-            )?;
+            let (conv, dbc, dt) = (own(&on.conv), own(&on.dbc), own(&on.dt_y));
+            let x_proj = &layer.x_proj[direction];
+            let slices = self.product.slices(plan.gpu().caps(), x_proj, layout.planes_in_dt(vim.inner));
+            let memory = on.apart.as_ref().map_or_else(|| dt.clone(), own);
+            let projected = Projected::at(&memory, pictures.rows(), layout, slices);
+            let sliced = (Prologue::None, Epilogue::Slices(slices));
+            x_proj.record(plan, &at(&format!("x_proj{suffix}")), (&conv, &projected.planes), sliced, product)?;
             dbc_norm::record(plan, &at(&format!("dbc{suffix}")), (&projected, &dbc), layout, None)?;
             let softplus = (Prologue::None, Epilogue::Softplus(&layer.dt_bias[direction]));
             layer.dt_proj[direction].record(plan, &at(&format!("dt_proj{suffix}")), (&dbc, &dt), softplus, product)?;

@@ -8,6 +8,8 @@ mod positions;
 mod scratch;
 mod shapes;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use forward::{VimForward, VimTap};

@@ -19,7 +19,8 @@ pub(super) struct Scratch {
     pub(super) xz: Activation,
     /// `[direction][rows, D]`, and so on for the next three.
     pub(super) conv: Activation,
-    pub(super) projected: Activation,
+    /// x_proj's output, where it does not fit into dt_y.
+    pub(super) apart: Option<Activation>,
     pub(super) dbc: Activation,
     /// dt, which the scan replaces by its output.
     pub(super) dt_y: Activation,
@@ -75,7 +76,10 @@ impl Scratch {
             normed: rows("normed", vim.hidden)?,
             xz,
             conv: pictures.both(gpu, "conv", vim.inner)?,
-            projected: pictures.both(gpu, "projected", vim.x_proj_rows())?,
+            apart: match vim.dbc_layout().width_beside_dt(vim.inner) {
+                0 => None,
+                width => Some(pictures.both(gpu, "projected", width)?),
+            },
             dbc: pictures.both(gpu, "dbc", vim.dbc_layout().width())?,
             dt_y,
             segments: Segments::of_pictures(gpu, pictures, segments, vim.inner, vim.state)?,
@@ -88,7 +92,7 @@ impl Scratch {
     pub(super) fn bytes(vim: &Vim, image: [usize; 2], pictures: Pictures, segments: usize) -> u64 {
         let sizes = Sizes::of(vim, image, pictures);
         let row: usize = [vim.hidden; 3].iter().chain(&[2 * vim.inner]).map(|width| stride(*width)).sum();
-        let widths = [vim.inner, vim.x_proj_rows(), vim.dbc_layout().width(), vim.inner];
+        let widths = [vim.inner, vim.dbc_layout().width_beside_dt(vim.inner), vim.dbc_layout().width(), vim.inner];
         let both: usize = widths.iter().map(|width| stride(*width)).sum();
         let apart = if sizes.pixels_in_dt { 0 } else { sizes.pixels };
         let patches = if sizes.patches_in_xz { 0 } else { pictures.rows() * stride(sizes.columns) };

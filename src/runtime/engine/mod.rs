@@ -159,6 +159,11 @@ impl Engine {
         self.shared.options.slots
     }
 
+    /// Most tokens of a prompt that it reads in one step.
+    pub fn chunk(&self) -> usize {
+        self.shared.prefixes.lock().chunk
+    }
+
     /// Counts of turns, chunks and steps so far.
     pub fn counts(&self) -> Counts {
         *self.shared.counts.lock()

@@ -14,14 +14,20 @@ const EPILOGUES: [EpilogueKind; 3] = [EpilogueKind::Store, EpilogueKind::Residua
 const OF_PICTURES: [EpilogueKind; 3] = [EpilogueKind::Table, EpilogueKind::Gelu, EpilogueKind::BiasResidual];
 const WITH_PICTURES: [WeightFormat; 2] = [WeightFormat::F32, WeightFormat::F16];
 
+/// Slices of k, also more than there are steps of k, and the formats that they are tested with.
+const SLICED: [EpilogueKind; 2] = [EpilogueKind::Slices(3), EpilogueKind::Slices(16)];
+const WITH_SLICES: [WeightFormat; 3] = [WeightFormat::Bf16, WeightFormat::F32, WeightFormat::Q4_0];
+
 pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
     let of_variant = |variant| {
         let def = move |format| {
             let shape = move |epilogue| Shape { format, columns: 0, squares: None, epilogue };
             let of_pictures = OF_PICTURES.into_iter().filter(move |_| WITH_PICTURES.contains(&format));
+            let sliced = SLICED.into_iter().filter(move |_| WITH_SLICES.contains(&format));
             EPILOGUES
                 .into_iter()
                 .chain(of_pictures)
+                .chain(sliced)
                 .map(move |epilogue| product::def(Product::Matmul(variant), shape(epilogue)))
         };
         WeightFormat::ALL.into_iter().flat_map(def)
@@ -62,6 +68,8 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
                 (Cases::Few, &|_| usize::MAX),
             ));
         }
+        let sliced = if epilogues.len() > 1 { &WITH_SLICES[..] } else { &WITH_SLICES[..1] };
+        cases.extend(cases_of(kernel, &variant.to_string(), (product, sliced), &SLICED, (Cases::Few, &|_| usize::MAX)));
         // Tiles differ in how lines are loaded, which depends on the length of a unit and on the splits.
         let own = Some(Tile::CPU).filter(|_| caps.cpu);
         let others = |tile: &MatmulVariant| matches!(tile, MatmulVariant::Coop(_, _, tile) if *tile != own);
@@ -73,7 +81,7 @@ pub(in crate::kernels) fn cases(caps: &Caps) -> Vec<Case> {
                 kernel,
                 &tile.to_string(),
                 (product, formats),
-                &[EpilogueKind::Store],
+                &[EpilogueKind::Store, SLICED[0]],
                 (Cases::Few, &|_| usize::MAX),
             ));
         }
