@@ -17,6 +17,7 @@ mod unpack;
 mod weights;
 
 pub(super) use cases::matmul::{cases as matmul_cases, defs as matmul_defs};
+pub(crate) use cases::matvec::cases_of_variant as matvec_cases_of;
 pub(super) use cases::matvec::{cases as matvec_cases, defs as matvec_defs};
 pub use epilogue::{Epilogue, NextNorm, Prologue, gate_first};
 pub use math::Math;
@@ -26,5 +27,6 @@ pub use product::Product;
 pub(super) use tops::{cases as tops_cases, defs as tops_defs};
 pub use trial::{Outcome, Trial, trial};
 pub use twin::cpu;
+pub(crate) use twin::tolerance;
 pub(super) use unpack::{dot_parts, weights_bindings, weights_parts};
 pub use weights::{Linear, Matrix};
