@@ -27,6 +27,7 @@ pub use product::Product;
 pub(super) use tops::{cases as tops_cases, defs as tops_defs};
 pub use trial::{Outcome, Trial, trial};
 pub use twin::cpu;
+#[cfg(feature = "selftest")]
 pub(crate) use twin::tolerance;
 pub(super) use unpack::{dot_parts, weights_bindings, weights_parts};
 pub use weights::{Linear, Matrix};

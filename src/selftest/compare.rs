@@ -87,7 +87,7 @@ fn of_group(what: &str, then: &Value, now: &Value, changes: &mut Vec<Change>) {
 fn of_speed(what: &str, then: f64, now: f64, unit: &str) -> Option<Change> {
     let changed = (now / then - 1.0).abs() > FASTER;
     let said = format!("{what}: was {then:.2} {unit}, is {now:.2}");
-    changed.then(|| Change { worse: now < then, said })
+    changed.then_some(Change { worse: now < then, said })
 }
 
 fn neutral(said: String) -> Change {

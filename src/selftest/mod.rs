@@ -81,7 +81,11 @@ pub fn list(choice: &AdapterChoice, options: &Options) -> Result<Vec<String>> {
 }
 
 /// A part of the run, and why it could not go on.
-type Stopped = (&'static str, Error);
+type Stopped = (&'static str, String);
+
+fn stopped(what: &'static str) -> impl Fn(Error) -> Stopped {
+    move |error| (what, error.to_string())
+}
 
 fn run_ways(
     choice: &AdapterChoice,
@@ -90,7 +94,7 @@ fn run_ways(
     report: &mut Report,
     see: &mut dyn FnMut(Event<'_>),
 ) -> Result<(), Stopped> {
-    let plain = Switches::from_env().map_err(|error| ("the environment's switches", error))?;
+    let plain = Switches::from_env().map_err(stopped("the environment's switches"))?;
     let plain = Switches { adapter: None, ..plain };
     // Each restriction with its switches for the kernels and for the model.
     let mut ways = vec![("", plain.clone(), plain.clone())];
@@ -102,7 +106,7 @@ fn run_ways(
         ways.push((", in shards", shards(2048), shards(16384)));
     }
     for (way, of_kernels, of_model) in ways {
-        let opened = |switches| Gpu::open_with(choice, switches).map_err(|error| ("opening the adapter", error));
+        let opened = |switches| Gpu::open_with(choice, switches).map_err(stopped("opening the adapter"));
         let gpu = opened(of_kernels)?;
         let run = Run { gpu: &gpu, way, options };
         if way.is_empty() {
@@ -118,7 +122,7 @@ fn run_ways(
         if options.depth > Depth::Quick {
             let gpu = opened(of_model)?;
             let run = Run { gpu: &gpu, way, options };
-            model::test(&run, model, report, see).map_err(|error| ("the model", error))?;
+            model::test(&run, model, report, see).map_err(stopped("the model"))?;
         }
     }
     Ok(())

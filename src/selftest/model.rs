@@ -25,7 +25,10 @@ const GOLDEN: [&str; 2] = ["What is 3 plus 4?", "3 plus 4 is 7."];
 /// The outer result says whether it ran, the inner what came of it.
 type Checked = Result<Result<Reached, String>>;
 
-const CHECKS: [(&str, fn(&Model<'_>) -> Checked); 7] = [
+/// What is checked, and how.
+type ModelCheck = (&'static str, fn(&Model<'_>) -> Checked);
+
+const CHECKS: [ModelCheck; 7] = [
     ("prefill equals the reference", |model| model.against_reference(1, PROMPT)),
     ("four segments equal the reference", |model| model.against_reference(4, PROMPT)),
     ("decoding equals the reference", |model| model.decoding()),

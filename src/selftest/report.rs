@@ -5,7 +5,6 @@ use super::known::{KNOWN, judged};
 use super::options::{Depth, Options};
 use super::usable::Usable;
 use super::{Event, Run};
-use crate::error::Error;
 use crate::gpu::{AdapterInfo, Caps};
 use std::time::Instant;
 
@@ -75,8 +74,8 @@ impl Report {
     }
 
     /// Adds a failure of a part that could not run.
-    pub(super) fn fail(&mut self, what: &str, error: &Error, see: &mut dyn FnMut(Event<'_>)) {
-        let checks = vec![Check::new("it runs", Outcome::Failed(error.to_string()))];
+    pub(super) fn fail(&mut self, what: &str, fault: &str, see: &mut dyn FnMut(Event<'_>)) {
+        let checks = vec![Check::new("it runs", Outcome::Failed(fault.to_owned()))];
         let group =
             Group { section: Section::Device, name: what.to_owned(), way: "", checks, left_out: 0, seconds: 0.0 };
         self.add(group, see);

@@ -12,7 +12,7 @@ pub fn lines(group: &Group) -> String {
         _ => String::new(),
     };
     let left_out = if *left_out == 0 { String::new() } else { format!(", {left_out} left out") };
-    let count = format!("{} checks{left_out}", checks.len());
+    let count = format!("{} check{}{left_out}", checks.len(), if checks.len() == 1 { "" } else { "s" });
     let outcome = group.outcome();
     let mut text = format!("{:<7} {subject:<44} {count:<24} {worst:<24} {seconds:>7.2} s  {outcome}\n", section.name());
     for check in checks {

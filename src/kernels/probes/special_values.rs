@@ -97,7 +97,7 @@ pub(in crate::kernels) fn cases() -> Vec<Case> {
             compare_words("relied", &words, &relied().map(without_sign_of_zero))
         };
         let on_device = io.output_words("relied", &vec![None; relied().len()], judge)?;
-        let reported = io.output_words("reported", &vec![None; REPORTED], |_| Ok(Default::default()))?;
+        let reported = io.output_words("reported", &[None; REPORTED], |_| Ok(Default::default()))?;
         record(&mut io.plan, &on_device, &reported)
     })]
 }
