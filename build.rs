@@ -1,5 +1,7 @@
-//! Passes the commit to the program, if it is built from a checkout.
+//! Passes the commit to the program, if it is built from a checkout, and a hash of the shaders.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -9,4 +11,21 @@ fn main() {
     let commit = git.ok().filter(|output| output.status.success());
     let commit = commit.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
     println!("cargo:rustc-env=PEREGRINE_COMMIT={}", commit.trim());
+
+    println!("cargo:rerun-if-changed=shaders");
+    let mut hash = DefaultHasher::new();
+    for folder in ["shaders", "shaders/lib"] {
+        hash_files(Path::new(folder), &mut hash);
+    }
+    println!("cargo:rustc-env=PEREGRINE_SHADERS_HASH={:016x}", hash.finish());
+}
+
+/// Hashes the files of a folder, in the order of their names.
+fn hash_files(folder: &Path, hash: &mut DefaultHasher) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    for file in files {
+        (file.display().to_string(), std::fs::read(&file).unwrap_or_default()).hash(hash);
+    }
 }

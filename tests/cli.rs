@@ -151,7 +151,11 @@ fn devices_lists_adapters_and_switches() {
         return;
     }
     let text = stdout(&run(&["devices"]));
-    assert!(text.starts_with("0: ") && text.contains("PEREGRINE_DISABLE") && text.contains("binding limit"), "{text}");
+    assert!(
+        text.starts_with("0: ") && text.contains("PEREGRINE_DISABLE") && text.contains("bytes of a binding: needed"),
+        "{text}"
+    );
+    assert!(text.contains("q4_0: 4.") && text.contains("features: "), "{text}");
     let json: serde_json::Value = serde_json::from_str(&stdout(&run(&["devices", "--json"]))).unwrap();
     assert_eq!(json["devices"][0]["index"], 0);
     let name = json["chosen"]["name"].as_str().unwrap();
@@ -295,18 +299,12 @@ fn selftest_passes_and_finds_a_planted_fault() {
         return;
     }
     // One kernel family and one model check; tests/kernels.rs runs all, which takes minutes to compile.
-    for (only, row) in [("ssm_step", "| ssm_step | kernel |"), ("chunks", "chunks of 1, 3 and 24")] {
+    for (only, row) in [("ssm_step", "kernel  ssm_step "), ("chunks", "model   chunks of 1, 3 and 24")] {
         let text = stdout(&run(&["selftest", "--only", only]));
         assert!(text.contains(row), "{text}");
         assert!(text.trim_end().lines().last().unwrap().starts_with("PASS "), "{text}");
     }
-    let json: serde_json::Value =
-        serde_json::from_str(&stdout(&run(&["selftest", "--quick", "--only", "scan", "--json"]))).unwrap();
-    let rows = json["adapters"][0]["rows"].as_array().unwrap();
-    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert!(names.contains(&"scan") && names.contains(&"scan_4_lanes"), "every form is reported: {json}");
-    assert!(names.iter().all(|name| name.contains("scan")) && json["adapters"][0]["passed"] == true, "{json}");
-    let planted = run(&["selftest", "--quick", "--plant", "rms_norm", "--only", "norm"]);
+    let planted = run(&["selftest", "--quick", "--plant", "rms_norm", "--only", "norm", "--markdown"]);
     assert_eq!(planted.status.code(), Some(6));
     let text = String::from_utf8(planted.stdout).unwrap();
     assert!(text.contains("FAIL rms_norm 1x1") && text.contains("| dbc_norm | kernel |"), "{text}");

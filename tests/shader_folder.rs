@@ -115,6 +115,64 @@ fn tuning_results_are_cached_per_shader_set() {
     assert_eq!(tune(&with(changed.path())), 2, "found and kept before");
 }
 
+/// The forms of the kernels of a small model.
+fn forms(gpu: &Gpu) -> String {
+    let shape = made_up_shape(64, 1, 300);
+    let weights = Weights::made_up(gpu, &shape, WeightFormat::F32, &mut |_| {}).unwrap();
+    let options = ForwardOptions::default().chunk(8);
+    Forward::new(gpu, &shape.config, Arc::new(weights), options).unwrap().variants().to_string()
+}
+
+#[test]
+fn a_form_that_is_wrong_on_its_first_use_is_replaced_and_reported() {
+    if skipped("a_form_that_is_wrong_on_its_first_use_is_replaced_and_reported") {
+        return;
+    }
+    let plain = forms(&common::gpu());
+    let (file, right, wrong) = match plain.split(" · ").find_map(|form| form.strip_prefix("matmul: ")).unwrap() {
+        "shared" => ("matmul_shared.wgsl", "finish(token, out, sum)", "finish(token, out, sum + 0.5)"),
+        form if form.starts_with("tiled") => {
+            ("matmul_tiled.wgsl", "let token = first_token", "c00 *= 2.0; let token = first_token")
+        }
+        form => return eprintln!("SKIPPED a_form_that_is_wrong_on_its_first_use_...: nothing replaces {form}"),
+    };
+    let kept = tempfile::tempdir().unwrap();
+    let broken = folder(file, right, wrong);
+    // Without a folder for what is found out, every start would pay.
+    let gpu = with(broken.path());
+    assert_eq!(forms(&gpu), plain);
+    assert_eq!(gpu.take_notes(), Vec::<String>::new());
+    let gpu = with(broken.path());
+    gpu.keep_in(kept.path()).unwrap();
+    let replaced = forms(&gpu);
+    assert!(replaced.contains("matmul: direct") && replaced != plain, "{replaced}");
+    let notes = gpu.take_notes();
+    assert!(notes.len() == 1 && notes[0].contains("another form") && notes[0].contains("matmul"), "{notes:?}");
+    assert!(gpu.take_notes().is_empty(), "each is given once");
+    let shaders = Some(broken.path().to_owned());
+    let gpu = gpu_with(Switches { shaders, first_use: Some(false), ..Switches::from_env().unwrap() });
+    gpu.keep_in(kept.path()).unwrap();
+    assert_eq!(forms(&gpu), plain, "the switch turns it off");
+
+    // What was found out with the shaders of this build is kept, and believed.
+    let start = || {
+        let gpu = common::gpu();
+        gpu.keep_in(kept.path()).unwrap();
+        (forms(&gpu), gpu.take_notes())
+    };
+    assert_eq!(start(), (plain.clone(), vec![]));
+    let mut files = std::fs::read_dir(kept.path()).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|e| e == "forms")).expect("it is kept");
+    let mut found: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let cases = found["cases"].as_object_mut().unwrap();
+    assert!(cases.len() > 4 && cases.values().all(serde_json::Value::is_null), "{cases:?}");
+    let matmul = cases.keys().find(|name| name.starts_with("matmul")).unwrap().clone();
+    cases[&matmul] = "it was wrong".into();
+    std::fs::write(&file, found.to_string()).unwrap();
+    let (forms, notes) = start();
+    assert!(forms.contains("matmul: direct") && notes[0].contains("it was wrong"), "{forms} {notes:?}");
+}
+
 #[test]
 fn a_missing_folder_is_an_error() {
     if skipped("a_missing_folder_is_an_error") {

@@ -29,6 +29,12 @@ fn kept(dir: &Path) -> Vec<std::path::PathBuf> {
     files.filter(|path| path.extension().is_some_and(|e| e == "json")).collect()
 }
 
+/// The file of compiled pipelines.
+fn pipelines(dir: &Path) -> Option<std::path::PathBuf> {
+    let mut files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|e| e == "pipelines"))
+}
+
 #[test]
 fn every_tuning_mode_gives_the_same_text_and_results_are_cached() {
     if common::no_gpu("every_tuning_mode_gives_the_same_text_and_results_are_cached") {
@@ -78,7 +84,7 @@ fn compiled_pipelines_are_cached_if_the_backend_supports_it() {
     let dir = tempfile::tempdir().unwrap();
     let text = |damage: Option<&dyn Fn(Vec<u8>) -> Vec<u8>>| {
         let gpu = common::gpu();
-        let file = || std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).next();
+        let file = || pipelines(dir.path());
         if let (Some(damage), Some(file)) = (damage, file()) {
             std::fs::write(&file, damage(std::fs::read(&file).unwrap())).unwrap();
         }
@@ -98,7 +104,7 @@ fn compiled_pipelines_are_cached_if_the_backend_supports_it() {
     for byte in [0, 8, 12, 16, 17, 20, 24, 30, 36, 44, 50, 58, 63, 70] {
         for mended in [false, true] {
             let gpu = common::gpu();
-            let Some(file) = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).next() else { return };
+            let Some(file) = pipelines(dir.path()) else { return };
             let good = std::fs::read(&file).unwrap();
             let (mut data, sum) = (good[..good.len() - 32].to_vec(), &good[good.len() - 32..]);
             *data.get_mut(byte).expect("a header at least") ^= 1;

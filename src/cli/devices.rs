@@ -1,12 +1,13 @@
-//! `peregrine devices`: the adapters, the capabilities and kernels of the default one, and the environment variables.
+//! `peregrine devices`: the adapters; features, limits, kernels and formats of the selected one; the environment variables.
 
 use super::model::DeviceArgs;
 use clap::Args;
 use peregrine::format::WeightFormat;
-use peregrine::gpu::{SWITCHES, VARIABLES, adapters};
-use peregrine::kernels::linear::{self, Math, Matrix};
-use peregrine::kernels::variants::{Sizes, Variants};
-use serde_json::json;
+use peregrine::gpu::{Gpu, SWITCHES, VARIABLES, adapters};
+use peregrine::kernels::linear::{self, Math};
+use peregrine::kernels::variants::{Variants, falcon_mamba_7b};
+use peregrine::selftest::{features, limits, usable};
+use serde_json::{Value, json};
 use std::io::Write;
 
 #[derive(Args)]
@@ -20,78 +21,71 @@ pub struct Devices {
 
 impl Devices {
     pub fn run(self) -> anyhow::Result<()> {
-        let listed = adapters();
         let gpu = self.device.open(false)?;
-        let (info, caps) = (gpu.info(), gpu.caps());
-        let variants = pollster::block_on(Variants::tried(&gpu, Math::Exact, &sizes_of_7b(WeightFormat::Bf16)))?;
+        let variants = pollster::block_on(Variants::tried(&gpu, Math::Exact, &falcon_mamba_7b(WeightFormat::Bf16)))?;
         let mut out = std::io::stdout().lock();
         if self.json {
-            let devices: Vec<_> = (0..)
-                .zip(&listed)
-                .map(|(index, a): (usize, _)| {
-                    json!({
-                        "index": index, "name": a.name, "backend": a.backend, "kind": a.kind, "driver": a.driver,
-                        "unfit": a.unfit,
-                    })
-                })
-                .collect();
-            let chosen = json!({
-                "name": info.name, "backend": info.backend, "subgroups": caps.subgroups,
-                "subgroup_min": caps.subgroup_min, "subgroup_max": caps.subgroup_max, "f16": caps.f16,
-                "timestamps": caps.timestamps, "coop": caps.coop.map(|coop| coop.size),
-                "kernels": variants.to_string(),
-                "shaders": caps.shaders.as_ref().map(|folder| folder.dir()),
-                "binding_limit": caps.binding_limit, "buffer_limit": caps.buffer_limit,
-            });
-            writeln!(out, "{:#}", json!({ "devices": devices, "chosen": chosen }))?;
-            return Ok(());
-        }
-        for (index, adapter) in listed.iter().enumerate() {
-            let unfit = adapter.unfit.as_ref().map_or_else(String::new, |why| format!("; cannot be used: {why}"));
-            writeln!(out, "{index}: {adapter}{unfit}")?;
-        }
-        let megabytes = |bytes: u64| bytes >> 20;
-        let yes = |is: bool| if is { "yes" } else { "no" };
-        writeln!(out, "\nselected: {}", info.name)?;
-        writeln!(
-            out,
-            "  subgroups      {}, {} to {} lanes",
-            yes(caps.subgroups),
-            caps.subgroup_min,
-            caps.subgroup_max
-        )?;
-        writeln!(out, "  f16            {}", yes(caps.f16))?;
-        writeln!(out, "  timestamps     {}", yes(caps.timestamps))?;
-        let coop = caps.coop.map_or("no".to_owned(), |coop| format!("{0}x{0}, f16 to f32", coop.size));
-        writeln!(out, "  coop matrices  {coop}")?;
-        writeln!(out, "  binding limit  {} MiB", megabytes(caps.binding_limit))?;
-        writeln!(out, "  buffer limit   {} MiB", megabytes(caps.buffer_limit))?;
-        writeln!(out, "\nkernels chosen for Falcon Mamba 7B, bf16")?;
-        for (what, variant) in variants.named() {
-            writeln!(out, "  {what:<26} {variant}")?;
-        }
-        for math in [Math::Exact, Math::Fast] {
-            if let Some(trial) = pollster::block_on(linear::trial(&gpu, math))? {
-                writeln!(out, "  trial, {math}: {trial}")?;
-            }
-        }
-        writeln!(out, "\nenvironment variables")?;
-        for (name, meaning) in SWITCHES.iter().chain(VARIABLES) {
-            let value = std::env::var(name).map_or_else(|_| String::new(), |value| format!(" (now {value})"));
-            writeln!(out, "  {name:<24} {meaning}{value}")?;
+            writeln!(out, "{:#}", document(&gpu, &variants))?;
+        } else {
+            print(&mut out, &gpu, &variants)?;
         }
         Ok(())
     }
 }
 
-/// The sizes that choose the kernels of the 7B, with weights in `format`.
-fn sizes_of_7b(format: WeightFormat) -> Sizes {
-    let matrix = |rows, columns| Matrix { rows, columns, format };
-    let matrices = vec![
-        ("in_proj", matrix(16384, 4096)),
-        ("x_proj", matrix(288, 8192)),
-        ("out_proj", matrix(4096, 8192)),
-        ("head", matrix(65024, 4096)),
-    ];
-    Sizes { matrices, by_groups: true, channels: 8192, states: 16 }
+fn document(gpu: &Gpu, variants: &Variants) -> Value {
+    let (info, caps) = (gpu.info(), gpu.caps());
+    let listed = adapters().into_iter().enumerate().map(|(index, a)| {
+        json!({
+            "index": index, "name": a.name, "backend": a.backend, "kind": a.kind, "driver": a.driver, "unfit": a.unfit,
+        })
+    });
+    let fitting = usable(gpu)
+        .into_iter()
+        .map(|usable| json!({ "weights": usable.format.name(), "bytes": usable.needs, "fits": usable.fits }));
+    let chosen = json!({
+        "name": info.name, "backend": info.backend, "kind": info.kind, "driver": info.driver,
+        "ids": info.ids.map(|id| format!("{id:#06x}")), "features": features(caps), "limits": limits(caps),
+        "binding_limit": caps.binding_limit, "kernels": variants.to_string(),
+        "shaders": caps.shaders.as_ref().map(|folder| folder.dir()), "falcon_mamba_7b": fitting.collect::<Vec<_>>(),
+    });
+    json!({
+        "peregrine": env!("CARGO_PKG_VERSION"), "commit": env!("PEREGRINE_COMMIT"), "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH, "devices": listed.collect::<Vec<_>>(), "chosen": chosen,
+    })
+}
+
+fn print(out: &mut impl Write, gpu: &Gpu, variants: &Variants) -> anyhow::Result<()> {
+    for (index, adapter) in adapters().iter().enumerate() {
+        let unfit = adapter.unfit.as_ref().map_or_else(String::new, |why| format!("; cannot be used: {why}"));
+        writeln!(out, "{index}: {adapter}{unfit}")?;
+    }
+    let info = gpu.info();
+    let [vendor, device] = info.ids;
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("PEREGRINE_COMMIT"));
+    writeln!(out, "\nselected: {info}")?;
+    writeln!(out, "  ids {vendor:#06x} {device:#06x}, {} {}", std::env::consts::OS, std::env::consts::ARCH)?;
+    writeln!(out, "  peregrine {version} {commit}")?;
+    for line in gpu.caps().described() {
+        writeln!(out, "  {line}")?;
+    }
+    writeln!(out, "\nFalcon Mamba 7B, one conversation")?;
+    for usable in usable(gpu) {
+        writeln!(out, "  {usable}")?;
+    }
+    writeln!(out, "\nkernels chosen for it, bf16")?;
+    for (what, variant) in variants.named() {
+        writeln!(out, "  {what:<26} {variant}")?;
+    }
+    for math in [Math::Exact, Math::Fast] {
+        if let Some(trial) = pollster::block_on(linear::trial(gpu, math))? {
+            writeln!(out, "  trial, {math}: {trial}")?;
+        }
+    }
+    writeln!(out, "\nenvironment variables")?;
+    for (name, meaning) in SWITCHES.iter().chain(VARIABLES) {
+        let value = std::env::var(name).map_or_else(|_| String::new(), |value| format!(" (now {value})"));
+        writeln!(out, "  {name:<24} {meaning}{value}")?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod byte_size;
 mod chat;
 mod constraint;
 mod devices;
+mod doctor;
 mod escape;
 mod eval;
 mod exit;
@@ -65,8 +66,10 @@ enum Command {
     Serve(serve::Serve),
     /// Measure prompt and generation speed, and print a llama-bench table with bytes per token and the bandwidth roofline
     Bench(bench::Bench),
-    /// List GPU adapters, their capabilities and the environment variables
+    /// List GPU adapters, their features and limits, the kernels and formats for them, and the environment variables
     Devices(devices::Devices),
+    /// Find out what is wrong with this machine's drivers and folders, and what to install
+    Doctor(doctor::Doctor),
     /// Print a checkpoint's config, tensor types and memory needs
     Inspect(inspect::Inspect),
     /// List the models in the cache of the Hugging Face hub, and the short names
@@ -81,7 +84,7 @@ enum Command {
     Logits(logits::Logits),
     /// Measure perplexity on a text or accuracy on questions or pictures, and compare with another model or format
     Eval(eval::Eval),
-    /// Compare every GPU kernel and a small model with CPU references on this machine
+    /// Check this machine's GPUs: what drivers promise, every kernel and a small model against CPU references, speed
     Selftest(selftest::Selftest),
     /// Print a shell completion script
     Completions {
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Bench(bench) => bench.run(),
         Command::Devices(devices) => devices.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Inspect(inspect) => inspect.run(),
         Command::Models(models) => models.run(),
         Command::Quantize(quantize) => quantize.run(),

@@ -195,7 +195,7 @@ pub struct DeviceArgs {
 
 /// The cache folder for compiled pipelines and tuning results: `PEREGRINE_CACHE`, or the user's cache folder. An empty value
 /// turns the cache off.
-fn cache_dir() -> Option<PathBuf> {
+pub fn cache_dir() -> Option<PathBuf> {
     match std::env::var_os("PEREGRINE_CACHE") {
         Some(dir) if dir.is_empty() => None,
         Some(dir) => Some(dir.into()),
@@ -265,6 +265,7 @@ impl ModelArgs {
         let label = checkpoint.label().to_owned();
         let engine = Engine::load(&gpu, checkpoint, options, &mut |progress| bar.show(progress))?;
         bar.finish();
+        report_notes(&gpu);
         save_pipelines(&gpu, self.verbose);
         if self.verbose {
             let (seconds, bytes) = (started.elapsed().as_secs_f64(), gpu.allocated_bytes());
@@ -272,6 +273,11 @@ impl ModelArgs {
         }
         Ok(engine)
     }
+}
+
+/// Prints what the device has to say, such as kernels that are wrong on its driver.
+pub fn report_notes(gpu: &Gpu) {
+    gpu.take_notes().iter().for_each(|note| eprintln!("{note}"));
 }
 
 /// Prints notes about formats that differ from the requested ones and, with `verbose`, the memory plan and the free memory.
@@ -338,6 +344,7 @@ pub fn load_forward(gpu: &Gpu, checkpoint: &Checkpoint, options: EngineOptions, 
     let tensors = checkpoint.tensors()?;
     let forward = Forward::load(gpu, checkpoint.config(), &tensors, options, &mut |progress| bar.show(progress))?;
     bar.finish();
+    report_notes(gpu);
     Ok(forward)
 }
 

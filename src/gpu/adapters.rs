@@ -80,6 +80,8 @@ pub struct AdapterInfo {
     pub kind: &'static str,
     /// Driver name and version.
     pub driver: String,
+    /// The PCI ids of its vendor and of the device; 0 where the backend does not tell.
+    pub ids: [u32; 2],
     /// The adapter is a CPU.
     pub cpu: bool,
     /// Why it cannot be used; `None`: it can.
@@ -97,6 +99,7 @@ impl AdapterInfo {
                 wgpu::DeviceType::Cpu => "CPU",
                 wgpu::DeviceType::Other => "other",
             },
+            ids: [info.vendor, info.device],
             cpu: info.device_type == wgpu::DeviceType::Cpu,
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             backend: format!("{:?}", info.backend),

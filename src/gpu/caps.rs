@@ -21,6 +21,7 @@ pub const SWITCHES: &[(&str, &str)] = &[
         "folder of shaders that replace those compiled in; debug builds and --features shader-folder",
     ),
     ("PEREGRINE_CACHE", "folder for compiled pipelines and tuning; empty: none"),
+    ("PEREGRINE_FIRST_USE", "0: use kernels without checking them before their first use on a driver"),
     ("PEREGRINE_TIMEOUT", "seconds to wait for a submission"),
 ];
 
@@ -45,6 +46,8 @@ pub struct Switches {
     pub busy_groups: Option<u32>,
     /// `PEREGRINE_CHECKED`.
     pub checked: Option<bool>,
+    /// `PEREGRINE_FIRST_USE`.
+    pub first_use: Option<bool>,
     /// `PEREGRINE_TIMEOUT`, in seconds.
     pub timeout: Option<u64>,
     /// `PEREGRINE_SHADERS`; a device is only opened with it where [`READS_SHADERS`](super::READS_SHADERS).
@@ -75,15 +78,17 @@ impl Switches {
                 }
             }
         }
-        switches.checked = match get("PEREGRINE_CHECKED").as_deref() {
-            None => None,
-            Some("1") => Some(true),
-            Some("0") => Some(false),
+        let flag = |switch: &'static str| match get(switch).as_deref() {
+            None => Ok(None),
+            Some("1") => Ok(Some(true)),
+            Some("0") => Ok(Some(false)),
             Some(value) => {
                 let (value, problem) = (value.to_owned(), "it is 1 or 0".to_owned());
-                return Err(Error::BadSwitch { switch: "PEREGRINE_CHECKED", value, problem });
+                Err(Error::BadSwitch { switch, value, problem })
             }
         };
+        switches.checked = flag("PEREGRINE_CHECKED")?;
+        switches.first_use = flag("PEREGRINE_FIRST_USE")?;
         let number = |switch: &'static str| match get(switch) {
             None => Ok(None),
             Some(value) => match value.parse::<u64>() {
@@ -154,11 +159,15 @@ pub struct Caps {
     pub workgroup_bytes: u32,
     /// Storage bindings start at multiples of this, in bytes.
     pub storage_align: u64,
+    /// The limits that kernels depend on, needed and granted.
+    pub limits: [Limit; 6],
     /// The adapter is a CPU.
     pub cpu: bool,
     /// Shaders check indices and bound loops, and workgroup memory starts as zeros: slower, but a fault in a kernel is a wrong
     /// value instead of undefined behavior. On in debug builds.
     pub checked: bool,
+    /// Kernels are checked before their first use on this driver, where a folder keeps the result.
+    pub first_use: bool,
     /// Seconds to wait for a submission.
     pub timeout: u64,
     /// Shaders that replace those compiled in.
@@ -228,18 +237,42 @@ pub(super) fn wanted_limits(available: &wgpu::Limits) -> wgpu::Limits {
     .or_worse_values_from(available)
 }
 
+/// A limit that kernels depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What is limited.
+    pub what: &'static str,
+    /// The least that every kernel runs with.
+    pub needed: u64,
+    /// What the device has.
+    pub granted: u64,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Limit { what, needed, granted } = self;
+        write!(f, "{what}: needed {needed}, granted {granted}")
+    }
+}
+
+/// The limits that kernels depend on.
+fn limits_of(limits: &wgpu::Limits) -> [Limit; 6] {
+    let limit = |what, needed, granted| Limit { what, needed, granted };
+    [
+        limit("storage buffers a stage", 8, limits.max_storage_buffers_per_shader_stage.into()),
+        limit("lanes in a workgroup", 256, limits.max_compute_invocations_per_workgroup.into()),
+        limit("bytes of workgroup memory", 16384, limits.max_compute_workgroup_storage_size.into()),
+        limit("workgroups in a dimension", 65535, limits.max_compute_workgroups_per_dimension.into()),
+        // Larger matrices are cut into shards of this size.
+        limit("bytes of a binding", 128 << 20, limits.max_storage_buffer_binding_size),
+        limit("bytes of a buffer", 128 << 20, limits.max_buffer_size),
+    ]
+}
+
 /// Why an adapter cannot run the kernels; `None`: it can.
 pub(super) fn unfit(limits: &wgpu::Limits) -> Option<String> {
-    let needs: [(&str, u64, u64); 4] = [
-        ("storage buffers a stage", limits.max_storage_buffers_per_shader_stage.into(), 8),
-        ("lanes in a workgroup", limits.max_compute_invocations_per_workgroup.into(), 256),
-        ("bytes of workgroup memory", limits.max_compute_workgroup_storage_size.into(), 16384),
-        ("workgroups in a dimension", limits.max_compute_workgroups_per_dimension.into(), 65535),
-    ];
-    needs
-        .into_iter()
-        .find(|(_, has, needs)| has < needs)
-        .map(|(what, has, needs)| format!("it has {has} {what}, {needs} are needed"))
+    let too_small = limits_of(limits).into_iter().find(|limit| limit.granted < limit.needed);
+    too_small.map(|Limit { what, needed, granted }| format!("it has {granted} {what}, {needed} are needed"))
 }
 
 impl Caps {
@@ -272,8 +305,10 @@ impl Caps {
             max_lanes: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             storage_align: limits.min_storage_buffer_offset_alignment.into(),
+            limits: limits_of(&limits),
             cpu: info.device_type == wgpu::DeviceType::Cpu,
             checked: switches.checked.unwrap_or(cfg!(debug_assertions)),
+            first_use: switches.first_use.unwrap_or(true),
             timeout: switches.timeout.unwrap_or(300),
             shaders: None,
         }
@@ -298,11 +333,38 @@ impl Caps {
             max_lanes: 256,
             workgroup_bytes: 16384,
             storage_align: 256,
+            limits: limits_of(&wgpu::Limits::default()),
             cpu: true,
             checked: true,
+            first_use: false,
             timeout: 300,
             shaders: None,
         }
+    }
+
+    /// What it can do, in lines for a report: features, then each limit, needed and granted.
+    pub fn described(&self) -> Vec<String> {
+        let has = |what: &str, is: bool| format!("{} {what}", if is { "has" } else { "no" });
+        let subgroups = match self.subgroups {
+            true => format!("subgroups of {} to {} lanes", self.subgroup_min, self.subgroup_max),
+            false => "no subgroups".to_owned(),
+        };
+        let coop = self.coop.map_or("no cooperative matrices".to_owned(), |coop| {
+            format!("cooperative matrices of {0}x{0}, f16 to f32", coop.size)
+        });
+        let features = [
+            subgroups,
+            has("f16", self.f16),
+            has("64-bit integers", self.int64),
+            has("timestamps", self.timestamps),
+            coop,
+        ];
+        let mut lines = vec![format!("features: {}", features.join(", "))];
+        lines.extend(self.limits.iter().map(Limit::to_string));
+        if self.binding_limit < self.device_binding_limit {
+            lines.push(format!("bindings are limited to {} bytes by a switch", self.binding_limit));
+        }
+        lines
     }
 
     /// Lanes of every subgroup, if the driver runs only one size.
@@ -338,6 +400,7 @@ mod tests {
             [("PEREGRINE_BINDING_LIMIT", "big")],
             [("PEREGRINE_TIMEOUT", "0")],
             [("PEREGRINE_CHECKED", "yes")],
+            [("PEREGRINE_FIRST_USE", "no")],
             [("PEREGRINE_COOP_SIZE", "32")],
             [("PEREGRINE_GROUPS", "0")],
         ] {

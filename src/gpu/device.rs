@@ -37,15 +37,20 @@ pub(super) struct Shared {
     caps: Caps,
     latch: Arc<Latch>,
     pub(super) allocated: Arc<AtomicU64>,
-    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+    /// One lock for each, so that threads compile different kernels side by side.
+    kernels: Mutex<HashMap<String, Arc<OneKernel>>>,
     /// Identifies driver and device; `None`: compiled pipelines cannot be kept.
     pipeline_key: Option<String>,
     cache: OnceLock<Cache>,
     findings: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
+    notes: Mutex<Vec<String>>,
     /// How it was opened; `None`: by the application.
     opened: Option<(AdapterChoice, Switches)>,
     faults: Faults,
 }
+
+/// A kernel, if it has been compiled.
+type OneKernel = Mutex<Option<Arc<Kernel>>>;
 
 impl Gpu {
     /// Opens an adapter with the features and limits that the kernels can use.
@@ -127,6 +132,7 @@ impl Gpu {
                 pipeline_key: wgpu::util::pipeline_cache_key(&adapter.get_info()),
                 cache: OnceLock::new(),
                 findings: Mutex::new(HashMap::new()),
+                notes: Mutex::new(Vec::new()),
                 opened,
                 faults: Faults::default(),
             }),
@@ -158,8 +164,12 @@ impl Gpu {
         self.check()?;
         let linked = link(def, self.caps());
         let key = format!("{}\0{:?}", linked.wgsl, def.overrides);
-        let mut kernels = self.shared.kernels.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(kernel) = kernels.get(&key) {
+        let one = {
+            let mut kernels = self.shared.kernels.lock().unwrap_or_else(|e| e.into_inner());
+            kernels.entry(key).or_default().clone()
+        };
+        let mut one = one.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(kernel) = &*one {
             return Ok(kernel.clone());
         }
         let cache = self.shared.cache.get().and_then(Cache::pipelines);
@@ -168,8 +178,19 @@ impl Gpu {
             Error::Gpu { what, problem } => Error::Gpu { what, problem: linked.located(&problem) },
             other => other,
         })?);
-        kernels.insert(key, kernel.clone());
+        *one = Some(kernel.clone());
         Ok(kernel)
+    }
+
+    /// Kernels compiled so far.
+    pub fn kernels_compiled(&self) -> usize {
+        let kernels = self.shared.kernels.lock().unwrap_or_else(|e| e.into_inner());
+        kernels.values().filter(|one| one.try_lock().is_ok_and(|one| one.is_some())).count()
+    }
+
+    /// Nanoseconds of a tick of the device's clock.
+    pub fn clock_tick(&self) -> f64 {
+        f64::from(self.shared.queue.get_timestamp_period())
     }
 
     /// The value of `find` for `name`; `find` is awaited once in the life of the device. A name always has the same type.
@@ -185,6 +206,19 @@ impl Gpu {
         let found = Arc::new(find.await?); // outside the lock: `find` may call `finding`
         known().insert(name.to_owned(), found.clone());
         Ok(found)
+    }
+
+    /// Keeps a line that the user should see.
+    pub(crate) fn note(&self, line: String) {
+        let mut notes = self.shared.notes.lock().unwrap_or_else(|e| e.into_inner());
+        if !notes.contains(&line) {
+            notes.push(line);
+        }
+    }
+
+    /// Lines that the user should see, such as the forms of kernels that are wrong on this driver and not used. Each is given once.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.notes.lock().unwrap_or_else(|e| e.into_inner()))
     }
 
     /// Runs `make` in error scopes; a wgpu error becomes an error that names `what`.

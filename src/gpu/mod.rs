@@ -29,7 +29,7 @@ pub use blocking::adapters;
 pub use budget::LONGEST_SUBMISSION;
 pub use buffer::{Bound, Buf, BufferCopy, Pending, Readback, UPLOAD_PIECE, Usage};
 pub(crate) use cache::write_atomic;
-pub use caps::{Caps, Coop, SWITCHES, Switches};
+pub use caps::{Caps, Coop, Limit, SWITCHES, Switches};
 pub use clock::Clock;
 pub use device::Gpu;
 pub use faults::{FaultSite, InjectedFault};

@@ -18,6 +18,7 @@ mod unpack;
 mod weights;
 
 pub(super) use cases::matmul::{cases as matmul_cases, defs as matmul_defs};
+pub(crate) use cases::matvec::cases_of_variant as matvec_cases_of;
 pub(super) use cases::matvec::{cases as matvec_cases, defs as matvec_defs};
 pub use epilogue::{Epilogue, NextNorm, Prologue, gate_first};
 pub use math::Math;
@@ -27,5 +28,7 @@ pub use product::Product;
 pub(super) use tops::{cases as tops_cases, defs as tops_defs};
 pub use trial::{Outcome, Trial, trial};
 pub use twin::cpu;
+#[cfg(feature = "selftest")]
+pub(crate) use twin::tolerance;
 pub(super) use unpack::{dot_parts, weights_bindings, weights_parts};
 pub use weights::{Linear, Matrix};

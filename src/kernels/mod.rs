@@ -11,6 +11,7 @@ pub mod conv;
 pub mod dbc_norm;
 pub mod embed;
 pub mod fill;
+pub mod first_cases;
 pub mod layer_norm;
 pub mod linear;
 pub mod maths;
@@ -18,6 +19,7 @@ pub mod merge;
 mod parts;
 pub mod patches;
 pub mod pictures;
+pub mod probes;
 pub mod rms_norm;
 pub mod scan;
 pub mod select;
@@ -52,6 +54,11 @@ pub fn all(caps: &Caps) -> Vec<(Vec<KernelDef>, Vec<Case>)> {
         (merge::defs(), merge::cases()),
         (layer_norm::defs(), layer_norm::cases()),
         (attention::defs(caps), attention::cases(caps)),
+        (probes::copy::defs(), probes::copy::cases()),
+        (probes::race::defs(), probes::race::cases()),
+        (probes::teams::defs(), probes::teams::cases()),
+        (probes::special_values::defs(), probes::special_values::cases()),
+        (probes::functions::defs(), probes::functions::cases()),
     ];
     all.extend(scan::ScanVariant::all(caps).into_iter().map(|variant| (scan::defs(variant), scan::cases(variant))));
     all

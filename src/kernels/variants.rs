@@ -3,6 +3,7 @@
 use super::linear::{Linear, Math, Matrix, Product, matmul, matvec, trial};
 use super::{scan, ssm_step};
 use crate::error::Result;
+use crate::format::WeightFormat;
 use crate::gpu::{Caps, Gpu};
 
 /// A matrix of a decode step, and the variant of its product.
@@ -48,6 +49,18 @@ pub struct Sizes {
     pub channels: usize,
     /// States of each, N.
     pub states: usize,
+}
+
+/// The sizes that choose the kernels of Falcon Mamba 7B, with weights in `format`.
+pub fn falcon_mamba_7b(format: WeightFormat) -> Sizes {
+    let matrix = |rows, columns| Matrix { rows, columns, format };
+    let matrices = vec![
+        ("in_proj", matrix(16384, 4096)),
+        ("x_proj", matrix(288, 8192)),
+        ("out_proj", matrix(4096, 8192)),
+        ("head", matrix(65024, 4096)),
+    ];
+    Sizes { matrices, by_groups: true, channels: 8192, states: 16 }
 }
 
 impl Variants {

@@ -148,6 +148,15 @@ impl MemoryPlan {
         Self::of_matrices_in_each_format(config, &Matrices::of(tensors, options.embeddings), options, span_limit)
     }
 
+    /// The plan of a shape's made-up weights in each format.
+    pub fn of_shape_in_each_format(
+        shape: &Shape,
+        options: ForwardOptions,
+        span_limit: u64,
+    ) -> Vec<(WeightFormat, Self)> {
+        Self::of_matrices_in_each_format(&shape.config, &Matrices::of_shape(shape), options, span_limit)
+    }
+
     /// The same for matrices.
     pub(super) fn of_matrices_in_each_format(
         config: &Config,

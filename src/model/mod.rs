@@ -11,6 +11,7 @@ mod config;
 mod deit;
 mod embeddings;
 mod feed;
+mod first_use;
 mod forward;
 mod load;
 mod mamba;

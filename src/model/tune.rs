@@ -2,6 +2,7 @@
 
 use super::architecture::Tuned;
 use super::config::Config;
+use super::first_use;
 use super::forward::Forward;
 use super::options::{ForwardOptions, Tune};
 use super::weights::Weights;
@@ -27,9 +28,10 @@ pub(super) async fn variants(
     options: ForwardOptions,
 ) -> Result<Variants> {
     let sizes = config.architecture.kernel_sizes(weights);
-    let table = || Variants::tried(gpu, options.math, &sizes);
+    let portable = Variants::portable(&sizes, options.math);
+    let table = async || first_use::checked(gpu, Variants::tried(gpu, options.math, &sizes).await?, &portable).await;
     match options.tune {
-        Tune::Off => Ok(Variants::portable(&sizes, options.math)),
+        Tune::Off => Ok(portable),
         Tune::Static => table().await,
         Tune::Auto => {
             let start = table().await?;

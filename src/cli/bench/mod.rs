@@ -6,7 +6,7 @@ use super::exit::usage_error;
 use super::force::ForceArgs;
 use super::hub::HubArgs;
 use super::llama_flags::LlamaFlags;
-use super::model::{ChunkArgs, DeviceArgs, KernelArgs, LoadBar, report_plan, save_pipelines};
+use super::model::{ChunkArgs, DeviceArgs, KernelArgs, LoadBar, report_notes, report_plan, save_pipelines};
 use super::sampling::SamplerArgs;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -260,6 +260,7 @@ impl Bench {
         let weight_bytes = gpu.allocated_bytes();
         let format = weights.formats();
         let forward = Forward::new(&gpu, &config, Arc::new(weights), layout)?;
+        report_notes(&gpu);
         save_pipelines(&gpu, false);
         let subject = Subject {
             model: name,

@@ -26,6 +26,8 @@ pub struct Reached {
     pub nmse: f64,
     /// Largest absolute error.
     pub max_abs: f64,
+    /// Largest error as a share of the twin's value.
+    pub max_rel: f64,
     /// Largest error as a share of the allowed one.
     pub share: f64,
 }
@@ -37,6 +39,7 @@ impl Reached {
         Reached {
             nmse: self.nmse.max(other.nmse),
             max_abs: self.max_abs.max(other.max_abs),
+            max_rel: self.max_rel.max(other.max_rel),
             share: self.share.max(other.share),
         }
     }
@@ -56,6 +59,10 @@ pub enum Mismatch {
     Far { output: String, at: usize, gpu: f64, cpu: f64, allowed: f64 },
     /// Each value is within its bound, but the mean square error is too large.
     Nmse { output: String, nmse: f64, allowed: f64 },
+    /// A word differs from the twin's.
+    Word { output: String, at: usize, gpu: u32, cpu: u32 },
+    /// The output breaks a law.
+    Broken { output: String, why: String },
     /// The selected token is not one that the sampling parameters allow.
     Token { output: String, why: String },
 }
@@ -74,7 +81,8 @@ impl std::fmt::Display for Mismatch {
                 )
             }
             Mismatch::Nmse { output, nmse, allowed } => write!(f, "{output}: nmse {nmse:e} (allowed {allowed:e})"),
-            Mismatch::Token { output, why } => write!(f, "{output}: {why}"),
+            Mismatch::Word { output, at, gpu, cpu } => write!(f, "{output}[{at}] gpu {gpu:#010x} cpu {cpu:#010x}"),
+            Mismatch::Broken { output, why } | Mismatch::Token { output, why } => write!(f, "{output}: {why}"),
         }
     }
 }
@@ -106,6 +114,8 @@ pub fn compare(output: &str, gpu: &[f32], cpu: &[Option<f64>], tolerance: Tolera
         reached.max_abs = reached.max_abs.max(error);
         if error > 0.0 {
             reached.share = reached.share.max(error / allowed);
+            // Of a zero there is no share.
+            reached.max_rel = reached.max_rel.max(if expected == 0.0 { 0.0 } else { error / expected.abs() });
         }
         errors += error * error;
         squares += expected * expected;
@@ -117,6 +127,17 @@ pub fn compare(output: &str, gpu: &[f32], cpu: &[Option<f64>], tolerance: Tolera
         return Err(Mismatch::Nmse { output: output(), nmse: reached.nmse, allowed: tolerance.nmse });
     }
     Ok(reached)
+}
+
+/// Compares an output with the twin's words, bit for bit.
+pub fn compare_words(output: &str, gpu: &[u32], cpu: &[u32]) -> Result<Reached, Mismatch> {
+    assert_eq!(gpu.len(), cpu.len(), "{output}: the twin has another size");
+    let output = || output.to_owned();
+    match gpu.iter().zip(cpu).position(|(gpu, cpu)| gpu != cpu) {
+        None => Ok(Reached::default()),
+        Some(at) if gpu[at] == FILL => Err(Mismatch::Unwritten { output: output(), at }),
+        Some(at) => Err(Mismatch::Word { output: output(), at, gpu: gpu[at], cpu: cpu[at] }),
+    }
 }
 
 #[cfg(test)]
@@ -137,5 +158,8 @@ mod tests {
         let many = [Some(1e-3); 8];
         assert!(matches!(compare("y", &[1.0009e-3; 8], &many, T), Err(Mismatch::Nmse { .. })));
         assert!(matches!(compare("y", &[f32::NAN], &[Some(f64::NAN)], T), Err(Mismatch::Far { .. })));
+        assert!(compare_words("y", &[1, 2], &[1, 2]).is_ok());
+        assert!(matches!(compare_words("y", &[1, 3], &[1, 2]), Err(Mismatch::Word { at: 1, gpu: 3, cpu: 2, .. })));
+        assert!(matches!(compare_words("y", &[FILL, 2], &[1, 2]), Err(Mismatch::Unwritten { at: 0, .. })));
     }
 }

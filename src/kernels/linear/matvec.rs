@@ -136,7 +136,7 @@ impl MatvecVariant {
     }
 
     /// Whether it packs its output in groups.
-    pub(super) fn packs(self) -> bool {
+    pub(in crate::kernels) fn packs(self) -> bool {
         self.square_rows == size(int8::GROUP)
     }
 

@@ -37,7 +37,7 @@ pub(super) fn fast(product: Product) -> bool {
 }
 
 /// Allowed difference of a product from the twin.
-pub(super) fn tolerance(product: Product, columns: usize) -> Tolerance {
+pub(crate) fn tolerance(product: Product, columns: usize) -> Tolerance {
     // Accumulated rounding grows with the square root of the number of terms.
     let more = (columns as f64 / 129.0).max(1.0);
     match product {

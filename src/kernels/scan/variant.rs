@@ -78,7 +78,7 @@ impl ScanVariant {
     }
 
     /// Name for cases and labels.
-    pub(in crate::kernels) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             ScanVariant::Direct => "scan",
             ScanVariant::Tiled(1, _) => "scan_1_lane",

@@ -39,7 +39,7 @@ fn judge(id: u32, logits: &[f64], rules: &SamplingParams, position: u32) -> Resu
     if outside > DRAW_SLACK {
         return Err(format!("chose {id} at [{below}, {}), but the draw is {u}", below + p));
     }
-    Ok(Reached { max_abs: outside, share: outside / DRAW_SLACK, nmse: 0.0 })
+    Ok(Reached { max_abs: outside, share: outside / DRAW_SLACK, ..Default::default() })
 }
 
 pub(in crate::kernels) fn cases() -> Vec<Case> {

@@ -297,3 +297,26 @@ pub(in crate::kernels) fn defs(caps: &Caps) -> Vec<KernelDef> {
     }
     defs
 }
+
+/// Cases of one variant with one format, such as those that a model gets: each product of a decode step, for one row and for several.
+pub(crate) fn cases_of_variant(variant: MatvecVariant, format: WeightFormat) -> Vec<Case> {
+    let product = Product::Matvec(variant);
+    let mut cases = Vec::new();
+    for tokens in [1, 9] {
+        let mut add = |what: &str, rows: usize, columns: usize, then: Option<Then>| {
+            let size = Size { tokens, rows, columns };
+            let shape = format!("{variant} {format} {what} {tokens}x{rows}x{columns}");
+            cases.push(Case::new("matvec", shape, move |io: &mut Io| match then {
+                Some(then) => build_normed(io, product, format, size, then),
+                None => build_residual(io, product, format, size),
+            }));
+        };
+        add("residual", 45, 540, None);
+        if !variant.packs() {
+            add("normed", 44, 540, Some(Then::Store));
+            add("mixer", 70, 540, Some(Then::Mixer(4)));
+            add("logits", 44, 540, Some(Then::Logits));
+        }
+    }
+    cases
+}
