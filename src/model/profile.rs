@@ -1,6 +1,7 @@
 //! The cost of steps: counted from the plans and timed on the device.
 
 use super::architecture::Tuned;
+use super::chunk;
 use super::forward::Forward;
 use crate::error::Result;
 use crate::gpu::{Clock, DispatchTime, Plan, Stages, Totals};
@@ -96,9 +97,10 @@ impl Forward {
         self.decode.plan.seconds_in_a_row_of(1, |label| wanted.has(purpose(label))).await
     }
 
-    /// Seconds of some kernels in the first layers of a full chunk: the average over their dispatches, in a row.
+    /// Seconds of some kernels in the first layers of a chunk: the average over their dispatches, in a row. The slow forms of a kernel
+    /// would occupy the device for too long with a chunk of more tokens than usual.
     pub(super) async fn seconds_of_chunk(&mut self, layers: usize, wanted: Tuned) -> Result<f64> {
-        let ids = vec![0; self.chunk()];
+        let ids = vec![0; self.chunk().min(chunk::USUAL)];
         self.stage(0, &ids)?;
         let among = |label: &str| (0..layers).any(|i| label.starts_with(&format!("layer.{i}.")));
         self.prefill.body.seconds_in_a_row_of(ids.len(), |label| among(label) && wanted.has(purpose(label))).await
