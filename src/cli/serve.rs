@@ -203,7 +203,7 @@ fn allow_descriptors(connections: usize) {
         return;
     }
     limit.current = Some(limit.maximum.map_or(needed, |most| most.min(needed)));
-    let raised = setrlimit(Resource::Nofile, limit.clone());
+    let raised = setrlimit(Resource::Nofile, limit);
     if raised.is_err() || limit.current.is_some_and(|current| current < needed) {
         tracing::warn!(needed, "the limit of open files (ulimit -n) is below what --connections needs");
     }
