@@ -2,7 +2,7 @@
 //! reference.
 //!
 //! [`run`] tests one adapter and returns a [`Report`], which is printed as text, Markdown, JSON or JUnit's XML. [`compare`] finds what
-//! changed since an older report, and [`summary`] makes a table of many.
+//! changed since an older report, and [`table`] and [`page`] show many.
 
 mod check;
 mod compare;
