@@ -111,19 +111,18 @@ fn a_chat_request_equals_a_conversation() {
 }
 
 #[test]
-fn message_fields_that_the_template_uses_are_rejected_by_path() {
+fn message_fields_reach_the_template() {
     let mut checkpoint = Checkpoint::open(shipped("tiny-chat")).unwrap();
     let messages = json!([
         {"role": "user", "content": "x", "name": "Ann"},
-        {"role": "assistant", "tool_calls": [{"id": "c1"}]},
+        {"role": "assistant", "tool_calls": [{"id": "c1", "function": {"name": "add", "arguments": "{\"a\": 1}"}}]},
     ]);
     let request = Request::parse(Endpoint::Chat, &json!({ "messages": messages })).unwrap();
-    assert_eq!(request.fits(&checkpoint), Ok(()));
-    // Field names match whole words only.
-    let looks = "{% set ns = namespace() %}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}call{% endif %}{% endfor %}";
-    checkpoint.set_template(peregrine::text::Template::new("looks", looks).unwrap());
-    let refusal = request.fits(&checkpoint).unwrap_err();
-    assert!(refusal.message.starts_with("messages[1].tool_calls is not supported: "), "{refusal}");
+    let read = "{% for m in messages %}{{ m.content }}{{ m.name }}\
+                {% for call in m.tool_calls or [] %}{{ call.function.arguments.a + 1 }}{% endfor %};{% endfor %}";
+    checkpoint.set_template(peregrine::text::Template::new("read", read).unwrap());
+    let prompts = request.prompts(&checkpoint).unwrap();
+    assert_eq!(checkpoint.tokenizer().unwrap().decode(&prompts[0]), "xAnn;2;");
 }
 
 #[test]
