@@ -18,9 +18,9 @@ pub use chunked::{ChunkedText, TextChunk};
 #[cfg(feature = "grammar")]
 pub use grammar::Constraint;
 pub use grammar::Grammar;
-#[cfg(feature = "grammar")]
-pub(crate) use grammar::Tokens;
 pub(crate) use grammar::{GrammarCompiler, Matching};
+#[cfg(feature = "grammar")]
+pub(crate) use grammar::{Tokens, bound_spaces};
 pub use settings::TokenizerSettings;
 pub(crate) use settings::spelled;
 pub use stop::StopStrings;

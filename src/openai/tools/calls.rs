@@ -46,6 +46,8 @@ impl CallForm {
     /// A grammar, in llguidance's form of Lark, of one call whose JSON `schema` allows.
     #[cfg(feature = "grammar")]
     pub(in crate::openai) fn grammar(self, schema: &Value) -> String {
+        let mut schema = schema.clone();
+        crate::text::bound_spaces(&mut schema);
         match self {
             CallForm::Tagged => format!("start: \"{OPEN}\\n\" call \"\\n{CLOSE}\"\ncall: %json {schema}"),
             CallForm::Listed => format!("start: \"{LIST} [\" call \"]\"\ncall: %json {schema}"),

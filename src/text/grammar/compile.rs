@@ -124,8 +124,13 @@ fn json_schema(schema: Value) -> Result<TopLevelGrammar, String> {
     let Some(keywords) = schema.as_object_mut() else { return Err("it is not an object".to_owned()) };
     // llguidance's own keyword, which changes what it writes.
     keywords.remove("x-guidance");
-    JsonCompileOptions { whitespace_pattern: Some(JSON_SPACE.to_owned()), ..Default::default() }.apply_to(&mut schema);
+    bound_spaces(&mut schema);
     Ok(TopLevelGrammar::from_json_schema(schema))
+}
+
+/// Bounds the white space in the JSON of a schema, of which some models never stop writing more.
+pub(crate) fn bound_spaces(schema: &mut Value) {
+    JsonCompileOptions { whitespace_pattern: Some(JSON_SPACE.to_owned()), ..Default::default() }.apply_to(schema);
 }
 
 /// Runs `compile` on a thread with a large stack, where there are threads.
