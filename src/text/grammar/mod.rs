@@ -5,8 +5,7 @@ mod constraint;
 mod limits;
 mod matching;
 
-pub(crate) use compile::bound_spaces;
-pub(crate) use compile::{GrammarCompiler, Tokens};
+pub(crate) use compile::{GrammarCompiler, Tokens, bound_spaces};
 pub use constraint::Constraint;
 pub(crate) use matching::Matching;
 
