@@ -1,6 +1,7 @@
 //! The adapters of this machine, the choice of one, and likely reasons for finding none.
 
-use super::caps::{self, Switches};
+use super::caps::Switches;
+use super::limits::unfit;
 use crate::error::{Error, Result};
 use std::sync::OnceLock;
 
@@ -103,7 +104,7 @@ impl AdapterInfo {
             cpu: info.device_type == wgpu::DeviceType::Cpu,
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             backend: format!("{:?}", info.backend),
-            unfit: caps::unfit(&adapter.limits()),
+            unfit: unfit(&adapter.limits()),
             name: info.name,
         }
     }
@@ -167,7 +168,7 @@ async fn sorted_adapters() -> Result<Vec<wgpu::Adapter>> {
             wgpu::DeviceType::Other => 3,
             wgpu::DeviceType::Cpu => 4,
         };
-        (caps::unfit(&adapter.limits()).is_some(), kind)
+        (unfit(&adapter.limits()).is_some(), kind)
     });
     Ok(adapters)
 }

@@ -7,6 +7,7 @@ use super::faults::{FaultSite, Faults, InjectedFault};
 use super::folder::{READS_SHADERS, ShaderFolder};
 use super::kernel::{self, Kernel, KernelDef, link};
 use super::latch::Latch;
+use super::limits;
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::collections::HashMap;
@@ -68,7 +69,7 @@ impl Gpu {
             label: Some("peregrine"),
             required_features: wanted,
             experimental_features: caps::experimental(wanted),
-            required_limits: caps::wanted_limits(&adapter.limits()),
+            required_limits: limits::wanted_limits(&adapter.limits()),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             ..Default::default()
         };
@@ -104,7 +105,7 @@ impl Gpu {
     /// Uses a device that the application has opened. Takes over its callbacks for uncaptured errors and device loss; its
     /// features and limits stay as they are.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        if let Some(why) = caps::unfit(&device.limits()) {
+        if let Some(why) = limits::unfit(&device.limits()) {
             return Err(Error::NoAdapter { why: format!("the device lacks what peregrine needs: {why}") });
         }
         let switches = Switches::from_env()?;
