@@ -109,6 +109,18 @@ impl Plan {
         Ok(())
     }
 
+    /// Seconds of a run after a warm-up: the best mean of some rounds, of as many runs back to back as take `seconds`, but `most`.
+    pub async fn best_seconds(&self, rows: usize, rounds: usize, (seconds, most): (f64, f64)) -> Result<f64> {
+        self.heat(rows)?;
+        let once = self.seconds_of(rows, 1).await?;
+        let times = (seconds / once).clamp(1.0, most) as usize;
+        let mut best = once;
+        for _ in 0..rounds {
+            best = best.min(self.seconds_of(rows, times).await?);
+        }
+        Ok(best)
+    }
+
     /// Mean seconds of `times` runs back to back: by the device's clock if it has one, else by the host's. Long runs are split into
     /// several submissions.
     pub async fn seconds_of(&self, rows: usize, times: usize) -> Result<f64> {

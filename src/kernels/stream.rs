@@ -62,13 +62,7 @@ pub async fn measure(gpu: &Gpu) -> Result<f64> {
     record(&mut plan, &source, &found)?;
     // The first run compiles the kernel and maps the memory.
     plan.run(1)?.wait(gpu)?;
-    plan.heat(1)?;
-    let once = plan.seconds_of(1, 1).await?;
-    let times = (ROUND / once).clamp(1.0, 200.0) as usize;
-    let mut best = once;
-    for _ in 0..ROUNDS {
-        best = best.min(plan.seconds_of(1, times).await?);
-    }
+    let best = plan.best_seconds(1, ROUNDS, (ROUND, 200.0)).await?;
     Ok(bytes as f64 / best)
 }
 

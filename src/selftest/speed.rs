@@ -94,13 +94,7 @@ async fn one(run: &Run<'_>, (linear, some): (&Linear, &[f32]), (product, tokens)
         let same = compare(&what, &of_all[(tokens - 1) * ROWS..], &expected, allowed(product, columns));
         compared = compared.and_then(|worst| Ok(worst.worst(same?)));
     }
-    plan.heat(tokens)?;
-    let once = plan.seconds_of(tokens, 1).await?;
-    let times = (ROUND / once).clamp(1.0, 50.0) as usize;
-    let mut seconds = once;
-    for _ in 0..ROUNDS {
-        seconds = seconds.min(plan.seconds_of(tokens, times).await?);
-    }
+    let seconds = plan.best_seconds(tokens, ROUNDS, (ROUND, 50.0)).await?;
     let totals = plan.totals(tokens, Stages::ALL);
     let outcome = compared.as_ref().map_or_else(|fault| Outcome::Failed(fault.to_string()), |_| Outcome::Passed);
     let form = match product {
