@@ -93,6 +93,14 @@ impl Request {
         if let Some(tools) = request.tools.as_ref().filter(|_| request.store || request.state.is_some()) {
             return Err(tools.path().error("cannot be used with store or state"));
         }
+        if let Some(tools) = request.tools.as_ref().filter(|tools| tools.must_be_called()) {
+            if request.constraint.is_some() {
+                return Err(tools.path().error("cannot be required while another field constrains the answer"));
+            }
+            if !cfg!(feature = "grammar") {
+                return Err(tools.path().error("cannot be required: this program cannot constrain answers"));
+            }
+        }
         Ok(request)
     }
 
@@ -149,17 +157,13 @@ impl Request {
         }
         self.settings.fits(vocab)?;
         self.constraint.as_ref().map_or(Ok(()), |constraint| constraint.fits(checkpoint))?;
-        self.required_call(checkpoint)?.map_or(Ok(()), |call| call.fits(checkpoint))
+        self.required_call(checkpoint).map_or(Ok(()), |call| call.fits(checkpoint))
     }
 
     /// The constraint on an answer that must call a tool.
-    fn required_call(&self, checkpoint: &Checkpoint) -> Result<Option<AskedConstraint>, RequestError> {
-        let Some(tools) = &self.tools else { return Ok(None) };
-        let Some(schema) = tools.required_call() else { return Ok(None) };
-        match &self.constraint {
-            None => AskedConstraint::on_call(CallForm::of(checkpoint), &schema, tools.path()).map(Some),
-            Some(_) => Err(tools.path().error("cannot be required while another field constrains the answer")),
-        }
+    fn required_call(&self, checkpoint: &Checkpoint) -> Option<AskedConstraint> {
+        let tools = self.tools.as_ref()?;
+        AskedConstraint::on_call(CallForm::of(checkpoint), &tools.required_call()?, tools.path())
     }
 
     /// What separates calls from text in an answer, if the request offers tools.
@@ -226,7 +230,7 @@ impl Request {
 
     /// The answer's limits and grammar. `max_tokens` is used if neither the request nor the model sets a limit.
     pub fn options(&self, checkpoint: &Checkpoint, max_tokens: Option<usize>) -> Outcome<AnswerOptions> {
-        let call = self.required_call(checkpoint).ok().flatten();
+        let call = self.required_call(checkpoint);
         let constraint = self.constraint.as_ref().or(call.as_ref());
         let grammar = constraint.map(|constraint| constraint.grammar(checkpoint)).transpose()?;
         Ok(AnswerOptions {
@@ -308,11 +312,14 @@ mod tests {
     #[test]
     fn tools_are_for_chats_without_kept_states() {
         let tools = json!([{"type": "function", "function": {"name": "now"}}]);
-        assert!(parse(Endpoint::Chat, json!({"tools": tools, "tool_choice": "required"})).unwrap().tools.is_some());
+        let required = parse(Endpoint::Chat, json!({"tools": tools, "tool_choice": "required"}));
+        assert_eq!(required.is_ok_and(|request| request.tools.is_some()), cfg!(feature = "grammar"));
         for (endpoint, body) in [
             (Endpoint::Completions, json!({"tools": tools})),
             (Endpoint::Chat, json!({"tools": tools, "store": true})),
             (Endpoint::Chat, json!({"tools": tools, "state": "s"})),
+            #[cfg(feature = "grammar")]
+            (Endpoint::Chat, json!({"tools": tools, "tool_choice": "required", "guided_regex": "a"})),
         ] {
             assert_eq!(parse(endpoint, body).unwrap_err().param.as_deref(), Some("tools"));
         }

@@ -17,8 +17,8 @@ impl AskedConstraint {
         Ok(None)
     }
 
-    pub(super) fn on_call(_: CallForm, _: &Value, path: &FieldPath) -> Result<Self, RequestError> {
-        Err(path.error("cannot be required: this program cannot constrain answers"))
+    pub(super) fn on_call(_: CallForm, _: &Value, _: &FieldPath) -> Option<Self> {
+        None
     }
 
     pub(super) fn fits(&self, _: &Checkpoint) -> Result<(), RequestError> {

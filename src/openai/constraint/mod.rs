@@ -19,8 +19,8 @@ const FORMATS: &str = "\"text\", \"json_object\", \"json_schema\" or \"regex\"";
 
 impl AskedConstraint {
     /// The constraint on an answer that must call a tool; `schema` is that of the call.
-    pub(super) fn on_call(form: CallForm, schema: &Value, path: &FieldPath) -> Result<Self, RequestError> {
-        Ok(AskedConstraint { constraint: Constraint::Lark(form.grammar(schema)), path: path.clone() })
+    pub(super) fn on_call(form: CallForm, schema: &Value, path: &FieldPath) -> Option<Self> {
+        asked(Constraint::Lark(form.grammar(schema)), path.clone())
     }
 
     /// The constraint of a request, if it has one.

@@ -65,6 +65,11 @@ impl Tools {
         }
     }
 
+    /// Whether the answer must be a call.
+    pub(super) fn must_be_called(&self) -> bool {
+        matches!(self.choice, ToolChoice::Required(_))
+    }
+
     /// A JSON schema of the calls, if the answer must be one.
     pub(super) fn required_call(&self) -> Option<Value> {
         let ToolChoice::Required(names) = &self.choice else { return None };
