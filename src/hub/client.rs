@@ -3,6 +3,7 @@
 //! Source: <https://huggingface.co/docs/hub/api>; the headers are those that huggingface_hub reads.
 
 mod refusal;
+mod url;
 
 use super::name::is_commit;
 use super::settings::{HubSettings, Token};
@@ -10,8 +11,9 @@ use crate::error::{Error, Result};
 use serde_json::Value;
 use std::io::Read;
 use std::time::Duration;
-use ureq::http::{HeaderMap, Uri};
+use ureq::http::HeaderMap;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use url::{encoded, origin, redirected};
 
 const MOST_REDIRECTS: usize = 8;
 
@@ -343,56 +345,9 @@ fn content_range(range: &str) -> Option<(u64, Option<u64>)> {
     Some((span.split_once('-')?.0.parse().ok()?, size.parse().ok()))
 }
 
-/// Scheme, host and port.
-fn origin(url: &str) -> Option<String> {
-    let uri: Uri = url.parse().ok()?;
-    let authority = uri.authority()?.as_str();
-    let host = authority.rsplit('@').next()?;
-    Some(format!("{}://{}", uri.scheme_str()?, host.to_ascii_lowercase()))
-}
-
-/// The address that a redirect of `url` leads to.
-fn redirected(url: &str, to: &str) -> Option<String> {
-    let next = match to {
-        _ if to.starts_with("https://") || to.starts_with("http://") => to.to_owned(),
-        _ if to.starts_with("//") => format!("{}:{to}", url.split(':').next()?),
-        _ if to.starts_with('/') => format!("{}{to}", origin(url)?),
-        _ => return None,
-    };
-    origin(&next).map(|_| next)
-}
-
-/// An address without its query, which may hold a signature.
-fn shown(url: &str) -> String {
-    url.split('?').next().unwrap_or_default().to_owned()
-}
-
-/// A text as part of an address (RFC 3986), with or without its slashes.
-fn encoded(text: &str, keep_slashes: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'/' if keep_slashes => out.push('/'),
-            _ if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn redirects_lead_to_whole_addresses() {
-        let url = "https://Hub.co:8443/a/b?c";
-        assert_eq!(redirected(url, "/x?y").unwrap(), "https://hub.co:8443/x?y");
-        assert_eq!(redirected(url, "//cdn.co/x").unwrap(), "https://cdn.co/x");
-        assert_eq!(redirected(url, "http://cdn.co/x").unwrap(), "http://cdn.co/x");
-        assert_eq!([redirected(url, "x"), redirected(url, "ftp://x/y"), redirected(url, "")], [None, None, None]);
-        assert_ne!(origin("http://127.0.0.1:1/a"), origin("http://127.0.0.1:2/a"));
-    }
 
     #[test]
     fn parts_of_answers_are_read_strictly() {
@@ -401,8 +356,6 @@ mod tests {
         assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
         assert_eq!(content_range("5-9/10"), None);
-        assert_eq!(encoded("refs/pr/1", false), "refs%2Fpr%2F1");
-        assert_eq!(encoded("a b/ü.gguf", true), "a%20b/%C3%BC.gguf");
         for name in ["../x", "/x", "a//b", "a/./b", "a\\b", "c:x", ""] {
             assert!(!is_inside(name), "{name}");
         }

@@ -1,6 +1,7 @@
 //! What a refusal of the hub means, and what to do about it.
 
-use super::{Again, Client, Failure, Subject, origin, shown, text};
+use super::url::{origin, shown};
+use super::{Again, Client, Failure, Subject, text};
 use crate::error::Error;
 use std::time::Duration;
 use ureq::http::HeaderMap;
