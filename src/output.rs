@@ -46,7 +46,8 @@ impl AtomicFile {
     /// is replaced.
     pub fn create(path: &Path) -> Result<Self> {
         let fail = |source| Error::io("write", path, source);
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        // Not std's: on Windows it gives a path of the form `\\?\C:\model`, which errors would show.
+        let path = dunce::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         match std::fs::metadata(&path) {
             Ok(there) if there.is_dir() => return Err(fail(std::io::ErrorKind::IsADirectory.into())),
             Ok(there) if !there.is_file() => {
@@ -77,6 +78,15 @@ impl AtomicFile {
     }
 
     fn fail(&self, source: std::io::Error) -> Error {
+        /// Windows: access denied, a sharing violation, and a file with a mapped section.
+        const IN_USE: [i32; 3] = [5, 32, 1224];
+        let in_use = cfg!(windows) && self.path.exists() && source.raw_os_error().is_some_and(|e| IN_USE.contains(&e));
+        let source = match in_use {
+            true => {
+                std::io::Error::new(source.kind(), format!("{source} Another program may have it open: end that first"))
+            }
+            false => source,
+        };
         Error::io("write", &self.path, source)
     }
 
@@ -152,9 +162,13 @@ fn remove_leftovers(dir: &Path, name: &OsStr) {
     }
 }
 
-/// Syncs a file, or a folder's entries, to disk. Folders can be opened on Unix only.
+/// Syncs a file, or a folder's entries, to disk. Windows syncs only files that are open for writing, and no folders.
 pub(crate) fn sync(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) || path.is_file() { File::open(path)?.sync_all() } else { Ok(()) }
+    match cfg!(windows) {
+        false => File::open(path)?.sync_all(),
+        true if path.is_file() => File::options().write(true).open(path)?.sync_all(),
+        true => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -203,8 +203,10 @@ pub(super) async fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<
 
 /// Why no adapter may have been found, and what to do: an environment variable may hide the existing ones.
 fn why_none(variable: impl Fn(&str) -> Option<String>) -> String {
-    const INSTALL: &str =
-        "install a Vulkan driver (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1)";
+    const INSTALL: &str = match cfg!(windows) {
+        true => "install the driver of the graphics card from its vendor",
+        false => "install a Vulkan driver (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1)",
+    };
     let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let hiding: Vec<String> = VARIABLES.iter().filter_map(|(name, _)| Some(format!("{name}={}", set(name)?))).collect();
     match hiding.is_empty() {

@@ -43,7 +43,7 @@ impl StagedFolder {
     /// Moves the folder to its path, durable even if the power fails. It replaces a folder that exists there.
     pub(super) fn commit(self) -> Result<()> {
         for entry in std::fs::read_dir(&self.path)? {
-            File::open(entry?.path())?.sync_all()?;
+            output::sync(&entry?.path())?;
         }
         output::sync(&self.path)?;
         // From here on the temporary name may be the replaced folder's.
@@ -142,7 +142,6 @@ pub(super) fn remove_leftovers(out: &Path, name: &OsStr) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn write(folder: &Path, text: &str) {
         std::fs::create_dir_all(folder).unwrap();
@@ -207,6 +206,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn at_each_moment_the_old_folder_or_the_new_one_is_there() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out");
         write(&out, "0");
