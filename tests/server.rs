@@ -285,6 +285,33 @@ fn the_curl_lines_of_the_documentation_work() {
 }
 
 #[test]
+fn a_lost_device_changes_no_answer() {
+    if no_gpu("a_lost_device_changes_no_answer") {
+        return;
+    }
+    let story = |seed| with(story(seed, 24), json!({"stream": true}));
+    let server = Served::start(&["--slots", "3"]);
+    let alone: Vec<String> = (0..3).map(|seed| streamed(&server.post(TEXT, &story(seed)), 0).0).collect();
+    // Submissions, of some 26: the loss comes while prompts are read, and while answers are streamed.
+    for after in ["4", "14"] {
+        let server = Served::start_with(&["--slots", "3"], &[("PEREGRINE_LOSE_AFTER", after)]);
+        let losses = || {
+            let metrics = server.get("/metrics").text();
+            let line = metrics.lines().find_map(|line| line.strip_prefix("peregrine_device_losses_total "));
+            line.unwrap().to_owned()
+        };
+        assert_eq!(losses(), "0", "the device was lost before the first request");
+        std::thread::scope(|scope| {
+            for (seed, alone) in alone.iter().enumerate() {
+                let server = &server;
+                scope.spawn(move || assert_eq!(streamed(&server.post(TEXT, &story(seed as u64)), 0).0, *alone));
+            }
+        });
+        assert_eq!(losses(), "1");
+    }
+}
+
+#[test]
 fn a_closed_connection_frees_its_slot_and_a_full_queue_refuses() {
     if no_gpu("a_closed_connection_frees_its_slot_and_a_full_queue_refuses") {
         return;

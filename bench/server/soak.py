@@ -140,6 +140,7 @@ class Soak:
                 self.counts[way] += 1
             except Exception as problem:
                 self.wrong.append(f"{way}: {type(problem).__name__} {problem}")
+                print(self.wrong[-1], file=sys.stderr, flush=True)
 
 
 def watched(pid):
@@ -175,8 +176,6 @@ async def main():
     await asyncio.sleep(2)
     line()
     print("\n" + ", ".join(f"{way}: {count}" for way, count in sorted(soak.counts.items())))
-    for problem in soak.wrong[:20]:
-        print(problem)
     sys.exit(bool(soak.wrong))
 
 

@@ -63,9 +63,9 @@ pub struct Serve {
     /// Maximum tokens of an answer whose request sets no limit; -1 for none
     #[arg(short = 'n', long = "predict", value_name = "N", default_value_t = 4096, allow_negative_numbers = true)]
     predict: i64,
-    /// Folder of kept states, which several servers may share [default: memory]
-    #[arg(long, value_name = "DIR")]
-    states: Option<PathBuf>,
+    /// Folder of kept states, or s3://BUCKET/PREFIX; several servers may share it [default: memory]
+    #[arg(long, value_name = "PLACE", value_parser = place_of_states)]
+    states: Option<StatePlace>,
     /// Maximum bytes of kept states; the oldest are deleted
     #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = parse_bytes)]
     state_budget: u64,
@@ -164,7 +164,7 @@ impl Serve {
             max_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
             max_prompt: self.max_prompt,
             max_tokens,
-            states: self.states.clone().map_or(StatePlace::Memory, StatePlace::Folder),
+            states: self.states.clone().unwrap_or(StatePlace::Memory),
             state_bytes: self.state_budget,
             drain: Duration::from_secs(self.drain),
             metric_names: match self.metrics_names {
@@ -190,13 +190,19 @@ impl Serve {
     }
 }
 
-/// File descriptors besides those of connections: the device, the model, the states in use.
-const OTHER_DESCRIPTORS: u64 = 128;
+fn place_of_states(text: &str) -> Result<StatePlace, std::convert::Infallible> {
+    Ok(match text.starts_with("s3://") {
+        true => StatePlace::Bucket(text.to_owned()),
+        false => StatePlace::Folder(text.into()),
+    })
+}
 
 /// Raises this process's limit of file descriptors, as far as the system allows, so that each connection can have one.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn allow_descriptors(connections: usize) {
     use rustix::process::{Resource, getrlimit, setrlimit};
+    /// File descriptors besides those of connections: the device, the model, the states in use.
+    const OTHER_DESCRIPTORS: u64 = 128;
     let needed = connections as u64 + OTHER_DESCRIPTORS;
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {

@@ -5,7 +5,7 @@
 //! (`completions`, `states`, `tokens`, `health`) run on tokio and never wait for the device: they send a job and receive its updates.
 //! If the connection closes, the job's session is cancelled, which ends it after its current token or chunk.
 //!
-//! States (`store`) are kept in memory or in a folder. A folder that several servers share lets each of them continue any
+//! States (`store`) are kept in memory, a folder or a bucket. A place that several servers share lets each of them continue any
 //! conversation.
 
 mod access;
@@ -52,6 +52,8 @@ impl Server {
         let fail = |problem| Error::Io { doing: "listen on", path: options.address.to_string().into(), problem };
         let listener = TcpListener::bind(options.address).await.map_err(fail)?;
         let app = App::new(engine, options)?;
+        // A bucket that cannot be reached is an error now, not at the first state.
+        app.store.list().await?;
         Ok(Server { listener, router: router::router(app.clone())?, app })
     }
 

@@ -49,6 +49,9 @@ pub enum StatePlace {
     Memory,
     /// In a folder, which several servers may share.
     Folder(PathBuf),
+    /// In a bucket of S3 or of a service with its API, by a URL such as `s3://bucket/prefix`. Needs the feature `s3`; keys, region
+    /// and endpoint are in AWS's environment variables.
+    Bucket(String),
 }
 
 /// API keys, as hashes.

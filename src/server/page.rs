@@ -18,7 +18,8 @@ pub(super) async fn openapi() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
+    use crate::openai::{Endpoint, Request};
+    use serde_json::{Value, json};
 
     #[test]
     fn the_description_names_every_route() {
@@ -27,6 +28,31 @@ mod tests {
         let routes = include_str!("router.rs").split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
         for route in routes {
             assert!(paths.contains_key(&route.replace("{*id}", "{id}")), "{route} is not described");
+        }
+    }
+
+    #[test]
+    fn every_described_field_is_known() {
+        let described: Value = serde_json::from_str(OPENAPI).unwrap();
+        let refused = |endpoint, mut body: Value, field: &str| {
+            body[field] = json!([["surely wrong"]]);
+            let parsed = Request::parse(endpoint, &body);
+            parsed.err().is_some_and(|error| error.message.ends_with("is not a known field"))
+        };
+        let chat = json!({"messages": [{"role": "user", "content": "Hello!"}]});
+        for (endpoint, schema, body) in [
+            (Endpoint::Chat, "ChatRequest", chat),
+            (Endpoint::Completions, "CompletionRequest", json!({"prompt": "Once"})),
+        ] {
+            let fields = described["components"]["schemas"][schema]["properties"].as_object().unwrap();
+            assert!(fields.len() > 40);
+            for field in fields.keys() {
+                assert!(
+                    !refused(endpoint, body.clone(), field),
+                    "{schema}.{field} is described, and refused as unknown"
+                );
+            }
+            assert!(refused(endpoint, body, "surely_unknown"));
         }
     }
 

@@ -47,6 +47,7 @@ impl Store {
                 let files = LocalFileSystem::new_with_prefix(dir).map_err(fail)?.with_automatic_cleanup(false);
                 (Arc::new(files), dir.display().to_string())
             }
+            StatePlace::Bucket(url) => (bucket(url)?, url.clone()),
         };
         Ok(Store { place: store, label, most_bytes })
     }
@@ -146,6 +147,33 @@ impl Store {
     }
 }
 
+/// A bucket, or a part of one. Nothing is sent yet.
+#[cfg(feature = "s3")]
+fn bucket(url: &str) -> Result<Arc<dyn ObjectStore>> {
+    use object_store::aws::AmazonS3Builder;
+    use object_store::prefix::PrefixStore;
+    /// A service that does not answer fails a request, not the server.
+    const RETRIES: object_store::RetryConfig = object_store::RetryConfig {
+        max_retries: 3,
+        retry_timeout: std::time::Duration::from_secs(20),
+        backoff: object_store::BackoffConfig {
+            init_backoff: std::time::Duration::from_millis(100),
+            max_backoff: std::time::Duration::from_secs(5),
+            base: 2.0,
+        },
+    };
+    let fail = |problem| Error::Io { doing: "open", path: url.into(), problem: std::io::Error::other(problem) };
+    let prefix = url.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).map_or("", |(_, prefix)| prefix);
+    let builder = AmazonS3Builder::from_env().with_url(url).with_retry(RETRIES);
+    Ok(Arc::new(PrefixStore::new(builder.build().map_err(fail)?, prefix)))
+}
+
+#[cfg(not(feature = "s3"))]
+fn bucket(url: &str) -> Result<Arc<dyn ObjectStore>> {
+    let problem = "this program was built without the feature s3";
+    Err(Error::BadSetting { name: "place of states", value: url.to_owned(), problem })
+}
+
 fn path(id: &str) -> Path {
     Path::from(format!("{id}{SUFFIX}"))
 }
@@ -176,6 +204,13 @@ mod tests {
             assert!(store.delete("c").await.unwrap() && !store.delete("c").await.unwrap());
             assert_eq!(store.get("c").await.unwrap(), None);
         });
+    }
+
+    #[test]
+    #[cfg(not(feature = "s3"))]
+    fn a_bucket_needs_its_feature() {
+        let error = Store::open(&StatePlace::Bucket("s3://states".to_owned()), 10).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains("feature s3"), "{error}");
     }
 
     #[test]

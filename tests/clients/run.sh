@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 here=$PWD/tests/clients
 place=$PWD/target/clients
 peregrine=${PEREGRINE:-$PWD/target/release/peregrine}
-[ -x "$peregrine" ] || { echo "clients: $peregrine is missing: run make build" >&2; exit 1; }
+[ -x "$peregrine" ] || { echo "clients: $peregrine is missing: run make clients" >&2; exit 1; }
 
 mkdir -p "$place"
 if ! cmp -s "$here/requirements.txt" "$place/installed.txt"; then
@@ -21,10 +21,10 @@ server=$!
 trap 'kill "$server" 2>/dev/null || true' EXIT
 read -r ready <&3
 url=$(sed 's/.*"url":"\([^"]*\)".*/\1/' <<<"$ready")
-export OPENAI_BASE_URL=$url/v1 OPENAI_API_KEY=none SERVER=$url MODELS=$PWD/models NODE_PATH=$place/node_modules
+export PEREGRINE=$peregrine OPENAI_BASE_URL=$url/v1 OPENAI_API_KEY=none SERVER=$url MODELS=$PWD/models NODE_PATH=$place/node_modules
 export PATH=$place/python/bin:$PATH
 
-if [ $# = 0 ]; then set -- openai_python openai_node litellm langchain llm lm_eval malformed; fi
+if [ $# = 0 ]; then set -- openai_python openai_node litellm langchain llm lm_eval s3 malformed; fi
 failed=
 for name in "$@"; do
   start=$SECONDS

@@ -16,8 +16,14 @@ pub struct Served {
 impl Served {
     /// Starts the program with these arguments on a free port and waits for its ready line.
     pub fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// [`Self::start`] with environment variables.
+    pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peregrine"));
         command.env_remove("PEREGRINE_MODEL").args(["serve", "--port", "0"]).args(arguments);
+        command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
