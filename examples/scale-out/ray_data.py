@@ -4,7 +4,8 @@
     PEREGRINE=target/release/peregrine python ray_data.py INPUT.jsonl OUTPUT_FOLDER
 
 Rows are those of OpenAI's batch files, as `peregrine batch` takes them: {"custom_id", "url", "body"}. On one machine
-`peregrine batch -i INPUT -o OUTPUT` does the same without Ray; this is for many.
+`peregrine batch -i INPUT -o OUTPUT` does the same without Ray; this is for many. REPLICAS actors take a CPU each, and reading the
+file takes one more.
 """
 
 import json
