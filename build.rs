@@ -5,12 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/refs/heads");
-    let git = Command::new("git").args(["rev-parse", "--short=9", "HEAD"]).output();
-    let commit = git.ok().filter(|output| output.status.success());
-    let commit = commit.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
-    println!("cargo:rustc-env=PEREGRINE_COMMIT={}", commit.trim());
+    println!("cargo:rustc-env=PEREGRINE_COMMIT={}", commit());
 
     println!("cargo:rerun-if-changed=shaders");
     let mut hash = DefaultHasher::new();
@@ -18,6 +13,19 @@ fn main() {
         hash_files(Path::new(folder), &mut hash);
     }
     println!("cargo:rustc-env=PEREGRINE_SHADERS_HASH={:016x}", hash.finish());
+}
+
+/// The commit; empty without git. Debug builds have none: each commit would compile the library again.
+fn commit() -> String {
+    if std::env::var("PROFILE").as_deref() != Ok("release") {
+        return String::new();
+    }
+    println!("cargo:rerun-if-changed=.git/HEAD");
+    println!("cargo:rerun-if-changed=.git/refs/heads");
+    let git = Command::new("git").args(["rev-parse", "--short=9", "HEAD"]).output();
+    let commit = git.ok().filter(|output| output.status.success());
+    let commit = commit.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
+    commit.trim().to_owned()
 }
 
 /// Hashes the files of a folder, in the order of their names.
