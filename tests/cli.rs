@@ -381,9 +381,14 @@ fn stop_strings_and_penalties_work_from_the_command_line() {
 }
 
 #[test]
-fn completions_and_the_commit_are_printed() {
+fn completions_man_pages_and_the_version_are_printed() {
     let script = stdout(&run(&["completions", "bash"]));
     assert!(script.contains("--repeat-penalty") && script.contains("selftest"));
+    let page = stdout(&run(&["man"]));
+    assert!(page.contains(".TH peregrine 1") && page.contains("peregrine\\-run(1)"), "{page}");
+    let page = stdout(&run(&["man", "run"]));
+    assert!(page.contains(".TH peregrine-run 1") && page.contains("repeat\\-penalty"), "{page}");
+    refused(&run(&["man", "rum"]), 2, &["rum"]);
     let version = stdout(&run(&["--version"]));
     assert!(version.starts_with(concat!("peregrine ", env!("CARGO_PKG_VERSION"))), "{version}");
 }

@@ -91,6 +91,11 @@ enum Command {
         /// Shell to complete for
         shell: clap_complete::Shell,
     },
+    /// Print a man page: the program's, or a command's
+    Man {
+        /// Command, such as run
+        command: Option<String>,
+    },
 }
 
 /// Runs the program.
@@ -117,6 +122,7 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "peregrine", &mut script);
             std::io::stdout().write_all(&script).map_err(Into::into)
         }
+        Command::Man { command } => print_man_page(command.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -127,6 +133,21 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+fn print_man_page(command: Option<&str>) -> anyhow::Result<()> {
+    let mut program = Cli::command().disable_help_subcommand(true);
+    // Names its commands' pages `peregrine-run` and the like.
+    program.build();
+    let of = match command {
+        None => &program,
+        Some(name) => program
+            .find_subcommand(name)
+            .ok_or_else(|| exit::usage_error(format!("{name} is not a command: see peregrine --help")))?,
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(of.clone()).render(&mut page)?;
+    Ok(std::io::stdout().write_all(&page)?)
 }
 
 /// Silences libwayland on machines without a desktop, in containers and over ssh: Mesa's drivers ask it for a display, and it
