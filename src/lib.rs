@@ -14,6 +14,7 @@
 //! | [`Answer`], [`AnswerOptions`], [`Finish`] | generated text as a stream |
 //! | [`Sampling`] | how tokens are chosen |
 //! | `Constraint`, [`Grammar`] | what the text of an answer must be, such as JSON under a schema: feature `grammar` |
+//! | [`Tokenizer`], [`Specials`] | text to ids and back |
 //! | [`CancelHandle`] | ends an answer from another thread |
 //! | [`Mark`], [`Snapshot`] | a moment to go back to; a state in a file |
 //! | [`Error`], [`Result`] | one error type, a variant for each thing that a caller can act on |
@@ -145,7 +146,7 @@ pub use runtime::{
 #[doc(inline)]
 pub use text::Constraint;
 #[doc(inline)]
-pub use text::{Grammar, Message};
+pub use text::{Grammar, Message, Specials, Tokenizer};
 
 /// The programs of the pages must compile; tests/readme.rs runs them.
 #[cfg(doctest)]

@@ -3,8 +3,8 @@
 mod common;
 
 use common::{gpu, no_gpu, shipped};
-use peregrine::Error;
 use peregrine::runtime::{Answer, AnswerOptions, Checkpoint, Engine, EngineOptions, Finish, Prompt, Sampling, Session};
+use peregrine::{Error, Specials};
 use pollster::block_on;
 use std::future::Future;
 use std::pin::pin;
@@ -80,6 +80,34 @@ fn an_answer_that_cannot_begin_says_so_once_and_its_session_is_as_before() {
     // One that never began leaves nothing either.
     let session = session.into_answer(ask("Never asked."), &AnswerOptions::default()).into_session().unwrap();
     assert_eq!(session.messages().len(), 2);
+}
+
+#[test]
+fn a_cancel_before_the_first_piece_is_asked_for_ends_the_answer_and_no_other() {
+    if no_gpu("a_cancel_before_the_first_piece_is_asked_for_ends_the_answer_and_no_other") {
+        return;
+    }
+    let engine = engine(1);
+    let mut session = session(&engine);
+    let cancel = session.cancel_handle();
+    let ids = engine.checkpoint().tokenizer().unwrap().encode(QUESTION, Specials::Literal).unwrap();
+    for prompt in [ask(QUESTION), Prompt::Ids(ids)] {
+        let mut answer = session.into_answer(prompt, &AnswerOptions::default());
+        cancel.cancel();
+        assert!(answer.next().is_none());
+        assert_eq!(answer.finish(), Some(Finish::Cancelled));
+        session = answer.into_session().unwrap();
+        assert_eq!((session.messages().len(), session.position()), (0, 0));
+    }
+    // One that is never polled, or that cannot begin, takes the cancel with it.
+    for (prompt, polls) in [(ask(QUESTION), 0), (Prompt::Resume, 1)] {
+        let mut answer = session.into_answer(prompt, &AnswerOptions::default());
+        answer.by_ref().take(polls).for_each(|piece| assert!(piece.is_err()));
+        session = answer.into_session().unwrap();
+        cancel.cancel();
+        assert_eq!(text(&mut session.send(QUESTION, &AnswerOptions::default()).unwrap()), ANSWER);
+        session.clear().unwrap();
+    }
 }
 
 #[test]

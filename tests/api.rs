@@ -3,7 +3,7 @@
 
 use peregrine::{
     AdapterChoice, Answer, AnswerOptions, CancelHandle, Checkpoint, Engine, EngineOptions, Error, Finish, Gpu, Mark,
-    Message, Prompt, Result, Sampling, Session, Snapshot,
+    Message, Prompt, Result, Sampling, Session, Snapshot, Specials, Tokenizer,
 };
 
 type Progress<'a> = &'a mut dyn FnMut(peregrine::runtime::Progress);
@@ -19,6 +19,14 @@ fn listed() {
     // Checkpoint
     let _: fn(&'static str) -> Result<Checkpoint> = Checkpoint::open;
     let _: fn() -> Result<Checkpoint> = Checkpoint::embedded;
+    let _: fn(&'static str) -> Result<()> = Checkpoint::check_architecture;
+    let _: fn(&Checkpoint) -> Result<&Tokenizer> = Checkpoint::tokenizer;
+
+    // Tokenizer
+    let _: fn(&Tokenizer, &str, Specials) -> Result<Vec<u32>> = Tokenizer::encode;
+    let _: fn(&Tokenizer, &str, Specials) -> Result<Vec<u32>> = Tokenizer::encode_text;
+    let _: fn(&Tokenizer, &[u32]) -> String = Tokenizer::decode;
+    let _ = [Specials::Parse, Specials::Literal];
 
     // Engine
     let _: fn(&Gpu, Checkpoint, EngineOptions, Progress<'_>) -> Result<Engine> = Engine::load;
@@ -44,6 +52,7 @@ fn listed() {
     let _: fn(&mut Session, &Mark) -> Result<()> = Session::back_to;
     let _: fn(&Session) -> Result<Snapshot> = Session::snapshot;
     let _: fn(&mut Session, &Snapshot) -> Result<Vec<peregrine::runtime::Warning>> = Session::restore;
+    let _: fn(&mut Session, &[u32]) -> Result<Vec<f32>> = Session::logits;
     let _: fn(&Session) -> &[Message] = Session::messages;
     let _: fn(&Session) -> u64 = Session::position;
     let _: fn(&Session) -> CancelHandle = Session::cancel_handle;
@@ -92,6 +101,7 @@ async fn twins(gpu: &Gpu, checkpoint: Checkpoint, mark: &Mark, snapshot: &Snapsh
     session.back_to_async(mark).await?;
     let _: Snapshot = session.snapshot_async().await?;
     session.restore_async(snapshot).await?;
+    let _: Vec<f32> = session.logits_async(&[5]).await?;
     let mut answer: Answer<'_> = session.answer_async(Prompt::Resume, &AnswerOptions::default()).await?;
     let _: Option<Result<String>> = answer.next_async().await;
     Ok(())

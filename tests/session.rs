@@ -323,3 +323,26 @@ fn handles_can_be_sent_to_other_threads() {
     is_send::<Session>();
     is_send::<Error>();
 }
+
+#[test]
+fn logits_of_a_text_are_those_that_its_log_probabilities_come_from() {
+    if no_gpu("logits_of_a_text_are_those_that_its_log_probabilities_come_from") {
+        return;
+    }
+    let engine = engine(&gpu(), &fixture("falcon-tiny"), 1);
+    let mut session = engine.session(Sampling::GREEDY).unwrap();
+    let ids: Vec<u32> = (5..25).collect();
+    let scores = session.score(&ids, 0).unwrap();
+    session.clear().unwrap();
+    let logits = session.logits(&ids).unwrap();
+    assert_eq!(session.position(), 20);
+    let vocab = engine.checkpoint().config().vocab;
+    assert_eq!((logits.len(), scores.len()), (20 * vocab, 19));
+    for ((row, next), score) in logits.chunks(vocab).zip(&ids[1..]).zip(scores) {
+        let sum: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
+        let log = f64::from(row[*next as usize]) - sum.ln();
+        assert!((log - score.chosen).abs() < 1e-9, "{log} {}", score.chosen);
+    }
+    assert!(matches!(session.logits(&[5, 1 << 20]), Err(Error::IdOutOfRange { at: 1, .. })));
+    assert_eq!((session.position(), session.logits(&[]).unwrap().len()), (20, 0));
+}

@@ -4,9 +4,9 @@ use super::exit::usage_error;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::hub::{Choice, Event, Fetched, Hub, HubSettings, ModelName};
-use peregrine::model::{Bytes, Config};
+use peregrine::model::Bytes;
 use peregrine::vision::VisionCheckpoint;
-use peregrine::{Error, Result};
+use peregrine::{Checkpoint, Result};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -91,13 +91,7 @@ fn short_name(model: &Path) -> Option<&str> {
 
 /// Refuses a model of an architecture that peregrine does not run, before its weights are fetched.
 fn runs_here(dir: &Path) -> Result<()> {
-    if VisionCheckpoint::is_at(dir) {
-        return Ok(());
-    }
-    let path = dir.join("config.json");
-    let bytes = std::fs::read(&path).map_err(|problem| Error::Unreadable { path: path.clone(), problem })?;
-    let file = path.display().to_string();
-    Config::check_architecture(&file, &peregrine::input::json(&file, &bytes)?)
+    if VisionCheckpoint::is_at(dir) { Ok(()) } else { Checkpoint::check_architecture(dir) }
 }
 
 /// A progress bar on a terminal, else a line at the beginning.

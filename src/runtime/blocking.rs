@@ -106,6 +106,11 @@ impl Session {
         block_on(self.score_async(ids, top))
     }
 
+    /// Blocking [`Session::logits_async`].
+    pub fn logits(&mut self, ids: &[u32]) -> Result<Vec<f32>> {
+        block_on(self.logits_async(ids))
+    }
+
     /// Feeds tokens and generates after them, id by id. See [`Session::generate_async`].
     pub fn generate(&mut self, ids: &[u32], options: &AnswerOptions) -> Result<Generation<'_>> {
         block_on(self.generate_async(ids, options))

@@ -95,6 +95,15 @@ impl Checkpoint {
         Self::assemble(&name, TensorSource::open(dir)?, &read, Location::Folder(dir.to_owned()))
     }
 
+    /// Refuses a folder whose config.json names an architecture that peregrine does not run. Reads no other file: a download asks this
+    /// before it fetches the weights.
+    pub fn check_architecture(dir: impl AsRef<Path>) -> Result<()> {
+        let path = dir.as_ref().join("config.json");
+        let bytes = std::fs::read(&path).map_err(|problem| Error::unreadable(&path, problem))?;
+        let file = path.display().to_string();
+        Config::check_architecture(&file, &input::json(&file, &bytes)?)
+    }
+
     /// The compiled-in model, tiny-chat.
     #[cfg(feature = "embedded-model")]
     pub fn embedded() -> Result<Self> {

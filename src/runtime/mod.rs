@@ -32,3 +32,6 @@ pub use states::{Held, StateBudget, StateStats};
 pub use crate::format::WeightFormat;
 pub use crate::kernels::linear::Math;
 pub use crate::model::{AUTOMATIC, Embeddings, Progress, Recipe, Tune};
+
+// What turns a text into the ids of a prompt.
+pub use crate::text::{Specials, Tokenizer};

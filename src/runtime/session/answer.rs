@@ -196,7 +196,9 @@ impl<'a> Answer<'a> {
     /// The next piece of text; `None` at the end and after an error.
     pub async fn next_async(&mut self) -> Option<Result<String>> {
         if let Some(prompt) = self.prompt.take() {
-            let begun = self.generation.session_mut().begin_prompt(prompt, &self.options).await;
+            let session = self.generation.session_mut();
+            let begun = session.begin_prompt(prompt, &self.options).await;
+            session.no_early_call();
             match begun {
                 Ok(begun) => self.has_begun(begun),
                 Err(error) => self.failed = Some(error),
@@ -243,6 +245,9 @@ impl Answer<'static> {
 impl Answer<'_> {
     /// Adds the text to the conversation.
     fn conclude(&mut self) {
+        if self.prompt.take().is_some() {
+            self.generation.session_mut().no_early_call();
+        }
         if !std::mem::take(&mut self.open) {
             return;
         }

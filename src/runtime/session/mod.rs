@@ -53,6 +53,8 @@ pub struct Session {
     cancel: CancelHandle,
     /// Set when the call that began last is to end.
     cancelled: Arc<AtomicBool>,
+    /// Whether the next call has begun already: that of an answer which owns the session and has not been polled.
+    begun_early: bool,
 }
 
 /// Marks a slot's state as unknown if a call's future is dropped before its end.
@@ -95,6 +97,7 @@ impl Session {
             epoch: Arc::new(AtomicU64::new(NOWHERE)),
             cancel: CancelHandle::default(),
             cancelled: Arc::default(),
+            begun_early: false,
         }
     }
 
@@ -200,7 +203,20 @@ impl Session {
 
     /// Begins a call that can be cancelled.
     fn begin_call(&mut self) {
-        self.cancelled = self.cancel.begin();
+        if !std::mem::take(&mut self.begun_early) {
+            self.cancelled = self.cancel.begin();
+        }
+    }
+
+    /// Begins the call of an answer that is polled later: a cancel before its first poll ends it too.
+    fn begin_call_early(&mut self) {
+        self.begin_call();
+        self.begun_early = true;
+    }
+
+    /// The call that began early is over, or goes on: the next one begins by itself.
+    fn no_early_call(&mut self) {
+        self.begun_early = false;
     }
 
     /// Clears the conversation and resets the state. An error is the device's; the session is cleared all the same.

@@ -65,8 +65,9 @@ impl Session {
     }
 
     /// An answer that owns the session and can move to another thread or task. It begins when its first piece is asked for; if
-    /// it cannot begin, the error is that piece. [`Answer::into_session`] returns the session.
-    pub fn into_answer(self, prompt: Prompt, options: &AnswerOptions) -> Answer<'static> {
+    /// it cannot begin, the error is that piece. A cancel counts from this call on. [`Answer::into_session`] returns the session.
+    pub fn into_answer(mut self, prompt: Prompt, options: &AnswerOptions) -> Answer<'static> {
+        self.begin_call_early();
         Answer::to_begin(self, prompt, options)
     }
 
