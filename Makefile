@@ -3,23 +3,23 @@
 # Mesa's drivers print errors if a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test quick test-coop clients drivers setup build check deny report fuzz
+.PHONY: chat test quick test-coop test-windows clients package drivers setup setup-test build c check deny report fuzz
 
 ## chat: chat with the small model that ships with the project
 chat: build
 	./target/release/peregrine chat
 
 ## test: run all tests, on the GPU if there is one, else on Mesa's software driver
-test: setup
+test: setup-test
 	@echo "test: compiles for about 12 minutes on 2 cores the first time, then tests for about 25 on a software driver"
 	tests/run.sh
 
 ## quick: unit tests, layers, file formats and chat templates, for use while you work
-quick: setup
+quick: setup-test
 	cargo test --lib --test layering --test formats --test jinja
 
 ## test-coop: test cooperative matrices of both sizes, side by side, on Mesa's newest software driver; needs root
-test-coop: setup drivers
+test-coop: setup-test drivers
 	@kernels=$$(cargo test --test kernels --no-run --message-format=json | sed -n 's|.*"executable":"\([^"]*/kernels-[^"]*\)".*|\1|p') \
 	  && cp "$$kernels" target/drivers/sid/kernels
 	@pids=; trap 'kill $$pids 2>/dev/null; exit 1' INT TERM; for size in 8 16; do \
@@ -34,15 +34,25 @@ test-coop: setup drivers
 drivers:
 	@./setup.sh drivers
 
+## test-windows: cross-compile to Windows and test under Wine; needs root and rustup
+test-windows: setup
+	@./setup.sh windows
+	tests/windows.sh
+
+## package: make the archive of a release for this system, in target/package; needs root to try it in a clean Debian
+package: setup
+	packaging/package.sh --try
+
 ## check: formatting, lints and documentation
 check:
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --no-default-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 ## clients: run programs that use OpenAI's API against the server (CLIENTS=names of some); needs python3, npm and the network
-clients: build
+clients: setup
+	@cargo build --release --quiet --features s3
 	tests/clients/run.sh $(CLIENTS)
 
 ## deny: check licenses, sources, versions and advisories of the dependencies by deny.toml; needs cargo-deny. NEED_ADVISORIES=1 fails
@@ -60,6 +70,18 @@ deny:
 build: setup
 	@[ -e target/release/peregrine ] || echo "build: compiles some 300 crates, several minutes on 2 cores, once"
 	@cargo build --release --quiet
+
+## c: build the C interface, and put header and libraries into target/c (PREFIX=another folder, such as /usr/local)
+PREFIX ?= target/c
+c: setup
+	@cargo build --release --quiet -p peregrine-c
+	@mkdir -p $(PREFIX)/include $(PREFIX)/lib/pkgconfig
+	@cp bindings/c/include/peregrine.h $(PREFIX)/include
+	@cp bindings/c/peregrine.pc $(PREFIX)/lib/pkgconfig
+	@for end in a so dylib; do \
+	  built=target/release/libperegrine_c.$$end; [ ! -e $$built ] || cp $$built $(PREFIX)/lib/libperegrine.$$end || exit 1; \
+	done
+	@ls -l $(PREFIX)/include/peregrine.h $(PREFIX)/lib/libperegrine.*
 
 ## fuzz: fuzz the file parsers (FUZZ=a folder of fuzz/corpus, RUNS=1000000); needs cargo-fuzz and a nightly compiler
 FUZZ ?= config generation gguf index request safetensors state template tokenizer
@@ -79,3 +101,7 @@ report: setup
 ## setup: install a missing compiler and Vulkan driver
 setup:
 	@./setup.sh
+
+## setup-test: install what tests need as well
+setup-test:
+	@./setup.sh test

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Installs the packages missing to build peregrine and to run it without a GPU; prints what to do if it cannot.
+# `setup.sh test` also installs what tests need: a C++ compiler, Python and NumPy.
 # `setup.sh drivers` installs a driver that runs cooperative matrices on the CPU, in target/drivers/sid. No released distribution
 # has one yet, so this is a small Debian sid for use with chroot.
+# `setup.sh windows` installs what cross-compiles to Windows, and Wine in that sid.
 set -eu
 
 say() { echo "setup: $*" >&2; }
@@ -28,11 +30,34 @@ drivers() {
   touch "$root/complete"
 }
 
-if [ "${1:-}" = drivers ]; then
-  cd "$(dirname "$0")"
+# Rust's library for Windows, the linker and import libraries of MinGW, Wine 10, and Microsoft's shader compiler: the one for DX12 that
+# is part of Windows, from a Python package that distributes it.
+windows() {
   drivers
-  exit 0
-fi
+  if [ -e target/windows/complete ]; then return; fi
+  say "fetching MinGW, Wine and Microsoft's shader compiler (1.5 GB, some minutes)"
+  mkdir -p target/windows
+  if ! {
+    rustup target add x86_64-pc-windows-gnu \
+      && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc-mingw-w64-x86-64 g++-mingw-w64-x86-64 unzip \
+      && chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wine wine64 xvfb xauth \
+      && python3 -m pip download --quiet --no-deps --platform win_amd64 --only-binary=:all: -d target/windows kivy_deps.angle==0.5.0 \
+      && unzip -o -j target/windows/kivy_deps_angle-*.whl '*/d3dcompiler_47.dll' -d target/windows
+  } >target/windows/log 2>&1; then
+    tail -n 20 target/windows/log >&2
+    say "that failed; its output is in target/windows/log"
+    exit 1
+  fi
+  touch target/windows/complete
+}
+
+case "${1:-}" in
+  drivers | windows)
+    cd "$(dirname "$0")"
+    "$1"
+    exit 0
+    ;;
+esac
 
 if ! command -v cargo >/dev/null 2>&1; then
   say "Rust is missing. Install it from https://rustup.rs, then run make again."
@@ -59,6 +84,10 @@ for icd in /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json /usr/local/sh
   if [ -e "$icd" ]; then found=yes; fi
 done
 [ -n "$found" ] || missing="$missing mesa-vulkan-drivers"
+if [ "${1:-}" = test ]; then
+  command -v c++ >/dev/null 2>&1 || missing="$missing g++"
+  python3 -c 'import numpy, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || missing="$missing python3 python3-numpy"
+fi
 [ -n "$missing" ] || exit 0
 
 if command -v apt-get >/dev/null 2>&1; then

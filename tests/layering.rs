@@ -287,3 +287,32 @@ fn files_that_imported_each_other_would_be_noticed() {
         assert!(on_cycles(&imports("gpu", &files)).is_empty(), "{good}");
     }
 }
+
+/// Modules of the library that are not for applications.
+fn hidden_modules() -> Vec<String> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let hidden = page.split("#[doc(hidden)]\npub mod ").skip(1);
+    hidden.map(|rest| rest.split(';').next().unwrap().to_owned()).collect()
+}
+
+/// The hidden modules that a text names.
+fn names_of_hidden_modules(text: &str) -> Vec<String> {
+    let names = names_of_the_crate(&text.replace("crate::", "own::").replace("peregrine::", "crate::"));
+    let hidden = hidden_modules();
+    names.into_iter().filter(|name| hidden.contains(name)).collect()
+}
+
+#[test]
+fn bindings_use_the_public_api_alone() {
+    let mut files = Vec::new();
+    rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("bindings"), &mut files);
+    assert!(files.len() > 5, "only {} files were found", files.len());
+    for file in files {
+        let found = names_of_hidden_modules(&std::fs::read_to_string(&file).unwrap());
+        assert!(found.is_empty(), "{}: {found:?}", file.display());
+    }
+    assert_eq!(
+        names_of_hidden_modules("use peregrine::{Error, model::Config};\nuse crate::model::Model;\nperegrine::gpu::x"),
+        ["model"]
+    );
+}

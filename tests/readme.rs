@@ -71,16 +71,17 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Markdown files at the root, in docs/ and in .github/, with their text.
+/// The Markdown files at the root, in docs/, in .github/ and of the bindings, with their text.
 fn pages() -> Vec<(PathBuf, String)> {
-    let folders = [".", "docs", ".github", ".github/ISSUE_TEMPLATE"].map(|folder| root().join(folder));
+    let folders = [".", "docs", ".github", ".github/ISSUE_TEMPLATE", "bindings/c", "bindings/python"];
+    let folders = folders.map(|folder| root().join(folder));
     let files = folders.iter().filter(|folder| folder.exists()).flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let pages = files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md"));
     pages.map(|path| (path.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())).collect()
 }
 
 /// Folders whose paths pages name in code, as in `src/error.rs`.
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 13] = [
     "src/",
     "tests/",
     "shaders/",
@@ -89,6 +90,7 @@ const FOLDERS: [&str; 12] = [
     "models/",
     "bench/",
     "benches/",
+    "bindings/",
     "fuzz/",
     "reports/",
     ".github/",

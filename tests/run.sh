@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}" LOGS=target/test-logs
 # The longest first, so that none of them is left over at the end.
 first=(kernels faults accuracy interleavings shaders eval model batch snapshot)
-alone=(cancel chat fuzz hostile killed last_chat length load pickles server signals speed state timing tuning)
+alone=(cancel chat fuzz hostile killed last_chat length load pickles python server signals speed state timing tuning)
 
 either() { local IFS='|'; echo "/($*)-[0-9a-f]+\$"; }
 # Runs one program; prints its output if it fails. Only it gets the variable that cargo sets: with it, cargo would build again.
@@ -28,7 +28,7 @@ side_by_side() { xargs -r -P "$1" -I {} bash -c 'run "$1"' run {}; }
 
 rm -rf "$LOGS"
 mkdir -p "$LOGS"
-programs=$(cargo test --tests --no-run --message-format=json-render-diagnostics \
+programs=$(cargo test --workspace --tests --no-run --message-format=json-render-diagnostics \
   | sed -n 's|.*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*|\1|p')
 long=$(for name in "${first[@]}"; do grep -E "$(either "$name")" <<<"$programs" || echo "no test program $name" >&2; done)
 quiet=$(grep -E "$(either "${alone[@]}")" <<<"$programs")

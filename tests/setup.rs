@@ -7,6 +7,10 @@ use std::process::{Command, Output};
 
 /// Runs it with these programs, given as scripts, and no others.
 fn setup(programs: &[(&str, &str)]) -> Output {
+    setup_for(&[], programs)
+}
+
+fn setup_for(mode: &[&str], programs: &[(&str, &str)]) -> Output {
     let dir = tempfile::tempdir().unwrap();
     for (name, script) in programs {
         let path = dir.path().join(name);
@@ -14,7 +18,7 @@ fn setup(programs: &[(&str, &str)]) -> Output {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("setup.sh");
-    Command::new("/bin/sh").arg(script).env_clear().env("PATH", dir.path()).output().unwrap()
+    Command::new("/bin/sh").arg(script).args(mode).env_clear().env("PATH", dir.path()).output().unwrap()
 }
 
 #[test]
@@ -42,4 +46,17 @@ fn without_root_and_sudo_it_says_what_to_run() {
     let output = setup(&failing);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(1) && said.contains("by hand, as root: apt-get update"), "{said}");
+}
+
+#[test]
+fn tests_need_more_packages_than_a_chat() {
+    let bare = [("cargo", ""), ("uname", "echo Linux"), ("id", "echo 1000"), ("apt-get", "")];
+    let said = |mode: &[&str], programs: &[(&str, &str)]| String::from_utf8(setup_for(mode, programs).stderr).unwrap();
+    let more = "g++ python3 python3-numpy";
+    assert!(said(&["test"], &bare).contains(more) && !said(&[], &bare).contains("python3"));
+    // A Python that is too old, or has no NumPy, is missing too.
+    let old = [&bare[..], &[("c++", ""), ("python3", "exit 1")]].concat();
+    assert!(said(&["test"], &old).contains(" python3 python3-numpy\n"), "{}", said(&["test"], &old));
+    let there = [&old[..5], &[("python3", "")]].concat();
+    assert!(!said(&["test"], &there).contains("python3"));
 }
