@@ -86,7 +86,12 @@ done
 [ -n "$found" ] || missing="$missing mesa-vulkan-drivers"
 if [ "${1:-}" = test ]; then
   command -v c++ >/dev/null 2>&1 || missing="$missing g++"
-  python3 -c 'import numpy, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || missing="$missing python3 python3-numpy"
+  # A Python of the user's own comes first on the path, and packages are installed for the system's: either will do.
+  python="missing"
+  for candidate in python3 "${SYSTEM_PYTHON:-/usr/bin/python3}"; do
+    if "$candidate" -c 'import numpy, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="found"; fi
+  done
+  [ "$python" = found ] || missing="$missing python3 python3-numpy"
 fi
 [ -n "$missing" ] || exit 0
 

@@ -18,7 +18,14 @@ fn setup_for(mode: &[&str], programs: &[(&str, &str)]) -> Output {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("setup.sh");
-    Command::new("/bin/sh").arg(script).args(mode).env_clear().env("PATH", dir.path()).output().unwrap()
+    Command::new("/bin/sh")
+        .arg(script)
+        .args(mode)
+        .env_clear()
+        .env("PATH", dir.path())
+        .env("SYSTEM_PYTHON", "/none")
+        .output()
+        .unwrap()
 }
 
 #[test]
