@@ -341,7 +341,8 @@ fn logits_of_a_text_are_those_that_its_log_probabilities_come_from() {
     for ((row, next), score) in logits.chunks(vocab).zip(&ids[1..]).zip(scores) {
         let sum: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
         let log = f64::from(row[*next as usize]) - sum.ln();
-        assert!((log - score.chosen).abs() < 1e-9, "{log} {}", score.chosen);
+        // The library subtracts the largest logit in f32: differences below 16 are rounded by up to 2^-21, those of the sum as well.
+        assert!((log - score.chosen).abs() < 1e-6, "{log} {}", score.chosen);
     }
     assert!(matches!(session.logits(&[5, 1 << 20]), Err(Error::IdOutOfRange { at: 1, .. })));
     assert_eq!((session.position(), session.logits(&[]).unwrap().len()), (20, 0));

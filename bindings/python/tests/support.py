@@ -1,6 +1,7 @@
 """Models and folders that the tests share."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,9 @@ from functools import cache
 from pathlib import Path
 
 import peregrine
+
+# Shells start background jobs with SIGINT ignored, and processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[3]
 TINY_CHAT = ROOT / "models" / "tiny-chat"
