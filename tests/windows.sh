@@ -24,7 +24,7 @@ wine() {
     VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json CARGO_MANIFEST_DIR="$here" ${with:-WGPU_BACKEND=vulkan} wine "$@"
 }
 chroot "$sid" Xvfb :7 -screen 0 640x480x24 >/dev/null 2>&1 &
-trap 'kill %1; chroot "$sid" env -i HOME=/root PATH=/usr/bin:/bin wineboot -k || true' EXIT
+trap 'kill %1; chroot "$sid" env -i HOME=/root PATH=/usr/bin:/bin wineboot -k 2>/dev/null || true' EXIT
 
 step() { echo; echo "## $*"; }
 fail() { echo "FAILED: $*"; exit 1; }
