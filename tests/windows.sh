@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The program and tests for Windows, cross-compiled, under Wine with Mesa's software driver for Vulkan. Needs root: Wine
 # runs in target/drivers/sid, with this folder mounted there. `make test-windows` installs all of it. TESTS=names of some test programs.
-# DX12=1 adds an answer by DX12: its shader compiler had not ended after 400 s when this was written.
+# DX12=1 adds an answer by DX12, which fails so far: reports/windows-wine-10.md says why.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${INSIDE:-}" ]; then exec env INSIDE=1 unshare --mount "$0" "$@"; fi
