@@ -1,20 +1,15 @@
 //! Shared test code: the device, test checkpoints, expected values.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+mod no_gpu;
+
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub use no_gpu::no_gpu;
 use peregrine::format::WeightFormat;
 use peregrine::gpu::{AdapterChoice, Gpu, Switches};
 use peregrine::model::{Architecture, Family, Forward, Logits, Mamba};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-
-/// Whether `PEREGRINE_NO_GPU` skips this test; without it a missing device fails the test.
-pub fn no_gpu(test: &str) -> bool {
-    let skip = std::env::var_os("PEREGRINE_NO_GPU").is_some_and(|v| v == "1");
-    if skip {
-        eprintln!("SKIPPED {test}: PEREGRINE_NO_GPU=1");
-    }
-    skip
-}
 
 /// Whether `PEREGRINE_LONG=1` asks for the long form of a test.
 pub fn long() -> bool {

@@ -1,5 +1,9 @@
 //! Runs the Python tests against the extension that the same cargo invocation built.
 
+#[path = "../../../tests/common/no_gpu.rs"]
+mod no_gpu;
+
+use no_gpu::no_gpu;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,15 +65,6 @@ fn python(arguments: &[&str]) {
     let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
     println!("{out}{err}");
     assert!(output.status.success(), "Python {arguments:?}: {}", output.status);
-}
-
-/// PEREGRINE_NO_GPU=1 skips tests by name, as those of the library.
-fn no_gpu(test: &str) -> bool {
-    let skipped = std::env::var_os("PEREGRINE_NO_GPU").is_some_and(|value| value == "1");
-    if skipped {
-        eprintln!("SKIPPED {test}: PEREGRINE_NO_GPU=1");
-    }
-    skipped
 }
 
 fn unittest(module: &str) {

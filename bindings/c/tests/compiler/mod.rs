@@ -1,18 +1,14 @@
 //! Compiling C programs against the library that was built with the tests, and running them.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+#[path = "../../../../tests/common/no_gpu.rs"]
+mod no_gpu;
+
+#[allow(unused_imports, reason = "each test file uses its own part")]
+pub use no_gpu::no_gpu;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
-
-/// Whether `PEREGRINE_NO_GPU` skips this test; without it a missing device fails the test.
-pub fn no_gpu(test: &str) -> bool {
-    let skip = std::env::var_os("PEREGRINE_NO_GPU").is_some_and(|v| v == "1");
-    if skip {
-        eprintln!("SKIPPED {test}: PEREGRINE_NO_GPU=1");
-    }
-    skip
-}
 
 pub fn binding() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
