@@ -3,6 +3,9 @@
 //! All variants, their messages and their fields are in this one file, so that the wording can be read and kept consistent
 //! as a whole; that is why it is longer than others.
 
+mod kind;
+
+pub use kind::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Result of every fallible function of this crate.

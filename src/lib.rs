@@ -17,7 +17,7 @@
 //! | [`Tokenizer`], [`Specials`] | text to ids and back |
 //! | [`CancelHandle`] | ends an answer from another thread |
 //! | [`Mark`], [`Snapshot`] | a moment to go back to; a state in a file |
-//! | [`Error`], [`Result`] | one error type, a variant for each thing that a caller can act on |
+//! | [`Error`], [`ErrorKind`], [`Result`] | one error type, a variant for each thing that a caller can act on, and groups of them |
 //!
 //! # A chat
 //!
@@ -134,7 +134,7 @@ pub mod text;
 pub mod vision;
 
 #[doc(inline)]
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 #[doc(inline)]
 pub use gpu::{AdapterChoice, Gpu};
 #[doc(inline)]

@@ -2,8 +2,8 @@
 //! may gain fields, enums of errors may gain variants; what is listed here stays.
 
 use peregrine::{
-    AdapterChoice, Answer, AnswerOptions, CancelHandle, Checkpoint, Engine, EngineOptions, Error, Finish, Gpu, Mark,
-    Message, Prompt, Result, Sampling, Session, Snapshot, Specials, Tokenizer,
+    AdapterChoice, Answer, AnswerOptions, CancelHandle, Checkpoint, Engine, EngineOptions, Error, ErrorKind, Finish,
+    Gpu, Mark, Message, Prompt, Result, Sampling, Session, Snapshot, Specials, Tokenizer,
 };
 
 type Progress<'a> = &'a mut dyn FnMut(peregrine::runtime::Progress);
@@ -116,6 +116,7 @@ fn handles_and_answers_are_send() {
     shared::<Engine>();
     shared::<CancelHandle>();
     shared::<Error>();
+    shared::<ErrorKind>();
     shared::<Snapshot>();
     send::<Session>();
     send::<Answer<'static>>();

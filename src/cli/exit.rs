@@ -1,7 +1,7 @@
 //! Exit codes and error messages of the program.
 
 use super::selftest;
-use peregrine::Error;
+use peregrine::{Error, ErrorKind};
 
 pub const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 usage error, 3 the model or saved state is missing, unreadable, \
                               damaged, unsupported or from another model, 4 no usable GPU, 5 out of GPU memory, 6 self-test failed, 130 interrupted.";
@@ -51,50 +51,23 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<selftest::Failed>() {
         return 6;
     }
-    match error.downcast_ref::<Error>() {
-        Some(
-            Error::ModelNotFound { .. }
-            | Error::IncompleteCheckpoint { .. }
-            | Error::MissingShard { .. }
-            | Error::PickleOnly { .. }
-            | Error::Unreadable { .. }
-            | Error::WrongKind { .. }
-            | Error::BadJson { .. }
-            | Error::BadConfig { .. }
-            | Error::Unsupported { .. }
-            | Error::BadSafetensors { .. }
-            | Error::BadPickle { .. }
-            | Error::BadGguf { .. }
-            | Error::BadQuantization { .. }
-            | Error::UnsafeShard { .. }
-            | Error::MissingTensor { .. }
-            | Error::UnusedTensor { .. }
-            | Error::WrongShape { .. }
-            | Error::WrongDtype { .. }
-            | Error::Tokenizer { .. }
-            | Error::Template { .. }
-            | Error::NotAState { .. }
-            | Error::NewerState { .. }
-            | Error::DamagedState { .. }
-            | Error::StateOfAnotherModel { .. }
-            | Error::NoHubAccess { .. }
-            | Error::NotOnHub { .. }
-            | Error::NoSuchModel { .. }
-            | Error::NotInCache { .. }
-            | Error::DamagedDownload { .. },
-        ) => 3,
-        Some(Error::NoAdapter { .. } | Error::UnknownDevice { .. }) => 4,
-        Some(Error::OutOfMemory { .. } | Error::DoesNotFit { .. }) => 5,
-        Some(Error::Cancelled) => 130,
-        Some(
-            Error::BadSwitch { .. }
-            | Error::BadModelName { .. }
-            | Error::BadShaders { .. }
-            | Error::BadSetting { .. }
-            | Error::BadConstraint { .. }
-            | Error::BadOutput { .. }
-            | Error::IdOutOfRange { .. },
-        ) => 2,
+    let Some(error) = error.downcast_ref::<Error>() else { return 1 };
+    match error {
+        Error::Unreadable { .. } => return 3, // a model's file or a state, as other files are `Io`
+        Error::BadOutput { .. } => return 2,
+        _ => {}
+    }
+    match error.kind() {
+        ErrorKind::ModelNotFound
+        | ErrorKind::ModelUnusable
+        | ErrorKind::ModelNotOnHub
+        | ErrorKind::StateDamaged
+        | ErrorKind::StateTooNew
+        | ErrorKind::StateOfAnotherModel => 3,
+        ErrorKind::NoDevice => 4,
+        ErrorKind::OutOfMemory => 5,
+        ErrorKind::Cancelled => 130,
+        ErrorKind::BadSetting => 2,
         _ => 1,
     }
 }

@@ -1,6 +1,6 @@
 //! Outcomes of calls.
 
-use peregrine::Error;
+use peregrine::{Error, ErrorKind};
 
 /// Outcome of a call. The numbers are stable; newer libraries may add some. `peregrine_last_error` has the text.
 #[repr(C)]
@@ -52,52 +52,26 @@ use peregrine_status::*;
 
 impl From<&Error> for peregrine_status {
     fn from(error: &Error) -> Self {
-        match error {
-            Error::BadSetting { .. }
-            | Error::BadConstraint { .. }
-            | Error::BadSwitch { .. }
-            | Error::BadShaders { .. }
-            | Error::BadOutput { .. }
-            | Error::IdOutOfRange { .. }
-            | Error::NoTokens
-            | Error::AllBanned { .. }
-            | Error::NotText { .. } => PEREGRINE_INVALID_ARGUMENT,
-            Error::ModelNotFound { .. } | Error::IncompleteCheckpoint { .. } | Error::MissingShard { .. } => {
-                PEREGRINE_MODEL_NOT_FOUND
-            }
-            Error::WrongKind { .. }
-            | Error::PickleOnly { .. }
-            | Error::BadJson { .. }
-            | Error::BadConfig { .. }
-            | Error::Unsupported { .. }
-            | Error::BadSafetensors { .. }
-            | Error::BadPickle { .. }
-            | Error::BadGguf { .. }
-            | Error::UnsafeShard { .. }
-            | Error::MissingTensor { .. }
-            | Error::UnusedTensor { .. }
-            | Error::WrongShape { .. }
-            | Error::WrongDtype { .. }
-            | Error::BadQuantization { .. }
-            | Error::Tokenizer { .. }
-            | Error::Template { .. } => PEREGRINE_MODEL_UNUSABLE,
-            Error::Io { .. } | Error::Unreadable { .. } => PEREGRINE_IO,
-            Error::NoAdapter { .. } | Error::UnknownDevice { .. } => PEREGRINE_NO_DEVICE,
-            Error::OutOfMemory { .. } | Error::DoesNotFit { .. } => PEREGRINE_OUT_OF_MEMORY,
-            Error::DeviceLost { .. } => PEREGRINE_DEVICE_LOST,
-            Error::Gpu { .. }
-            | Error::Timeout { .. }
-            | Error::TooManyGroups { .. }
-            | Error::RowTooLarge { .. }
-            | Error::NotFinite { .. } => PEREGRINE_DEVICE_FAILED,
-            Error::NoFreeSlot { .. } => PEREGRINE_NO_FREE_SLOT,
-            Error::Cancelled => PEREGRINE_CANCELLED,
-            Error::NothingToUndo => PEREGRINE_NOTHING_TO_UNDO,
-            Error::NothingToResume => PEREGRINE_NOTHING_TO_RESUME,
-            Error::StateNotKept { .. } => PEREGRINE_STATE_NOT_KEPT,
-            Error::NotAState { .. } | Error::DamagedState { .. } => PEREGRINE_STATE_DAMAGED,
-            Error::NewerState { .. } => PEREGRINE_STATE_TOO_NEW,
-            Error::StateOfAnotherModel { .. } => PEREGRINE_STATE_OF_ANOTHER_MODEL,
+        if let Error::BadOutput { .. } = error {
+            return PEREGRINE_INVALID_ARGUMENT;
+        }
+        match error.kind() {
+            ErrorKind::BadSetting | ErrorKind::BadInput => PEREGRINE_INVALID_ARGUMENT,
+            ErrorKind::ModelNotFound => PEREGRINE_MODEL_NOT_FOUND,
+            ErrorKind::ModelUnusable => PEREGRINE_MODEL_UNUSABLE,
+            ErrorKind::File => PEREGRINE_IO,
+            ErrorKind::NoDevice => PEREGRINE_NO_DEVICE,
+            ErrorKind::OutOfMemory => PEREGRINE_OUT_OF_MEMORY,
+            ErrorKind::DeviceLost => PEREGRINE_DEVICE_LOST,
+            ErrorKind::DeviceFailed => PEREGRINE_DEVICE_FAILED,
+            ErrorKind::NoFreeSlot => PEREGRINE_NO_FREE_SLOT,
+            ErrorKind::Cancelled => PEREGRINE_CANCELLED,
+            ErrorKind::NothingToUndo => PEREGRINE_NOTHING_TO_UNDO,
+            ErrorKind::NothingToResume => PEREGRINE_NOTHING_TO_RESUME,
+            ErrorKind::StateNotKept => PEREGRINE_STATE_NOT_KEPT,
+            ErrorKind::StateDamaged => PEREGRINE_STATE_DAMAGED,
+            ErrorKind::StateTooNew => PEREGRINE_STATE_TOO_NEW,
+            ErrorKind::StateOfAnotherModel => PEREGRINE_STATE_OF_ANOTHER_MODEL,
             _ => PEREGRINE_FAILED,
         }
     }

@@ -1,9 +1,9 @@
 //! The library's errors as exceptions. Their classes are in `peregrine/_errors.py`; their text is the library's.
 
-use peregrine::Error;
+use peregrine::{Error, ErrorKind};
 use pyo3::prelude::*;
 use std::any::Any;
-use std::io::ErrorKind;
+use std::io;
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -83,63 +83,29 @@ fn kind(error: &Error) -> String {
 /// The exception of an error: one class for what a caller does the same about.
 fn class(error: &Error) -> &'static str {
     match error {
-        Error::Io { problem, .. } | Error::Unreadable { problem, .. } if problem.kind() == ErrorKind::NotFound => {
-            "FileMissing"
+        Error::Io { problem, .. } | Error::Unreadable { problem, .. } if problem.kind() == io::ErrorKind::NotFound => {
+            return "FileMissing";
         }
-        Error::Io { .. } | Error::Unreadable { .. } | Error::BadOutput { .. } | Error::NoSpace { .. } => "FileError",
-        Error::ModelNotFound { .. } | Error::IncompleteCheckpoint { .. } | Error::MissingShard { .. } => {
-            "ModelNotFound"
+        Error::NotFinite { .. } => return "ModelError", // the model's numbers, not a refusal of the device
+        _ => {}
+    }
+    match error.kind() {
+        ErrorKind::File => "FileError",
+        ErrorKind::ModelNotFound => "ModelNotFound",
+        ErrorKind::ModelUnusable => "ModelError",
+        ErrorKind::BadPicture => "BadPicture",
+        ErrorKind::NoDevice => "NoDevice",
+        ErrorKind::DeviceLost => "DeviceLost",
+        ErrorKind::OutOfMemory => "OutOfMemory",
+        ErrorKind::DeviceFailed => "DeviceError",
+        ErrorKind::BadSetting | ErrorKind::BadInput => "BadSetting",
+        ErrorKind::StateDamaged | ErrorKind::StateTooNew | ErrorKind::StateOfAnotherModel | ErrorKind::StateNotKept => {
+            "StateError"
         }
-        Error::WrongKind { .. }
-        | Error::PickleOnly { .. }
-        | Error::BadJson { .. }
-        | Error::BadConfig { .. }
-        | Error::Unsupported { .. }
-        | Error::BadSafetensors { .. }
-        | Error::BadPickle { .. }
-        | Error::BadGguf { .. }
-        | Error::UnsafeShard { .. }
-        | Error::MissingTensor { .. }
-        | Error::UnusedTensor { .. }
-        | Error::WrongShape { .. }
-        | Error::WrongDtype { .. }
-        | Error::BadQuantization { .. }
-        | Error::Tokenizer { .. }
-        | Error::Template { .. }
-        | Error::NotFinite { .. } => "ModelError",
-        Error::BadPicture { .. } => "BadPicture",
-        Error::NoAdapter { .. } | Error::UnknownDevice { .. } => "NoDevice",
-        Error::DeviceLost { .. } => "DeviceLost",
-        Error::OutOfMemory { .. } | Error::DoesNotFit { .. } => "OutOfMemory",
-        Error::Gpu { .. }
-        | Error::Timeout { .. }
-        | Error::TooManyGroups { .. }
-        | Error::RowTooLarge { .. }
-        | Error::ScoresTooLarge { .. } => "DeviceError",
-        Error::BadSetting { .. }
-        | Error::BadSwitch { .. }
-        | Error::BadShaders { .. }
-        | Error::BadConstraint { .. }
-        | Error::BadModelName { .. }
-        | Error::IdOutOfRange { .. }
-        | Error::NoTokens
-        | Error::AllBanned { .. }
-        | Error::NotText { .. } => "BadSetting",
-        Error::NotAState { .. }
-        | Error::NewerState { .. }
-        | Error::DamagedState { .. }
-        | Error::StateOfAnotherModel { .. }
-        | Error::StateNotKept { .. } => "StateError",
-        Error::HubUnreachable { .. }
-        | Error::NoHubAccess { .. }
-        | Error::NotOnHub { .. }
-        | Error::NoSuchModel { .. }
-        | Error::BadHubAnswer { .. }
-        | Error::NotInCache { .. }
-        | Error::DamagedDownload { .. } => "HubError",
-        Error::NothingToResume | Error::NothingToUndo => "NothingThere",
-        Error::NoFreeSlot { .. } => "NoFreeSlot",
-        Error::Cancelled => "Cancelled",
+        ErrorKind::ModelNotOnHub | ErrorKind::HubFailed => "HubError",
+        ErrorKind::NothingToResume | ErrorKind::NothingToUndo => "NothingThere",
+        ErrorKind::NoFreeSlot => "NoFreeSlot",
+        ErrorKind::Cancelled => "Cancelled",
         _ => "Error",
     }
 }
