@@ -252,6 +252,31 @@ fn an_application_can_bring_its_own_device() {
 }
 
 #[test]
+fn devices_are_idle_after_settle() {
+    if no_gpu("devices_are_idle_after_settle") {
+        return;
+    }
+    use peregrine::gpu::{settle, wgpu};
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
+    let _gpu = Gpu::from_device(&adapter, device.clone(), queue.clone()).unwrap();
+    let size = 64 << 20;
+    let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+    let buffer =
+        || device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+    let (from, to) = (buffer(), buffer());
+    let mut commands = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    for _ in 0..10 {
+        commands.copy_buffer_to_buffer(&from, 0, &to, 0, size);
+    }
+    queue.submit([commands.finish()]);
+    settle(std::time::Duration::from_secs(60));
+    let polled = device.poll(wgpu::PollType::Poll).unwrap();
+    assert!(polled.is_queue_empty(), "{polled:?}");
+}
+
+#[test]
 fn a_template_that_rewrites_earlier_messages_makes_the_conversation_be_read_again() {
     if no_gpu("a_template_that_rewrites_earlier_messages_makes_the_conversation_be_read_again") {
         return;

@@ -77,6 +77,37 @@ fn every_tuning_mode_gives_the_same_text_and_results_are_cached() {
 }
 
 #[test]
+fn an_application_keeps_what_was_found_out() {
+    if common::no_gpu("an_application_keeps_what_was_found_out") {
+        return;
+    }
+    let start = |found| {
+        let gpu = common::gpu();
+        gpu.keep_findings(found);
+        let (variants, text) = run(&gpu, Tune::Static);
+        (variants, text, gpu.kernels_compiled(), gpu.findings().unwrap(), gpu.take_notes())
+    };
+    let (variants, text, compiled, mut found, notes) = start(Default::default());
+    assert_eq!((found.len(), notes), (1, vec![]), "one finding: all forms are right");
+    let (again, same, fewer, ..) = start(found.clone());
+    assert_eq!((&again, &same), (&variants, &text));
+    assert!(fewer < compiled, "no case ran again: {fewer} of {compiled} kernels");
+    // A form that was found to be wrong is not used.
+    let kept = found.values_mut().next().unwrap();
+    let mut known: serde_json::Value = serde_json::from_str(kept).unwrap();
+    for (case, fault) in known["cases"].as_object_mut().unwrap() {
+        if case.starts_with("matmul") {
+            *fault = "y[0] is wrong".into();
+        }
+    }
+    *kept = known.to_string();
+    let (other, same, _, _, notes) = start(found);
+    assert_eq!(same, text);
+    assert!(other != variants && notes.iter().any(|note| note.contains("y[0] is wrong")), "{other}, {notes:?}");
+    assert_eq!(common::gpu().findings(), None);
+}
+
+#[test]
 fn compiled_pipelines_are_cached_if_the_backend_supports_it() {
     if common::no_gpu("compiled_pipelines_are_cached_if_the_backend_supports_it") {
         return;

@@ -8,7 +8,7 @@ use super::weight_format::FormatArg;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use peregrine::format::{Encoding, Tensor, WeightFormat};
-use peregrine::gpu::{AdapterChoice, Gpu};
+use peregrine::gpu::{AdapterChoice, Gpu, cache_dir};
 use peregrine::kernels::linear::Math;
 use peregrine::model::{AUTOMATIC, Embeddings, Forward, MemoryPlan, ModelTensors, Progress, Recipe, Room, Tune};
 use peregrine::runtime::{Checkpoint, Engine, EngineOptions};
@@ -191,16 +191,6 @@ pub struct DeviceArgs {
     /// Adapter index or part of its name, such as 4090; see `peregrine devices` [default: the best adapter]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-}
-
-/// The cache folder for compiled pipelines and tuning results: `PEREGRINE_CACHE`, or the user's cache folder. An empty value
-/// turns the cache off.
-pub fn cache_dir() -> Option<PathBuf> {
-    match std::env::var_os("PEREGRINE_CACHE") {
-        Some(dir) if dir.is_empty() => None,
-        Some(dir) => Some(dir.into()),
-        None => dirs::cache_dir().map(|dir| dir.join("peregrine")),
-    }
 }
 
 /// Caches compiled pipelines for the next start. A failure only makes that start slower, so it is printed with `verbose` only.

@@ -1,4 +1,5 @@
-//! What a caller can do about an error. Exit codes, C's statuses and Python's exceptions are made of these groups.
+//! What a caller can do about an error. Exit codes, C's statuses and Python's exceptions are made of these groups; Node's codes are
+//! their names.
 
 use super::Error;
 

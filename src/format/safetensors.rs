@@ -54,7 +54,7 @@ pub fn blocks_entry(name: &str, format: WeightFormat, columns: usize) -> (String
 fn blocks(location: &mut TensorLocation, said: &str) -> Option<()> {
     let (name, columns) = said.split_once(' ')?;
     let format = STORED_AS_BYTES.into_iter().find(|format| format.name() == name)?;
-    let columns: usize = columns.parse().ok().filter(|columns| (1..=1 << 32).contains(columns))?;
+    let columns: usize = columns.parse().ok().filter(|columns| (1..=u32::MAX as usize).contains(columns))?;
     let [rows, row_bytes] = location.shape[..] else { return None };
     if !matches!(location.stored, StoredType::Dtype(safetensors::Dtype::U8)) || row_bytes != format.row_bytes(columns) {
         return None;

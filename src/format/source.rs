@@ -118,6 +118,15 @@ impl TensorSource {
         Ok(source)
     }
 
+    /// The tensors of several files in memory.
+    pub fn from_files(label: &str, files: impl IntoIterator<Item = (String, Cow<'static, [u8]>)>) -> Result<Self> {
+        let mut source = TensorSource::empty(label);
+        for (name, bytes) in files {
+            source.add_bytes(name, Bytes::Memory(bytes))?;
+        }
+        Ok(source)
+    }
+
     /// Adds a file; returns its index.
     pub(super) fn add_file(&mut self, label: String, bytes: Bytes) -> usize {
         self.files.push(Mapped { label, bytes });

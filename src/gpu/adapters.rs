@@ -117,7 +117,10 @@ impl std::fmt::Display for AdapterInfo {
 }
 
 /// Backends to try before GL, which lists the same devices again.
-const NATIVE: wgpu::Backends = wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12);
+const NATIVE: wgpu::Backends = match cfg!(target_arch = "wasm32") {
+    true => wgpu::Backends::BROWSER_WEBGPU,
+    false => wgpu::Backends::VULKAN.union(wgpu::Backends::METAL).union(wgpu::Backends::DX12),
+};
 
 /// The backends that a value of `WGPU_BACKEND` names; `None` if it is not set, or empty.
 fn asked_for(value: Option<String>) -> Result<Option<wgpu::Backends>> {
@@ -203,9 +206,12 @@ pub(super) async fn pick(choice: &AdapterChoice, switches: &Switches) -> Result<
 
 /// Why no adapter may have been found, and what to do: an environment variable may hide the existing ones.
 fn why_none(variable: impl Fn(&str) -> Option<String>) -> String {
-    const INSTALL: &str = match cfg!(windows) {
-        true => "install the driver of the graphics card from its vendor",
-        false => "install a Vulkan driver (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1)",
+    const INSTALL: &str = if cfg!(target_arch = "wasm32") {
+        "use a browser with WebGPU (Chrome or Edge 113, Safari 26, Firefox 141, or newer), over https or from localhost"
+    } else if cfg!(windows) {
+        "install the driver of the graphics card from its vendor"
+    } else {
+        "install a Vulkan driver (on Debian or Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1)"
     };
     let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let hiding: Vec<String> = VARIABLES.iter().filter_map(|(name, _)| Some(format!("{name}={}", set(name)?))).collect();

@@ -1,23 +1,48 @@
-//! What is kept on disk between runs: compiled pipelines, where the backend returns them, and what tuning found.
+//! What is kept between runs, in a folder or by the application: what was found out about the device, such as by tuning, and, in a
+//! folder, compiled pipelines where the backend returns them.
 
 use super::latch::Latch;
 use crate::error::{Error, Result};
 use crate::output;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::env::var_os;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+/// The folder for compiled pipelines and tuning results that programs share: `PEREGRINE_CACHE`, or one in the user's cache folder. An
+/// empty value turns it off. For [`Gpu::keep_in`](super::Gpu::keep_in).
+pub fn cache_dir() -> Option<PathBuf> {
+    if let Some(dir) = var_os("PEREGRINE_CACHE") {
+        return (!dir.is_empty()).then(|| dir.into());
+    }
+    let absolute = |dir: &PathBuf| dir.is_absolute();
+    let home = || std::env::home_dir().filter(absolute);
+    let of_user = if cfg!(windows) {
+        var_os("LOCALAPPDATA").map(PathBuf::from)
+    } else if cfg!(target_vendor = "apple") {
+        home().map(|home| home.join("Library/Caches"))
+    } else {
+        let set = var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(absolute);
+        set.or_else(|| home().map(|home| home.join(".cache")))
+    };
+    of_user.map(|dir| dir.join("peregrine"))
+}
+
 /// Bytes of a checksum.
 const CHECKSUM: usize = 32;
 
-/// A folder that keeps what was found out about this adapter, with its compiled pipelines.
-pub(super) struct Cache {
-    dir: PathBuf,
-    pipelines: Option<Pipelines>,
+/// Texts that tell what was found out, by the names that files of a folder have.
+pub type Findings = BTreeMap<String, String>;
+
+/// What keeps what was found out about this adapter.
+pub(super) enum Cache {
+    Folder { dir: PathBuf, pipelines: Option<Pipelines> },
+    Application(Mutex<Findings>),
 }
 
-struct Pipelines {
+pub(super) struct Pipelines {
     cache: wgpu::PipelineCache,
     path: PathBuf,
     /// What the file holds.
@@ -34,27 +59,51 @@ impl Cache {
             let saved = std::fs::read(&path).ok().and_then(|file| Some(intact(&file)?.to_vec())).unwrap_or_default();
             Pipelines::create(path, saved, device, latch)
         });
-        Ok(Cache { dir: dir.to_owned(), pipelines: pipelines.transpose()?.flatten() })
+        Ok(Cache::Folder { dir: dir.to_owned(), pipelines: pipelines.transpose()?.flatten() })
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
+    pub(super) fn dir(&self) -> Option<&Path> {
+        match self {
+            Cache::Folder { dir, .. } => Some(dir),
+            Cache::Application(_) => None,
+        }
     }
 
     pub(super) fn pipelines(&self) -> Option<&wgpu::PipelineCache> {
-        self.pipelines.as_ref().map(|pipelines| &pipelines.cache)
+        match self {
+            Cache::Folder { pipelines: Some(pipelines), .. } => Some(&pipelines.cache),
+            _ => None,
+        }
     }
 
-    /// The file that keeps what was found out about `subject`.
-    pub(super) fn file(&self, kind: &str, subject: &str, extension: &str) -> PathBuf {
-        let mut name = DefaultHasher::new();
-        subject.hash(&mut name);
-        self.dir.join(format!("{kind}-{:016x}{extension}", name.finish()))
+    /// What was found out about a subject.
+    pub(super) fn read(&self, name: &str) -> Option<String> {
+        match self {
+            Cache::Folder { dir, .. } => std::fs::read_to_string(dir.join(name)).ok(),
+            Cache::Application(findings) => findings.lock().unwrap_or_else(|e| e.into_inner()).get(name).cloned(),
+        }
+    }
+
+    /// Keeps it. If a folder takes nothing, the next start finds it out again.
+    pub(super) fn write(&self, name: &str, found: String) {
+        match self {
+            Cache::Folder { dir, .. } => drop(write_atomic(&dir.join(name), found.as_bytes())),
+            Cache::Application(findings) => {
+                findings.lock().unwrap_or_else(|e| e.into_inner()).insert(name.to_owned(), found);
+            }
+        }
+    }
+
+    pub(super) fn findings(&self) -> Option<Findings> {
+        match self {
+            Cache::Folder { .. } => None,
+            Cache::Application(findings) => Some(findings.lock().unwrap_or_else(|e| e.into_inner()).clone()),
+        }
     }
 
     /// Writes the pipelines compiled so far to disk, if there are new ones.
     pub(super) fn save(&self) -> Result<()> {
-        let Some(pipelines) = &self.pipelines else { return Ok(()) };
+        let Cache::Folder { pipelines: Some(pipelines), .. } = self else { return Ok(()) };
         let Some(data) = pipelines.cache.get_data() else { return Ok(()) };
         let mut saved = pipelines.saved.lock().unwrap_or_else(|e| e.into_inner());
         if *saved != data {
@@ -89,6 +138,13 @@ impl Pipelines {
     }
 }
 
+/// The name of the file about `subject`.
+pub(super) fn name(kind: &str, subject: &str, extension: &str) -> String {
+    let mut name = DefaultHasher::new();
+    subject.hash(&mut name);
+    format!("{kind}-{:016x}{extension}", name.finish())
+}
+
 /// Writes data and its checksum.
 fn write_checked(path: &Path, data: &[u8]) -> Result<()> {
     write_atomic(path, &[data, &checksum(data)].concat())
@@ -106,7 +162,7 @@ fn intact(file: &[u8]) -> Option<&[u8]> {
 }
 
 /// Writes a file of the cache: another process sees the old one or the new one.
-pub(crate) fn write_atomic(path: &Path, data: &[u8]) -> Result<()> {
+fn write_atomic(path: &Path, data: &[u8]) -> Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
     }

@@ -1,8 +1,9 @@
 //! An open device.
 
 use super::adapters::{self, AdapterChoice, AdapterInfo};
-use super::cache::Cache;
+use super::cache::{self, Cache, Findings};
 use super::caps::{self, Caps, Switches};
+use super::devices;
 use super::faults::{FaultSite, Faults, InjectedFault};
 use super::folder::{READS_SHADERS, ShaderFolder};
 use super::kernel::{self, Kernel, KernelDef, link};
@@ -83,7 +84,7 @@ impl Gpu {
     }
 
     /// Opens the adapter of this device again after [`Error::DeviceLost`], or the best remaining one if it is gone. Keeps
-    /// pipelines and tuning in the same folder.
+    /// pipelines and findings where this one does.
     pub async fn reopen_async(&self) -> Result<Self> {
         let Some((choice, switches)) = &self.shared.opened else {
             let reason = "the application opened it, and has to open it again".to_owned();
@@ -97,6 +98,8 @@ impl Gpu {
         };
         if let Some(dir) = self.kept_in() {
             opened.keep_in(dir)?;
+        } else if let Some(findings) = self.findings() {
+            opened.keep_findings(findings);
         }
         opened.shared.faults.inherit(&self.shared.faults);
         Ok(opened)
@@ -121,6 +124,7 @@ impl Gpu {
     ) -> Self {
         let caps = Caps { shaders, ..Caps::of(&device, adapter, switches) };
         let latch = Latch::new(&device, caps.timeout);
+        devices::count(&latch);
         Gpu {
             shared: Arc::new(Shared {
                 info: AdapterInfo::of(adapter),
@@ -269,14 +273,42 @@ impl Gpu {
         self.check()
     }
 
-    /// The folder given to [`Gpu::keep_in`].
-    pub fn kept_in(&self) -> Option<&Path> {
-        self.shared.cache.get().map(Cache::dir)
+    /// Starts with what was found out about the device before, as [`Gpu::findings`] gave it, where there are no folders: the
+    /// application keeps it. As with a folder, only the first call counts.
+    pub fn keep_findings(&self, found: Findings) {
+        let _ = self.shared.cache.set(Cache::Application(Mutex::new(found)));
     }
 
-    /// The file of that folder that keeps what was found out about a subject, such as the variants for an adapter and a model.
+    /// What was found out so far, for the next start; `None` without [`Gpu::keep_findings`].
+    pub fn findings(&self) -> Option<Findings> {
+        self.shared.cache.get()?.findings()
+    }
+
+    /// The folder given to [`Gpu::keep_in`].
+    pub fn kept_in(&self) -> Option<&Path> {
+        self.shared.cache.get()?.dir()
+    }
+
+    /// The file of that folder for a subject.
     pub(crate) fn kept_file(&self, kind: &str, subject: &str, extension: &str) -> Option<PathBuf> {
-        self.shared.cache.get().map(|cache| cache.file(kind, subject, extension))
+        self.kept_in().map(|dir| dir.join(cache::name(kind, subject, extension)))
+    }
+
+    /// Whether what is found out is kept for the next start.
+    pub(crate) fn keeps(&self) -> bool {
+        self.shared.cache.get().is_some()
+    }
+
+    /// What was found out about a subject, such as the variants for an adapter and a model.
+    pub(crate) fn found(&self, kind: &str, subject: &str, extension: &str) -> Option<String> {
+        self.shared.cache.get()?.read(&cache::name(kind, subject, extension))
+    }
+
+    /// Keeps what was found out about a subject.
+    pub(crate) fn keep(&self, kind: &str, subject: &str, extension: &str, found: String) {
+        if let Some(cache) = self.shared.cache.get() {
+            cache.write(&cache::name(kind, subject, extension), found);
+        }
     }
 
     /// Writes the pipelines compiled so far to disk, if there are new ones.

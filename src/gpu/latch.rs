@@ -84,7 +84,12 @@ impl Latch {
 
     /// Polls until an idle device has reported its loss: a lost device refuses everything, but says so only when polled.
     pub(super) fn hear_of_loss(&self) {
-        let _ = self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(LOSS_PATIENCE) });
+        self.settle(LOSS_PATIENCE);
+    }
+
+    /// Polls until all submissions so far are done, or this time has passed.
+    pub(super) fn settle(&self, most: Duration) {
+        let _ = self.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(most) });
     }
 
     /// Polls until the submission is done.

@@ -22,11 +22,13 @@ mod choose;
 mod client;
 mod download;
 mod list;
+mod location;
 mod name;
 mod names;
 mod settings;
 
 pub use list::{CachedModel, Format};
+pub use location::Location;
 pub use name::{Choice, ModelName};
 pub use names::{SHORT_NAMES, ShortName};
 pub use settings::{HubSettings, Token};

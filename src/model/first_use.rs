@@ -2,25 +2,29 @@
 //! used; that is noted once per process. What passed is kept beside the tuning results, so that no later start runs it again.
 
 use crate::error::Result;
-use crate::gpu::{Gpu, write_atomic};
+use crate::gpu::Gpu;
 use crate::kernels::case::{Case, Plant};
 use crate::kernels::variants::Variants;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// Of the file.
+const KIND: &str = "checked";
+const EXTENSION: &str = ".forms";
+
 /// What cases came to: nothing, or the fault.
 type Known = BTreeMap<String, Option<String>>;
 
-/// These forms, with the ones of `portable` where a case fails. Only where a folder keeps what was found out
-/// ([`Gpu::keep_in`]): elsewhere every start would pay for it.
+/// These forms, with the ones of `portable` where a case fails. Only where what was found out is kept ([`Gpu::keep_in`],
+/// [`Gpu::keep_findings`]): elsewhere every start would pay for it.
 pub(super) async fn checked(gpu: &Gpu, variants: Variants, portable: &Variants) -> Result<Variants> {
-    if !gpu.caps().first_use || gpu.kept_in().is_none() {
+    if !gpu.caps().first_use || !gpu.keeps() {
         return Ok(variants);
     }
     // Shaders of a folder change from start to start.
-    let path = gpu.kept_file("checked", &key(gpu), ".forms").filter(|_| gpu.caps().shaders.is_none());
-    let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
-    let mut known = kept.map(|kept| read(&kept, &key(gpu))).unwrap_or_default();
+    let keeps = gpu.caps().shaders.is_none();
+    let kept = gpu.found(KIND, &key(gpu), EXTENSION).filter(|_| keeps);
+    let mut known = kept.map(|kept| read(kept.as_bytes(), &key(gpu))).unwrap_or_default();
     let before = known.len();
     let mut used = variants.clone();
     for (part, case) in variants.first_cases(gpu.caps()) {
@@ -35,10 +39,8 @@ pub(super) async fn checked(gpu: &Gpu, variants: Variants, portable: &Variants) 
         }
         known.insert(name, fault);
     }
-    if let Some(path) = path.filter(|_| known.len() > before) {
-        let text = format!("{:#}", json!({ "key": key(gpu), "cases": known }));
-        // If this fails, the next start only runs them again.
-        let _ = write_atomic(&path, text.as_bytes());
+    if keeps && known.len() > before {
+        gpu.keep(KIND, &key(gpu), EXTENSION, format!("{:#}", json!({ "key": key(gpu), "cases": known })));
     }
     Ok(used)
 }

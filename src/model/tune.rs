@@ -7,7 +7,7 @@ use super::forward::Forward;
 use super::options::{ForwardOptions, Tune};
 use super::weights::Weights;
 use crate::error::Result;
-use crate::gpu::{Gpu, link, write_atomic};
+use crate::gpu::{Gpu, link};
 use crate::kernels::linear::{MatmulVariant, MatvecVariant};
 use crate::kernels::variants::Variants;
 use crate::kernels::{self, scan, ssm_step};
@@ -36,18 +36,14 @@ pub(super) async fn variants(
         Tune::Auto => {
             let start = table().await?;
             let key = key(gpu, config, weights, &start);
-            let path = gpu.kept_file("tuned", &key, ".json");
-            let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
-            if let Some(variants) = kept.and_then(|kept| read(&kept, &key, &start, gpu)) {
+            let kept = gpu.found("tuned", &key, ".json");
+            if let Some(variants) = kept.and_then(|kept| read(kept.as_bytes(), &key, &start, gpu)) {
                 return Ok(variants);
             }
             let (tuned, times) = measure(gpu, config, weights, options, start).await?;
-            if let Some(path) = path {
-                // If this fails, the next start only measures again.
-                let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
-                let text = format!("{:#}", json!({ "key": key, "forms": forms, "us": times }));
-                let _ = write_atomic(&path, text.as_bytes());
-            }
+            let forms: serde_json::Map<_, _> = tuned.named().into_iter().map(|(k, v)| (k, v.into())).collect();
+            let text = format!("{:#}", json!({ "key": key, "forms": forms, "us": times }));
+            gpu.keep("tuned", &key, ".json", text);
             Ok(tuned)
         }
     }

@@ -1,10 +1,11 @@
-//! A checkpoint: weights, config, tokenizer, chat template and sampling defaults, from a folder, a GGUF file or compiled in.
+//! A checkpoint: weights, config, tokenizer, chat template and sampling defaults, from a folder, a GGUF file or memory.
 
 mod chat;
 mod component;
 pub(super) mod defaults;
 mod files;
 pub(super) mod gguf;
+mod memory;
 mod near;
 
 use super::sampler::{Sampling, SamplingDefaults};
@@ -20,6 +21,8 @@ pub(super) use chat::template_of;
 use component::Component;
 use defaults::Defaults;
 use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,9 +56,14 @@ pub(super) enum Location {
     Folder(PathBuf),
     /// A GGUF file.
     Gguf(PathBuf),
-    /// In this program.
-    #[cfg_attr(not(feature = "embedded-model"), allow(dead_code, reason = "no model is compiled in"))]
-    CompiledIn,
+    /// In memory.
+    Memory {
+        name: String,
+        /// The name for messages.
+        label: String,
+        /// All but the weights.
+        files: Arc<BTreeMap<String, Cow<'static, [u8]>>>,
+    },
 }
 
 /// End-of-turn tokens of common chat formats.
@@ -104,15 +112,6 @@ impl Checkpoint {
         Config::check_architecture(&file, &input::json(&file, &bytes)?)
     }
 
-    /// The compiled-in model, tiny-chat.
-    #[cfg(feature = "embedded-model")]
-    pub fn embedded() -> Result<Self> {
-        let read = |name: &str| Ok(shipped(name).map(<[u8]>::to_vec));
-        let weights = shipped("model.safetensors").expect("it is compiled in");
-        let source = TensorSource::from_bytes("tiny-chat/model.safetensors", weights)?;
-        Self::assemble(&|file| format!("tiny-chat/{file}"), source, &read, Location::CompiledIn)
-    }
-
     fn assemble(
         name: &dyn Fn(&str) -> String,
         source: TensorSource,
@@ -125,7 +124,7 @@ impl Checkpoint {
         };
         let label = match &location {
             Location::Folder(path) | Location::Gguf(path) => path.display().to_string(),
-            Location::CompiledIn => "tiny-chat (compiled in)".to_owned(),
+            Location::Memory { label, .. } => label.clone(),
         };
         let said = json("config.json")?;
         let config = Config::from_json(&name("config.json"), &said, &source)?;
@@ -287,23 +286,4 @@ impl Checkpoint {
         let Ok(tokenizer) = self.tokenizer() else { return vec![] };
         (0..u32::try_from(self.config.vocab).unwrap_or(u32::MAX)).filter(|id| tokenizer.bytes(*id).is_none()).collect()
     }
-}
-
-/// A file of the compiled-in model.
-#[cfg(feature = "embedded-model")]
-pub(super) fn shipped(name: &str) -> Option<&'static [u8]> {
-    macro_rules! files {
-        ($($name:literal),*) => {
-            match name {
-                $($name => Some(include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/tiny-chat/", $name))),)*
-                _ => None,
-            }
-        };
-    }
-    files!("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
-}
-
-#[cfg(not(feature = "embedded-model"))]
-pub(super) fn shipped(_: &str) -> Option<&'static [u8]> {
-    None
 }

@@ -76,7 +76,8 @@ fn rounded(value: f64) -> f64 {
     (value * digits).round() / digits
 }
 
-fn of_group(group: &Group, all: bool) -> Value {
+/// A group as JSON; with `all` each of its checks, else those that failed or found something out.
+pub fn of_group(group: &Group, all: bool) -> Value {
     let reached = group.reached();
     let listed = |check: &&Check| all || check.outcome.fault().is_some() || check.value.is_some();
     json!({

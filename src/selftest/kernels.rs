@@ -6,7 +6,7 @@ use super::report::Report;
 use super::sanity::PROBES;
 use super::{Event, Run};
 use crate::format::WeightFormat;
-use crate::gpu::Caps;
+use crate::gpu::{Caps, at_once};
 use crate::kernels;
 use crate::kernels::case::{Case, Plant};
 use crate::kernels::linear::{MatmulVariant, MatvecVariant, matvec_cases_of};
@@ -16,7 +16,8 @@ use crate::kernels::variants::falcon_mamba_7b;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use web_time::Instant;
 
 /// Cases at a time: drivers compile on the thread that asks, and most of the time is spent there.
 const MOST_THREADS: usize = 8;
@@ -123,7 +124,7 @@ pub(super) fn names(run: &Run<'_>) -> Vec<String> {
     cases.map(|case| format!("kernel: {case}")).collect()
 }
 
-pub(super) fn test(run: &Run<'_>, report: &mut Report, see: &mut dyn FnMut(Event<'_>)) {
+pub(super) async fn test(run: &Run<'_>, report: &mut Report, see: &mut dyn FnMut(Event<'_>)) {
     let kernels = selected(run.gpu.caps(), run.options);
     let all: usize = kernels.iter().map(|kernel| kernel.cases.len()).sum();
     let end = run.options.depth.time_for_kernels(run.gpu.caps().cpu).map(|time| Instant::now() + time);
@@ -137,7 +138,10 @@ pub(super) fn test(run: &Run<'_>, report: &mut Report, see: &mut dyn FnMut(Event
         });
         let started = Instant::now();
         let mut progress = |own| see(Event::Progress(done + own, all));
-        let checks = side_by_side(run, &cases, share, &mut progress);
+        let checks = match cfg!(target_arch = "wasm32") {
+            true => one_by_one(run, &cases, share, &mut progress).await,
+            false => side_by_side(run, &cases, share, &mut progress),
+        };
         done += cases.len();
         let seconds = started.elapsed().as_secs_f64();
         let left_out = cases.len() - checks.len();
@@ -166,7 +170,8 @@ fn side_by_side(run: &Run<'_>, cases: &[Case], end: Option<Instant>, progress: &
                         return;
                     }
                     // Nobody listens if the run has ended.
-                    let _ = send.send((at, checked(run, case)));
+                    let check = at_once(checked(run, case)).expect("outside of browsers a call waits for the device");
+                    let _ = send.send((at, check));
                 }
             });
         }
@@ -179,11 +184,29 @@ fn side_by_side(run: &Run<'_>, cases: &[Case], end: Option<Instant>, progress: &
     checks.into_iter().flatten().collect()
 }
 
+/// Runs cases until `end`, where there are no threads.
+async fn one_by_one(
+    run: &Run<'_>,
+    cases: &[Case],
+    end: Option<Instant>,
+    progress: &mut dyn FnMut(usize),
+) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for case in cases {
+        if !checks.is_empty() && end.is_some_and(|end| Instant::now() > end) {
+            break;
+        }
+        checks.push(checked(run, case).await);
+        progress(checks.len());
+    }
+    checks
+}
+
 /// Runs one case.
-pub(super) fn checked(run: &Run<'_>, case: &Case) -> Check {
+pub(super) async fn checked(run: &Run<'_>, case: &Case) -> Check {
     let planted = run.options.plant.as_deref() == Some(case.kernel);
     let plant = if planted { Plant::WrongValue } else { Plant::Nothing };
-    match pollster::block_on(case.run_seeded(run.gpu, plant, run.options.seed)) {
+    match case.run_seeded(run.gpu, plant, run.options.seed).await {
         Ok(Ok(reached)) => Check { reached, ..Check::new(&case.shape, Outcome::Passed) },
         Ok(Err(fault)) => Check::new(&case.shape, Outcome::Failed(fault.to_string())),
         Err(error) => Check::new(&case.shape, Outcome::Failed(error.to_string())),

@@ -22,7 +22,7 @@ mod usable;
 
 pub use check::{Check, Group, Outcome, Section, Speed};
 pub use compare::{Change, compare};
-pub use json::{features, limits};
+pub use json::{features, limits, of_group};
 pub use junit::junit;
 pub use known::{KNOWN, KnownFailure};
 pub use options::{Depth, Options};
@@ -34,7 +34,7 @@ pub use usable::{Usable, usable};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterChoice, AdapterInfo, Gpu, Switches};
 use crate::runtime::Checkpoint;
-use std::time::Instant;
+use web_time::Instant;
 
 /// The format of a report's JSON.
 pub const SCHEMA: u64 = 1;
@@ -50,8 +50,26 @@ pub enum Event<'a> {
     Done(&'a Group),
 }
 
-/// Tests one adapter, with `model` if the depth includes it. `see` hears of each group before and after it.
+/// Blocking [`run_async`].
+#[cfg(feature = "blocking")]
 pub fn run(
+    choice: &AdapterChoice,
+    adapter: &AdapterInfo,
+    options: &Options,
+    model: &dyn Fn() -> Result<Checkpoint>,
+    see: &mut dyn FnMut(Event<'_>),
+) -> Report {
+    pollster::block_on(run_async(choice, adapter, options, model, see))
+}
+
+/// Blocking [`list_async`].
+#[cfg(feature = "blocking")]
+pub fn list(choice: &AdapterChoice, options: &Options) -> Result<Vec<String>> {
+    pollster::block_on(list_async(choice, options))
+}
+
+/// Tests one adapter, with `model` if the depth includes it. `see` hears of each group before and after it.
+pub async fn run_async(
     choice: &AdapterChoice,
     adapter: &AdapterInfo,
     options: &Options,
@@ -60,7 +78,7 @@ pub fn run(
 ) -> Report {
     let started = Instant::now();
     let mut report = Report::new(adapter, options);
-    if let Err((what, error)) = run_ways(choice, options, model, &mut report, see) {
+    if let Err((what, error)) = run_ways(choice, options, model, &mut report, see).await {
         report.fail(what, &error, see);
     }
     report.seconds = started.elapsed().as_secs_f64();
@@ -68,8 +86,8 @@ pub fn run(
 }
 
 /// The names of the checks that a run with these options would make; of the kernels without their limit of time.
-pub fn list(choice: &AdapterChoice, options: &Options) -> Result<Vec<String>> {
-    let gpu = Gpu::open_with(choice, Switches { adapter: None, ..Switches::from_env()? })?;
+pub async fn list_async(choice: &AdapterChoice, options: &Options) -> Result<Vec<String>> {
+    let gpu = Gpu::open_with_async(choice, Switches { adapter: None, ..Switches::from_env()? }).await?;
     let run = Run { gpu: &gpu, way: "", options };
     let mut names = sanity::names(&run);
     names.extend(kernels::names(&run));
@@ -87,7 +105,7 @@ fn stopped(what: &'static str) -> impl Fn(Error) -> Stopped {
     move |error| (what, error.to_string())
 }
 
-fn run_ways(
+async fn run_ways(
     choice: &AdapterChoice,
     options: &Options,
     model: &dyn Fn() -> Result<Checkpoint>,
@@ -106,23 +124,24 @@ fn run_ways(
         ways.push((", in shards", shards(2048), shards(16384)));
     }
     for (way, of_kernels, of_model) in ways {
-        let opened = |switches| Gpu::open_with(choice, switches).map_err(stopped("opening the adapter"));
-        let gpu = opened(of_kernels)?;
+        let opened =
+            async |switches| Gpu::open_with_async(choice, switches).await.map_err(stopped("opening the adapter"));
+        let gpu = opened(of_kernels).await?;
         let run = Run { gpu: &gpu, way, options };
         if way.is_empty() {
             report.caps = Some(gpu.caps().clone());
             report.usable = usable(&gpu);
-            sanity::test(&run, report, see);
+            sanity::test(&run, report, see).await;
         }
-        kernels::test(&run, report, see);
+        kernels::test(&run, report, see).await;
         if way.is_empty() {
-            speed::test(&run, report, see);
+            speed::test(&run, report, see).await;
         }
         report.pipelines += gpu.kernels_compiled();
         if options.depth > Depth::Quick {
-            let gpu = opened(of_model)?;
+            let gpu = opened(of_model).await?;
             let run = Run { gpu: &gpu, way, options };
-            model::test(&run, model, report, see).map_err(stopped("the model"))?;
+            model::test(&run, model, report, see).await.map_err(stopped("the model"))?;
         }
     }
     Ok(())

@@ -3,12 +3,12 @@
 use super::check::{Check, Outcome, Section};
 use super::report::Report;
 use super::{Event, Run};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::case::{Mismatch, Reached, Tolerance, compare};
 use crate::model::reference::Reference;
 use crate::model::{Forward, ForwardOptions, Logits, WeightOptions, Weights};
-use crate::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Sampling, Session, Snapshot};
+use crate::runtime::{AnswerOptions, Checkpoint, Engine, EngineOptions, Prompt, Sampling, Session, Snapshot};
 use std::sync::Arc;
 
 /// Logits of f32 arithmetic over a few layers. The worst measured for tiny-chat is in `reports/`.
@@ -25,47 +25,44 @@ const GOLDEN: [&str; 2] = ["What is 3 plus 4?", "3 plus 4 is 7."];
 /// The outer result says whether it ran, the inner what came of it.
 type Checked = Result<Result<Reached, String>>;
 
-/// What is checked, and how.
-type ModelCheck = (&'static str, fn(&Model<'_>) -> Checked);
+const PREFILL: &str = "prefill equals the reference";
+const SEGMENTS: &str = "four segments equal the reference";
+const DECODING: &str = "decoding equals the reference";
+const CHUNKS: &str = "chunks of 1, 3 and 24 give the same bits";
+const BATCH: &str = "a batch gives the bits of single runs";
+const SNAPSHOT: &str = "a restored state gives the bits of an uninterrupted run";
+const TEXT: &str = "a greedy answer is the golden text";
+const CHECKS: [&str; 7] = [PREFILL, SEGMENTS, DECODING, CHUNKS, BATCH, SNAPSHOT, TEXT];
 
-const CHECKS: [ModelCheck; 7] = [
-    ("prefill equals the reference", |model| model.against_reference(1, PROMPT)),
-    ("four segments equal the reference", |model| model.against_reference(4, PROMPT)),
-    ("decoding equals the reference", |model| model.decoding()),
-    ("chunks of 1, 3 and 24 give the same bits", |model| model.chunks()),
-    ("a batch gives the bits of single runs", |model| model.batch()),
-    ("a restored state gives the bits of an uninterrupted run", |model| model.snapshot()),
-    ("a greedy answer is the golden text", |model| model.golden_text()),
-];
-
-pub(super) fn test(
+pub(super) async fn test(
     run: &Run<'_>,
     open: &dyn Fn() -> Result<Checkpoint>,
     report: &mut Report,
     see: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
-    let wanted: Vec<_> = CHECKS.into_iter().filter(|(name, _)| run.options.wants(name)).collect();
+    let wanted: Vec<_> = CHECKS.into_iter().filter(|name| run.options.wants(name)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
     let checkpoint = open()?;
-    let model = Model::new(run.gpu, &checkpoint, open)?;
-    for (name, check) in wanted {
-        report.group((run, Section::Model, name), see, |_| {
-            vec![match check(&model) {
+    let model = Model::new(run.gpu, &checkpoint, open).await?;
+    for name in wanted {
+        let check = async |_: &mut Report| {
+            vec![match model.check(name).await {
                 Ok(Ok(reached)) => Check { reached, ..Check::new("tiny-chat", Outcome::Passed) },
                 Ok(Err(fault)) => Check::new("tiny-chat", Outcome::Failed(fault)),
                 Err(error) => Check::new("tiny-chat", Outcome::Failed(error.to_string())),
             }]
-        });
+        };
+        report.group((run, Section::Model, name), see, check).await;
     }
     Ok(())
 }
 
 /// The checks that the options want.
 pub(super) fn names(run: &Run<'_>) -> Vec<String> {
-    let wanted = CHECKS.iter().filter(|(name, _)| run.options.wants(name));
-    wanted.map(|(name, _)| format!("model: {name}")).collect()
+    let wanted = CHECKS.iter().filter(|name| run.options.wants(name));
+    wanted.map(|name| format!("model: {name}")).collect()
 }
 
 /// A model, and the expected logits of its prompt.
@@ -88,7 +85,7 @@ fn as_expected(logits: &[f32]) -> Vec<Option<f64>> {
 }
 
 impl<'a> Model<'a> {
-    fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, open: &'a dyn Fn() -> Result<Checkpoint>) -> Result<Self> {
+    async fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, open: &'a dyn Fn() -> Result<Checkpoint>) -> Result<Self> {
         let tensors = checkpoint.tensors()?;
         let ids: Vec<u32> = (0..PROMPT).map(|i| ((i * 37 + 5) % checkpoint.config().vocab) as u32).collect();
         let reference = Reference::new(checkpoint.config(), &tensors);
@@ -97,27 +94,40 @@ impl<'a> Model<'a> {
         Ok(Model { gpu, checkpoint, open, weights, ids, expected: expected.into_iter().map(Some).collect() })
     }
 
-    fn forward(&self, slots: usize, chunk: usize, segments: usize) -> Result<Forward> {
-        let options = ForwardOptions { slots, chunk, segments, ..Default::default() };
-        Forward::new(self.gpu, self.checkpoint.config(), self.weights.clone(), options)
+    async fn check(&self, name: &str) -> Checked {
+        match name {
+            PREFILL => self.against_reference(1, PROMPT).await,
+            SEGMENTS => self.against_reference(4, PROMPT).await,
+            DECODING => self.decoding().await,
+            CHUNKS => self.chunks().await,
+            BATCH => self.batch().await,
+            SNAPSHOT => self.snapshot().await,
+            TEXT => self.golden_text().await,
+            other => unreachable!("{other} is no check"),
+        }
     }
 
-    fn prefilled(&self, chunk: usize, segments: usize) -> Result<Vec<f32>> {
+    async fn forward(&self, slots: usize, chunk: usize, segments: usize) -> Result<Forward> {
+        let options = ForwardOptions { slots, chunk, segments, ..Default::default() };
+        Forward::new_async(self.gpu, self.checkpoint.config(), self.weights.clone(), options).await
+    }
+
+    async fn prefilled(&self, chunk: usize, segments: usize) -> Result<Vec<f32>> {
         let mut logits = Vec::new();
         let see = |rows: &[f32]| {
             logits.extend_from_slice(rows);
             Ok(())
         };
-        pollster::block_on(self.forward(1, chunk, segments)?.prefill_logits(0, &self.ids, Logits::All, see))?;
+        self.forward(1, chunk, segments).await?.prefill_logits(0, &self.ids, Logits::All, see).await?;
         Ok(logits)
     }
 
-    fn against_reference(&self, segments: usize, chunk: usize) -> Checked {
-        told(compare("logits", &self.prefilled(chunk, segments)?, &self.expected, LOGITS))
+    async fn against_reference(&self, segments: usize, chunk: usize) -> Checked {
+        told(compare("logits", &self.prefilled(chunk, segments).await?, &self.expected, LOGITS))
     }
 
     /// The logits of `slots` after each of some ids, one step for all of them.
-    fn steps(
+    async fn steps(
         &self,
         forward: &mut Forward,
         slots: &[usize],
@@ -130,24 +140,24 @@ impl<'a> Model<'a> {
             }
             forward.set_decoding(slots)?;
             let step = forward.step()?;
-            pollster::block_on(forward.chosen(step))?;
+            forward.chosen(step).await?;
             for (slot, logits) in slots.iter().zip(&mut logits) {
-                logits.extend(pollster::block_on(forward.logits(*slot, 0))?);
+                logits.extend(forward.logits(*slot, 0).await?);
             }
         }
         Ok(logits)
     }
 
-    fn decoding(&self) -> Checked {
-        let logits = self.steps(&mut self.forward(1, 1, 1)?, &[0], |_, step| self.ids[step])?;
+    async fn decoding(&self) -> Checked {
+        let logits = self.steps(&mut self.forward(1, 1, 1).await?, &[0], |_, step| self.ids[step]).await?;
         told(compare("logits", &logits[0], &self.expected, LOGITS))
     }
 
-    fn chunks(&self) -> Checked {
-        let whole = as_expected(&self.prefilled(PROMPT, 1)?);
+    async fn chunks(&self) -> Checked {
+        let whole = as_expected(&self.prefilled(PROMPT, 1).await?);
         let mut worst = Reached::default();
         for chunk in [1, 3] {
-            match compare("logits", &self.prefilled(chunk, 1)?, &whole, Tolerance::EXACT) {
+            match compare("logits", &self.prefilled(chunk, 1).await?, &whole, Tolerance::EXACT) {
                 Ok(reached) => worst = worst.worst(reached),
                 fault => return told(fault),
             }
@@ -155,14 +165,14 @@ impl<'a> Model<'a> {
         told(Ok(worst))
     }
 
-    fn batch(&self) -> Checked {
+    async fn batch(&self) -> Checked {
         // Each conversation begins elsewhere in the prompt.
         let id = |slot: usize, step: usize| self.ids[(step + 7 * slot) % PROMPT];
         let slots: Vec<usize> = (0..SLOTS).collect();
-        let together = self.steps(&mut self.forward(SLOTS, 1, 1)?, &slots, id)?;
+        let together = self.steps(&mut self.forward(SLOTS, 1, 1).await?, &slots, id).await?;
         let mut worst = Reached::default();
         for (slot, together) in slots.into_iter().zip(together) {
-            let alone = self.steps(&mut self.forward(SLOTS, 1, 1)?, &[slot], id)?;
+            let alone = self.steps(&mut self.forward(SLOTS, 1, 1).await?, &[slot], id).await?;
             match compare(&format!("logits of slot {slot}"), &together, &as_expected(&alone[0]), Tolerance::EXACT) {
                 Ok(reached) => worst = worst.worst(reached),
                 fault => return told(fault),
@@ -171,40 +181,44 @@ impl<'a> Model<'a> {
         told(Ok(worst))
     }
 
-    fn session(&self) -> Result<Session> {
-        let engine =
-            Engine::load(self.gpu, (self.open)()?, EngineOptions::default().slots(2).chunk(PROMPT), &mut |_| {})?;
-        engine.session(Sampling::GREEDY.temperature(1.0).seed(5))
+    async fn session(&self) -> Result<Session> {
+        let options = EngineOptions::default().slots(2).chunk(PROMPT);
+        let engine = Engine::load_async(self.gpu, (self.open)()?, options, &mut |_| {}).await?;
+        engine.session_async(Sampling::GREEDY.temperature(1.0).seed(5)).await
     }
 
-    fn snapshot(&self) -> Checked {
-        let mut whole = self.session()?;
-        let mut expected = given(&mut whole, &self.ids, HALF)?;
-        let bytes = whole.snapshot()?.to_bytes()?;
-        expected.extend(given(&mut whole, &[], HALF)?);
-        let mut other = whole.engine().session(Sampling::GREEDY)?;
-        other.restore(&Snapshot::from_bytes("self-test", &bytes)?)?;
-        let continued = given(&mut other, &[], HALF)?;
+    async fn snapshot(&self) -> Checked {
+        let mut whole = self.session().await?;
+        let mut expected = given(&mut whole, &self.ids, HALF).await?;
+        let bytes = whole.snapshot_async().await?.to_bytes()?;
+        expected.extend(given(&mut whole, &[], HALF).await?);
+        let mut other = whole.engine().session_async(Sampling::GREEDY).await?;
+        other.restore_async(&Snapshot::from_bytes("self-test", &bytes)?).await?;
+        let continued = given(&mut other, &[], HALF).await?;
         Ok(match expected[HALF..] == continued {
             true => Ok(Reached::default()),
             false => Err(format!("uninterrupted it gives {:?}, restored {continued:?}", &expected[HALF..])),
         })
     }
 
-    fn golden_text(&self) -> Checked {
-        let mut session = self.session()?;
-        session.set_sampling(Sampling::GREEDY)?;
-        let pieces = session.send(GOLDEN[0], &AnswerOptions::tokens(32))?.collect::<Result<Vec<String>, Error>>()?;
-        let text = pieces.concat();
+    async fn golden_text(&self) -> Checked {
+        let mut session = self.session().await?;
+        session.set_sampling_async(Sampling::GREEDY).await?;
+        let prompt = Prompt::Message(GOLDEN[0].to_owned());
+        let mut answer = session.answer_async(prompt, &AnswerOptions::tokens(32)).await?;
+        let mut text = String::new();
+        while let Some(piece) = answer.next_async().await {
+            text += &piece?;
+        }
         Ok(if text.trim() == GOLDEN[1] { Ok(Reached::default()) } else { Err(format!("the answer is {text:?}")) })
     }
 }
 
 /// The ids, and the bits of their log-probabilities, of some tokens generated after `ids`.
-fn given(session: &mut Session, ids: &[u32], tokens: usize) -> Result<Vec<(u32, u64)>> {
-    let mut generation = session.generate(ids, &AnswerOptions::tokens(tokens).logprobs(0))?;
+async fn given(session: &mut Session, ids: &[u32], tokens: usize) -> Result<Vec<(u32, u64)>> {
+    let mut generation = session.generate_async(ids, &AnswerOptions::tokens(tokens).logprobs(0)).await?;
     let mut given = Vec::new();
-    while let Some(id) = generation.next_id()? {
+    while let Some(id) = generation.next_id_async().await? {
         given.push((id, generation.logprobs().map_or(0, |logprobs| logprobs.chosen.to_bits())));
     }
     Ok(given)

@@ -6,7 +6,7 @@ use super::options::{Depth, Options};
 use super::usable::Usable;
 use super::{Event, Run};
 use crate::gpu::{AdapterInfo, Caps};
-use std::time::Instant;
+use web_time::Instant;
 
 /// Results of one adapter.
 #[derive(Debug, Clone)]
@@ -47,15 +47,15 @@ impl Report {
     }
 
     /// Adds a group of checks that `make` runs, if it has any.
-    pub(super) fn group(
+    pub(super) async fn group(
         &mut self,
         (run, section, name): (&Run<'_>, Section, &str),
         see: &mut dyn FnMut(Event<'_>),
-        make: impl FnOnce(&mut Report) -> Vec<Check>,
+        make: impl AsyncFnOnce(&mut Report) -> Vec<Check>,
     ) {
         see(Event::Begin(name, 0));
         let started = Instant::now();
-        let checks = make(self);
+        let checks = make(self).await;
         let seconds = started.elapsed().as_secs_f64();
         self.add(Group { section, name: name.to_owned(), way: run.way, checks, left_out: 0, seconds }, see);
     }

@@ -11,7 +11,6 @@ use crate::kernels::case::Case;
 use crate::kernels::linear::{self, Math, Outcome as Tried};
 use crate::kernels::probes::{copy, functions, special_values, teams};
 use crate::kernels::{self, stream};
-use pollster::block_on;
 use std::collections::BTreeSet;
 
 /// The kernels that are probes: no model uses them.
@@ -22,32 +21,36 @@ const UNKNOWN_MEMORY: u64 = 512 << 20;
 /// Most bytes of them at less than full depth: a test must not push others out of memory.
 const MODEST: u64 = 256 << 20;
 
-/// A part, and its checks.
-type Part = (&'static str, fn(&Run<'_>, &mut Report) -> Vec<Check>);
+const PARTS: [&str; 7] =
+    ["round trips", "promises", "functions", "special values", "subgroups", "clock and bandwidth", "matrix units"];
 
-const PARTS: [Part; 7] = [
-    ("round trips", |run, _| round_trips(run)),
-    ("promises", |run, _| promises(run)),
-    ("functions", |run, _| list(block_on(functions::measure(run.gpu)), of_function)),
-    ("special values", |run, _| list(block_on(special_values::observe(run.gpu)), of_value)),
-    ("subgroups", |run, _| list(block_on(teams::seen(run.gpu)), of_teams)),
-    ("clock and bandwidth", clock_and_bandwidth),
-    ("matrix units", |run, _| matrix_units(run)),
-];
+/// The checks of a part.
+async fn checks(part: &str, run: &Run<'_>, report: &mut Report) -> Vec<Check> {
+    match part {
+        "round trips" => round_trips(run).await,
+        "promises" => promises(run).await,
+        "functions" => list(functions::measure(run.gpu).await, of_function),
+        "special values" => list(special_values::observe(run.gpu).await, of_value),
+        "subgroups" => list(teams::seen(run.gpu).await, of_teams),
+        "clock and bandwidth" => clock_and_bandwidth(run, report).await,
+        "matrix units" => matrix_units(run).await,
+        other => unreachable!("{other} is no part"),
+    }
+}
 
 /// The names of what [`test`] checks.
 pub(super) fn names(run: &Run<'_>) -> Vec<String> {
-    let parts = PARTS.iter().map(|(name, _)| format!("device: {name}"));
+    let parts = PARTS.iter().map(|name| format!("device: {name}"));
     let mut names: Vec<String> = parts.filter(|name| run.options.wants(name)).collect();
     names.extend(wanted_probes(run).into_iter().map(|case| format!("device: {case}")));
     names
 }
 
-pub(super) fn test(run: &Run<'_>, report: &mut Report, see: &mut dyn FnMut(Event<'_>)) {
-    for (name, part) in PARTS {
+pub(super) async fn test(run: &Run<'_>, report: &mut Report, see: &mut dyn FnMut(Event<'_>)) {
+    for name in PARTS {
         // Probes are also asked for by their names.
         if run.options.wants(name) || name == "promises" {
-            report.group((run, Section::Device, name), see, |report| part(run, report));
+            report.group((run, Section::Device, name), see, async |report| checks(name, run, report).await).await;
         }
     }
 }
@@ -60,18 +63,19 @@ fn list<T>(found: Result<Vec<T>>, check: impl Fn(T) -> Check) -> Vec<Check> {
     }
 }
 
-fn round_trips(run: &Run<'_>) -> Vec<Check> {
+async fn round_trips(run: &Run<'_>) -> Vec<Check> {
     let free = run.gpu.free_memory().map_or(UNKNOWN_MEMORY, |free| free.bytes() / 2);
     let most = if run.options.depth == Depth::Full { free } else { free.min(MODEST) };
-    let trip = |bytes: usize| {
-        let outcome = match block_on(copy::round_trip(run.gpu, bytes)) {
+    let mut checks = Vec::new();
+    for bytes in copy::sizes(run.gpu.caps(), most) {
+        let outcome = match copy::round_trip(run.gpu, bytes).await {
             Ok(None) => Outcome::Passed,
             Ok(Some(fault)) => Outcome::Failed(fault),
             Err(error) => Outcome::Failed(error.to_string()),
         };
-        Check::new(format!("{bytes} bytes"), outcome)
-    };
-    copy::sizes(run.gpu.caps(), most).into_iter().map(trip).collect()
+        checks.push(Check::new(format!("{bytes} bytes"), outcome));
+    }
+    checks
 }
 
 /// The cases of the probes that the options want.
@@ -81,9 +85,12 @@ fn wanted_probes(run: &Run<'_>) -> Vec<Case> {
     probes.filter(|case| run.options.wants(&case.to_string()) || run.options.wants("promises")).collect()
 }
 
-fn promises(run: &Run<'_>) -> Vec<Check> {
-    let checks = wanted_probes(run).into_iter().map(|case| Check { name: case.to_string(), ..checked(run, &case) });
-    checks.collect()
+async fn promises(run: &Run<'_>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for case in wanted_probes(run) {
+        checks.push(Check { name: case.to_string(), ..checked(run, &case).await });
+    }
+    checks
 }
 
 fn of_value(seen: special_values::Observation) -> Check {
@@ -100,10 +107,10 @@ fn of_function(accuracy: functions::Accuracy) -> Check {
     Check::found(function, format!("{ulps:.2} ulp at {at:e}, {limit:.1} are allowed"))
 }
 
-fn clock_and_bandwidth(run: &Run<'_>, report: &mut Report) -> Vec<Check> {
+async fn clock_and_bandwidth(run: &Run<'_>, report: &mut Report) -> Vec<Check> {
     let failed = |name: &str, error: crate::Error| Check::new(name, Outcome::Failed(error.to_string()));
     let mut checks = Vec::new();
-    checks.push(match block_on(copy::clock_step(run.gpu)) {
+    checks.push(match copy::clock_step(run.gpu).await {
         Ok(Some(step)) => {
             Check::found("clock", format!("ticks of {:.2} ns, advances by {step:.0} ns", run.gpu.clock_tick()))
         }
@@ -111,14 +118,14 @@ fn clock_and_bandwidth(run: &Run<'_>, report: &mut Report) -> Vec<Check> {
         Err(error) => failed("clock", error),
     });
     let gigabytes = |bytes: f64| format!("{:.2} GB/s", bytes / 1e9);
-    checks.push(match block_on(copy::measure(run.gpu)) {
+    checks.push(match copy::measure(run.gpu).await {
         Ok(bytes) => {
             report.copy_bytes_per_s = Some(bytes);
             Check::found("copy, read and written", gigabytes(bytes))
         }
         Err(error) => failed("copy", error),
     });
-    checks.push(match block_on(stream::measure(run.gpu)) {
+    checks.push(match stream::measure(run.gpu).await {
         Ok(bytes) => Check::found("read", gigabytes(bytes)),
         Err(error) => failed("read", error),
     });
@@ -126,8 +133,8 @@ fn clock_and_bandwidth(run: &Run<'_>, report: &mut Report) -> Vec<Check> {
 }
 
 /// The trials of cooperative matrices. One that they lose is no fault: other forms are used.
-fn matrix_units(run: &Run<'_>) -> Vec<Check> {
-    let trial = |math: Math| match block_on(linear::trial(run.gpu, math)) {
+async fn matrix_units(run: &Run<'_>) -> Vec<Check> {
+    let trial = async |math: Math| match linear::trial(run.gpu, math).await {
         Ok(None) => Check::found(math.to_string(), "none"),
         Ok(Some(trial)) => {
             let wrong = matches!(trial.outcome, Tried::Wrong(_) | Tried::Refused(_) | Tried::Crashed(_));
@@ -136,5 +143,5 @@ fn matrix_units(run: &Run<'_>) -> Vec<Check> {
         }
         Err(error) => Check::new(math.to_string(), Outcome::Failed(error.to_string())),
     };
-    [Math::Exact, Math::Fast].map(trial).into_iter().collect()
+    vec![trial(Math::Exact).await, trial(Math::Fast).await]
 }

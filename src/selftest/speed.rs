@@ -38,14 +38,13 @@ pub(super) fn names(run: &Run<'_>) -> Vec<String> {
     wanted(run).into_iter().map(|(_, name)| format!("speed: {name}")).collect()
 }
 
-pub(super) fn test(run: &Run<'_>, report: &mut Report, see: &mut dyn FnMut(Event<'_>)) {
+pub(super) async fn test(run: &Run<'_>, report: &mut Report, see: &mut dyn FnMut(Event<'_>)) {
     for (format, name) in wanted(run) {
-        report.group((run, Section::Speed, &name), see, |report| {
-            match pollster::block_on(measure(run, format, report.copy_bytes_per_s)) {
-                Ok(checks) => checks,
-                Err(error) => vec![Check::new("it runs", Outcome::Failed(error.to_string()))],
-            }
-        });
+        let measured = async |report: &mut Report| match measure(run, format, report.copy_bytes_per_s).await {
+            Ok(checks) => checks,
+            Err(error) => vec![Check::new("it runs", Outcome::Failed(error.to_string()))],
+        };
+        report.group((run, Section::Speed, &name), see, measured).await;
     }
 }
 

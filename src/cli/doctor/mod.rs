@@ -5,10 +5,10 @@ mod facts;
 #[cfg(test)]
 mod tests;
 
-use super::model::cache_dir;
 use clap::Args;
 use diagnosis::{Finding, Level, findings};
 use facts::Facts;
+use peregrine::gpu::cache_dir;
 use peregrine::hub::HubSettings;
 use serde_json::json;
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! The small files of a checkpoint, for exports.
 
-use super::{Checkpoint, Location, gguf, shipped};
+use super::{Checkpoint, Location, gguf};
 use crate::error::{Error, Result};
 use crate::format::TensorSource;
 use crate::input;
@@ -22,7 +22,7 @@ impl Checkpoint {
     pub(in crate::runtime) fn small_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
         match &self.location {
             Location::Folder(dir) => input::read_if_present(&dir.join(name)),
-            Location::CompiledIn => Ok(shipped(name).map(<[u8]>::to_vec)),
+            Location::Memory { files, .. } => Ok(files.get(name).map(|bytes| bytes.to_vec())),
             Location::Gguf(_) => Ok(None),
         }
     }

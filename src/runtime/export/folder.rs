@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::format::{Entry, WeightFormat, blocks_entry, safetensors_header};
 use crate::model::{Naming, Progress, Recipe, Role, ValueMap};
 use crate::runtime::checkpoint::Checkpoint;
-use crate::runtime::checkpoint::{Location, defaults};
+use crate::runtime::checkpoint::defaults;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -95,7 +95,7 @@ impl Checkpoint {
         let pretty = |json: &Value| format!("{json:#}\n").into_bytes();
         let config = self.config_json(weights)?;
         write("config.json", &pretty(&config))?;
-        let Location::Gguf(_) = self.location() else {
+        if self.source().metadata().is_none() {
             for name in [
                 "generation_config.json",
                 "tokenizer.json",
@@ -108,7 +108,7 @@ impl Checkpoint {
                 }
             }
             return Ok(());
-        };
+        }
         let mut generation = defaults::to_json(self.defaults());
         generation.insert("eos_token_id".to_owned(), json!(self.eos()));
         write("generation_config.json", &pretty(&generation.into()))?;

@@ -154,7 +154,7 @@ impl Checkpoint {
         let path = match self.location() {
             Location::Folder(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
             Location::Gguf(path) => path.clone(),
-            Location::CompiledIn => "tiny-chat".into(),
+            Location::Memory { name, .. } => name.into(),
         };
         path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }

@@ -97,7 +97,7 @@ impl Checkpoint {
         }
         let input = match self.location() {
             Location::Folder(path) | Location::Gguf(path) => Some(path.as_path()),
-            Location::CompiledIn => None,
+            Location::Memory { .. } => None,
         };
         let kind = if to_gguf { OutputKind::File } else { OutputKind::Folder };
         write_staged(out, kind, (input, options.existing), |to| match kind {
