@@ -20,8 +20,8 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
   let split = lane / QUERIES;
   let query = group.x * QUERIES + own;
 
-  var q: array<vec4<f32>, QUADS>;
-  var sums: array<vec4<f32>, QUADS>;
+  var q = array<vec4<f32>, QUADS>();
+  var sums = array<vec4<f32>, QUADS>();
   let q_first = first + min(query, last) * params.qkv_stride;
   for (var i = 0u; i < QUADS; i++) { q[i] = qkv[q_first + i] * params.scale; }
   var most = LOWEST;
@@ -36,7 +36,7 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     }
     workgroupBarrier();
 
-    var scores: array<f32, SHARE>;
+    var scores = array<f32, SHARE>();
     var now = most;
     for (var j = 0u; j < SHARE; j++) {
       let k = split * SHARE + j;

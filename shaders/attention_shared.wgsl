@@ -85,15 +85,15 @@ fn attention(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocati
   let line = first + min(query + lane, last) * params.qkv_stride;
   let other_line = first + min(query + 8u + lane, last) * params.qkv_stride;
 
-  var most: array<f32, TOKENS>;  // largest scores so far
-  var total: array<f32, TOKENS>; // sums of this lane's weights
-  var low: array<vec4<f32>, TOKENS>;
-  var high: array<vec4<f32>, TOKENS>;
+  var most = array<f32, TOKENS>();  // largest scores so far
+  var total = array<f32, TOKENS>(); // sums of this lane's weights
+  var low = array<vec4<f32>, TOKENS>();
+  var high = array<vec4<f32>, TOKENS>();
   for (var t = 0u; t < TOKENS; t++) { most[t] = LOWEST; }
   for (var key = 0u; key < params.tokens; key += KEYS) {
     let keys = key + lane + vec4<u32>(0u, 8u, 16u, 24u);
     let k = first + to_keys + min(keys, vec4<u32>(last)) * params.qkv_stride;
-    var scores: array<vec4<f32>, TOKENS>;
+    var scores = array<vec4<f32>, TOKENS>();
     for (var quad = 0u; quad < params.quads; quad++) {
       let of_keys = Quads(qkv[k.x + quad], qkv[k.y + quad], qkv[k.z + quad], qkv[k.w + quad]);
       multiply(&scores, of_keys, qkv[line + quad], qkv[other_line + quad]);

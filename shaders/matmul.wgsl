@@ -12,7 +12,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   let row = group.x * WG * LANE_ROWS + lane;  // and every WG-th row after it, so that adjacent lanes write adjacent memory
   let last = params.rows - 1u;
 
-  var sums: array<vec4<f32>, TOKENS>;
+  var sums = array<vec4<f32>, TOKENS>();
   let slice_units = (params.units + SLICES - 1u) / SLICES;
   let end = min((slice + 1u) * slice_units, params.units);
   for (var unit = slice * slice_units; unit < end; unit++) {

@@ -132,7 +132,7 @@ fn matmul(
   let slice_steps = (steps + SLICES - 1u) / SLICES;
   let first_step = min(slice * slice_steps, steps);
   let end = min(first_step + slice_steps, steps);
-  var ahead: Ahead;
+  var ahead = Ahead();
   fetch_exponents(&ahead, first_token, first_row, lane);
   fetch(&ahead, first_step, first_token, first_row, lane);
   for (var step = first_step; step < end; step++) {

@@ -14,7 +14,7 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_
   let line = min(first_token + lane, last_token) * params.x_stride;
   let other_line = min(first_token + SUBGROUP + lane, last_token) * params.x_stride;
 
-  var sums: array<vec4<f32>, TOKENS>;
+  var sums = array<vec4<f32>, TOKENS>();
   let slice_units = (params.units + SLICES - 1u) / SLICES;
   let end = min((slice + 1u) * slice_units, params.units);
   for (var unit = slice * slice_units; unit < end; unit++) {

@@ -58,13 +58,13 @@ fn matmul(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
   let fetches_x = lane < QUADS_A_SIDE * STEP_QUADS;
   let of_w = place(lane % 128u, STEP_PARTS);
   let fetches_w = lane >= 128u && lane - 128u < QUADS_A_SIDE * STEP_PARTS;
-  var x_next: mat4x4<f32>;
-  var w_next: array<Unit, 4>;
+  var x_next = mat4x4<f32>();
+  var w_next = array<Unit, 4>();
 
-  var c00: mat4x4<f32>;
-  var c01: mat4x4<f32>;
-  var c10: mat4x4<f32>;
-  var c11: mat4x4<f32>;
+  var c00 = mat4x4<f32>();
+  var c01 = mat4x4<f32>();
+  var c10 = mat4x4<f32>();
+  var c11 = mat4x4<f32>();
   let lane_token = lane / 16u;
   let lane_row = lane % 16u;
 

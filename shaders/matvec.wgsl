@@ -21,7 +21,7 @@ fn matvec(group: Group, lanes: Lanes) {
     let row = first + at + team_index(lanes) * TEAM_ROWS;
     preload_first(token, row, end, group, lanes);
     // Every index is a constant: the sums stay in registers.
-    var sums: array<Sums, MAX_X_ROWS>;
+    var sums = array<Sums, MAX_X_ROWS>();
     let step = team_size(group);
     let lane = team_lane(lanes);
     // If the bound is a parameter, each lane counts from its own first unit: Mesa's software driver recompiles a loop with a
@@ -31,7 +31,7 @@ fn matvec(group: Group, lanes: Lanes) {
     // FLIGHT units of each row are in flight at a time.
     if (FLIGHT > 1u) {
       for (; base + FLIGHT * step <= row_units(); base += FLIGHT * step) {
-        var units: array<RowUnits, MOST_FLIGHT>;
+        var units = array<RowUnits, MOST_FLIGHT>();
         let unit = base + ahead;
         units[0] = load_rows(row, unit);
         units[1] = load_rows(row, unit + step);

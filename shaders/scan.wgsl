@@ -14,8 +14,8 @@ fn scan(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let carried = sequence_number(s) * segments + segment;
   let weights = weights_row(s, N + 1u);
 
-  var h: array<f32, N>;
-  var a: array<f32, N>;
+  var h = array<f32, N>();
+  var a = array<f32, N>();
   for (var n = 0u; n < N; n++) {
     a[n] = a_skip[(weights + n) * params.inner + d];
     if (segment == 0u) {

@@ -12,7 +12,7 @@ fn scan_local(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
   let end = min(sequence_rows(), (segment + 1u) * params.segment);
   let carried = sequence_number(s) * segments + segment;
   let weights = weights_row(s, N + 1u);
-  var h: array<f32, N>;
+  var h = array<f32, N>();
   var sum = 0.0;
   for (var t = segment * params.segment; t < end; t++) {
     let row = own_row(s, t);

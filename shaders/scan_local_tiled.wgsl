@@ -14,10 +14,10 @@ fn scan_local(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
   let carried = sequence_number(s) * segments + segment;
   let weights = weights_row(s, N + 1u);
 
-  var h: array<States, SHARE>;
-  var a: array<States, SHARE>;
+  var h = array<States, SHARE>();
+  var a = array<States, SHARE>();
   for (var j = 0u; j < SHARE; j++) {
-    var a_values: array<f32, WIDTH>;
+    var a_values = array<f32, WIDTH>();
     for (var w = 0u; w < WIDTH; w++) {
       let n = state_at(j, w, index);
       a_values[w] = 0.0;

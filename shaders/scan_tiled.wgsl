@@ -16,11 +16,11 @@ fn scan(group: Group, lanes: Lanes) {
   let carried = sequence_number(s) * segments + segment;
   let weights = weights_row(s, N + 1u);
 
-  var h: array<States, SHARE>;
-  var a: array<States, SHARE>;
+  var h = array<States, SHARE>();
+  var a = array<States, SHARE>();
   for (var j = 0u; j < SHARE; j++) {
-    var h_values: array<f32, WIDTH>;
-    var a_values: array<f32, WIDTH>;
+    var h_values = array<f32, WIDTH>();
+    var a_values = array<f32, WIDTH>();
     for (var w = 0u; w < WIDTH; w++) {
       let n = state_at(j, w, index);
       h_values[w] = 0.0;
@@ -44,7 +44,7 @@ fn scan(group: Group, lanes: Lanes) {
   for (var first = start; first < end; first += TILE) {
     let count = min(TILE, end - first);
     keep_tile(index);
-    var x_z: array<vec2<f32>, OWN>;
+    var x_z = array<vec2<f32>, OWN>();
     for (var k = 0u; k < OWN; k++) {
       let t = own_token(k, index);
       x_z[k] = vec2<f32>(next_dt_x[k].y, 0.0);

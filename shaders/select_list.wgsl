@@ -17,7 +17,7 @@ fn select_list(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
   let rules = chooser(row, lane).rules;
   if (!lists(rules)) { return; }
   let first = slice * WG * LANE_IDS + lane;
-  var keys: array<u32, LANE_IDS>;
+  var keys = array<u32, LANE_IDS>();
   for (var i = 0u; i < LANE_IDS; i++) { keys[i] = work[key_at(row) + min(first + i * WG, params.vocab - 1u)]; }
   let kth = narrow(RANK_LAST, row, rules, lane).floor;
   var ties = 0u;

@@ -24,7 +24,7 @@ fn select_tally(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   if (select(!ranked, !cuts_by_mass(rules) || lists(rules), by_mass)) { return; }
 
   let first = slice * WG * LANE_IDS + lane;
-  var keys: array<u32, LANE_IDS>;
+  var keys = array<u32, LANE_IDS>();
   for (var i = 0u; i < LANE_IDS; i++) { keys[i] = work[key_at(row) + min(first + i * WG, params.vocab - 1u)]; }
   for (var i = lane; i < VALUES; i += WG) { atomicStore(&sums[i], 0u); }
   var open = Open();

@@ -24,7 +24,7 @@ fn select_tops(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 
   // All loads first, so that none waits for another.
   let first = slice * WG * LANE_IDS + lane;
-  var values: array<f32, LANE_IDS>;
+  var values = array<f32, LANE_IDS>();
   for (var i = 0u; i < LANE_IDS; i++) { values[i] = logit(min(first + i * WG, params.vocab - 1u)); }
   var best = vec2<u32>(0u, params.vocab);
   for (var i = 0u; i < LANE_IDS; i++) {

@@ -20,7 +20,7 @@ fn select_weigh(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
   let rules = chooser(row, lane).rules;
   if (rules.temperature <= 0.0 || lists(rules)) { return; }
   let first = slice * WG * LANE_IDS + lane;
-  var keys: array<u32, LANE_IDS>;
+  var keys = array<u32, LANE_IDS>();
   for (var i = 0u; i < LANE_IDS; i++) { keys[i] = work[key_at(row) + min(first + i * WG, params.vocab - 1u)]; }
   let largest = value_of(atomicLoad(&notes[note_at(row, BEST)]));
   let massed = cuts_by_mass(rules);

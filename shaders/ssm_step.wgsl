@@ -60,8 +60,8 @@ fn step(r: u32, group: Group, lanes: Lanes) {
   let entry = rows[r];
   let old_at = (entry.slot * params.versions + entry.version % params.versions) * N;
   let new_at = (entry.slot * params.versions + (entry.version + 1u) % params.versions) * N;
-  var old: array<f32, SHARE>;
-  var a: array<f32, SHARE>;
+  var old = array<f32, SHARE>();
+  var a = array<f32, SHARE>();
   for (var i = 0u; i < SHARE; i++) {
     let n = min(part + i * LANES, N - 1u);
     old[i] = state[(old_at + n) * params.inner + d];
@@ -98,7 +98,7 @@ fn step(r: u32, group: Group, lanes: Lanes) {
 
 // `sum` plus the products of one unit of a channel's row of dt_proj.
 fn with_products(sum: f32, row: u32, unit: u32, p: u32) -> f32 {
-  var v: array<vec4<f32>, QUADS>;
+  var v = array<vec4<f32>, QUADS>();
   for (var q = 0u; q < QUADS; q++) { v[q] = load_x(p / 4u + unit * QUADS + q); }
   return dot_unit(sum, load_unit(row, unit, row_units()), v);
 }

@@ -214,6 +214,31 @@ fn every_shader_file_is_linked_into_a_kernel() {
     assert_eq!(found, used);
 }
 
+/// A variable of a function in this line that has no initial value.
+fn lacks_initial_value(line: &str) -> bool {
+    let declared = line.split("//").next().unwrap().trim_end();
+    declared.trim_start().starts_with("var ") && declared.starts_with(' ') && !declared.contains('=')
+}
+
+/// WGSL gives a variable without an initial value zeros each time its declaration is reached. Chromium on SwiftShader does that once:
+/// in a loop it keeps the value of the last turn.
+#[test]
+fn every_variable_has_an_initial_value() {
+    let mut lines = 0;
+    for dir in ["shaders", "shaders/lib"] {
+        for file in std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).filter(|path| path.is_file()) {
+            for (i, line) in std::fs::read_to_string(&file).unwrap().lines().enumerate() {
+                assert!(!lacks_initial_value(line), "{} line {}: {line}", file.display(), i + 1);
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines > 1000, "only {lines} lines were read");
+    assert!(
+        lacks_initial_value("    var sums: array<f32, 4>;  // = 0") && !lacks_initial_value("var<private> a: u32;")
+    );
+}
+
 #[test]
 fn a_declaration_that_disagrees_is_detected() {
     // Negative control of the first test: each kind of error, planted in a correct declaration.

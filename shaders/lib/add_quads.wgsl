@@ -7,8 +7,8 @@ fn add(sums: ptr<function, array<Sums, MAX_X_ROWS>>, units: RowUnits, token: u32
 // Adds the products of half a unit of each row of W. A quad of W is unpacked once and multiplied with one quad of x at a time,
 // because registers are few. Every index is a constant.
 fn add_half(sums: ptr<function, array<Sums, MAX_X_ROWS>>, units: RowUnits, token: u32, unit: u32, half: u32) {
-  var products: array<Sums, MAX_X_ROWS>;
-  var x: array<f32, MAX_X_ROWS>;
+  var products = array<Sums, MAX_X_ROWS>();
+  var x = array<f32, MAX_X_ROWS>();
   add_quad(&products, &x, units, token, unit, half * HALF_QUADS);
   if (HALF_QUADS > 1u) { add_quad(&products, &x, units, token, unit, half * HALF_QUADS + 1u); }
   if (HALF_QUADS > 2u) {

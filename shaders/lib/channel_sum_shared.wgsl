@@ -19,7 +19,7 @@ fn keep_sum(t: u32, part: f32, index: u32) { sums[(index % LANES) * PLANE + t * 
 
 // The sum for token t and a channel of the workgroup, after a barrier. Pairs, then pairs of pairs.
 fn kept_sum(t: u32, channel: u32) -> f32 {
-  var parts: array<f32, LANES>;
+  var parts = array<f32, LANES>();
   for (var l = 0u; l < LANES; l++) { parts[l] = sums[l * PLANE + t * CHANNELS + channel]; }
   for (var step = 1u; step < LANES; step <<= 1u) {
     for (var l = 0u; l + step < LANES; l += 2u * step) { parts[l] += parts[l + step]; }

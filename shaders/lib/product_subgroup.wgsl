@@ -18,7 +18,7 @@ fn put_line(slice: u32, a: u32, b: u32, sums: vec4<f32>) {
 
 fn product(slice: u32, first_a: u32, first_b: u32, quads: u32, lanes: Lanes) {
   let b = first_b + lanes.index;
-  var sums: array<vec4<f32>, TOKENS>;
+  var sums = array<vec4<f32>, TOKENS>();
   for (var quad = 0u; quad < quads; quad++) {
     let of_b = Quads(
       b_quad(slice, b, quad),

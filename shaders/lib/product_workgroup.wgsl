@@ -20,12 +20,12 @@ fn product(slice: u32, first_a: u32, first_b: u32, quads: u32, lanes: Lanes) {
   // Of the first 64 lanes each loads a quad of four lines of A, of the next 64 one of B: adjacent lanes store adjacent memory.
   let line = 4u * (lanes.index % 16u);
   let part = lanes.index / 16u % DEPTH;
-  var sums: mat4x4<f32>;
+  var sums = mat4x4<f32>();
   for (var first = 0u; first < quads; first += DEPTH) {
     let quad = first + part;
     workgroupBarrier();
     if (lanes.index < 128u) {
-      var by_line: mat4x4<f32>;  // zeros past the end of k
+      var by_line = mat4x4<f32>();  // zeros past the end of k
       if (quad < quads) {
         for (var i = 0u; i < 4u; i++) {
           if (lanes.index < 64u) {

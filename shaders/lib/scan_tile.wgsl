@@ -32,7 +32,7 @@ fn load_tile(s: Sequence, first: u32, end: u32, d: u32, index: u32) {
     let i = index + k * WG;
     let t = i / (2u * ROW);
     let half = (i % (2u * ROW)) / ROW;  // 0: B, 1: C
-    var values: array<f32, WIDTH>;
+    var values = array<f32, WIDTH>();
     for (var w = 0u; w < WIDTH; w++) {
       let n = (i % ROW) * WIDTH + w;
       values[w] = 0.0;

@@ -20,7 +20,7 @@ fn narrow(tally: u32, row: u32, rules: SamplingParams, lane: u32) -> Open {
   var open = opened(tally, row, rules);
   let lowest = (WG - 1u - lane) * EACH;  // the first lane has the largest values
   let at = (tally_at(row, tally) + lowest) / 4u;
-  var values: array<vec2<u32>, EACH>;
+  var values = array<vec2<u32>, EACH>();
   var own = vec2<u32>();
   for (var quad = 0u; quad < EACH / 4u; quad++) {
     var high = vec4<u32>();

@@ -2,7 +2,7 @@
 alias UnitX = array<vec4<f32>, QUADS>;
 
 fn unit_x(token: u32, unit: u32) -> UnitX {
-  var v: UnitX;
+  var v = UnitX();
   for (var q = 0u; q < QUADS; q++) { v[q] = load_x(x_at(token, unit, q)); }
   return v;
 }
