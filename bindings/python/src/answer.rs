@@ -1,9 +1,9 @@
 //! An answer: an iterator of text, also an async one, that owns its session until it ends.
 
 use crate::errors::{Failure, Outcome};
-use crate::place::Taken;
 use crate::wait::wait;
 use peregrine::{AnswerOptions, CancelHandle, Finish, Prompt};
+use peregrine_bindings::{Refused, Taken};
 use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard};
 
@@ -104,7 +104,7 @@ impl Answer {
                 }
                 busy => {
                     progress.stage = busy;
-                    return Err(Failure::Busy("another thread waits for the next piece of this answer"));
+                    return Err(Refused::Busy("another thread waits for the next piece of this answer").into());
                 }
             }
         };

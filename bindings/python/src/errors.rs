@@ -1,6 +1,8 @@
 //! The library's errors as exceptions. Their classes are in `peregrine/_errors.py`; their text is the library's.
 
 use peregrine::{Error, ErrorKind};
+use peregrine_bindings::Refused;
+use peregrine_bindings::name_of;
 use pyo3::prelude::*;
 use std::any::Any;
 use std::io;
@@ -10,10 +12,8 @@ use std::io;
 pub enum Failure {
     /// The library's error.
     Library(Error),
-    /// Another call of the same object is going on, or an answer of the session is unfinished.
-    Busy(&'static str),
-    /// The object was closed.
-    Closed(&'static str),
+    /// Another call of the same object is going on, an answer of the session is unfinished, or the object was closed.
+    Refused(Refused),
     /// An exception of Python: a signal's, or a callback's.
     Python(PyErr),
     /// A panic: a mistake in peregrine.
@@ -39,9 +39,14 @@ impl Failure {
     /// The class of its exception, its kind and its text.
     fn described(self) -> Result<(&'static str, String, String), PyErr> {
         match self {
-            Failure::Library(error) => Ok((class(&error), kind(&error), error.to_string())),
-            Failure::Busy(what) => Ok(("Busy", "Busy".to_owned(), what.to_owned())),
-            Failure::Closed(what) => Ok(("Closed", "Closed".to_owned(), format!("the {what} is closed"))),
+            Failure::Library(error) => Ok((class(&error), name_of(&error), error.to_string())),
+            Failure::Refused(refused) => {
+                let class = match refused {
+                    Refused::Busy(_) => "Busy",
+                    Refused::Closed(_) => "Closed",
+                };
+                Ok((class, class.to_owned(), refused.to_string()))
+            }
             Failure::Panic(text) => {
                 Ok(("Error", "Panic".to_owned(), format!("a mistake in peregrine, please report it: {text}")))
             }
@@ -53,6 +58,12 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Failure::Library(error)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Failure::Refused(refused)
     }
 }
 
@@ -73,11 +84,6 @@ impl From<Failure> for PyErr {
         };
         failure.described().and_then(exception).unwrap_or_else(|error| error)
     }
-}
-
-/// The name of its variant.
-fn kind(error: &Error) -> String {
-    format!("{error:?}").chars().take_while(|c| c.is_alphanumeric()).collect()
 }
 
 /// The exception of an error: one class for what a caller does the same about.

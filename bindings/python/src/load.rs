@@ -2,10 +2,10 @@
 
 use crate::adapter;
 use crate::errors::{Outcome, Stopped};
-use crate::location::{Location, cache_dir};
 use crate::model::Model;
 use crate::wait::wait_or_leave;
-use peregrine::hub::{Event, Hub, HubSettings, ModelName};
+use peregrine::gpu::cache_dir;
+use peregrine::hub::{Event, Hub, HubSettings, Location, ModelName};
 use peregrine::runtime::{Math, Progress, Recipe, WeightFormat};
 use peregrine::vision::VisionCheckpoint;
 use peregrine::{AdapterChoice, Checkpoint, Engine, EngineOptions, Gpu, Sampling};
@@ -76,10 +76,10 @@ pub fn load_with<T: Send + 'static>(
     let stopped = stop.clone();
     let work = move || -> Outcome<(T, Vec<String>)> {
         let mut report = Report { progress, stop: stopped, notes: vec![] };
-        let path = match Location::of(model)? {
-            Location::CompiledIn => None,
-            Location::Path(path) => Some(path),
-            Location::Hub(name) => Some(report.fetch(&name)?),
+        let path = match model.map(|model| Location::of(&model)).transpose()? {
+            None => None,
+            Some(Location::Path(path)) => Some(path),
+            Some(Location::Hub(name)) => Some(report.fetch(&name)?),
         };
         let gpu = open(&choice)?;
         let loaded = load(&gpu, path, &mut report)?;

@@ -8,6 +8,7 @@ use crate::keywords::Keywords;
 use crate::session::Session;
 use crate::wait::{wait, wait_briefly};
 use peregrine::{Engine, Prompt, Sampling, Specials};
+use peregrine_bindings::Refused;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Mutex;
@@ -25,7 +26,7 @@ impl Model {
 
     fn engine(&self) -> Outcome<Engine> {
         let engine = self.engine.lock().unwrap_or_else(|e| e.into_inner());
-        engine.clone().ok_or(Failure::Closed("model"))
+        engine.clone().ok_or(Failure::Refused(Refused::Closed("model")))
     }
 }
 

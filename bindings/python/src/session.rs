@@ -1,12 +1,13 @@
 //! A conversation.
 
 use crate::answer::Answer;
-use crate::errors::Outcome;
+use crate::errors::{Failure, Outcome};
 use crate::keywords::Keywords;
 use crate::message::{from_dict, to_dict};
 use crate::model::ids_of;
-use crate::place::Place;
+use crate::wait::call;
 use peregrine::{Engine, Prompt, Snapshot};
+use peregrine_bindings::{Place, Refused};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::sync::Arc;
@@ -80,16 +81,16 @@ impl Session {
     }
 
     fn feed(&self, py: Python<'_>, ids: Vec<u32>) -> PyResult<()> {
-        Ok(self.place.call(py, |session| session.feed(&ids))?)
+        Ok(call(py, &self.place, |session| session.feed(&ids))?)
     }
 
     #[pyo3(signature = (**sampling))]
     fn set_sampling(&self, py: Python<'_>, sampling: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         let keywords = Keywords::new(py, sampling)?;
-        let was = self.place.look(|session| session.sampling().clone())?;
+        let was = self.place.look(|session| session.sampling().clone()).map_err(Failure::from)?;
         let sampling = keywords.sampling_over(was)?;
         keywords.end()?;
-        Ok(self.place.call(py, |session| session.set_sampling(sampling))?)
+        Ok(call(py, &self.place, |session| session.set_sampling(sampling))?)
     }
 
     fn system(&self, py: Python<'_>, text: &str) -> PyResult<()> {
@@ -97,44 +98,44 @@ impl Session {
             session.system(text);
             Ok(())
         };
-        Ok(self.place.call(py, set)?)
+        Ok(call(py, &self.place, set)?)
     }
 
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(self.place.call(py, |session| session.clear())?)
+        Ok(call(py, &self.place, |session| session.clear())?)
     }
 
     fn undo<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let message = self.place.call(py, |session| session.undo())?;
+        let message = call(py, &self.place, |session| session.undo())?;
         to_dict(py, &message)
     }
 
     fn fork(&self, py: Python<'_>) -> PyResult<Session> {
-        Ok(Session::new(self.place.call(py, |session| session.fork())?))
+        Ok(Session::new(call(py, &self.place, |session| session.fork())?))
     }
 
     fn mark(&self, py: Python<'_>) -> PyResult<Mark> {
-        Ok(Mark(self.place.call(py, |session| session.mark())?))
+        Ok(Mark(call(py, &self.place, |session| session.mark())?))
     }
 
     fn back_to(&self, py: Python<'_>, mark: &Bound<'_, Mark>) -> PyResult<()> {
         let mark = &mark.get().0;
-        Ok(self.place.call(py, |session| session.back_to(mark))?)
+        Ok(call(py, &self.place, |session| session.back_to(mark))?)
     }
 
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes = self.place.call(py, |session| session.snapshot()?.to_bytes())?;
+        let bytes = call(py, &self.place, |session| session.snapshot()?.to_bytes())?;
         Ok(PyBytes::new(py, &bytes))
     }
 
     fn restore(&self, py: Python<'_>, snapshot: &[u8]) -> PyResult<Vec<String>> {
         let warnings =
-            self.place.call(py, |session| session.restore(&Snapshot::from_bytes("the snapshot", snapshot)?))?;
+            call(py, &self.place, |session| session.restore(&Snapshot::from_bytes("the snapshot", snapshot)?))?;
         Ok(warnings.iter().map(ToString::to_string).collect())
     }
 
     fn cancel(&self) {
-        self.place.cancel();
+        self.place.cancel_handle().cancel();
     }
 
     fn close(&self) {
@@ -152,14 +153,14 @@ impl Session {
 
     #[getter]
     fn messages<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let messages = self.place.look(|session| session.messages().to_vec())?;
+        let messages = self.place.look(|session| session.messages().to_vec()).map_err(Failure::from)?;
         let dicts: Vec<_> = messages.iter().map(|message| to_dict(py, message)).collect::<PyResult<_>>()?;
         PyList::new(py, dicts)
     }
 
     #[getter]
     fn position(&self) -> PyResult<u64> {
-        Ok(self.place.look(|session| session.position())?)
+        Ok(self.place.look(|session| session.position()).map_err(Failure::from)?)
     }
 
     fn __repr__(&self) -> String {
@@ -167,9 +168,9 @@ impl Session {
         let facts = |session: &peregrine::Session| {
             format!("{} messages, {} tokens", session.messages().len(), session.position())
         };
-        let facts = self.place.look(facts).unwrap_or_else(|failure| match failure {
-            crate::errors::Failure::Busy(_) => "busy".to_owned(),
-            _ => "closed".to_owned(),
+        let facts = self.place.look(facts).unwrap_or_else(|refused| match refused {
+            Refused::Busy(_) => "busy".to_owned(),
+            Refused::Closed(_) => "closed".to_owned(),
         });
         format!("<peregrine.Session of {label}: {facts}>")
     }

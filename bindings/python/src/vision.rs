@@ -3,8 +3,9 @@
 use crate::adapter::Adapter;
 use crate::array::Array;
 use crate::load::{load_with, recipe};
-use crate::place::Place;
+use crate::wait::call;
 use peregrine::vision::{self, FeatureMap, FeatureOptions, Picture, VisionCheckpoint, VisionOptions};
+use peregrine_bindings::Place;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -144,7 +145,7 @@ impl VisionModel {
     #[pyo3(signature = (pictures, *, top=5))]
     fn classify<'py>(&self, py: Python<'py>, pictures: &Bound<'py, PyAny>, top: usize) -> PyResult<Bound<'py, PyAny>> {
         let given = Given::of(pictures)?;
-        let found = self.place.call(py, |model| model.classify(&given.open()?, top, &mut |_| {}))?;
+        let found = call(py, &self.place, |model| model.classify(&given.open()?, top, &mut |_| {}))?;
         let class = |class: vision::Class| {
             let vision::Class { index, name, logit, probability } = class;
             Class { index, name, logit, probability }
@@ -164,13 +165,13 @@ impl VisionModel {
     ) -> PyResult<Bound<'py, PyAny>> {
         let given = Given::of(pictures)?;
         let options = FeatureOptions::default().map(map).layers(layers).image(image);
-        let found = self.place.call(py, |model| model.features(&given.open()?, &options, &mut |_| {}))?;
+        let found = call(py, &self.place, |model| model.features(&given.open()?, &options, &mut |_| {}))?;
         let found = found.into_iter().map(|features| Features::new(py, features)).collect::<PyResult<Vec<_>>>()?;
         given.result(py, found)
     }
 
     fn cancel(&self) {
-        self.place.cancel();
+        self.place.cancel_handle().cancel();
     }
 
     fn close(&self) {

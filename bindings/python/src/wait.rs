@@ -1,10 +1,11 @@
 //! Waiting for the device: without the interpreter's lock, and with an eye on signals.
 
 use crate::errors::{Failure, Outcome};
+use peregrine_bindings::Place;
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How often the main thread looks for signals while it waits.
@@ -80,6 +81,17 @@ fn received<T>(outcome: &Receiver<Outcome<T>>) -> PyResult<Outcome<T>> {
 /// For work that cannot be ended early, and takes no longer than a step of the device.
 pub fn wait_briefly<T: Send>(py: Python<'_>, work: impl FnOnce() -> Outcome<T> + Send) -> Outcome<T> {
     wait(py, &|| {}, work)
+}
+
+/// A call of what is kept in a place.
+pub fn call<T: Send, R: Send>(
+    py: Python<'_>,
+    place: &Arc<Place<T>>,
+    work: impl FnOnce(&mut T) -> peregrine::Result<R> + Send,
+) -> Outcome<R> {
+    py.check_signals()?;
+    let mut taken = place.take()?;
+    wait(py, &|| place.cancel_handle().cancel(), move || Ok(work(taken.it())?))
 }
 
 fn caught<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {

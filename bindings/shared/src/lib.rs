@@ -1,11 +1,16 @@
-//! Where a session or a vision model is kept between calls. A call takes it out, so that a second one at the same time is an error
-//! and not a wait.
+//! What the bindings for Node, Python and browsers share: where a session or a vision model is kept between calls, and names of errors.
+//! A call takes a session out of its place, so that a second one at the same time is an error and not a wait.
 
-use crate::errors::{Failure, Outcome};
-use crate::wait::wait;
-use peregrine::CancelHandle;
-use pyo3::prelude::*;
+#![warn(missing_docs)]
+
+use peregrine::{CancelHandle, Error};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The name of an error's variant.
+pub fn name_of(error: &Error) -> String {
+    format!("{error:?}").chars().take_while(|c| c.is_alphanumeric()).collect()
+}
 
 /// The place of a `T`.
 pub struct Place<T> {
@@ -19,6 +24,24 @@ enum State<T> {
     Idle(Box<T>),
     Busy,
     Closed,
+}
+
+/// Why a call cannot have it.
+#[derive(Debug)]
+pub enum Refused {
+    /// Another call has it, and what to do about that.
+    Busy(&'static str),
+    /// It was closed, and what it is.
+    Closed(&'static str),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refused::Busy(text) => f.write_str(text),
+            Refused::Closed(what) => write!(f, "the {what} is closed"),
+        }
+    }
 }
 
 /// What a call has taken out. Dropping it puts it back; after a panic it is dropped, as nobody knows its state.
@@ -38,39 +61,25 @@ impl<T> Place<T> {
     }
 
     /// Takes it out for a call.
-    pub fn take(self: &Arc<Self>) -> Outcome<Taken<T>> {
+    pub fn take(self: &Arc<Self>) -> Result<Taken<T>, Refused> {
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Busy) {
             State::Idle(it) => Ok(Taken { place: self.clone(), it: Some(it) }),
-            State::Busy => Err(Failure::Busy(self.busy)),
+            State::Busy => Err(Refused::Busy(self.busy)),
             State::Closed => {
                 *state = State::Closed;
-                Err(Failure::Closed(self.what))
+                Err(Refused::Closed(self.what))
             }
         }
     }
 
     /// Looks at it between calls.
-    pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> Outcome<R> {
+    pub fn look<R>(&self, look: impl FnOnce(&T) -> R) -> Result<R, Refused> {
         match &*self.lock() {
             State::Idle(it) => Ok(look(it)),
-            State::Busy => Err(Failure::Busy(self.busy)),
-            State::Closed => Err(Failure::Closed(self.what)),
+            State::Busy => Err(Refused::Busy(self.busy)),
+            State::Closed => Err(Refused::Closed(self.what)),
         }
-    }
-
-    /// A call that waits for the device.
-    pub fn call<R: Send>(
-        self: &Arc<Self>,
-        py: Python<'_>,
-        work: impl FnOnce(&mut T) -> peregrine::Result<R> + Send,
-    ) -> Outcome<R>
-    where
-        T: Send,
-    {
-        py.check_signals()?;
-        let mut taken = self.take()?;
-        wait(py, &|| self.cancel.cancel(), move || Ok(work(taken.it())?))
     }
 
     /// Puts it back, unless the place was closed meanwhile.
@@ -81,9 +90,9 @@ impl<T> Place<T> {
         }
     }
 
-    /// Ends the call in progress.
-    pub fn cancel(&self) {
-        self.cancel.cancel();
+    /// What ends the call in progress.
+    pub fn cancel_handle(&self) -> &CancelHandle {
+        &self.cancel
     }
 
     /// Frees it now, or at the end of the call in progress, which is cancelled.
@@ -96,6 +105,7 @@ impl<T> Place<T> {
 }
 
 impl<T> Taken<T> {
+    /// What was taken.
     pub fn it(&mut self) -> &mut T {
         self.it.as_mut().expect("it is there until it is moved out")
     }
