@@ -1,10 +1,11 @@
-//! Random operations on conversations side by side: each gives the same as an undisturbed conversation.
+//! Random operations on conversations side by side: each gives the same as an undisturbed conversation. `PEREGRINE_LONG=1` doubles
+//! the number of rounds.
 
 mod common;
 #[path = "common/small_states.rs"]
 mod small_states;
 
-use common::{gpu, no_gpu};
+use common::{gpu, long, no_gpu};
 use peregrine::Error;
 use peregrine::gpu::Gpu;
 use peregrine::kernels::case::Random;
@@ -282,8 +283,8 @@ fn interleave(engine: &Engine, truth: &mut Truth, random: &mut Random, case: &st
 }
 
 #[test]
-fn a_thousand_interleavings_equal_undisturbed_conversations() {
-    if no_gpu("a_thousand_interleavings_equal_undisturbed_conversations") {
+fn interleavings_equal_undisturbed_conversations() {
+    if no_gpu("interleavings_equal_undisturbed_conversations") {
         return;
     }
     let gpu = gpu();
@@ -292,7 +293,7 @@ fn a_thousand_interleavings_equal_undisturbed_conversations() {
     // Small enough that every storage level is used, large enough that nothing is dropped.
     engine.set_state_budget(room(&engine, [1, 2, 100])).unwrap();
     let mut done: HashMap<&str, usize> = HashMap::new();
-    for case in 0..1000 {
+    for case in 0..if long() { 1000 } else { 500 } {
         let counts = interleave(&engine, &mut truth, &mut Random::new(case), &format!("case {case}"));
         counts.into_iter().for_each(|(what, count)| *done.entry(what).or_default() += count);
     }
