@@ -3,7 +3,7 @@
 # Mesa's drivers print errors if a session has no runtime folder.
 export XDG_RUNTIME_DIR ?= /tmp
 
-.PHONY: chat test quick test-coop test-windows clients package drivers setup setup-test build c check deny report fuzz
+.PHONY: chat test quick test-coop test-windows test-web clients package drivers setup setup-test build c node web check deny report fuzz
 
 ## chat: chat with the small model that ships with the project
 chat: build
@@ -18,13 +18,15 @@ test: setup-test
 quick: setup-test
 	cargo test --lib --test layering --test formats --test jinja
 
+# Matrices of 16, which GPUs have by Vulkan, take both tests; those of 8 take the one of every format.
 ## test-coop: test cooperative matrices of both sizes, side by side, on Mesa's newest software driver; needs root
 test-coop: setup-test drivers
 	@kernels=$$(cargo test --test kernels --no-run --message-format=json | sed -n 's|.*"executable":"\([^"]*/kernels-[^"]*\)".*|\1|p') \
 	  && cp "$$kernels" target/drivers/sid/kernels
 	@pids=; trap 'kill $$pids 2>/dev/null; exit 1' INT TERM; for size in 8 16; do \
+	  [ $$size = 8 ] && more= || more=any_number_of_tokens; \
 	  PEREGRINE_NEED_COOP=1 PEREGRINE_COOP_SIZE=$$size \
-	    chroot target/drivers/sid /kernels --nocapture cooperative_matrices any_number_of_tokens >target/drivers/coop-$$size 2>&1 & \
+	    chroot target/drivers/sid /kernels --nocapture cooperative_matrices $$more >target/drivers/coop-$$size 2>&1 & \
 	  pids="$$pids $$!"; \
 	done; \
 	failed=; for pid in $$pids; do wait $$pid || failed=1; done; \
@@ -38,6 +40,13 @@ drivers:
 test-windows: setup
 	@./setup.sh windows
 	tests/windows.sh
+
+## test-web: test the page of examples/web in headless Chromium, beside the program of this system; needs root, rustup and the network
+test-web: web
+	@./setup.sh browser
+	@cargo clippy --quiet -p peregrine-web --target wasm32-unknown-unknown -- -D warnings
+	@cargo build --quiet
+	tests/web.sh
 
 ## package: make the archive of a release for this system, in target/package; needs root to try it in a clean Debian
 package: setup
@@ -82,6 +91,20 @@ c: setup
 	  built=target/release/libperegrine_c.$$end; [ ! -e $$built ] || cp $$built $(PREFIX)/lib/libperegrine.$$end || exit 1; \
 	done
 	@ls -l $(PREFIX)/include/peregrine.h $(PREFIX)/lib/libperegrine.*
+
+## node: build the Node package, into target/node/peregrine; needs node
+node: setup
+	@cargo build --release --quiet -p peregrine-node
+	@for built in target/release/libperegrine_node.so target/release/libperegrine_node.dylib; do \
+	  [ ! -e $$built ] || node bindings/node/pack.js $$built target/node || exit 1; \
+	done
+	@ls -l target/node/peregrine/*.node
+
+## web: build the module for browsers and a page that chats, in target/web/site; needs rustup. Any web server serves the folder
+web: setup
+	@./setup.sh web
+	@cargo build --profile web --quiet -p peregrine-web --target wasm32-unknown-unknown
+	@packaging/web.sh
 
 ## fuzz: fuzz the file parsers (FUZZ=a folder of fuzz/corpus, RUNS=1000000); needs cargo-fuzz and a nightly compiler
 FUZZ ?= config generation gguf index request safetensors state template tokenizer

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs the packages missing to build peregrine and to run it without a GPU; prints what to do if it cannot.
-# `setup.sh test` also installs what tests need: a C++ compiler, Python and NumPy.
+# `setup.sh test` also installs what tests need: a C++ compiler, Python and NumPy, Node.
 # `setup.sh drivers` installs a driver that runs cooperative matrices on the CPU, in target/drivers/sid. No released distribution
 # has one yet, so this is a small Debian sid for use with chroot.
+# `setup.sh web` installs what builds the module for browsers, and `setup.sh browser` what tests it: Chromium, and Playwright to drive it.
 # `setup.sh windows` installs what cross-compiles to Windows, and Wine in that sid.
 set -eu
 
@@ -51,8 +52,29 @@ windows() {
   touch target/windows/complete
 }
 
+# Rust's library for WebAssembly, and the program that writes its JavaScript: of the version in Cargo.lock, which it must have.
+web() {
+  command -v rustup >/dev/null 2>&1 || { say "rustup is missing: it installs Rust's library for WebAssembly"; exit 1; }
+  rustup target add wasm32-unknown-unknown >/dev/null 2>&1
+  version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p;}' Cargo.lock)
+  tool=target/web/tools/bin/wasm-bindgen
+  if [ "$($tool --version 2>/dev/null)" = "wasm-bindgen $version" ]; then return; fi
+  say "building wasm-bindgen $version (some minutes, once)"
+  CARGO_TARGET_DIR=target/web/build cargo install --quiet wasm-bindgen-cli --version "$version" --root target/web/tools
+  rm -rf target/web/build
+}
+
+browser() {
+  if ! { command -v chromium && command -v npm; } >/dev/null 2>&1; then
+    say "installing Chromium and npm"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium npm >/dev/null
+  fi
+  npm install --prefix target/web/node --silent --no-fund --no-audit playwright-core@1.65
+}
+
 case "${1:-}" in
-  drivers | windows)
+  drivers | windows | web | browser)
     cd "$(dirname "$0")"
     "$1"
     exit 0
@@ -92,6 +114,12 @@ if [ "${1:-}" = test ]; then
     if "$candidate" -c 'import numpy, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="found"; fi
   done
   [ "$python" = found ] || missing="$missing python3 python3-numpy"
+  # The same for Node.
+  node="missing"
+  for candidate in node "${SYSTEM_NODE:-/usr/bin/node}"; do
+    if "$candidate" -e 'process.exit(Number(process.versions.node.split(".")[0] < 18))' >/dev/null 2>&1; then node="found"; fi
+  done
+  [ "$node" = found ] || missing="$missing nodejs"
 fi
 [ -n "$missing" ] || exit 0
 

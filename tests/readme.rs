@@ -73,7 +73,17 @@ fn root() -> &'static Path {
 
 /// The Markdown files at the root, in docs/, in .github/ and of the bindings, with their text.
 fn pages() -> Vec<(PathBuf, String)> {
-    let folders = [".", "docs", ".github", ".github/ISSUE_TEMPLATE", "bindings/c", "bindings/python"];
+    let folders = [
+        ".",
+        "docs",
+        ".github",
+        ".github/ISSUE_TEMPLATE",
+        "bindings/c",
+        "bindings/node",
+        "bindings/python",
+        "bindings/web",
+        "examples/electron",
+    ];
     let folders = folders.map(|folder| root().join(folder));
     let files = folders.iter().filter(|folder| folder.exists()).flat_map(|folder| std::fs::read_dir(folder).unwrap());
     let pages = files.map(|file| file.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "md"));

@@ -24,6 +24,7 @@ fn setup_for(mode: &[&str], programs: &[(&str, &str)]) -> Output {
         .env_clear()
         .env("PATH", dir.path())
         .env("SYSTEM_PYTHON", "/none")
+        .env("SYSTEM_NODE", "/none")
         .output()
         .unwrap()
 }
@@ -59,11 +60,13 @@ fn without_root_and_sudo_it_says_what_to_run() {
 fn tests_need_more_packages_than_a_chat() {
     let bare = [("cargo", ""), ("uname", "echo Linux"), ("id", "echo 1000"), ("apt-get", "")];
     let said = |mode: &[&str], programs: &[(&str, &str)]| String::from_utf8(setup_for(mode, programs).stderr).unwrap();
-    let more = "g++ python3 python3-numpy";
+    let more = "g++ python3 python3-numpy nodejs";
     assert!(said(&["test"], &bare).contains(more) && !said(&[], &bare).contains("python3"));
-    // A Python that is too old, or has no NumPy, is missing too.
+    // A Python that is too old, or has no NumPy, is missing too; so is a Node that is too old.
     let old = [&bare[..], &[("c++", ""), ("python3", "exit 1")]].concat();
-    assert!(said(&["test"], &old).contains(" python3 python3-numpy\n"), "{}", said(&["test"], &old));
-    let there = [&old[..5], &[("python3", "")]].concat();
-    assert!(!said(&["test"], &there).contains("python3"));
+    assert!(said(&["test"], &old).contains(" python3 python3-numpy nodejs\n"), "{}", said(&["test"], &old));
+    let there = [&old[..5], &[("python3", ""), ("node", "exit 1")]].concat();
+    assert!(said(&["test"], &there).contains(" nodejs\n") && !said(&["test"], &there).contains("python3"));
+    let all = [&there[..6], &[("node", "")]].concat();
+    assert!(!said(&["test"], &all).contains("nodejs"));
 }
