@@ -19,6 +19,8 @@ before(async () => {
   await page.goto(`${site.url}blank`);
   await page.evaluate(async () => {
     globalThis.peregrine = await import("./peregrine/index.js");
+    globalThis.thrown = [];
+    self.addEventListener("error", ({ message }) => thrown.push(message));
     globalThis.model = await peregrine.load("models/tiny-chat");
     /** The name, code and text of the error of a call. */
     globalThis.refused = async (call) => {
@@ -96,7 +98,14 @@ test("answers end by cancel, signal and break, and the session goes on", async (
     };
     told.cancel = await pieces(session.send("Tell me a story about a fox."), (answer) => answer.cancel());
     const stop = new AbortController();
-    told.signal = await pieces(session.retry({ signal: stop.signal }), () => stop.abort());
+    const stopped = session.retry({ signal: stop.signal });
+    told.signal = await pieces(stopped, () => stop.abort()).catch(({ name }) => [name, stopped.finish]);
+    // A signal outlives its answers.
+    const late = new AbortController();
+    const done = session.retry({ signal: late.signal, maxTokens: 1 });
+    await done.text();
+    done.free();
+    late.abort();
     const broken = session.retry();
     for await (const _ of broken) break;
     told.broken = broken.finish;
@@ -113,8 +122,8 @@ test("answers end by cancel, signal and break, and the session goes on", async (
     session.close();
     return told;
   });
-  assert.deepEqual([told.cancel[1], told.signal[1], told.broken], ["cancelled", "cancelled", "cancelled"]);
-  assert.ok(told.cancel[0] < 6 && told.signal[0] < 6, `${told.cancel} ${told.signal}`);
+  assert.deepEqual([told.cancel[1], told.signal, told.broken], ["cancelled", ["AbortError", "cancelled"], "cancelled"]);
+  assert.ok(told.cancel[0] < 6, `${told.cancel}`);
   assert.deepEqual([told.stop[1], told.length[1]], ["stop", "length"]);
   assert.deepEqual(told.roles, ["system", "user", "assistant"]);
   assert.deepEqual([...told.fork, told.back], [3, 0, 3]);
@@ -184,6 +193,11 @@ test("damaged models are errors, and the module goes on", async () => {
   const errors = outcomes.filter((outcome) => outcome !== "no error");
   assert.ok(errors.length > 8, `only ${errors.length} of ${outcomes.length} were refused`);
   for (const error of errors) assert.match(error, /^PeregrineError \w+: /);
+});
+
+test("the version is that of the package, and no event threw", async () => {
+  const told = await page.evaluate(async () => [await peregrine.version(), thrown]);
+  assert.deepEqual(told, [JSON.parse(readFileSync(join(SITE, "peregrine/package.json"), "utf8")).version, []]);
 });
 
 test("a thousand sessions leave no slot and no memory", async () => {

@@ -84,7 +84,7 @@ export function selfTest(options?: {
 export function memory(): number;
 
 /** The version of the library. */
-export function version(): string;
+export function version(): Promise<string>;
 
 /** How tokens are chosen: the model's own values unless given. */
 export interface Sampling {
@@ -106,7 +106,7 @@ export interface AnswerOptions {
   maxTokens?: number;
   /** Texts that end the answer; they are not part of it. */
   stop?: string | string[];
-  /** Ends the answer within a token, as `cancel` does. */
+  /** Ends the answer within a token; who waits for its next piece gets the signal's reason. `cancel` ends it without an error. */
   signal?: AbortSignal;
 }
 

@@ -1,10 +1,10 @@
 // peregrine for browsers: language models over WebGPU. Types and documentation are in index.d.ts.
 
-import start, { Answer, Mark, Model, Session, selfTest as test, version } from "./peregrine_web.js";
+import start, { Answer, Mark, Model, Session, selfTest as test, version as built } from "./peregrine_web.js";
 import { fetchModel, forgetModel } from "./files.js";
 import { Findings } from "./findings.js";
 
-export { Answer, Mark, Model, Session, fetchModel, forgetModel, version };
+export { Answer, Mark, Model, Session, fetchModel, forgetModel };
 
 let started;
 let wasm;
@@ -17,6 +17,12 @@ async function ready() {
     throw error;
   });
   wasm = await started;
+}
+
+/** The version of the library. */
+export async function version() {
+  await ready();
+  return built();
 }
 
 /** Bytes of the module's memory. */
@@ -54,6 +60,33 @@ export async function selfTest({ only, plant, group } = {}) {
 Answer.prototype[Symbol.asyncIterator] = function () {
   return this;
 };
+/** The signals of answers that are not over, with what listens to them. */
+const signals = new WeakMap();
+
+function letGo(answer) {
+  const { signal, stop } = signals.get(answer) ?? {};
+  signal?.removeEventListener("abort", stop);
+  signals.delete(answer);
+}
+
+for (const name of ["close", "free"]) {
+  const end = Answer.prototype[name];
+  Answer.prototype[name] = function () {
+    letGo(this);
+    return end.call(this);
+  };
+}
+const next = Answer.prototype.next;
+Answer.prototype.next = async function () {
+  const result = await next.call(this);
+  const signal = signals.get(this)?.signal;
+  if (signal?.aborted) {
+    this.close();
+    throw signal.reason;
+  }
+  if (result.done) letGo(this);
+  return result;
+};
 Answer.prototype.return = async function (value) {
   this.close();
   return { value, done: true };
@@ -75,7 +108,11 @@ for (const [name, places] of [["send", 1], ["complete", 1], ["retry", 0], ["resu
     const { signal, ...options } = given[places] ?? {};
     signal?.throwIfAborted();
     const answer = call.call(this, ...given.slice(0, places), options);
-    signal?.addEventListener("abort", () => answer.cancel(), { once: true });
+    if (signal) {
+      const stop = () => answer.cancel();
+      signal.addEventListener("abort", stop, { once: true });
+      signals.set(answer, { signal, stop });
+    }
     return answer;
   };
 }
