@@ -293,15 +293,17 @@ fn interleavings_equal_undisturbed_conversations() {
     // Small enough that every storage level is used, large enough that nothing is dropped.
     engine.set_state_budget(room(&engine, [1, 2, 100])).unwrap();
     let mut done: HashMap<&str, usize> = HashMap::new();
-    for case in 0..if long() { 1000 } else { 500 } {
+    let rounds = if long() { 1000 } else { 500 };
+    for case in 0..rounds as u64 {
         let counts = interleave(&engine, &mut truth, &mut Random::new(case), &format!("case {case}"));
         counts.into_iter().for_each(|(what, count)| *done.entry(what).or_default() += count);
     }
     for what in ["step", "resume", "retry", "undo", "fork", "mark", "back", "save", "load", "new"] {
-        assert!(done.get(what).is_some_and(|count| *count > 100), "{what} is missing: {done:?}");
+        assert!(done.get(what).is_some_and(|count| *count > rounds / 10), "{what} is missing: {done:?}");
     }
     let stats = engine.state_stats();
-    assert!(stats.spilled > 100 && stats.returned > 50 && stats.dropped == 0, "{stats:?}");
+    let enough = stats.spilled > rounds as u64 / 10 && stats.returned > rounds as u64 / 20;
+    assert!(enough && stats.dropped == 0, "{stats:?}");
 }
 
 /// One interleaving of token sequences, with dropped states and shared prefixes.

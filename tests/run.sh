@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}" LOGS=target/test-logs
 # The longest first, so that none of them is left over at the end.
-first=(kernels python node faults accuracy interleavings shaders eval model batch snapshot)
-alone=(cancel chat hostile killed last_chat length load server signals speed state timing tuning)
+first=(kernels python node state faults accuracy interleavings shaders eval model batch snapshot)
+alone=(cancel chat hostile killed last_chat length load server signals speed timing tuning)
 
 either() { local IFS='|'; echo "/($*)-[0-9a-f]+\$"; }
 # Runs one program; prints its output if it fails. Only it gets the variable that cargo sets: with it, cargo would build again.
