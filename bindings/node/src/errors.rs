@@ -2,7 +2,7 @@
 
 use napi_derive::napi;
 use peregrine::Error;
-use peregrine_bindings::{Refused, name_of};
+use peregrine_bindings::{Refused, name_of, text_of_panic};
 use std::any::Any;
 
 /// Why a call failed.
@@ -55,8 +55,7 @@ impl Failure {
         if payload.is::<Stopped>() {
             return Failure::Library(Error::Cancelled);
         }
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        Failure::Panic(text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned())
+        Failure::Panic(text_of_panic(&*payload))
     }
 
     /// The failure as the caller sees it.
@@ -67,13 +66,7 @@ impl Failure {
                 Problem { code: format!("{:?}", error.kind()), kind: name_of(&error), text: error.to_string() }
             }
             Failure::Setting(text) => problem("BadSetting", text),
-            Failure::Refused(refused) => {
-                let code = match refused {
-                    Refused::Busy(_) => "Busy",
-                    Refused::Closed(_) => "Closed",
-                };
-                problem(code, refused.to_string())
-            }
+            Failure::Refused(refused) => problem(refused.code(), refused.to_string()),
             Failure::Panic(text) => problem("Panic", format!("a mistake in peregrine, please report it: {text}")),
         }
     }

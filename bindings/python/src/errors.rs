@@ -1,8 +1,7 @@
 //! The library's errors as exceptions. Their classes are in `peregrine/_errors.py`; their text is the library's.
 
 use peregrine::{Error, ErrorKind};
-use peregrine_bindings::Refused;
-use peregrine_bindings::name_of;
+use peregrine_bindings::{Refused, name_of, text_of_panic};
 use pyo3::prelude::*;
 use std::any::Any;
 use std::io;
@@ -32,8 +31,7 @@ impl Failure {
             Ok(stopped) => return stopped.0.map_or(Failure::Library(Error::Cancelled), Failure::Python),
             Err(payload) => payload,
         };
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        Failure::Panic(text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned())
+        Failure::Panic(text_of_panic(&*payload))
     }
 
     /// The class of its exception, its kind and its text.

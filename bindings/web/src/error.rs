@@ -35,11 +35,7 @@ impl From<Error> for Failure {
 
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
-        let code = match refused {
-            Refused::Busy(_) => "Busy",
-            Refused::Closed(_) => "Closed",
-        };
-        Self::of_binding(code, refused.to_string())
+        Self::of_binding(refused.code(), refused.to_string())
     }
 }
 

@@ -23,6 +23,11 @@ fn files_of(files: &js_sys::Array) -> Outcome<Vec<(String, Vec<u8>)>> {
     files.iter().map(file).collect()
 }
 
+/// The ids of a text in which nothing is a special token.
+pub fn ids_of(engine: &Engine, text: &str) -> Outcome<Vec<u32>> {
+    Ok(engine.checkpoint().tokenizer()?.encode_text(text, Specials::Literal)?)
+}
+
 #[wasm_bindgen]
 impl Model {
     /// Loads a model from its files; `progress` is called with the bytes done and their total. `findings` are those of an earlier
@@ -71,9 +76,7 @@ impl Model {
 
     /// The ids of a text.
     pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, JsValue> {
-        let ids =
-            self.engine.checkpoint().tokenizer().and_then(|tokenizer| tokenizer.encode_text(text, Specials::Literal));
-        Ok(ids.map_err(Failure::from)?)
+        Ok(ids_of(&self.engine, text)?)
     }
 
     /// What was found out about the device, as JSON, for the next load.

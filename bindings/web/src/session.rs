@@ -1,9 +1,10 @@
 //! A conversation.
 
 use crate::answer::Answer;
-use crate::error::{Failure, Outcome};
+use crate::error::Outcome;
+use crate::model::ids_of;
 use crate::options::{Choice, End, read};
-use peregrine::{Engine, Prompt, Snapshot, Specials};
+use peregrine::{Engine, Prompt, Snapshot};
 use peregrine_bindings::Place;
 use std::sync::Arc;
 use wasm_bindgen::prelude::*;
@@ -50,9 +51,7 @@ impl Session {
     }
 
     pub fn complete(&self, text: &str, options: &JsValue) -> Result<Answer, JsValue> {
-        let ids =
-            self.engine.checkpoint().tokenizer().and_then(|tokenizer| tokenizer.encode_text(text, Specials::Literal));
-        Ok(self.answer(Prompt::Ids(ids.map_err(Failure::from)?), options)?)
+        Ok(self.answer(Prompt::Ids(ids_of(&self.engine, text)?), options)?)
     }
 
     pub fn retry(&self, options: &JsValue) -> Result<Answer, JsValue> {

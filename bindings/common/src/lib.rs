@@ -1,15 +1,22 @@
-//! What the bindings for Node, Python and browsers share: where a session or a vision model is kept between calls, and names of errors.
-//! A call takes a session out of its place, so that a second one at the same time is an error and not a wait.
+//! What the bindings for Node, Python and browsers share: where a session or a vision model is kept between calls, and the
+//! names and texts of errors. A call takes a session out of its place, so that a second one at the same time is an error and not a wait.
 
 #![warn(missing_docs)]
 
 use peregrine::{CancelHandle, Error};
+use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The name of an error's variant.
 pub fn name_of(error: &Error) -> String {
     format!("{error:?}").chars().take_while(|c| c.is_alphanumeric()).collect()
+}
+
+/// What a caught panic says.
+pub fn text_of_panic(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
 }
 
 /// The place of a `T`.
@@ -33,6 +40,16 @@ pub enum Refused {
     Busy(&'static str),
     /// It was closed, and what it is.
     Closed(&'static str),
+}
+
+impl Refused {
+    /// Its code in JavaScript.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refused::Busy(_) => "Busy",
+            Refused::Closed(_) => "Closed",
+        }
+    }
 }
 
 impl fmt::Display for Refused {
